@@ -1,0 +1,328 @@
+//! Durable bytes under our own formats.
+//!
+//! A [`Disk`] is a folder: under a write-ahead log, a replica, a local vault. Its calls block, so
+//! they belong on a thread of their own or in a runtime's blocking pool; a log's syncer is such a
+//! thread, and an asynchronous seam would only put a queue in front of it.
+//!
+//! Nothing is durable until it is synced: written bytes after [`DiskFile::sync`], a created,
+//! renamed or removed name after [`Disk::sync_dir`] of its folder. `testkit::SimDisk` loses
+//! whatever a program forgot to sync.
+
+use crate::ErrorKind;
+use std::fmt::Debug;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// Why a disk did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("disk {operation} failed. path=`{}`", path.display())]
+pub struct DiskError {
+    /// What was tried: `open`, `write`, `sync`.
+    pub operation: &'static str,
+    /// On which file or folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl DiskError {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::of_io(&self.source)
+    }
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum OpenMode {
+    /// Reads only; the file must exist.
+    Read,
+    /// Reads and writes; the file must exist.
+    Write,
+    /// Reads and writes; the file must not exist.
+    CreateNew,
+    /// Reads and writes; an existing file is kept as it is.
+    OpenOrCreate,
+}
+
+/// A folder of files. Paths are relative, without `..`.
+///
+/// An implementation passes `oms_core::testkit::disk` (feature `testkit`).
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file. Its folder must exist.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError>;
+
+    /// Names `from` `to`, replacing a file of that name, in one step.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn remove(&self, path: &Path) -> Result<(), DiskError>;
+
+    /// Makes a folder and those above it, and syncs their names.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError>;
+
+    /// Names of the files and folders in a folder, sorted; `""` is the disk's own folder.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError>;
+}
+
+/// An open file.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads from `offset` until `bytes` is full or the file ends; answers how many bytes.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError>;
+
+    /// Writes all of `bytes` at `offset`, lengthening the file with zeros if it is shorter.
+    ///
+    /// # Errors
+    /// [`DiskError`]; a part may have been written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn len(&self) -> Result<u64, DiskError>;
+
+    /// Whether there are no bytes.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn is_empty(&self) -> Result<bool, DiskError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or lengthens with zeros.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn set_len(&self, len: u64) -> Result<(), DiskError>;
+
+    /// Makes everything written so far durable, with the length.
+    ///
+    /// # Errors
+    /// [`DiskError`]. After one, what was not synced before may be lost even if a later sync
+    /// succeeds: stop using the file.
+    fn sync(&self) -> Result<(), DiskError>;
+}
+
+/// A folder of the operating system's file system.
+#[derive(Clone, Debug)]
+pub struct LocalDisk {
+    root: PathBuf,
+}
+
+impl LocalDisk {
+    /// Takes a folder, making it and those above it if they are missing.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    pub fn new(root: impl Into<PathBuf>) -> Result<Self, DiskError> {
+        let root = root.into();
+        make_dirs(&root)?;
+        Ok(Self { root })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn resolve(&self, operation: &'static str, path: &Path) -> Result<PathBuf, DiskError> {
+        check_relative(operation, path)?;
+        Ok(self.root.join(path))
+    }
+}
+
+/// Refuses absolute paths and `..`.
+pub(crate) fn check_relative(operation: &'static str, path: &Path) -> Result<(), DiskError> {
+    let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if inside {
+        return Ok(());
+    }
+    let source = io::Error::new(io::ErrorKind::InvalidInput, "path leaves the disk's folder");
+    Err(DiskError { operation, path: path.to_owned(), source })
+}
+
+/// Names the failed operation and the path.
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError { operation, path, source }
+}
+
+/// Makes a folder and those above it; each new name is synced.
+fn make_dirs(path: &Path) -> Result<(), DiskError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_dirs(parent)?;
+    }
+    match std::fs::create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(failed("create folder", path)(error)),
+    }
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => sync_folder(parent),
+        None => sync_folder(Path::new(".")),
+    }
+}
+
+/// Syncs the names of a folder where the system can (not on Windows).
+fn sync_folder(path: &Path) -> Result<(), DiskError> {
+    if cfg!(unix) {
+        std::fs::File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("sync folder", path))?;
+    }
+    Ok(())
+}
+
+impl Disk for LocalDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
+        let path = self.resolve("open", path)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(mode != OpenMode::Read);
+        match mode {
+            OpenMode::Read | OpenMode::Write => {}
+            OpenMode::CreateNew => {
+                options.create_new(true);
+            }
+            OpenMode::OpenOrCreate => {
+                options.create(true).truncate(false);
+            }
+        }
+        let file = options.open(&path).map_err(failed("open", &path))?;
+        Ok(Box::new(LocalFile { path, file }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let (from, to) = (self.resolve("rename", from)?, self.resolve("rename", to)?);
+        std::fs::rename(&from, &to).map_err(failed("rename", &from))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        let path = self.resolve("remove", path)?;
+        std::fs::remove_file(&path).map_err(failed("remove", &path))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        make_dirs(&self.resolve("create folder", path)?)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
+        let path = self.resolve("list", path)?;
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(failed("list", &path))? {
+            let entry = entry.map_err(failed("list", &path))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        sync_folder(&self.resolve("sync folder", path)?)
+    }
+}
+
+#[derive(Debug)]
+struct LocalFile {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl DiskFile for LocalFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match positional::read(&self.file, &mut bytes[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("read", &self.path)(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        positional::write_all(&self.file, bytes, offset).map_err(failed("write", &self.path))
+    }
+
+    fn len(&self) -> Result<u64, DiskError> {
+        self.file.metadata().map(|meta| meta.len()).map_err(failed("measure", &self.path))
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), DiskError> {
+        self.file.set_len(len).map_err(failed("set length", &self.path))
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.file.sync_data().map_err(failed("sync", &self.path))
+    }
+}
+
+/// Reads and writes at an offset.
+#[cfg(unix)]
+mod positional {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    pub(super) fn read(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.read_at(bytes, offset)
+    }
+
+    pub(super) fn write_all(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+}
+
+/// Reads and writes at an offset.
+#[cfg(windows)]
+mod positional {
+    use std::fs::File;
+    use std::io;
+    use std::os::windows::fs::FileExt;
+
+    pub(super) fn read(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        file.seek_read(bytes, offset)
+    }
+
+    pub(super) fn write_all(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = file.seek_write(bytes, offset)?;
+            bytes = &bytes[count..];
+            offset += count as u64;
+        }
+        Ok(())
+    }
+}

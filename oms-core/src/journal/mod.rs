@@ -1,0 +1,435 @@
+//! Durable, append-only event histories, in one global order.
+//!
+//! A *history* is the life of one thing: one job, one node, one protected item. Its events are
+//! appended at an expected version (compare-and-swap), so of two writers that read the same state
+//! one wins and the other reads again. Every event also has a *position* in the one global log,
+//! from which projections read and wait for more.
+
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use memory::MemoryJournal;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteJournal;
+
+use crate::ErrorKind;
+use crate::id::{CorrelationId, ParseIdError};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt::{self, Debug};
+use std::str::FromStr;
+
+/// The most events one append may carry, over all its histories.
+pub const APPEND_EVENTS_MAX: usize = 10_000;
+
+/// The most events or heads one read returns.
+pub const READ_MAX: usize = 10_000;
+
+/// The largest body of one event, in bytes of JSON text.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Which history: a kind (`job`, `dsc-node`) and a key within it.
+///
+/// A kind is 1 to 64 of `a-z 0-9 -`; a key is 1 to 512 bytes without control characters.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HistoryId {
+    kind: String,
+    key: String,
+}
+
+impl HistoryId {
+    /// A history of `kind` named `key`.
+    ///
+    /// # Errors
+    /// [`JournalError::Id`] if either is not of the form above.
+    pub fn new(kind: &str, key: &str) -> Result<Self, JournalError> {
+        let kind_fits = (1..=64).contains(&kind.len())
+            && kind.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !kind_fits {
+            return Err(ParseIdError::new("history kind", kind, "not 1 to 64 of a-z 0-9 -").into());
+        }
+        if !(1..=512).contains(&key.len()) {
+            return Err(ParseIdError::new("history key", key, "not 1 to 512 bytes").into());
+        }
+        if key.chars().any(char::is_control) {
+            return Err(ParseIdError::new("history key", key, "has a control character").into());
+        }
+        Ok(Self { kind: kind.to_owned(), key: key.to_owned() })
+    }
+
+    /// What kind of thing.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Which one of its kind.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for HistoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.key)
+    }
+}
+
+impl FromStr for HistoryId {
+    type Err = JournalError;
+
+    /// Reads what `Display` prints; the first slash ends the kind.
+    fn from_str(text: &str) -> Result<Self, JournalError> {
+        let (kind, key) = text
+            .split_once('/')
+            .ok_or_else(|| ParseIdError::new("history id", text, "no slash after the kind"))?;
+        Self::new(kind, key)
+    }
+}
+
+/// One event without its place: what the writer says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// What happened: `job-queued`.
+    pub kind: String,
+    /// Version of the body's format, from 1. Every released version stays readable.
+    pub format: u16,
+    /// When it happened, by the writer's clock.
+    pub time: Timestamp,
+    /// Who caused it: a principal's name, or the service itself.
+    pub actor: String,
+    /// The request it belongs to.
+    pub correlation: Option<CorrelationId>,
+    /// The event itself, as JSON.
+    pub body: serde_json::Value,
+}
+
+impl Envelope {
+    /// Wraps an event.
+    ///
+    /// # Errors
+    /// [`JournalError::Body`] if `body` has no JSON form, such as a map with keys that are not
+    /// text.
+    pub fn new(
+        kind: &str,
+        format: u16,
+        time: Timestamp,
+        actor: &str,
+        body: &impl Serialize,
+    ) -> Result<Self, JournalError> {
+        let body = serde_json::to_value(body)
+            .map_err(|source| JournalError::Body { kind: kind.to_owned(), source })?;
+        Ok(Self {
+            kind: kind.to_owned(),
+            format,
+            time,
+            actor: actor.to_owned(),
+            correlation: None,
+            body,
+        })
+    }
+
+    /// The same event as part of a request.
+    #[must_use]
+    pub fn correlated(mut self, correlation: CorrelationId) -> Self {
+        self.correlation = Some(correlation);
+        self
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`JournalError::Body`] if it is not of that type.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, JournalError> {
+        T::deserialize(&self.body)
+            .map_err(|source| JournalError::Body { kind: self.kind.clone(), source })
+    }
+}
+
+/// One event in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its place in the global log, from 1; gaps are possible, reuse is not.
+    pub position: u64,
+    /// Whose event.
+    pub history: HistoryId,
+    /// Its place in that history, from 1 and without gaps.
+    pub version: u64,
+    /// What the writer said.
+    pub envelope: Envelope,
+}
+
+/// Events to append to one history.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Which history.
+    pub history: HistoryId,
+    /// How many events it must hold now.
+    pub expected: u64,
+    /// At least one event.
+    pub events: Vec<Envelope>,
+}
+
+/// A history and how many events it holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// Which history.
+    pub history: HistoryId,
+    /// How many events.
+    pub version: u64,
+}
+
+/// The state after the first `version` events, so that a long history need not be replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// How many events it covers.
+    pub version: u64,
+    /// Version of the body's format, from 1.
+    pub format: u16,
+    /// The state, as JSON.
+    pub body: serde_json::Value,
+}
+
+/// Why a journal did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// Someone else appended first; read again and retry.
+    #[error("version conflict. history=`{history}`, expected=`{expected}`, actual=`{actual}`")]
+    Conflict {
+        /// The history written to.
+        history: HistoryId,
+        /// How many events the caller had read.
+        expected: u64,
+        /// How many there are.
+        actual: u64,
+    },
+    /// Not a name of a history.
+    #[error(transparent)]
+    Id(#[from] ParseIdError),
+    /// An event's body is not of the expected form.
+    #[error("event body does not fit. kind=`{kind}`")]
+    Body {
+        /// The event's kind.
+        kind: String,
+        /// Where it does not fit.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// More than one call may carry.
+    #[error("too large. what=`{what}`, actual=`{actual}`, limit=`{limit}`")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        actual: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// The stored journal was written by a newer version of this software.
+    #[error("journal has a newer format. found=`{found}`, newest known=`{known}`")]
+    Newer {
+        /// The stored format.
+        found: u32,
+        /// The newest this version reads.
+        known: u32,
+    },
+    /// The file is not a journal, or stored bytes are damaged.
+    #[error("journal is damaged. reason=`{reason}`")]
+    Corrupt {
+        /// What was found, and where.
+        reason: String,
+    },
+    /// The disk is full; nothing of the call was written.
+    #[error("no space left for the journal")]
+    Full,
+    /// The journal cannot be reached or written now. Whether the call took effect is unknown;
+    /// its expected versions make a repeat safe.
+    #[error("journal is unavailable. reason=`{reason}`")]
+    Unavailable {
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl JournalError {
+    /// What the caller can do about it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::Id(_) | Self::Body { .. } => ErrorKind::Invalid,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Newer { .. } => ErrorKind::Unsupported,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Full => ErrorKind::LimitExceeded { retry_after: None },
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// Where histories are kept.
+///
+/// An implementation passes `oms_core::testkit::journal` (feature `testkit`).
+#[async_trait]
+pub trait Journal: Debug + Send + Sync {
+    /// Appends to several histories, all or none, each only if it holds exactly the expected
+    /// number of events. `Ok` means durable, and carries each history's new version in order.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] names the first history that does not match; on any error but
+    /// [`JournalError::Unavailable`] nothing was written.
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError>;
+
+    /// Events of one history after its first `after`, oldest first, at most `limit` and
+    /// [`READ_MAX`]; none if there is no such history.
+    async fn read(
+        &self,
+        history: &HistoryId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, JournalError>;
+
+    /// Events of all histories after position `after`, in order, at most `limit` and
+    /// [`READ_MAX`]. Whoever has read a position never finds a lower one later.
+    async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
+
+    /// Waits until there is an event after position `after`, then answers the last position.
+    async fn wait(&self, after: u64) -> Result<u64, JournalError>;
+
+    /// Histories of one kind in order of their keys, after key `after`, at most `limit` and
+    /// [`READ_MAX`].
+    async fn list(
+        &self,
+        kind: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Head>, JournalError>;
+
+    /// Keeps a snapshot, in place of an earlier one. It never changes what `read` returns.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] if the history holds fewer events than the snapshot covers.
+    async fn save_snapshot(
+        &self,
+        history: &HistoryId,
+        snapshot: Snapshot,
+    ) -> Result<(), JournalError>;
+
+    /// The snapshot kept last, if any.
+    async fn snapshot(&self, history: &HistoryId) -> Result<Option<Snapshot>, JournalError>;
+
+    /// Deletes a history with its snapshot if it holds exactly `expected` events. Its positions
+    /// are not used again; the history can begin anew at version 0.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] if it holds another number.
+    async fn delete(&self, history: &HistoryId, expected: u64) -> Result<(), JournalError>;
+}
+
+/// Conveniences on every [`Journal`].
+#[async_trait]
+pub trait JournalExt: Journal {
+    /// Appends to one history and answers its new version.
+    ///
+    /// # Errors
+    /// Those of [`Journal::append`].
+    async fn append_to(
+        &self,
+        history: &HistoryId,
+        expected: u64,
+        events: Vec<Envelope>,
+    ) -> Result<u64, JournalError> {
+        let appends = vec![Append { history: history.clone(), expected, events }];
+        let versions = self.append(appends).await?;
+        versions.first().copied().ok_or_else(|| JournalError::Unavailable {
+            reason: "the adapter answered no version".to_owned(),
+        })
+    }
+
+    /// Every event of one history, oldest first.
+    ///
+    /// # Errors
+    /// Those of [`Journal::read`].
+    async fn read_whole(&self, history: &HistoryId) -> Result<Vec<Event>, JournalError> {
+        let mut events = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event: &Event| event.version);
+            let page = self.read(history, after, READ_MAX).await?;
+            let is_last = page.len() < READ_MAX;
+            events.extend(page);
+            if is_last {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Every history of one kind.
+    ///
+    /// # Errors
+    /// Those of [`Journal::list`].
+    async fn list_whole(&self, kind: &str) -> Result<Vec<Head>, JournalError> {
+        let mut heads: Vec<Head> = Vec::new();
+        loop {
+            let after = heads.last().map(|head| head.history.key().to_owned());
+            let page = self.list(kind, after.as_deref(), READ_MAX).await?;
+            let is_last = page.len() < READ_MAX;
+            heads.extend(page);
+            if is_last {
+                return Ok(heads);
+            }
+        }
+    }
+}
+
+impl<T: Journal + ?Sized> JournalExt for T {}
+
+/// Checks the limits that every adapter keeps.
+pub(crate) fn check_append(appends: &[Append]) -> Result<(), JournalError> {
+    let count = appends.iter().map(|append| append.events.len()).sum();
+    if count > APPEND_EVENTS_MAX {
+        return Err(JournalError::TooLarge {
+            what: "events of one append",
+            actual: count,
+            limit: APPEND_EVENTS_MAX,
+        });
+    }
+    for append in appends {
+        if append.events.is_empty() {
+            return Err(ParseIdError::new("append", &append.history.to_string(), "no event").into());
+        }
+        let repeated = appends.iter().filter(|other| other.history == append.history).count() > 1;
+        if repeated {
+            let name = append.history.to_string();
+            return Err(ParseIdError::new("append", &name, "names a history twice").into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_ids_parse_and_print() {
+        let id = HistoryId::new("dsc-node", "a/b c").expect("a slash in the key is fine");
+        assert_eq!(id.to_string().parse::<HistoryId>().expect("round trip"), id);
+        for (kind, key) in [("", "k"), ("Job", "k"), ("job", ""), ("job", "a\nb")] {
+            assert!(HistoryId::new(kind, key).is_err(), "{kind}/{key}");
+        }
+        assert!("noslash".parse::<HistoryId>().is_err());
+    }
+
+    #[test]
+    fn a_body_of_another_type_is_an_error_with_its_kind() {
+        let envelope = Envelope::new("job-queued", 1, Timestamp::UNIX_EPOCH, "me", &"text")
+            .expect("text is JSON");
+        let error = envelope.decode::<u64>().expect_err("text is not a number");
+        assert_eq!(error.to_string(), "event body does not fit. kind=`job-queued`");
+    }
+}

@@ -1,0 +1,3 @@
+/// Placeholder while the module is written.
+#[derive(Debug)]
+pub struct SqliteJournal;

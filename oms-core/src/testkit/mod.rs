@@ -1,0 +1,1 @@
+//! Simulation, fault injection and conformance suites.
