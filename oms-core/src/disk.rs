@@ -326,3 +326,14 @@ mod positional {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::disk_conformance!(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let disk = LocalDisk::new(folder.path().join("new/folder")).expect("a disk");
+        (folder, disk)
+    });
+}

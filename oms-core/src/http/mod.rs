@@ -1,1 +1,66 @@
+//! HTTP surfaces: what a service serves, and how several are served on one address.
+//!
+//! A crate exports `surface(Arc<T>) -> Surface`: the paths it claims and a route table. [`mount`]
+//! composes surfaces and refuses two that claim the same path. A request takes this way:
+//!
+//! ```text
+//!  request ─► path: decode, collapse `//`, ignore case ─► route ─► who calls? ─► may they?
+//!                                                           │     Authenticator   Authorizer
+//!                                                    404, 405          401           403
+//!                                                                                     │
+//!                        response ◄── handler(Call) ◄── body: limit, inflate ◄────────┘
+//!                                                          413, 400
+//! ```
+//!
+//! A route is closed unless it says otherwise: [`Access::Anonymous`] gives its reason, and
+//! [`Access::InHandler`] names the scheme that only the handler can check (a signature over the
+//! body).
+//!
+//! ```
+//! use axum::body::Body;
+//! use http::{Method, Request, StatusCode};
+//! use oms_core::auth::Grants;
+//! use oms_core::http::{Access, Call, Route, Surface, mount, respond};
+//! use std::sync::Arc;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let hello = |call: Call| async move {
+//!     respond::text(StatusCode::OK, format!("node {}", call.path.get("id").unwrap_or("?")))
+//! };
+//! let open = Access::Anonymous { reason: "an example" };
+//! let surface = Surface::new("example")
+//!     .claim("/api")
+//!     .route(Route::new(Method::GET, "/api/Nodes(AgentId='{id}')", open, hello));
+//! let mounted = mount(vec![surface], Arc::new(Grants::default()))?;
+//! let request = Request::get("/API//nodes(agentid='7')").body(Body::empty()).unwrap();
+//! assert_eq!(mounted.handle(request).await.status(), StatusCode::OK);
+//! # Ok::<(), oms_core::http::MountError>(())
+//! # }).unwrap();
+//! ```
 
+mod path;
+
+mod body;
+
+mod call;
+
+mod surface;
+
+mod mount;
+
+pub mod respond;
+
+mod serve;
+
+pub use body::BodyLimits;
+pub use call::{Call, Params, PeerCertificate};
+pub use mount::{MountError, Mounted, RouteInfo, mount};
+pub use path::PatternError;
+pub use serve::{
+    Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_unix,
+    serve_with,
+};
+pub use surface::{Access, Authenticator, Handler, Route, Surface};
+
+/// A response of any handler.
+pub type Response = http::Response<axum::body::Body>;

@@ -1,0 +1,79 @@
+//! Bodies within limits.
+
+use super::{Response, respond};
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use std::io::Read;
+
+/// How much a route takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BodyLimits {
+    /// The largest body as sent, in bytes.
+    pub sent_bytes_max: usize,
+    /// The largest body after inflation, in bytes.
+    pub inflated_bytes_max: usize,
+}
+
+impl Default for BodyLimits {
+    /// 1 MiB sent, 16 MiB inflated.
+    fn default() -> Self {
+        Self { sent_bytes_max: 1 << 20, inflated_bytes_max: 16 << 20 }
+    }
+}
+
+/// Reads a body; on failure the response that says why (boxed: it is large and rare).
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<Bytes, Box<Response>> {
+    let sent = collect(body, limits.sent_bytes_max).await?;
+    let encoding = headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
+    match encoding.map(<[u8]>::to_ascii_lowercase).as_deref() {
+        None | Some(b"" | b"identity") => Ok(sent),
+        Some(b"gzip" | b"x-gzip") => inflate(MultiGzDecoder::new(&sent[..]), limits),
+        // RFC 9110, 8.4.1.2: "deflate" is the zlib format.
+        Some(b"deflate") => inflate(ZlibDecoder::new(&sent[..]), limits),
+        Some(other) => {
+            let name = String::from_utf8_lossy(other).into_owned();
+            let message = format!("content encoding is not supported. encoding=`{name}`");
+            Err(Box::new(respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)))
+        }
+    }
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Box::new(respond::text(StatusCode::BAD_REQUEST, format!("body broke off: {error}")))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Err(too_large("as sent", limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+fn inflate(decoder: impl Read, limits: BodyLimits) -> Result<Bytes, Box<Response>> {
+    let limit = limits.inflated_bytes_max;
+    let mut bytes = Vec::new();
+    match decoder.take(limit as u64 + 1).read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() > limit => Err(too_large("inflated", limit)),
+        Ok(_) => Ok(bytes.into()),
+        Err(error) => Err(Box::new(respond::text(
+            StatusCode::BAD_REQUEST,
+            format!("body does not fit its content encoding: {error}"),
+        ))),
+    }
+}
+
+fn too_large(which: &str, limit: usize) -> Box<Response> {
+    let message = format!("body is too large {which}. limit_bytes=`{limit}`");
+    Box::new(respond::text(StatusCode::PAYLOAD_TOO_LARGE, message))
+}

@@ -1,0 +1,144 @@
+//! What one service serves.
+
+use super::{BodyLimits, Call, Response};
+use crate::auth::{AuthError, Principal};
+use futures::future::BoxFuture;
+use http::Method;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+/// Recognises the caller of a request from its head: an `Authorization` header, a client
+/// certificate.
+pub trait Authenticator: fmt::Debug + Send + Sync {
+    /// Who calls.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthenticated`].
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError>;
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Access {
+    /// Everyone, for the reason given. Every such route is listed in SECURITY.md.
+    Anonymous {
+        /// Why nobody needs to be known here.
+        reason: &'static str,
+    },
+    /// The handler checks, because the credential covers the body or is in the path.
+    InHandler {
+        /// What it checks.
+        scheme: &'static str,
+    },
+    /// Whoever the surface's authenticator recognises and the authorizer allows this operation on
+    /// the path.
+    Operation {
+        /// Such as `Microsoft.Automation/automationAccounts/jobs/read`.
+        operation: &'static str,
+    },
+}
+
+/// A handler, once it is boxed.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// A method and path, who may use it, and what answers.
+#[derive(Clone)]
+pub struct Route {
+    pub(super) method: Method,
+    pub(super) pattern: String,
+    pub(super) access: Access,
+    pub(super) limits: BodyLimits,
+    pub(super) handler: Handler,
+}
+
+impl Route {
+    /// A route with the default body limits.
+    ///
+    /// A segment of `pattern` is a name, `{capture}`, an OData function `Name(Key='{capture}')`,
+    /// or, last, `{*rest}`.
+    pub fn new<F, Fut>(method: Method, pattern: &str, access: Access, handler: F) -> Self
+    where
+        F: Fn(Call) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Response> + Send + 'static,
+    {
+        Self {
+            method,
+            pattern: pattern.to_owned(),
+            access,
+            limits: BodyLimits::default(),
+            handler: Arc::new(move |call| Box::pin(handler(call))),
+        }
+    }
+
+    /// The same route with other body limits.
+    #[must_use]
+    pub const fn limits(mut self, limits: BodyLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("method", &self.method)
+            .field("pattern", &self.pattern)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A path that a surface answers for.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    pub(super) path: String,
+    /// The path alone, without what lies below it.
+    pub(super) is_exact: bool,
+}
+
+/// What one service serves: the paths it claims and the routes below them.
+#[derive(Clone, Debug)]
+pub struct Surface {
+    pub(super) name: &'static str,
+    pub(super) claims: Vec<Claim>,
+    pub(super) routes: Vec<Route>,
+    pub(super) authenticator: Option<Arc<dyn Authenticator>>,
+}
+
+impl Surface {
+    /// A surface that claims nothing yet.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, claims: Vec::new(), routes: Vec::new(), authenticator: None }
+    }
+
+    /// Claims a path and everything below it. Every route lies below a claim.
+    #[must_use]
+    pub fn claim(mut self, prefix: &str) -> Self {
+        self.claims.push(Claim { path: prefix.to_owned(), is_exact: false });
+        self
+    }
+
+    /// Claims one path and nothing below it, such as `/`.
+    #[must_use]
+    pub fn claim_exact(mut self, path: &str) -> Self {
+        self.claims.push(Claim { path: path.to_owned(), is_exact: true });
+        self
+    }
+
+    /// Adds a route. Of two that fit a request the earlier answers.
+    #[must_use]
+    pub fn route(mut self, route: Route) -> Self {
+        self.routes.push(route);
+        self
+    }
+
+    /// Recognises the callers of [`Access::Operation`] routes.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+}

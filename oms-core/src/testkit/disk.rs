@@ -1,0 +1,579 @@
+//! A disk in memory that forgets what was not synced, and the suite of every [`Disk`].
+
+use crate::disk::{Disk, DiskError, DiskFile, OpenMode, check_relative};
+use crate::entropy::{Entropy, EntropyExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that a device writes in one piece; a torn write ends between two of them.
+pub const SECTOR_BYTES: usize = 512;
+
+/// A disk in memory. Clones share it, as handles on one machine's disk do.
+///
+/// It keeps two images: what programs see, and what would be left after a power failure.
+/// [`SimDisk::crash`] makes the second the first, after letting chance decide for each unsynced
+/// write whether it reached the device, wholly or in part, and for each unsynced name change
+/// whether it did, in the order in which they were made.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<u64, Contents>,
+    next_file: u64,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    pending_names: Vec<NameChange>,
+    folders: BTreeSet<PathBuf>,
+    /// How many operations from now on fail, and how.
+    failing: Option<(u64, io::ErrorKind)>,
+    capacity: Option<u64>,
+    /// Counts crashes, so that handles from before one stay dead.
+    life: u64,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetLen(usize),
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Create { path: PathBuf, file: u64 },
+    Rename { from: PathBuf, to: PathBuf },
+    Remove { path: PathBuf },
+}
+
+impl NameChange {
+    fn touches(&self, folder: &Path) -> bool {
+        let within = |path: &Path| path.parent() == Some(folder);
+        match self {
+            Self::Create { path, .. } | Self::Remove { path } => within(path),
+            Self::Rename { from, to } => within(from) || within(to),
+        }
+    }
+
+    fn apply(self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            Self::Create { path, file } => {
+                names.insert(path, file);
+            }
+            Self::Rename { from, to } => {
+                if let Some(file) = names.remove(&from) {
+                    names.insert(to, file);
+                }
+            }
+            Self::Remove { path } => {
+                names.remove(&path);
+            }
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => {
+                if image.len() < offset + bytes.len() {
+                    image.resize(offset + bytes.len(), 0);
+                }
+                image[*offset..offset + bytes.len()].copy_from_slice(bytes);
+            }
+            Self::SetLen(len) => image.resize(*len, 0),
+        }
+    }
+
+    /// What of it reached the device: all, nothing, or (of a write) any subset of its sectors.
+    fn survivors(self, entropy: &dyn Entropy) -> Vec<Self> {
+        match entropy.below(4) {
+            0 => Vec::new(),
+            1 => match self {
+                Self::Write { offset, bytes } => split_at_sectors(offset, &bytes)
+                    .into_iter()
+                    .filter(|_| entropy.below(2) == 0)
+                    .collect(),
+                Self::SetLen(_) => vec![self],
+            },
+            _ => vec![self],
+        }
+    }
+}
+
+/// Cuts a write into pieces that lie within one sector of the file each.
+fn split_at_sectors(offset: usize, bytes: &[u8]) -> Vec<Change> {
+    let mut pieces = Vec::new();
+    let mut done = 0;
+    while done < bytes.len() {
+        let start = offset + done;
+        let count = (SECTOR_BYTES - start % SECTOR_BYTES).min(bytes.len() - done);
+        pieces.push(Change::Write { offset: start, bytes: bytes[done..done + count].to_vec() });
+        done += count;
+    }
+    pieces
+}
+
+impl SimDisk {
+    /// Power fails: every open handle is dead, and what was not synced is lost, kept or torn as
+    /// chance decides.
+    pub fn crash(&self, entropy: &dyn Entropy) {
+        let mut state = self.lock();
+        state.life += 1;
+        state.failing = None;
+        let pending = std::mem::take(&mut state.pending_names);
+        let mut names = std::mem::take(&mut state.durable_names);
+        // A journaling file system keeps a prefix of the name changes, never a later one alone.
+        let kept = entropy.below(pending.len() as u64 + 1) as usize;
+        for change in pending.into_iter().take(kept) {
+            change.apply(&mut names);
+        }
+        for contents in state.files.values_mut() {
+            let mut image = std::mem::take(&mut contents.durable);
+            for change in std::mem::take(&mut contents.pending) {
+                for survivor in change.survivors(entropy) {
+                    survivor.apply(&mut image);
+                }
+            }
+            contents.bytes.clone_from(&image);
+            contents.durable = image;
+        }
+        let alive: BTreeSet<u64> = names.values().copied().collect();
+        state.files.retain(|file, _| alive.contains(file));
+        state.names.clone_from(&names);
+        state.durable_names = names;
+    }
+
+    /// Makes the next `operations` calls fail without effect.
+    pub fn fail_next(&self, operations: u64, kind: io::ErrorKind) {
+        self.lock().failing = Some((operations, kind));
+    }
+
+    /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Flips one bit of a file, as a failing device does.
+    ///
+    /// # Panics
+    /// If there is no such file or byte: the test is wrong.
+    pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) {
+        let mut state = self.lock();
+        let file = *state.names.get(path).expect("a file to damage");
+        let contents = state.files.get_mut(&file).expect("every name has a file");
+        contents.bytes[offset] ^= 1 << (bit % 8);
+        if let Some(byte) = contents.durable.get_mut(offset) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+
+    /// Everything that programs see, by path.
+    #[must_use]
+    pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.lock();
+        let bytes_of = |file| state.files.get(file).map(|c| c.bytes.clone()).unwrap_or_default();
+        state.names.iter().map(|(path, file)| (path.clone(), bytes_of(file))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refuse(operation: &'static str, path: &Path, kind: io::ErrorKind) -> DiskError {
+    DiskError { operation, path: path.to_owned(), source: kind.into() }
+}
+
+impl State {
+    fn strike(&mut self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        if let Some((left, kind)) = self.failing {
+            self.failing = (left > 1).then(|| (left - 1, kind));
+            if left > 0 {
+                return Err(refuse(operation, path, kind));
+            }
+        }
+        Ok(())
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        change.clone().apply(&mut self.names);
+        self.pending_names.push(change);
+    }
+
+    fn has_folder(&self, path: &Path) -> bool {
+        path.as_os_str().is_empty() || self.folders.contains(path)
+    }
+
+    fn check_room(&self, path: &Path, grows_by: usize) -> Result<(), DiskError> {
+        let used: usize = self.files.values().map(|contents| contents.bytes.len()).sum();
+        match self.capacity {
+            Some(capacity) if (used + grows_by) as u64 > capacity && grows_by > 0 => {
+                Err(refuse("write", path, io::ErrorKind::StorageFull))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
+        check_relative("open", path)?;
+        let path = clean(path);
+        let mut state = self.lock();
+        state.strike("open", &path)?;
+        let file = match (state.names.get(&path).copied(), mode) {
+            (Some(_), OpenMode::CreateNew) => {
+                return Err(refuse("open", &path, io::ErrorKind::AlreadyExists));
+            }
+            (Some(file), _) => file,
+            (None, OpenMode::Read | OpenMode::Write) => {
+                return Err(refuse("open", &path, io::ErrorKind::NotFound));
+            }
+            (None, OpenMode::CreateNew | OpenMode::OpenOrCreate) => {
+                if !path.parent().is_none_or(|folder| state.has_folder(folder)) {
+                    return Err(refuse("open", &path, io::ErrorKind::NotFound));
+                }
+                let file = state.next_file;
+                state.next_file += 1;
+                state.files.insert(file, Contents::default());
+                state.change_name(NameChange::Create { path: path.clone(), file });
+                file
+            }
+        };
+        let (disk, life, can_write) = (self.clone(), state.life, mode != OpenMode::Read);
+        drop(state);
+        Ok(Box::new(SimFile { disk, path, file, life, can_write }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        check_relative("rename", from)?;
+        check_relative("rename", to)?;
+        let (from, to) = (clean(from), clean(to));
+        let mut state = self.lock();
+        state.strike("rename", &from)?;
+        if !state.names.contains_key(&from) {
+            return Err(refuse("rename", &from, io::ErrorKind::NotFound));
+        }
+        state.change_name(NameChange::Rename { from, to });
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        check_relative("remove", path)?;
+        let path = clean(path);
+        let mut state = self.lock();
+        state.strike("remove", &path)?;
+        if !state.names.contains_key(&path) {
+            return Err(refuse("remove", &path, io::ErrorKind::NotFound));
+        }
+        state.change_name(NameChange::Remove { path });
+        Ok(())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        check_relative("create folder", path)?;
+        let path = clean(path);
+        let mut state = self.lock();
+        state.strike("create folder", &path)?;
+        let folders = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
+        state.folders.extend(folders.map(Path::to_owned));
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
+        check_relative("list", path)?;
+        let path = clean(path);
+        let mut state = self.lock();
+        state.strike("list", &path)?;
+        if !state.has_folder(&path) {
+            return Err(refuse("list", &path, io::ErrorKind::NotFound));
+        }
+        let entries = state.names.keys().chain(state.folders.iter());
+        let within = entries.filter(|entry| entry.parent() == Some(&path));
+        let names = within.filter_map(|entry| entry.file_name());
+        let names: BTreeSet<String> =
+            names.map(|name| name.to_string_lossy().into_owned()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        check_relative("sync folder", path)?;
+        let path = clean(path);
+        let mut state = self.lock();
+        state.strike("sync folder", &path)?;
+        // Everything up to the last change in the folder goes with it: changes keep their order.
+        let last = state.pending_names.iter().rposition(|change| change.touches(&path));
+        if let Some(last) = last {
+            let synced: Vec<_> = state.pending_names.drain(..=last).collect();
+            for change in synced {
+                change.apply(&mut state.durable_names);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path without `.` components.
+fn clean(path: &Path) -> PathBuf {
+    path.components().filter(|c| !matches!(c, std::path::Component::CurDir)).collect()
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    path: PathBuf,
+    file: u64,
+    life: u64,
+    can_write: bool,
+}
+
+impl SimFile {
+    fn with<R>(
+        &self,
+        operation: &'static str,
+        action: impl FnOnce(&mut State) -> Result<R, DiskError>,
+    ) -> Result<R, DiskError> {
+        let mut state = self.disk.lock();
+        if state.life != self.life {
+            return Err(refuse(operation, &self.path, io::ErrorKind::BrokenPipe));
+        }
+        state.strike(operation, &self.path)?;
+        action(&mut state)
+    }
+
+    fn change(&self, operation: &'static str, change: Change) -> Result<(), DiskError> {
+        if !self.can_write {
+            return Err(refuse(operation, &self.path, io::ErrorKind::PermissionDenied));
+        }
+        self.with(operation, |state| {
+            let current = state.files.get(&self.file).map_or(0, |contents| contents.bytes.len());
+            let end = match &change {
+                Change::Write { offset, bytes } => offset + bytes.len(),
+                Change::SetLen(len) => *len,
+            };
+            state.check_room(&self.path, end.saturating_sub(current))?;
+            let contents = state.files.entry(self.file).or_default();
+            change.apply(&mut contents.bytes);
+            contents.pending.push(change);
+            Ok(())
+        })
+    }
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        self.with("read", |state| {
+            let Some(contents) = state.files.get(&self.file) else { return Ok(0) };
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(contents.bytes.len());
+            let count = bytes.len().min(contents.bytes.len() - start);
+            bytes[..count].copy_from_slice(&contents.bytes[start..start + count]);
+            Ok(count)
+        })
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let offset = usize::try_from(offset)
+            .map_err(|_too_far| refuse("write", &self.path, io::ErrorKind::FileTooLarge))?;
+        self.change("write", Change::Write { offset, bytes: bytes.to_vec() })
+    }
+
+    fn len(&self) -> Result<u64, DiskError> {
+        self.with("measure", |state| {
+            Ok(state.files.get(&self.file).map_or(0, |contents| contents.bytes.len() as u64))
+        })
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), DiskError> {
+        let len = usize::try_from(len)
+            .map_err(|_too_far| refuse("set length", &self.path, io::ErrorKind::FileTooLarge))?;
+        self.change("set length", Change::SetLen(len))
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.with("sync", |state| {
+            if let Some(contents) = state.files.get_mut(&self.file) {
+                for change in std::mem::take(&mut contents.pending) {
+                    change.apply(&mut contents.durable);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn read_whole(disk: &dyn Disk, path: &Path) -> Vec<u8> {
+    let file = disk.open(path, OpenMode::Read).expect("open");
+    let mut bytes = vec![0; usize::try_from(file.len().expect("len")).expect("fits")];
+    assert_eq!(file.read_at(0, &mut bytes).expect("read"), bytes.len());
+    bytes
+}
+
+/// What is written is read back, past the end reads short, and gaps read as zeros.
+pub fn reads_what_was_written(disk: &dyn Disk) {
+    let file = disk.open(Path::new("f"), OpenMode::CreateNew).expect("create");
+    file.write_at(3, b"abc").expect("write");
+    assert_eq!(read_whole(disk, Path::new("f")), b"\0\0\0abc");
+    file.set_len(8).expect("lengthen");
+    let mut bytes = [1; 10];
+    assert_eq!(file.read_at(4, &mut bytes).expect("read"), 4);
+    assert_eq!(&bytes[..5], b"bc\0\0\x01");
+    file.set_len(4).expect("cut");
+    assert_eq!(file.len().expect("len"), 4);
+    assert_eq!(file.read_at(100, &mut bytes).expect("read past the end"), 0);
+    file.sync().expect("sync");
+}
+
+/// Modes refuse what they should, with the operating system's kind.
+pub fn modes_are_kept(disk: &dyn Disk) {
+    let path = Path::new("f");
+    let kind = |mode| disk.open(path, mode).expect_err("refused").source.kind();
+    assert_eq!(kind(OpenMode::Read), io::ErrorKind::NotFound);
+    assert_eq!(kind(OpenMode::Write), io::ErrorKind::NotFound);
+    disk.open(path, OpenMode::OpenOrCreate).expect("create").write_at(0, b"x").expect("write");
+    assert_eq!(kind(OpenMode::CreateNew), io::ErrorKind::AlreadyExists);
+    disk.open(path, OpenMode::OpenOrCreate).expect("open");
+    assert_eq!(read_whole(disk, path), b"x");
+    let reader = disk.open(path, OpenMode::Read).expect("open");
+    assert!(reader.write_at(0, b"y").is_err(), "a reader cannot write");
+}
+
+/// Folders list their entries sorted; rename replaces; a removed name is gone.
+pub fn names_are_kept(disk: &dyn Disk) {
+    disk.create_dir_all(Path::new("a/b")).expect("folder");
+    disk.create_dir_all(Path::new("a/b")).expect("the same folder again");
+    for (name, text) in [("a/b/2", "two"), ("a/b/1", "one")] {
+        let file = disk.open(Path::new(name), OpenMode::CreateNew).expect("create");
+        file.write_at(0, text.as_bytes()).expect("write");
+        file.sync().expect("sync");
+    }
+    assert_eq!(disk.list(Path::new("a/b")).expect("list"), ["1", "2"]);
+    assert_eq!(disk.list(Path::new("")).expect("list"), ["a"]);
+    disk.rename(Path::new("a/b/1"), Path::new("a/b/2")).expect("rename");
+    disk.sync_dir(Path::new("a/b")).expect("sync");
+    assert_eq!(disk.list(Path::new("a/b")).expect("list"), ["2"]);
+    assert_eq!(read_whole(disk, Path::new("a/b/2")), b"one");
+    disk.remove(Path::new("a/b/2")).expect("remove");
+    assert!(disk.remove(Path::new("a/b/2")).is_err());
+    assert!(disk.rename(Path::new("a/b/2"), Path::new("a/b/3")).is_err());
+    assert!(disk.list(Path::new("a/b")).expect("list").is_empty());
+    assert!(disk.open(Path::new("no/such/folder"), OpenMode::CreateNew).is_err());
+}
+
+/// No path leaves the disk's folder.
+pub fn paths_stay_inside(disk: &dyn Disk) {
+    for path in ["../f", "/etc/passwd", "a/../../f"] {
+        let error = disk.open(Path::new(path), OpenMode::OpenOrCreate).expect_err("refused");
+        assert_eq!(error.source.kind(), io::ErrorKind::InvalidInput);
+        assert!(disk.rename(Path::new("x"), Path::new(path)).is_err());
+        assert!(disk.remove(Path::new(path)).is_err());
+        assert!(disk.create_dir_all(Path::new(path)).is_err());
+        assert!(disk.list(Path::new(path)).is_err());
+    }
+}
+
+/// Instantiates the whole suite for one implementation.
+#[macro_export]
+macro_rules! disk_conformance {
+    ($make:expr) => {
+        $crate::disk_conformance!(@each $make;
+            reads_what_was_written, modes_are_kept, names_are_kept, paths_stay_inside);
+    };
+    (@each $make:expr; $($case:ident),+) => {
+        mod conformance {
+            #[allow(unused_imports, reason = "the factory may need no imports")]
+            use super::*;
+            $(#[test]
+            fn $case() {
+                let (_guard, disk) = ($make)();
+                $crate::testkit::disk::$case(&disk);
+            })+
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    crate::disk_conformance!(|| ((), SimDisk::default()));
+
+    fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
+        let file = disk.open(Path::new(path), OpenMode::OpenOrCreate).expect("open");
+        file.write_at(0, bytes).expect("write");
+        file
+    }
+
+    #[test]
+    fn synced_bytes_and_names_survive_every_crash() {
+        for seed in 0..200 {
+            let disk = SimDisk::default();
+            write(&disk, "f", b"kept").sync().expect("sync");
+            disk.sync_dir(Path::new("")).expect("sync names");
+            disk.crash(&SeededEntropy::new(seed));
+            assert_eq!(read_whole(&disk, Path::new("f")), b"kept", "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_missing_sync_is_found() {
+        let (mut lost_bytes, mut lost_name, mut torn) = (0, 0, 0);
+        for seed in 0..200 {
+            let disk = SimDisk::default();
+            write(&disk, "unsynced name", b"x").sync().expect("sync");
+            let file = write(&disk, "f", &[0; 2048]);
+            file.sync().expect("sync");
+            disk.sync_dir(Path::new("")).expect("sync names");
+            file.write_at(0, &[1; 2048]).expect("write");
+            write(&disk, "late", b"x").sync().expect("sync");
+            disk.crash(&SeededEntropy::new(seed));
+            let bytes = read_whole(&disk, Path::new("f"));
+            let ones = bytes.iter().filter(|byte| **byte == 1).count();
+            lost_bytes += u32::from(ones == 0);
+            torn += u32::from(ones > 0 && ones < 2048);
+            lost_name += u32::from(!disk.contents().contains_key(Path::new("late")));
+        }
+        assert!(lost_bytes > 20 && torn > 20 && lost_name > 20, "{lost_bytes} {torn} {lost_name}");
+    }
+
+    #[test]
+    fn handles_from_before_a_crash_are_dead() {
+        let disk = SimDisk::default();
+        let file = write(&disk, "f", b"x");
+        disk.crash(&SeededEntropy::new(1));
+        assert!(file.write_at(0, b"y").is_err());
+        assert!(file.sync().is_err());
+    }
+
+    #[test]
+    fn a_full_disk_refuses_growth_only() {
+        let disk = SimDisk::default();
+        let file = write(&disk, "f", b"1234");
+        disk.set_capacity(Some(4));
+        file.write_at(0, b"4321").expect("overwriting needs no room");
+        let error = file.write_at(4, b"5").expect_err("no room");
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        disk.set_capacity(None);
+        file.write_at(4, b"5").expect("room again");
+    }
+
+    #[test]
+    fn the_next_operations_fail_and_then_no_more() {
+        let disk = SimDisk::default();
+        disk.fail_next(2, io::ErrorKind::Other);
+        assert!(disk.list(Path::new("")).is_err());
+        assert!(disk.list(Path::new("")).is_err());
+        assert!(disk.list(Path::new("")).is_ok());
+    }
+}

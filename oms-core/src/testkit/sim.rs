@@ -1,0 +1,332 @@
+//! A seeded world in which engines run.
+//!
+//! Engines are pure, so the simulation needs no runtime of its own: it is a queue of messages and
+//! timers in the order of simulated time. A test takes the next delivery, hands it to the actor it
+//! is for, and sends what the actor answers. The same seed gives the same run.
+//!
+//! ```
+//! use oms_core::testkit::sim::{Network, Sim};
+//! use std::time::Duration;
+//!
+//! let mut sim: Sim<u32> = Sim::new(7);
+//! sim.set_network(Network { loss_per_mille: 300, ..Network::default() });
+//! for number in 0..100 {
+//!     sim.send("node", "server", number);
+//! }
+//! sim.after("server", Duration::from_secs(60), 1_000);
+//! let mut arrived = 0;
+//! while let Some(delivery) = sim.next() {
+//!     arrived += u32::from(delivery.message < 1_000);
+//! }
+//! assert!((50..90).contains(&arrived), "about three in ten are lost, {arrived} arrived");
+//! ```
+
+use crate::clock::{Clock, ManualClock};
+use crate::entropy::{EntropyExt, SeededEntropy};
+use jiff::Timestamp;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of an actor.
+pub type Actor = &'static str;
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// The shortest delay.
+    pub delay_min: Duration,
+    /// The longest delay. Messages overtake each other between the two.
+    pub delay_max: Duration,
+    /// How many of a thousand messages are lost.
+    pub loss_per_mille: u16,
+    /// How many of a thousand messages arrive twice.
+    pub duplicate_per_mille: u16,
+}
+
+impl Default for Network {
+    /// 1 to 20 ms, nothing lost, nothing doubled.
+    fn default() -> Self {
+        Self {
+            delay_min: Duration::from_millis(1),
+            delay_max: Duration::from_millis(20),
+            loss_per_mille: 0,
+            duplicate_per_mille: 0,
+        }
+    }
+}
+
+/// A message or timer that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery<M> {
+    /// When.
+    pub at: Timestamp,
+    /// Who sent it; a timer comes from the actor itself.
+    pub from: Actor,
+    /// Whom it is for.
+    pub to: Actor,
+    /// What.
+    pub message: M,
+}
+
+#[derive(Debug)]
+struct Queued<M> {
+    due: Duration,
+    order: u64,
+    from: Actor,
+    to: Actor,
+    /// The receiver's life it was sent to; a crash begins another.
+    life: u64,
+    message: M,
+}
+
+impl<M> PartialEq for Queued<M> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.due, self.order) == (other.due, other.order)
+    }
+}
+
+impl<M> Eq for Queued<M> {}
+
+impl<M> PartialOrd for Queued<M> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<M> Ord for Queued<M> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.order).cmp(&(other.due, other.order))
+    }
+}
+
+/// The world: one clock, one source of randomness, one network.
+#[derive(Debug)]
+pub struct Sim<M> {
+    seed: u64,
+    clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
+    /// The world's own draws, apart from those of its actors.
+    chance: SeededEntropy,
+    network: Network,
+    queue: BinaryHeap<Reverse<Queued<M>>>,
+    order: u64,
+    lives: HashMap<Actor, u64>,
+    paused_until: HashMap<Actor, Duration>,
+    partitions: BTreeSet<(Actor, Actor)>,
+}
+
+impl<M: Clone + Debug> Sim<M> {
+    /// A world that begins at 2026-01-01T00:00:00Z.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let start = Timestamp::from_second(1_767_225_600).expect("a second within range");
+        Self {
+            seed,
+            clock: Arc::new(ManualClock::new(start)),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            chance: SeededEntropy::new(seed ^ 0x5eed_5eed_5eed_5eed),
+            network: Network::default(),
+            queue: BinaryHeap::new(),
+            order: 0,
+            lives: HashMap::new(),
+            paused_until: HashMap::new(),
+            partitions: BTreeSet::new(),
+        }
+    }
+
+    /// The seed, for the message of a failed assertion.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The world's clock.
+    #[must_use]
+    pub fn clock(&self) -> Arc<ManualClock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// The randomness that actors draw from.
+    #[must_use]
+    pub fn entropy(&self) -> Arc<SeededEntropy> {
+        Arc::clone(&self.entropy)
+    }
+
+    /// Changes how messages travel from now on.
+    pub const fn set_network(&mut self, network: Network) {
+        self.network = network;
+    }
+
+    /// True in `per_mille` of a thousand calls.
+    pub fn chance(&mut self, per_mille: u16) -> bool {
+        self.chance.below(1000) < u64::from(per_mille)
+    }
+
+    /// A number in `0..end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.chance.below(end)
+    }
+
+    /// Sends a message; the network may delay, lose or double it.
+    pub fn send(&mut self, from: Actor, to: Actor, message: M) {
+        let (loss, double) = (self.network.loss_per_mille, self.network.duplicate_per_mille);
+        if self.chance(loss) {
+            return;
+        }
+        if self.chance(double) {
+            let delay = self.delay();
+            self.enqueue(from, to, delay, message.clone());
+        }
+        let delay = self.delay();
+        self.enqueue(from, to, delay, message);
+    }
+
+    /// Wakes an actor later, unless it crashes before.
+    pub fn after(&mut self, actor: Actor, delay: Duration, message: M) {
+        self.enqueue(actor, actor, delay, message);
+    }
+
+    /// Loses every message between the two, in both directions, also those under way.
+    pub fn partition(&mut self, a: Actor, b: Actor) {
+        self.partitions.insert((a.min(b), a.max(b)));
+    }
+
+    /// Ends a partition.
+    pub fn heal(&mut self, a: Actor, b: Actor) {
+        self.partitions.remove(&(a.min(b), a.max(b)));
+    }
+
+    /// Holds back everything for an actor, as a stopped process or a long collection does.
+    pub fn pause(&mut self, actor: Actor, pause: Duration) {
+        self.paused_until.insert(actor, self.clock.monotonic() + pause);
+    }
+
+    /// Ends an actor's life: its timers and what is under way to it are gone. The test drops the
+    /// actor's state and makes it anew from what is durable.
+    pub fn crash(&mut self, actor: Actor) {
+        *self.lives.entry(actor).or_default() += 1;
+        self.paused_until.remove(actor);
+    }
+
+    /// The next message or timer that is due, moving the clock to it; none when nothing is left.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would borrow the world")]
+    pub fn next(&mut self) -> Option<Delivery<M>> {
+        while let Some(Reverse(mut queued)) = self.queue.pop() {
+            if self.life(queued.to) != queued.life || self.is_cut(queued.from, queued.to) {
+                continue;
+            }
+            let now = self.clock.monotonic();
+            let pause = self.paused_until.get(queued.to).copied();
+            if let Some(until) = pause.filter(|until| *until > queued.due.max(now)) {
+                queued.due = until;
+                self.queue.push(Reverse(queued));
+                continue;
+            }
+            self.clock.advance(queued.due.saturating_sub(now));
+            return Some(Delivery {
+                at: self.clock.now(),
+                from: queued.from,
+                to: queued.to,
+                message: queued.message,
+            });
+        }
+        None
+    }
+
+    fn life(&self, actor: Actor) -> u64 {
+        self.lives.get(actor).copied().unwrap_or_default()
+    }
+
+    fn is_cut(&self, from: Actor, to: Actor) -> bool {
+        from != to && self.partitions.contains(&(from.min(to), from.max(to)))
+    }
+
+    fn delay(&mut self) -> Duration {
+        let spread = self.network.delay_max.saturating_sub(self.network.delay_min);
+        let nanos = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
+        self.network.delay_min + Duration::from_nanos(self.chance.below(nanos.saturating_add(1)))
+    }
+
+    fn enqueue(&mut self, from: Actor, to: Actor, delay: Duration, message: M) {
+        self.order += 1;
+        let (due, order, life) = (self.clock.monotonic() + delay, self.order, self.life(to));
+        self.queue.push(Reverse(Queued { due, order, from, to, life, message }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(sim: &mut Sim<u32>) -> Vec<(Actor, u32)> {
+        std::iter::from_fn(|| sim.next().map(|d| (d.to, d.message))).collect()
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_run() {
+        let run = |seed| {
+            let mut sim = Sim::new(seed);
+            sim.set_network(Network {
+                loss_per_mille: 100,
+                duplicate_per_mille: 100,
+                ..Network::default()
+            });
+            for number in 0..200 {
+                sim.send("a", "b", number);
+            }
+            drain(&mut sim)
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn messages_overtake_each_other_and_timers_do_not() {
+        let mut sim = Sim::new(3);
+        for number in 0..50 {
+            sim.send("a", "b", number);
+        }
+        let arrived: Vec<u32> = drain(&mut sim).into_iter().map(|(_, number)| number).collect();
+        assert!(!arrived.is_sorted());
+        for number in 0..50 {
+            sim.after("a", Duration::from_millis(u64::from(number)), number);
+        }
+        assert!(drain(&mut sim).into_iter().map(|(_, number)| number).is_sorted());
+    }
+
+    #[test]
+    fn a_crash_drops_timers_and_messages_under_way() {
+        let mut sim = Sim::new(4);
+        sim.send("a", "b", 1);
+        sim.after("b", Duration::from_secs(1), 2);
+        sim.crash("b");
+        sim.send("a", "b", 3);
+        assert_eq!(drain(&mut sim), [("b", 3)]);
+    }
+
+    #[test]
+    fn a_partition_cuts_both_ways_until_it_heals() {
+        let mut sim = Sim::new(5);
+        sim.partition("a", "b");
+        sim.send("a", "b", 1);
+        sim.send("b", "a", 2);
+        sim.send("a", "c", 3);
+        assert_eq!(drain(&mut sim), [("c", 3)]);
+        sim.heal("b", "a");
+        sim.send("a", "b", 4);
+        assert_eq!(drain(&mut sim), [("b", 4)]);
+    }
+
+    #[test]
+    fn a_paused_actor_gets_everything_later() {
+        let mut sim = Sim::new(6);
+        sim.pause("b", Duration::from_secs(5));
+        sim.send("a", "b", 1);
+        let before = sim.clock().now();
+        let delivery = sim.next().expect("it arrives");
+        assert_eq!(delivery.at.duration_since(before).as_secs(), 5);
+    }
+}
