@@ -131,7 +131,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync(&self) -> Result<(), DiskError>;
 }
 
-/// A folder of the operating system's file system.
+/// A folder of the operating system's file system. What it makes is for its owner alone: files of
+/// mode 0600, folders of mode 0700.
 #[derive(Clone, Debug)]
 pub struct LocalDisk {
     root: PathBuf,
@@ -184,7 +185,10 @@ fn make_dirs(path: &Path) -> Result<(), DiskError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_dirs(parent)?;
     }
-    match std::fs::create_dir(path) {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(failed("create folder", path)(error)),
@@ -210,6 +214,8 @@ impl Disk for LocalDisk {
         let path = self.resolve("open", path)?;
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(mode != OpenMode::Read);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match mode {
             OpenMode::Read | OpenMode::Write => {}
             OpenMode::CreateNew => {
@@ -336,4 +342,18 @@ mod tests {
         let disk = LocalDisk::new(folder.path().join("new/folder")).expect("a disk");
         (folder, disk)
     });
+
+    #[cfg(unix)]
+    #[test]
+    fn files_and_folders_are_for_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let disk = LocalDisk::new(folder.path().join("d")).expect("a disk");
+        disk.open(Path::new("f"), OpenMode::CreateNew).expect("a file");
+        let mode = |path: &str| {
+            let meta = std::fs::metadata(folder.path().join(path)).expect("it is there");
+            meta.permissions().mode() & 0o777
+        };
+        assert_eq!((mode("d"), mode("d/f")), (0o700, 0o600));
+    }
 }

@@ -31,6 +31,8 @@ struct State {
     folders: BTreeSet<PathBuf>,
     /// How many operations from now on fail, and how.
     failing: Option<(u64, io::ErrorKind)>,
+    /// After how many operations every further one fails, and how.
+    broken: Option<(u64, io::ErrorKind)>,
     capacity: Option<u64>,
     /// Counts crashes, so that handles from before one stay dead.
     life: u64,
@@ -131,6 +133,7 @@ impl SimDisk {
         let mut state = self.lock();
         state.life += 1;
         state.failing = None;
+        state.broken = None;
         let pending = std::mem::take(&mut state.pending_names);
         let mut names = std::mem::take(&mut state.durable_names);
         // A journaling file system keeps a prefix of the name changes, never a later one alone.
@@ -157,6 +160,12 @@ impl SimDisk {
     /// Makes the next `operations` calls fail without effect.
     pub fn fail_next(&self, operations: u64, kind: io::ErrorKind) {
         self.lock().failing = Some((operations, kind));
+    }
+
+    /// Lets `operations` calls through and makes every later one fail, until a crash: with every
+    /// number from 0 on, each point of a program is one at which it stops.
+    pub fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
+        self.lock().broken = Some((operations, kind));
     }
 
     /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.
@@ -197,6 +206,11 @@ fn refuse(operation: &'static str, path: &Path, kind: io::ErrorKind) -> DiskErro
 
 impl State {
     fn strike(&mut self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        match &mut self.broken {
+            Some((0, kind)) => return Err(refuse(operation, path, *kind)),
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
         if let Some((left, kind)) = self.failing {
             self.failing = (left > 1).then(|| (left - 1, kind));
             if left > 0 {

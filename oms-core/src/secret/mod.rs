@@ -1,4 +1,24 @@
-//! Values that never print.
+//! Values that never print, and keys that seal them.
+//!
+//! A [`Secret`] lives in memory. A [`KeyRing`] seals one for storage: a data key of its own
+//! encrypts it, an account key wraps the data key, and a key-encryption key of a [`KeyProvider`]
+//! wraps the account keys. Each step is XChaCha20-Poly1305 with what the bytes are and whose they
+//! are as associated data, so a sealed value that is moved to another row does not open.
+//!
+//! ```text
+//!  KeyProvider: key-encryption key (a file of mode 0600, or an outside service)
+//!        │ wraps
+//!  account key 1, 2, … (ring file; the newest seals, the others still open)
+//!        │ wraps
+//!  data key (stored with its value) ──encrypts──► value
+//! ```
+
+mod provider;
+
+mod ring;
+
+pub use provider::{FileKeyProvider, KeyProvider};
+pub use ring::{KeyError, KeyRing, SEALED_BYTES_MAX, Sealed};
 
 use std::fmt;
 use subtle::ConstantTimeEq;
