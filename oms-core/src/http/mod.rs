@@ -52,6 +52,8 @@ pub mod respond;
 
 mod serve;
 
+mod token;
+
 pub use body::BodyLimits;
 pub use call::{Call, Params, PeerCertificate};
 pub use mount::{MountError, Mounted, RouteInfo, mount};
@@ -61,6 +63,7 @@ pub use serve::{
     serve_with,
 };
 pub use surface::{Access, Authenticator, Handler, Route, Surface};
+pub use token::{TOKEN_SECONDS, TokenService};
 
 /// A response of any handler.
 pub type Response = http::Response<axum::body::Body>;
