@@ -1,5 +1,6 @@
 use super::{
     Append, Event, Head, HistoryId, Journal, JournalError, READ_MAX, Snapshot, check_append,
+    check_snapshot,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -131,6 +132,7 @@ impl Journal for MemoryJournal {
         history: &HistoryId,
         snapshot: Snapshot,
     ) -> Result<(), JournalError> {
+        check_snapshot(&snapshot)?;
         let mut state = self.lock();
         let actual = state.version(history);
         match state.histories.get_mut(history) {
@@ -166,5 +168,5 @@ impl Journal for MemoryJournal {
 mod tests {
     use super::*;
 
-    //crate::journal_conformance!(|| async { MemoryJournal::default() });
+    crate::journal_conformance!(|| async { MemoryJournal::default() });
 }

@@ -19,7 +19,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
+use std::io;
 use std::str::FromStr;
 
 /// The most events one append may carry, over all its histories.
@@ -30,6 +32,15 @@ pub const READ_MAX: usize = 10_000;
 
 /// The largest body of one event, in bytes of JSON text.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The longest kind or actor of one event, in bytes.
+pub const NAME_BYTES_MAX: usize = 1 << 10;
+
+/// The largest sum of the bodies of one append, in bytes of JSON text.
+pub const APPEND_BYTES_MAX: usize = 16 << 20;
+
+/// The largest body of a snapshot, in bytes of JSON text.
+pub const SNAPSHOT_BYTES_MAX: usize = 16 << 20;
 
 /// Which history: a kind (`job`, `dsc-node`) and a key within it.
 ///
@@ -281,7 +292,9 @@ pub trait Journal: Debug + Send + Sync {
     /// number of events. `Ok` means durable, and carries each history's new version in order.
     ///
     /// # Errors
-    /// [`JournalError::Conflict`] names the first history that does not match; on any error but
+    /// [`JournalError::Conflict`] names the first history that does not match;
+    /// [`JournalError::Id`] if an append is empty or two name one history;
+    /// [`JournalError::TooLarge`] past a limit of this module. On any error but
     /// [`JournalError::Unavailable`] nothing was written.
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError>;
 
@@ -298,7 +311,8 @@ pub trait Journal: Debug + Send + Sync {
     /// [`READ_MAX`]. Whoever has read a position never finds a lower one later.
     async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
 
-    /// Waits until there is an event after position `after`, then answers the last position.
+    /// Waits until a position after `after` was given out, then answers the last one given out.
+    /// Its event may have been deleted since.
     async fn wait(&self, after: u64) -> Result<u64, JournalError>;
 
     /// Histories of one kind in order of their keys, after key `after`, at most `limit` and
@@ -313,7 +327,8 @@ pub trait Journal: Debug + Send + Sync {
     /// Keeps a snapshot, in place of an earlier one. It never changes what `read` returns.
     ///
     /// # Errors
-    /// [`JournalError::Conflict`] if the history holds fewer events than the snapshot covers.
+    /// [`JournalError::Conflict`] if the history holds no event, or fewer than the snapshot
+    /// covers; [`JournalError::TooLarge`] past [`SNAPSHOT_BYTES_MAX`].
     async fn save_snapshot(
         &self,
         history: &HistoryId,
@@ -391,24 +406,57 @@ impl<T: Journal + ?Sized> JournalExt for T {}
 /// Checks the limits that every adapter keeps.
 pub(crate) fn check_append(appends: &[Append]) -> Result<(), JournalError> {
     let count = appends.iter().map(|append| append.events.len()).sum();
-    if count > APPEND_EVENTS_MAX {
-        return Err(JournalError::TooLarge {
-            what: "events of one append",
-            actual: count,
-            limit: APPEND_EVENTS_MAX,
-        });
-    }
+    check_size("events of one append", count, APPEND_EVENTS_MAX)?;
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
     for append in appends {
         if append.events.is_empty() {
             return Err(ParseIdError::new("append", &append.history.to_string(), "no event").into());
         }
-        let repeated = appends.iter().filter(|other| other.history == append.history).count() > 1;
-        if repeated {
+        if !seen.insert(&append.history) {
             let name = append.history.to_string();
             return Err(ParseIdError::new("append", &name, "names a history twice").into());
         }
+        for envelope in &append.events {
+            check_size("kind of an event", envelope.kind.len(), NAME_BYTES_MAX)?;
+            check_size("actor of an event", envelope.actor.len(), NAME_BYTES_MAX)?;
+            let body = json_bytes(&envelope.kind, &envelope.body)?;
+            check_size("body of an event", body, BODY_BYTES_MAX)?;
+            bytes += body;
+        }
+    }
+    check_size("bodies of one append", bytes, APPEND_BYTES_MAX)
+}
+
+/// Checks the limit on a snapshot that every adapter keeps.
+pub(crate) fn check_snapshot(snapshot: &Snapshot) -> Result<(), JournalError> {
+    let bytes = json_bytes("snapshot", &snapshot.body)?;
+    check_size("body of a snapshot", bytes, SNAPSHOT_BYTES_MAX)
+}
+
+fn check_size(what: &'static str, actual: usize, limit: usize) -> Result<(), JournalError> {
+    if actual > limit {
+        return Err(JournalError::TooLarge { what, actual, limit });
     }
     Ok(())
+}
+
+/// How long the JSON text of `body` is, without making it.
+fn json_bytes(kind: &str, body: &serde_json::Value) -> Result<usize, JournalError> {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, body)
+        .map_err(|source| JournalError::Body { kind: kind.to_owned(), source })?;
+    Ok(count.0)
 }
 
 #[cfg(test)]
@@ -431,5 +479,24 @@ mod tests {
             .expect("text is JSON");
         let error = envelope.decode::<u64>().expect_err("text is not a number");
         assert_eq!(error.to_string(), "event body does not fit. kind=`job-queued`");
+    }
+
+    #[test]
+    fn the_sum_of_the_bodies_of_one_append_is_bounded() {
+        let event = Envelope::new("k", 1, Timestamp::UNIX_EPOCH, "me", &"x".repeat(1 << 19))
+            .expect("text is JSON");
+        let append = |key: &str, count| Append {
+            history: HistoryId::new("job", key).expect("a name"),
+            expected: 0,
+            events: vec![event.clone(); count],
+        };
+        // Two quotation marks a body tip the sum over.
+        assert!(check_append(&[append("a", 20), append("b", 11)]).is_ok());
+        match check_append(&[append("a", 20), append("b", 12)]) {
+            Err(JournalError::TooLarge { actual, limit: APPEND_BYTES_MAX, .. }) => {
+                assert_eq!(actual, APPEND_BYTES_MAX + 2 * 32);
+            }
+            other => panic!("expected a refusal, got {other:?}"),
+        }
     }
 }

@@ -6,10 +6,12 @@
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 
-#![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test suite fails by panicking")]
 
 pub mod sim;
 
 pub mod disk;
 
 pub mod fault;
+
+pub mod journal;

@@ -1,0 +1,307 @@
+//! The journal's file: its creation, its lock and its connections.
+
+use super::failure;
+use crate::journal::JournalError;
+use rusqlite::{Connection, OpenFlags};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Marks a SQLite file as a journal: the letters `OMSJ`.
+const APPLICATION_ID: i32 = 0x4f4d_534a;
+
+/// The format this version writes, and the newest it reads.
+const FORMAT: u32 = 1;
+
+/// The longest wait for a foreign process that holds SQLite's own lock.
+const BUSY_SECONDS_MAX: u64 = 5;
+
+/// Up to this size a file is wholly checked when it is opened. Damage in a larger one is found
+/// when the damaged part is read.
+const CHECK_BYTES_MAX: u64 = 64 << 20;
+
+/// After this much, the write-ahead log is cut back at the next checkpoint.
+const LOG_BYTES_MAX: u64 = 64 << 20;
+
+const SCHEMA: &str = "
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    UNIQUE (kind, key)
+) STRICT;
+CREATE TABLE event (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    history INTEGER NOT NULL REFERENCES history (id) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    format INTEGER NOT NULL,
+    time TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    correlation TEXT,
+    body TEXT NOT NULL,
+    checksum BLOB NOT NULL,
+    UNIQUE (history, version)
+) STRICT;
+CREATE TABLE snapshot (
+    history INTEGER PRIMARY KEY REFERENCES history (id) ON DELETE CASCADE,
+    version INTEGER NOT NULL,
+    format INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    checksum BLOB NOT NULL
+) STRICT;
+";
+
+/// One query for each table and every column, to see at open that they are there.
+const SCHEMA_CHECKS: [&str; 3] = [
+    "SELECT id, kind, key, version FROM history LIMIT 0",
+    "SELECT position, history, version, kind, format, time, actor, correlation, body, checksum
+     FROM event LIMIT 0",
+    "SELECT history, version, format, body, checksum FROM snapshot LIMIT 0",
+];
+
+/// A journal's file while this process owns it.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    path: PathBuf,
+    /// Held, not read: the operating system lets go of it when the process ends.
+    _lock: File,
+}
+
+impl JournalFile {
+    /// Locks the file at `path`, and creates it if there is none.
+    pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
+        let path = resolve(path)?;
+        let lock = lock(&beside(&path, ".lock"))?;
+        let file = Self { path, _lock: lock };
+        if !file.path.exists() {
+            file.create()?;
+        } else if length(&file.path)? == 0 {
+            let reason = format!("{} is empty", file.path.display());
+            return Err(JournalError::Corrupt { reason });
+        }
+        Ok(file)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the file under another name, so that under its own there is a whole one or none.
+    fn create(&self) -> Result<(), JournalError> {
+        let orphan = beside(&self.path, "-wal");
+        if orphan.exists() {
+            // SQLite would replay it into the new file.
+            let reason = format!("{} is there without its journal", orphan.display());
+            return Err(JournalError::Corrupt { reason });
+        }
+        let draft = beside(&self.path, ".new");
+        for leftover in [&draft, &beside(&draft, "-journal")] {
+            match fs::remove_file(leftover) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_failure("remove", leftover, &error));
+                }
+                _ => {}
+            }
+        }
+        create_private(&draft).map_err(|error| io_failure("create", &draft, &error))?;
+        write_schema(&draft).map_err(|error| failure(&error))?;
+        fs::rename(&draft, &self.path).map_err(|error| io_failure("name", &self.path, &error))?;
+        let directory = directory_of(&self.path);
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|error| io_failure("sync", directory, &error))
+    }
+
+    /// Opens the one connection that writes, and checks that the file is a journal.
+    pub(super) fn connect_writer(&self) -> Result<Connection, JournalError> {
+        let connection = self.connect_writer_unchecked().map_err(|error| failure(&error))?;
+        check_header(&connection)?;
+        prepare_writer(&connection)?;
+        check_tables(&connection)?;
+        check_length(&connection, &self.path)?;
+        check_pages(&connection, &self.path)?;
+        Ok(connection)
+    }
+
+    fn connect_writer_unchecked(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(Duration::from_secs(BUSY_SECONDS_MAX))?;
+        Ok(connection)
+    }
+}
+
+/// Opens a connection that only reads; there is a writer's already.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(BUSY_SECONDS_MAX))?;
+    Ok(connection)
+}
+
+/// The one name of the file, so that every name of it leads to one lock.
+fn resolve(path: &Path) -> Result<PathBuf, JournalError> {
+    match fs::canonicalize(path) {
+        Ok(path) => return Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_failure("resolve", path, &error)),
+    }
+    let Some(name) = path.file_name() else {
+        let reason = format!("{} does not name a file", path.display());
+        return Err(JournalError::Unavailable { reason });
+    };
+    let directory = directory_of(path);
+    let directory = fs::canonicalize(directory)
+        .map_err(|error| io_failure("find directory", directory, &error))?;
+    Ok(directory.join(name))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+/// SQLite's own companions of a file are named the same way.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(|error| io_failure("open", path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::Unavailable {
+            reason: format!("it is open elsewhere, whose owner holds lock file {}", path.display()),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_failure("lock", path, &error)),
+    }
+}
+
+/// Events can hold what only the owner may read; SQLite gives its companions the same mode.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn write_schema(path: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(SCHEMA)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", FORMAT)?;
+    connection.execute_batch("COMMIT")?;
+    connection.close().map_err(|(_connection, error)| error)
+}
+
+fn check_header(connection: &Connection) -> Result<(), JournalError> {
+    let number = |name| {
+        let found = connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+        found.map_err(|error| failure(&error))
+    };
+    let id = number("application_id")?;
+    if id != APPLICATION_ID {
+        let reason = format!("not a journal: its application id is {id:#010x}");
+        return Err(JournalError::Corrupt { reason });
+    }
+    let format = number("user_version")?;
+    match u32::try_from(format) {
+        Ok(FORMAT) => Ok(()),
+        Ok(found) if found > FORMAT => Err(JournalError::Newer { found, known: FORMAT }),
+        _ => Err(JournalError::Corrupt { reason: format!("no such format: {format}") }),
+    }
+}
+
+fn prepare_writer(connection: &Connection) -> Result<(), JournalError> {
+    let set = || {
+        let mode = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update_and_check(
+            None,
+            "journal_size_limit",
+            LOG_BYTES_MAX.cast_signed(),
+            |_row| Ok(()),
+        )?;
+        Ok(mode)
+    };
+    let mode: String = set().map_err(|error: rusqlite::Error| failure(&error))?;
+    if mode != "wal" {
+        let reason = format!("its file system has no shared memory: mode is `{mode}`, not `wal`");
+        return Err(JournalError::Unavailable { reason });
+    }
+    Ok(())
+}
+
+fn check_tables(connection: &Connection) -> Result<(), JournalError> {
+    for query in SCHEMA_CHECKS {
+        connection
+            .prepare(query)
+            .map_err(|error| JournalError::Corrupt { reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// Folds the write-ahead log into the file, after which every page is in it. SQLite itself takes
+/// the missing end of a last page for zeros.
+fn check_length(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    match fold_log(connection) {
+        Ok(true) => {}
+        // Someone else reads the file, or there is no space to grow it: the log stays and is
+        // read with the file.
+        Ok(false) | Err(JournalError::Full) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let number = |name| {
+        let found = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        found.map_err(|error| failure(&error))
+    };
+    let expected = number("page_count")? * number("page_size")?;
+    let actual = length(path)?;
+    if actual < expected.cast_unsigned() {
+        let reason = format!("it ends at byte {actual} of {expected}");
+        return Err(JournalError::Corrupt { reason });
+    }
+    Ok(())
+}
+
+/// Answers whether all of the log is in the file now.
+fn fold_log(connection: &Connection) -> Result<bool, JournalError> {
+    let query = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let is_held = connection.query_row(query, [], |row| row.get::<_, bool>(0));
+    is_held.map(|is_held| !is_held).map_err(|error| failure(&error))
+}
+
+fn check_pages(connection: &Connection, path: &Path) -> Result<(), JournalError> {
+    if length(path)? > CHECK_BYTES_MAX {
+        return Ok(());
+    }
+    let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    match verdict.map_err(|error| failure(&error))?.as_str() {
+        "ok" => Ok(()),
+        damage => Err(JournalError::Corrupt { reason: damage.to_owned() }),
+    }
+}
+
+fn length(path: &Path) -> Result<u64, JournalError> {
+    let metadata = fs::metadata(path).map_err(|error| io_failure("look at", path, &error))?;
+    Ok(metadata.len())
+}
+
+fn io_failure(verb: &str, path: &Path, error: &io::Error) -> JournalError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::Full,
+        _ => JournalError::Unavailable {
+            reason: format!("cannot {verb} {}: {error}", path.display()),
+        },
+    }
+}

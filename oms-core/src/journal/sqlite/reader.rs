@@ -1,0 +1,164 @@
+//! Reads, each on a connection of its own, beside the writer.
+
+use super::failure;
+use super::file::connect_reader;
+use super::row::{self, EVENT_COLUMNS, stored, unstored};
+use crate::journal::{Event, Head, HistoryId, JournalError, READ_MAX, Snapshot};
+use rusqlite::{Connection, Params, Row};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Semaphore;
+
+/// The most reads, and so connections, at one time; more wait for their turn.
+const READERS_MAX: usize = 4;
+
+/// Connections that read.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    turns: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            turns: Arc::new(Semaphore::new(READERS_MAX)),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Closes what is idle; a read under way closes its own.
+    pub(super) fn close(&self) {
+        self.turns.close();
+        self.lock().clear();
+    }
+
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        history: &HistoryId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, JournalError> {
+        let history = history.clone();
+        let query = format!(
+            "SELECT {EVENT_COLUMNS}
+             FROM history CROSS JOIN event ON event.history = history.id
+             WHERE history.kind = ?1 AND history.key = ?2 AND event.version > ?3
+             ORDER BY event.version LIMIT ?4"
+        );
+        self.run(move |connection| {
+            let values = (history.kind(), history.key(), stored(after), page(limit));
+            rows(connection, &query, values, row::event)
+        })
+        .await
+    }
+
+    pub(super) async fn read_all(
+        self: &Arc<Self>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, JournalError> {
+        let query = format!(
+            "SELECT {EVENT_COLUMNS}
+             FROM event CROSS JOIN history ON event.history = history.id
+             WHERE event.position > ?1 ORDER BY event.position LIMIT ?2"
+        );
+        self.run(move |connection| {
+            rows(connection, &query, (stored(after), page(limit)), row::event)
+        })
+        .await
+    }
+
+    pub(super) async fn list(
+        self: &Arc<Self>,
+        kind: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Head>, JournalError> {
+        // No key is empty, so every key comes after the empty text.
+        let (kind, after) = (kind.to_owned(), after.unwrap_or_default().to_owned());
+        self.run(move |connection| {
+            let query = "SELECT kind, key, version FROM history
+                 WHERE kind = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
+            rows(connection, query, (&kind, &after, page(limit)), head)
+        })
+        .await
+    }
+
+    pub(super) async fn snapshot(
+        self: &Arc<Self>,
+        history: &HistoryId,
+    ) -> Result<Option<Snapshot>, JournalError> {
+        let history = history.clone();
+        self.run(move |connection| {
+            let query = "SELECT snapshot.version, format, body, checksum
+                 FROM history CROSS JOIN snapshot ON snapshot.history = history.id
+                 WHERE history.kind = ?1 AND history.key = ?2";
+            let values = (history.kind(), history.key());
+            let found = rows(connection, query, values, |row| row::snapshot(&history, row))?;
+            Ok(found.into_iter().next())
+        })
+        .await
+    }
+
+    /// Runs a query on a blocking thread. Its connection is used again unless the query failed.
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let unavailable =
+            |error: &dyn std::error::Error| JournalError::Unavailable { reason: error.to_string() };
+        let turns = Arc::clone(&self.turns);
+        let turn = turns.acquire_owned().await.map_err(|closed| unavailable(&closed))?;
+        let readers = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            // Given back here, because the read goes on even if its caller leaves.
+            let _turn = turn;
+            let idle = readers.lock().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => connect_reader(&readers.path).map_err(|error| failure(&error))?,
+            };
+            let found = query(&connection)?;
+            if !readers.turns.is_closed() {
+                readers.lock().push(connection);
+            }
+            Ok(found)
+        });
+        task.await.map_err(|stopped| unavailable(&stopped))?
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn rows<T>(
+    connection: &Connection,
+    query: &str,
+    values: impl Params,
+    read: impl Fn(&Row<'_>) -> Result<T, JournalError>,
+) -> Result<Vec<T>, JournalError> {
+    let mut statement = connection.prepare_cached(query).map_err(|error| failure(&error))?;
+    let mut rows = statement.query(values).map_err(|error| failure(&error))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(|error| failure(&error))? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn head(row: &Row<'_>) -> Result<Head, JournalError> {
+    let read = || Ok((row.get(0)?, row.get(1)?, unstored(row, 2)?));
+    let (kind, key, version): (String, String, u64) =
+        read().map_err(|error: rusqlite::Error| failure(&error))?;
+    let history = HistoryId::new(&kind, &key)
+        .map_err(|error| JournalError::Corrupt { reason: error.to_string() })?;
+    Ok(Head { history, version })
+}
+
+fn page(limit: usize) -> i64 {
+    stored(limit.min(READ_MAX) as u64)
+}

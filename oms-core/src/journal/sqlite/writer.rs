@@ -1,0 +1,374 @@
+//! The one thread that writes, many requests to a transaction.
+
+use super::failure;
+use super::row::{AppendRows, EventRow, SnapshotRow, stored, unstored};
+use crate::journal::{HistoryId, JournalError};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The most requests that wait for the writer; more wait outside.
+pub(super) const QUEUE_MAX: usize = 1024;
+
+/// The most requests that share one transaction.
+const GROUP_MAX: usize = 1024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Append(Vec<AppendRows>),
+    Snapshot(HistoryId, SnapshotRow),
+    Delete(HistoryId, u64),
+}
+
+/// The new version of each history appended to; none for other work.
+pub(super) type Answer = Result<Vec<u64>, JournalError>;
+
+/// Work, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// Owns the connection that writes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: Connection,
+    /// The last position that is durable.
+    head: watch::Sender<u64>,
+}
+
+/// Why a whole transaction came to nothing.
+#[derive(Debug)]
+enum Broken {
+    /// Before its commit: nothing was written.
+    Before(rusqlite::Error),
+    /// In its commit: unless the disk was full, it may have been written.
+    Commit(rusqlite::Error),
+}
+
+impl Broken {
+    fn error(&self) -> &rusqlite::Error {
+        match self {
+            Self::Before(error) | Self::Commit(error) => error,
+        }
+    }
+
+    /// Whether nothing was written and one request may be at fault, so that each is worth a try
+    /// alone. What ails the whole file (it is locked, its disk fails) ails each of them.
+    fn may_spare_some(&self) -> bool {
+        match self {
+            Self::Before(error) => {
+                matches!(failure(error), JournalError::Full | JournalError::Corrupt { .. })
+            }
+            Self::Commit(error) => matches!(failure(error), JournalError::Full),
+        }
+    }
+}
+
+/// What one request did within a transaction.
+#[derive(Debug)]
+struct Applied {
+    versions: Vec<u64>,
+    last_position: Option<u64>,
+}
+
+impl Writer {
+    /// A writer over `connection`, and the last position that the file ever gave out.
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<(Self, watch::Receiver<u64>)> {
+        let query = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
+        let last = connection.query_row(query, [], |row| unstored(row, 0)).optional()?.unwrap_or(0);
+        let (head, last) = watch::channel(last);
+        Ok((Self { connection, head }, last))
+    }
+
+    /// Serves requests until every sender is gone and the queue is empty.
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut group = Vec::new();
+        while requests.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
+            self.serve(&mut group);
+        }
+    }
+
+    fn serve(&mut self, group: &mut Vec<Request>) {
+        let answers = self.answers(group);
+        for (request, answer) in group.drain(..).zip(answers) {
+            // Whoever no longer waits gets none.
+            let _ = request.reply.send(answer);
+        }
+    }
+
+    /// Commits a group. Where that fails for one of them, each is tried alone, so that the others
+    /// stand.
+    fn answers(&mut self, group: &[Request]) -> Vec<Answer> {
+        match self.commit(group) {
+            Ok(answers) => answers,
+            Err(broken) if group.len() > 1 && broken.may_spare_some() => {
+                group.chunks(1).flat_map(|alone| self.answers(alone)).collect()
+            }
+            Err(broken) => {
+                tracing::warn!(error = %broken.error(), requests = group.len(), "journal write");
+                group.iter().map(|_| Err(failure(broken.error()))).collect()
+            }
+        }
+    }
+
+    /// One transaction over all requests, each in a savepoint of its own. Answers, conflicts
+    /// among them, hold only once it is committed: a conflict may be with a neighbour.
+    fn commit(&mut self, group: &[Request]) -> Result<Vec<Answer>, Broken> {
+        let outcome = self.transact(group);
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            // Should this fail too, the next BEGIN says so to those who wait for it.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        let (answers, last_position) = outcome?;
+        if let Some(position) = last_position {
+            self.head.send_replace(position);
+        }
+        Ok(answers)
+    }
+
+    fn transact(&self, group: &[Request]) -> Result<(Vec<Answer>, Option<u64>), Broken> {
+        let mut answers = Vec::with_capacity(group.len());
+        let mut last_position = None;
+        self.execute("BEGIN IMMEDIATE").map_err(Broken::Before)?;
+        for request in group {
+            let applied = self.apply_or_undo(&request.work).map_err(Broken::Before)?;
+            answers.push(applied.map(|applied| {
+                last_position = applied.last_position.or(last_position);
+                applied.versions
+            }));
+        }
+        self.execute("COMMIT").map_err(Broken::Commit)?;
+        Ok((answers, last_position))
+    }
+
+    fn apply_or_undo(&self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
+        self.execute("SAVEPOINT request")?;
+        let applied = self.apply(work)?;
+        if applied.is_err() {
+            self.execute("ROLLBACK TO request")?;
+        }
+        self.execute("RELEASE request")?;
+        Ok(applied)
+    }
+
+    fn apply(&self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
+        match work {
+            Work::Append(appends) => self.append(appends),
+            Work::Snapshot(history, snapshot) => self.save_snapshot(history, snapshot),
+            Work::Delete(history, expected) => self.delete(history, *expected),
+        }
+    }
+
+    fn append(&self, appends: &[AppendRows]) -> rusqlite::Result<Result<Applied, JournalError>> {
+        let mut versions = Vec::with_capacity(appends.len());
+        for append in appends {
+            let found = self.find(&append.history)?;
+            let actual = found.map_or(0, |(_, version)| version);
+            if actual != append.expected {
+                return Ok(Err(conflict(&append.history, append.expected, actual)));
+            }
+            let version = actual + append.events.len() as u64;
+            let id = self.advance(&append.history, found.map(|(id, _)| id), version)?;
+            for event in &append.events {
+                self.insert(id, event)?;
+            }
+            versions.push(version);
+        }
+        // The event inserted last has the highest position.
+        let last_position = u64::try_from(self.connection.last_insert_rowid()).ok();
+        Ok(Ok(Applied { versions, last_position }))
+    }
+
+    fn save_snapshot(
+        &self,
+        history: &HistoryId,
+        snapshot: &SnapshotRow,
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
+        let (id, actual) = self.find(history)?.unwrap_or_default();
+        if actual == 0 || actual < snapshot.version {
+            return Ok(Err(conflict(history, snapshot.version, actual)));
+        }
+        let SnapshotRow { version, format, body, checksum } = snapshot;
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO snapshot (history, version, format, body, checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![id, stored(*version), format, body, checksum])?;
+        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
+    }
+
+    fn delete(
+        &self,
+        history: &HistoryId,
+        expected: u64,
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
+        let (id, actual) = self.find(history)?.unwrap_or_default();
+        if actual != expected {
+            return Ok(Err(conflict(history, expected, actual)));
+        }
+        // Its events and its snapshot refer to it and go with it.
+        self.connection.prepare_cached("DELETE FROM history WHERE id = ?1")?.execute([id])?;
+        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
+    }
+
+    /// The history's row and how many events it holds.
+    fn find(&self, history: &HistoryId) -> rusqlite::Result<Option<(i64, u64)>> {
+        self.connection
+            .prepare_cached("SELECT id, version FROM history WHERE kind = ?1 AND key = ?2")?
+            .query_row([history.kind(), history.key()], |row| Ok((row.get(0)?, unstored(row, 1)?)))
+            .optional()
+    }
+
+    fn advance(&self, history: &HistoryId, id: Option<i64>, version: u64) -> rusqlite::Result<i64> {
+        if let Some(id) = id {
+            self.connection
+                .prepare_cached("UPDATE history SET version = ?2 WHERE id = ?1")?
+                .execute(params![id, stored(version)])?;
+            return Ok(id);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO history (kind, key, version) VALUES (?1, ?2, ?3)")?
+            .execute(params![history.kind(), history.key(), stored(version)])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn insert(&self, history: i64, event: &EventRow) -> rusqlite::Result<()> {
+        let EventRow { version, kind, format, time, actor, correlation, body, checksum } = event;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO event
+                     (history, version, kind, format, time, actor, correlation, body, checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                history,
+                stored(*version),
+                kind,
+                format,
+                time,
+                actor,
+                correlation,
+                body,
+                checksum
+            ])?;
+        Ok(())
+    }
+
+    fn execute(&self, statement: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(statement)?.execute([]).map(|_rows| ())
+    }
+}
+
+fn conflict(history: &HistoryId, expected: u64, actual: u64) -> JournalError {
+    JournalError::Conflict { history: history.clone(), expected, actual }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::JournalFile;
+    use super::*;
+    use crate::journal::{Append, Envelope};
+    use jiff::Timestamp;
+    use tempfile::TempDir;
+
+    fn writer(prepare: impl FnOnce(&Connection)) -> (Writer, watch::Receiver<u64>, TempDir) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = JournalFile::open(&directory.path().join("journal.sqlite")).expect("open");
+        let connection = file.connect_writer().expect("connect");
+        prepare(&connection);
+        let (writer, head) = Writer::new(connection).expect("a writer");
+        (writer, head, directory)
+    }
+
+    /// A request for one event of `kind` whose body has `bytes` bytes.
+    fn request(key: &str, expected: u64, kind: &str, bytes: usize) -> Request {
+        let body = "x".repeat(bytes);
+        let event = Envelope::new(kind, 1, Timestamp::UNIX_EPOCH, "test", &body).expect("JSON");
+        let history = HistoryId::new("job", key).expect("a name");
+        let append = Append { history, expected, events: vec![event] };
+        let rows = AppendRows::encode(append).expect("rows");
+        Request { work: Work::Append(vec![rows]), reply: oneshot::channel().0 }
+    }
+
+    fn summary(answers: Vec<Answer>) -> Vec<String> {
+        let one = |answer: Answer| match answer {
+            Ok(versions) => format!("{versions:?}"),
+            Err(JournalError::Conflict { actual, .. }) => format!("conflict at {actual}"),
+            Err(error) => format!("{:?}", error.kind()),
+        };
+        answers.into_iter().map(one).collect()
+    }
+
+    fn keys(writer: &Writer) -> Vec<String> {
+        let query = "SELECT history.key FROM event JOIN history ON history.id = event.history
+                     ORDER BY position";
+        let mut statement = writer.connection.prepare(query).expect("a query");
+        let keys = statement.query_map([], |row| row.get(0)).expect("rows");
+        keys.map(|key| key.expect("a key")).collect()
+    }
+
+    #[test]
+    fn a_conflict_in_a_group_undoes_only_itself() {
+        let (mut writer, head, _directory) = writer(|_| {});
+        let group = [
+            request("a", 0, "k", 1),
+            request("a", 0, "k", 1),
+            request("b", 3, "k", 1),
+            request("a", 1, "k", 1),
+            request("b", 0, "k", 1),
+        ];
+        let answers = summary(writer.answers(&group));
+        assert_eq!(answers, ["[1]", "conflict at 1", "conflict at 0", "[2]", "[1]"]);
+        assert_eq!(keys(&writer), ["a", "a", "b"]);
+        assert_eq!(*head.borrow(), 3);
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_leaves_its_neighbours_standing() {
+        let (mut writer, head, _directory) = writer(|connection| {
+            connection
+                .pragma_update_and_check(None, "max_page_count", 40, |_row| Ok(()))
+                .expect("set");
+        });
+        let group = [
+            request("a", 0, "k", 10),
+            request("large", 0, "k", 500_000),
+            request("b", 0, "k", 10),
+            request("b", 0, "k", 10),
+        ];
+        let answers = summary(writer.answers(&group));
+        let full = "LimitExceeded { retry_after: None }";
+        assert_eq!(answers, ["[1]", full, "[1]", "conflict at 1"]);
+        assert_eq!(keys(&writer), ["a", "b"]);
+        assert_eq!(*head.borrow(), 2);
+    }
+
+    /// A reference that is checked only at the end makes a commit fail.
+    #[test]
+    fn a_failed_commit_acknowledges_nothing_and_the_writer_goes_on() {
+        let (mut writer, head, _directory) = writer(|connection| {
+            let poison = "
+                CREATE TABLE parent (id INTEGER PRIMARY KEY);
+                CREATE TABLE child (
+                    parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED
+                );
+                CREATE TRIGGER poison AFTER INSERT ON event WHEN new.kind = 'poison'
+                    BEGIN INSERT INTO child VALUES (1); END;";
+            connection.execute_batch(poison).expect("create");
+        });
+        assert_eq!(summary(writer.answers(&[request("a", 0, "k", 1)])), ["[1]"]);
+        let group = [
+            request("a", 1, "k", 1),
+            request("a", 1, "late", 1),
+            request("b", 0, "poison", 1),
+            request("c", 0, "k", 1),
+        ];
+        assert_eq!(summary(writer.answers(&group)), ["Corrupt"; 4]);
+        assert_eq!((keys(&writer), *head.borrow()), (vec!["a".to_owned()], 1));
+        assert_eq!(summary(writer.answers(&[request("a", 1, "k", 1)])), ["[2]"]);
+        assert_eq!(*head.borrow(), 2);
+    }
+}
