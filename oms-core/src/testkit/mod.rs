@@ -6,7 +6,7 @@
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test suite fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
 
 pub mod sim;
 
