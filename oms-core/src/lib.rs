@@ -56,6 +56,8 @@ pub mod resource;
 
 pub mod auth;
 
+pub mod schedule;
+
 pub mod clock;
 
 pub mod entropy;

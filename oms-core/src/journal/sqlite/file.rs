@@ -67,8 +67,18 @@ const SCHEMA_CHECKS: [&str; 3] = [
 #[derive(Debug)]
 pub(super) struct JournalFile {
     path: PathBuf,
-    /// Held, not read: the operating system lets go of it when the process ends.
-    _lock: File,
+    /// The operating system lets go of it when the process ends, however it ends.
+    lock: File,
+}
+
+impl Drop for JournalFile {
+    /// Closing alone is not enough: a child process that is just being started holds a copy of
+    /// the open file, and with it the lock, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "journal lock not released");
+        }
+    }
 }
 
 impl JournalFile {
@@ -76,7 +86,7 @@ impl JournalFile {
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
         let path = resolve(path)?;
         let lock = lock(&beside(&path, ".lock"))?;
-        let file = Self { path, _lock: lock };
+        let file = Self { path, lock };
         if !file.path.exists() {
             file.create()?;
         } else if length(&file.path)? == 0 {
@@ -303,5 +313,22 @@ fn io_failure(verb: &str, path: &Path, error: &io::Error) -> JournalError {
         _ => JournalError::Unavailable {
             reason: format!("cannot {verb} {}: {error}", path.display()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_open_lock_in_a_child_does_not_keep_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("journal.sqlite");
+        let file = JournalFile::open(&path).expect("open");
+        let copy = file.lock.try_clone().expect("what a fork does");
+        assert!(JournalFile::open(&path).is_err(), "it has an owner");
+        drop(file);
+        JournalFile::open(&path).expect("it has none");
+        drop(copy);
     }
 }

@@ -1,0 +1,308 @@
+//! The journal's file: it lasts, it is refused when it is not sound, it has one owner.
+
+use jiff::Timestamp;
+use oms_core::ErrorKind;
+use oms_core::id::CorrelationId;
+use oms_core::journal::{
+    Envelope, Event, HistoryId, Journal, JournalError, JournalExt, Snapshot, SqliteJournal,
+};
+use rusqlite::Connection;
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("journal.sqlite");
+    (directory, path)
+}
+
+fn job(key: &str) -> HistoryId {
+    HistoryId::new("job", key).expect("a name")
+}
+
+fn envelope(body: &str) -> Envelope {
+    Envelope::new("noted", 1, Timestamp::UNIX_EPOCH, "test", &body).expect("text is JSON")
+}
+
+fn bodies(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.envelope.decode().expect("a text")).collect()
+}
+
+/// A journal with three events, one of them large, and a snapshot.
+async fn fill(path: &Path) {
+    let journal = SqliteJournal::open(path).expect("open");
+    let large = envelope(&"x".repeat(20_000));
+    journal.append_to(&job("1"), 0, vec![envelope("a"), large]).await.expect("append");
+    journal.append_to(&job("2"), 0, vec![envelope("b")]).await.expect("append");
+    let snapshot = Snapshot { version: 2, format: 1, body: json!("state") };
+    journal.save_snapshot(&job("1"), snapshot).await.expect("save");
+}
+
+fn reason(outcome: Result<SqliteJournal, JournalError>) -> String {
+    match outcome {
+        Err(JournalError::Corrupt { reason }) => reason,
+        other => panic!("expected a damaged journal, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn reopening_finds_everything() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let journal = SqliteJournal::open(&path).expect("open");
+    let events = journal.read_all(0, 10).await.expect("read");
+    assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(journal.read_whole(&job("1")).await.expect("read"), events[..2]);
+    let snapshot = journal.snapshot(&job("1")).await.expect("snapshot").expect("one");
+    assert_eq!((snapshot.version, snapshot.body), (2, json!("state")));
+    assert_eq!(journal.wait(0).await.expect("wait"), 3);
+    assert!(journal.append_to(&job("1"), 0, vec![envelope("late")]).await.is_err());
+    assert_eq!(journal.append_to(&job("1"), 2, vec![envelope("c")]).await.expect("append"), 3);
+}
+
+#[tokio::test]
+async fn a_position_is_not_reused_after_its_event_was_deleted_and_the_journal_reopened() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let journal = SqliteJournal::open(&path).expect("open");
+    journal.delete(&job("2"), 1).await.expect("delete");
+    journal.delete(&job("1"), 2).await.expect("delete");
+    drop(journal);
+    let journal = SqliteJournal::open(&path).expect("open");
+    assert_eq!(journal.wait(2).await.expect("wait"), 3, "the last position given out");
+    journal.append_to(&job("1"), 0, vec![envelope("new")]).await.expect("append");
+    let events = journal.read_all(0, 10).await.expect("read");
+    assert_eq!(events.iter().map(|event| event.position).collect::<Vec<_>>(), [4]);
+}
+
+/// A caller that left still gets its append in, because dropping the journal drains the queue.
+#[tokio::test]
+async fn dropping_the_journal_finishes_what_it_accepted() {
+    let (_directory, path) = place();
+    let journal = SqliteJournal::open(&path).expect("open");
+    let history = job("1");
+    for n in 0..20 {
+        let mut append = journal.append_to(&history, n, vec![envelope(&n.to_string())]);
+        // One poll puts it into the queue.
+        let _ = futures::poll!(&mut append);
+    }
+    drop(journal);
+    let journal = SqliteJournal::open(&path).expect("open");
+    let events = journal.read_whole(&history).await.expect("read");
+    assert_eq!(bodies(&events), (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_clean_close_leaves_one_file_and_its_lock() {
+    let (directory, path) = place();
+    fill(&path).await;
+    let entries = fs::read_dir(directory.path()).expect("read");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["journal.sqlite", "journal.sqlite.lock"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_its_owner_can_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_directory, path) = place();
+    let journal = SqliteJournal::open(&path).expect("open");
+    journal.append_to(&job("1"), 0, vec![envelope("a")]).await.expect("append");
+    for suffix in ["", "-wal", "-shm"] {
+        let name = format!("{}{suffix}", path.display());
+        let mode = fs::metadata(&name).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_by_the_name_of_the_lock() {
+    let (directory, path) = place();
+    let first = SqliteJournal::open(&path).expect("open");
+    #[cfg(unix)]
+    let others = {
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("link");
+        [path.clone(), directory.path().join(".").join("journal.sqlite"), link]
+    };
+    #[cfg(not(unix))]
+    let others = [path.clone(), directory.path().join(".").join("journal.sqlite")];
+    for other in &others {
+        match SqliteJournal::open(other) {
+            Err(error @ JournalError::Unavailable { .. }) => {
+                assert!(error.to_string().contains("journal.sqlite.lock"), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Unavailable);
+            }
+            outcome => panic!("expected a refusal of {}, got {outcome:?}", other.display()),
+        }
+    }
+    first.append_to(&job("1"), 0, vec![envelope("a")]).await.expect("it is not disturbed");
+    drop(first);
+    SqliteJournal::open(&others[1]).expect("it is free again");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    let (directory, _path) = place();
+    let error = SqliteJournal::open(directory.path().join("none/journal.sqlite"))
+        .expect_err("no such directory");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("none"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_no_journal_is_damaged_and_left_as_it_is() {
+    let (_directory, path) = place();
+    fs::write(&path, b"").expect("write");
+    assert!(reason(SqliteJournal::open(&path)).contains("is empty"));
+    let garbage = b"this is a text about journals ".repeat(1000);
+    fs::write(&path, &garbage).expect("write");
+    assert!(reason(SqliteJournal::open(&path)).contains("not a database"));
+    assert_eq!(fs::read(&path).expect("read"), garbage);
+
+    fs::remove_file(&path).expect("remove");
+    let foreign = Connection::open(&path).expect("open");
+    foreign.execute_batch("CREATE TABLE event (position INTEGER)").expect("create");
+    foreign.close().expect("close");
+    let before = fs::read(&path).expect("read");
+    assert!(reason(SqliteJournal::open(&path)).contains("application id"));
+    assert_eq!(fs::read(&path).expect("read"), before);
+}
+
+#[tokio::test]
+async fn a_torn_file_is_damaged() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let whole = fs::read(&path).expect("read");
+    for length in [1, 50, 99, 4096, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).expect("write");
+        let reason = reason(SqliteJournal::open(&path));
+        assert!(!reason.is_empty(), "{length}");
+    }
+    fs::write(&path, &whole).expect("write");
+    SqliteJournal::open(&path).expect("it was whole");
+}
+
+/// Every single damaged byte is either refused, or without effect on what is read.
+#[tokio::test]
+async fn a_damaged_byte_never_changes_an_event() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let whole = fs::read(&path).expect("read");
+    let journal = SqliteJournal::open(&path).expect("open");
+    let expected = journal.read_all(0, 100).await.expect("read");
+    drop(journal);
+    let (mut refused_at_open, mut refused_at_read, mut harmless) = (0, 0, 0);
+    for at in (0..whole.len()).step_by(211) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x5a;
+        fs::write(&path, &damaged).expect("write");
+        let Ok(journal) = SqliteJournal::open(&path) else {
+            refused_at_open += 1;
+            continue;
+        };
+        match journal.read_all(0, 100).await {
+            Ok(events) => {
+                assert_eq!(events, expected, "byte {at}");
+                harmless += 1;
+            }
+            Err(JournalError::Corrupt { .. }) => refused_at_read += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(refused_at_open > 0 && refused_at_read > 0 && harmless > 0);
+}
+
+#[tokio::test]
+async fn a_log_without_its_journal_is_not_replayed_into_a_new_one() {
+    let (_directory, path) = place();
+    let wal = path.with_file_name("journal.sqlite-wal");
+    fs::write(&wal, b"left over").expect("write");
+    assert!(reason(SqliteJournal::open(&path)).contains("journal.sqlite-wal"));
+    assert!(!path.exists());
+    fs::remove_file(&wal).expect("remove");
+    SqliteJournal::open(&path).expect("open");
+}
+
+#[tokio::test]
+async fn a_draft_that_a_crash_left_is_begun_again() {
+    let (_directory, path) = place();
+    let draft = path.with_file_name("journal.sqlite.new");
+    fs::write(&draft, b"half a file").expect("write");
+    fill(&path).await;
+    assert!(!draft.exists());
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_with_both_numbers() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let set = |version: i32| {
+        let connection = Connection::open(&path).expect("open");
+        connection.pragma_update(None, "user_version", version).expect("set");
+    };
+    set(7);
+    match SqliteJournal::open(&path) {
+        Err(error @ JournalError::Newer { found: 7, known: 1 }) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
+        other => panic!("expected a newer format, got {other:?}"),
+    }
+    for none in [0, -1] {
+        set(none);
+        assert!(reason(SqliteJournal::open(&path)).contains("no such format"));
+    }
+    set(1);
+    SqliteJournal::open(&path).expect("open");
+}
+
+/// The journal in format 1, as version 0.1 wrote it.
+#[tokio::test]
+async fn format_1_is_still_read() {
+    let (_directory, path) = place();
+    let connection = Connection::open(&path).expect("open");
+    connection.execute_batch(include_str!("../fixtures/journal-v1.sql")).expect("load");
+    connection.close().expect("close");
+
+    let journal = SqliteJournal::open(&path).expect("open");
+    assert_eq!(journal.read_all(0, 100).await.expect("read"), format_1_events());
+    let heads = journal.list_whole("job").await.expect("list");
+    assert_eq!(heads.iter().map(|head| head.version).collect::<Vec<_>>(), [3, 1]);
+    let snapshot = journal.snapshot(&job("42")).await.expect("snapshot").expect("one");
+    assert_eq!(snapshot, Snapshot { version: 2, format: 1, body: json!({ "state": "running" }) });
+    // Position 5 belonged to a history that was deleted.
+    assert_eq!(journal.wait(4).await.expect("wait"), 5);
+    assert_eq!(journal.append_to(&job("42"), 3, vec![envelope("on")]).await.expect("append"), 4);
+    let added = journal.read_all(5, 10).await.expect("read");
+    assert_eq!(added.iter().map(|event| event.position).collect::<Vec<_>>(), [6]);
+}
+
+fn format_1_events() -> Vec<Event> {
+    let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let correlation: CorrelationId = "6f9619ff-8b86-d011-b42d-00cf4fc964ff".parse().expect("an id");
+    let event = |position, history, version, kind: &str, at, body| Event {
+        position,
+        history,
+        version,
+        envelope: Envelope {
+            kind: kind.to_owned(),
+            format: 1,
+            time: time(at),
+            actor: "DOMAIN\\Jürgen".to_owned(),
+            correlation: (version == 1).then_some(correlation),
+            body,
+        },
+    };
+    let queued = json!({ "runbook": "hello.py", "arguments": ["日本", null, 0.1, u64::MAX] });
+    vec![
+        event(1, job("42"), 1, "job-queued", "2026-01-02T03:04:05.123456789Z", queued),
+        event(2, job("42"), 2, "job-started", "2026-01-02T03:04:06Z", json!(null)),
+        event(3, job("ключ/1"), 1, "job-queued", "-009999-01-02T01:59:59Z", json!({})),
+        event(4, job("42"), 3, "job-completed", "9999-12-30T22:00:00.999999999Z", json!([true])),
+    ]
+}

@@ -1,0 +1,17 @@
+//! Tests of the crate from outside: the suites can fail, and the durable journal lasts.
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod mutants;
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod files;
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod crash;
+
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod round_trip;
