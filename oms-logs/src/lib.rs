@@ -1,4 +1,54 @@
-//! WIP
+//! Log Analytics: connected sources, an open repository, and KQL.
+//!
+//! A [`Workspace`] takes records of many producers. A write that is acknowledged survives a power
+//! failure and is visible to queries at once; a flush brings it into Delta tables that DuckDB,
+//! Polars, Spark and delta-rs read without this crate.
+//!
+//! ```text
+//!  records ──► admit ──► Arrow batch ──► write-ahead log ──► acknowledged
+//!  (RecordSink)  types,     one per        one sync for           │
+//!                growth     table          many writers           ▼
+//!                                                     fresh batches ──► query
+//!                                                            │            ▲
+//!                                                          flush          │
+//!                                                            ▼            │
+//!                                        sorted Parquet + Delta commit ───┘
+//! ```
+//!
+//! # Example
+//! ```
+//! use oms_core::record::{Batch, Record};
+//! use oms_logs::Workspace;
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! # let temporary = tempfile::tempdir().unwrap();
+//! # let folder = temporary.path();
+//! let workspace = Workspace::builder(folder).build().await?;
+//! let record = Record::new("Perf".parse()?, "2026-11-23T10:00:00Z".parse()?, "web-1")
+//!     .with("CounterName", "% Processor Time")
+//!     .with("CounterValue", 12.5);
+//! let batch = Batch { producer: "agent-1".into(), sequence: 1, records: vec![record] };
+//! workspace.write(batch.clone()).await?;
+//! workspace.write(batch).await?; // A repeat adds nothing.
+//!
+//! let flushed = workspace.flush().await?;
+//! assert_eq!(flushed.rows(), 1);
+//! assert_eq!(workspace.tables()[0].name, "Perf");
+//! workspace.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Features
+//! - `testkit`: generators of records and the suite of every record sink, see `testkit`.
+//! - `interop`: tests against other readers of Delta tables.
+//!
+//! # What it is not
+//! - No replication: one process has a workspace open, on one machine's disk. Copies are made of
+//!   its Delta tables, by the tools that know them.
+//! - No update and no delete of single records.
+//! - No index beside what Parquet and Delta have: files, row groups and pages are left out by their
+//!   statistics.
 
 pub mod workspace;
 
@@ -10,5 +60,13 @@ pub mod repository;
 
 pub mod error;
 
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+
 pub use error::Error;
 pub use workspace::{Settings, Workspace};
+
+/// The Arrow that this crate's interfaces use.
+pub use arrow;
+/// The DataFusion that [`Workspace::table_provider`] is for.
+pub use datafusion;

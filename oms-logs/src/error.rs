@@ -1,0 +1,151 @@
+//! What can go wrong in the log repository.
+
+use deltalake_core::DeltaTableError;
+use jiff::SignedDuration;
+use oms_core::ErrorKind;
+use oms_core::disk::DiskError;
+use std::path::PathBuf;
+
+/// Why the log repository did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A record does not fit its table; nothing of its batch was written.
+    #[error("record refused: {reason}. record=`{index}`, type=`{record_type}`, column=`{column}`")]
+    Record {
+        /// The record's place in the batch, from 0.
+        index: usize,
+        /// The record's type.
+        record_type: String,
+        /// The column at fault.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The batch as a whole is wrong; nothing of it was written.
+    #[error("batch refused: {reason}. producer=`{producer}`")]
+    Batch {
+        /// Who sent it, shortened to 200 characters.
+        producer: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too many bytes wait to be flushed; send again later.
+    #[error("too much unflushed data. used_bytes=`{used}`, limit_bytes=`{limit}`")]
+    Busy {
+        /// Bytes that wait.
+        used: u64,
+        /// [`Settings::memory_bytes_max`](crate::workspace::Settings::memory_bytes_max).
+        limit: u64,
+    },
+    /// The workspace was closed.
+    #[error("workspace is closed")]
+    Closed,
+    /// Another process, or another `Workspace` of this one, holds the folder.
+    #[error("workspace is in use by another process. path=`{}`", path.display())]
+    Locked {
+        /// The workspace's folder.
+        path: PathBuf,
+    },
+    /// The folder belongs to another workspace than the settings name.
+    #[error("folder belongs to another workspace. path=`{}`, found=`{found}`, wanted=`{wanted}`", path.display())]
+    OtherWorkspace {
+        /// The workspace's folder.
+        path: PathBuf,
+        /// The id in the folder.
+        found: String,
+        /// The id in the settings.
+        wanted: String,
+    },
+    /// A file of the workspace cannot be understood.
+    #[error("corrupt file: {reason}. path=`{path}`, offset=`{offset}`")]
+    Corrupt {
+        /// The file, relative to the workspace's folder.
+        path: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("file operation failed")]
+    Disk(#[from] DiskError),
+    /// A table's Delta log could not be read or written.
+    #[error("delta table failed. table=`{table}`")]
+    Delta {
+        /// The table.
+        table: String,
+        /// What the Delta library said.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+    /// A table's data file could not be written.
+    #[error("data file failed. table=`{table}`")]
+    File {
+        /// The table.
+        table: String,
+        /// What failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A table uses something that this version cannot read.
+    #[error("table is not supported: {what}. table=`{table}`")]
+    Unsupported {
+        /// The table.
+        table: String,
+        /// What is not supported, by name.
+        what: String,
+    },
+    /// Record batches could not be built, encoded or decoded.
+    #[error("record batch failed. step=`{step}`")]
+    Arrow {
+        /// What was tried.
+        step: &'static str,
+        /// What Arrow said.
+        #[source]
+        source: arrow::error::ArrowError,
+    },
+    /// A part of this process ended that should not have.
+    #[error("internal defect: {what}")]
+    Internal {
+        /// What was found.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Record { .. } | Self::Batch { .. } => ErrorKind::Invalid,
+            Self::Busy { .. } => {
+                ErrorKind::LimitExceeded { retry_after: Some(SignedDuration::from_secs(1)) }
+            }
+            Self::Closed | Self::Locked { .. } => ErrorKind::Unavailable,
+            Self::OtherWorkspace { .. } => ErrorKind::PreconditionFailed,
+            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Disk(error) => error.kind(),
+            Self::Delta { .. } | Self::File { .. } => ErrorKind::Unavailable,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Arrow { .. } | Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    pub(crate) fn arrow(step: &'static str) -> impl FnOnce(arrow::error::ArrowError) -> Self {
+        move |source| Self::Arrow { step, source }
+    }
+
+    pub(crate) fn delta(table: &impl ToString) -> impl FnOnce(DeltaTableError) -> Self {
+        let table = table.to_string();
+        move |source| Self::Delta { table, source: Box::new(source) }
+    }
+
+    pub(crate) fn file<E>(table: &impl ToString) -> impl FnOnce(E) -> Self
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let table = table.to_string();
+        move |source| Self::File { table, source: Box::new(source) }
+    }
+}

@@ -1,0 +1,16 @@
+//! From records to durable batches.
+//!
+//! ```text
+//!  Batch ─► admit ─► batch ─► wal ─► the table's fresh batches
+//!           checks,  columns  durable
+//!           grows a  by type
+//!           table
+//! ```
+
+pub mod admit;
+
+pub(crate) mod batch;
+
+pub(crate) mod producer;
+
+pub(crate) mod wal;

@@ -1,0 +1,208 @@
+//! The one thread that writes the log.
+
+use super::frame::Entry;
+use super::{Wal, WalError};
+use crate::Error;
+use crate::ingest::producer::{Producers, Verdict};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// The most batches that wait for the thread. Past it, a writer waits for its turn.
+pub(crate) const QUEUE_MAX: usize = 1_024;
+
+/// The most bytes of one group, unless its first batch alone is longer.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+
+/// Runs once the batch is durable, with its log sequence, before it is acknowledged. It does not
+/// run for a repeat.
+pub(crate) type Publish = Box<dyn FnOnce(u64) + Send>;
+
+/// A batch to write.
+pub(crate) struct Append {
+    /// What to write.
+    pub(crate) entry: Entry,
+    /// What makes it visible.
+    pub(crate) publish: Publish,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+enum Command {
+    Append(Append, Reply<()>),
+    Rotate(Reply<u64>),
+    Remove(u64, Reply<()>),
+}
+
+/// The queue to the thread. Dropping it ends the thread after what is queued, and waits for it.
+#[derive(Debug)]
+pub(crate) struct Syncer {
+    queue: Option<mpsc::Sender<Command>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    producers: Arc<Mutex<Producers>>,
+}
+
+impl Syncer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the operating system has no thread left.
+    pub(crate) fn start(wal: Wal) -> Result<Self, Error> {
+        let (queue, commands) = mpsc::channel(QUEUE_MAX);
+        let producers = wal.producers();
+        let thread = std::thread::Builder::new()
+            .name("oms-logs-wal".to_owned())
+            .spawn(move || run(wal, commands))
+            .map_err(|error| Error::Internal { what: format!("no thread for the log: {error}") })?;
+        Ok(Self { queue: Some(queue), thread: Some(thread), producers })
+    }
+
+    /// Whether this batch was written already.
+    pub(crate) fn is_written(&self, producer: &str, sequence: u64) -> bool {
+        let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        producers.verdict(producer, sequence) == Verdict::Repeat
+    }
+
+    /// Writes a batch: `Ok` means durable and visible.
+    pub(crate) async fn append(&self, append: Append) -> Result<(), Error> {
+        self.call(|reply| Command::Append(append, reply)).await
+    }
+
+    /// See [`Wal::rotate`].
+    pub(crate) async fn rotate(&self) -> Result<u64, Error> {
+        self.call(Command::Rotate).await
+    }
+
+    /// See [`Wal::remove_through`].
+    pub(crate) async fn remove_through(&self, through: u64) -> Result<(), Error> {
+        self.call(|reply| Command::Remove(through, reply)).await
+    }
+
+    async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let queue = self.queue.as_ref().ok_or(Error::Closed)?;
+        queue.send(command(reply)).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the log's thread ended with a panic");
+        }
+    }
+}
+
+fn run(mut wal: Wal, mut commands: mpsc::Receiver<Command>) {
+    let mut held = None;
+    while let Some(command) = held.take().or_else(|| commands.blocking_recv()) {
+        match command {
+            Command::Append(append, reply) => {
+                let mut group = vec![(append, reply)];
+                let mut bytes = group.iter().map(|(append, _)| append.entry.len()).sum::<usize>();
+                while group.len() < QUEUE_MAX
+                    && bytes < GROUP_BYTES_MAX
+                    && let Ok(command) = commands.try_recv()
+                {
+                    match command {
+                        Command::Append(append, reply)
+                            if bytes + append.entry.len() <= GROUP_BYTES_MAX =>
+                        {
+                            bytes += append.entry.len();
+                            group.push((append, reply));
+                        }
+                        other => {
+                            held = Some(other);
+                            break;
+                        }
+                    }
+                }
+                write(&mut wal, group);
+            }
+            Command::Rotate(reply) => {
+                let _ = reply.send(wal.rotate().map_err(Error::from));
+            }
+            Command::Remove(through, reply) => {
+                let _ = reply.send(wal.remove_through(through).map_err(Error::from));
+            }
+        }
+    }
+}
+
+/// Writes a group, publishes what is new in it, and answers everyone. A caller that is gone does
+/// not matter: its batch is written all the same.
+fn write(wal: &mut Wal, group: Vec<(Append, Reply<()>)>) {
+    let producers = wal.producers();
+    let (mut fresh, mut repeats) = (Vec::new(), Vec::new());
+    {
+        let written = producers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_group = BTreeSet::new();
+        for (append, reply) in group {
+            let Entry { producer, sequence, .. } = &append.entry;
+            let verdict = written.verdict(producer, *sequence);
+            match verdict {
+                Verdict::New if in_group.insert((producer.clone(), *sequence)) => {
+                    fresh.push((append, reply));
+                }
+                // A repeat within the group is durable when the group is.
+                Verdict::New | Verdict::Repeat => repeats.push(reply),
+                Verdict::TooManyGaps | Verdict::TooManyProducers => {
+                    let _ = reply.send(Err(refusal(verdict, producer)));
+                }
+            }
+        }
+    }
+    let result = if fresh.is_empty() {
+        Ok(0)
+    } else {
+        wal.append(fresh.iter().map(|(append, _)| &append.entry))
+    };
+    match result {
+        Ok(first) => {
+            let mut written = producers.lock().unwrap_or_else(PoisonError::into_inner);
+            for (append, _) in &fresh {
+                written.insert(&append.entry.producer, append.entry.sequence);
+            }
+            drop(written);
+            let mut replies = Vec::with_capacity(fresh.len());
+            for (lsn, (append, reply)) in (first..).zip(fresh) {
+                (append.publish)(lsn);
+                replies.push(reply);
+            }
+            for reply in replies.into_iter().chain(repeats) {
+                let _ = reply.send(Ok(()));
+            }
+        }
+        Err(error) => {
+            tracing::warn!(error = %error, batches = fresh.len(), "the log cannot be written");
+            let replies = fresh.into_iter().map(|(_, reply)| reply).chain(repeats);
+            for reply in replies {
+                let _ = reply.send(Err(copy(&error)));
+            }
+        }
+    }
+}
+
+/// One failure answers everyone in the group.
+fn copy(error: &WalError) -> Error {
+    match error {
+        WalError::Disk(error) => Error::Disk(oms_core::disk::DiskError {
+            operation: error.operation,
+            path: error.path.clone(),
+            source: std::io::Error::new(error.source.kind(), error.source.to_string()),
+        }),
+        WalError::TooLong { .. } => Error::Internal { what: error.to_string() },
+    }
+}
+
+fn refusal(verdict: Verdict, producer: &str) -> Error {
+    let reason = match verdict {
+        Verdict::TooManyProducers => "too many producers",
+        _ => "too many sequences before this one are missing",
+    };
+    Error::Batch { producer: producer.to_owned(), reason: reason.to_owned() }
+}

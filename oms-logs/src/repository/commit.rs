@@ -1,0 +1,393 @@
+//! From fresh batches to data files in a Delta table.
+//!
+//! Each commit carries a Delta application transaction: this workspace's id as the application, and
+//! the log sequence of the newest row as its version. So the table itself knows which part of the
+//! log it holds, and a commit whose outcome is unknown is looked up before it is tried again.
+
+use crate::Error;
+use crate::ingest::batch::{align, unite};
+use crate::repository::fresh::Fresh;
+use crate::repository::snapshot::{DataFile, FileStats};
+use crate::repository::store::SyncedStore;
+use crate::schema::{DAY_COLUMN, TIME_GENERATED, TableSchema};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{sort_to_indices, take_record_batch};
+use arrow::datatypes::TimestampMicrosecondType;
+use bytes::Bytes;
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::transaction::{
+    CommitBuilder, CommitProperties, TableReference, TransactionError,
+};
+use deltalake_core::kernel::{Action, Add, Metadata, Protocol, Transaction};
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::table::state::DeltaTableState;
+use jiff::Timestamp;
+use object_store::path::Path as ObjectPath;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use oms_core::record::RecordType;
+use oms_core::{Clock, Entropy, EntropyExt as _};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::WriterProperties;
+use serde_json::json;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use url::Url;
+
+/// Rows of one row group.
+const ROW_GROUP_ROWS: usize = 256 * 1024;
+
+/// Commits of a new table between two checkpoints, so that opening it reads few log files.
+const CHECKPOINT_COMMITS: u32 = 20;
+
+/// Commits that are tried when other writers come first.
+const COMMIT_ATTEMPTS_MAX: u32 = 5;
+
+const DAY_MICROSECONDS: i64 = 86_400_000_000;
+
+/// One Delta table, as its only committer in this workspace sees it.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    table: RecordType,
+    /// The application id of the transactions.
+    app_id: String,
+    /// The table's folder, from the root of the file system.
+    root: ObjectPath,
+    log_store: LogStoreRef,
+    state: Option<DeltaTableState>,
+    /// Whether a commit was begun and its outcome not seen.
+    is_in_doubt: bool,
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Committed {
+    pub(crate) rows: u64,
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+}
+
+impl Committer {
+    /// Opens the table in `folder`, which may not be there yet.
+    ///
+    /// # Errors
+    /// [`Error::Delta`], [`Error::Unsupported`].
+    pub(crate) async fn open(
+        table: RecordType,
+        folder: &Path,
+        app_id: String,
+    ) -> Result<Self, Error> {
+        let url = Url::from_directory_path(folder).map_err(|()| Error::Internal {
+            what: format!("table folder {} is not absolute", folder.display()),
+        })?;
+        let root = ObjectPath::from_url_path(url.path()).map_err(Error::file(&table))?;
+        let store = Arc::new(SyncedStore::new());
+        let prefixed =
+            Arc::new(PrefixStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>, root.clone()));
+        let log_store = default_logstore(prefixed, store, &url, &StorageConfig::default());
+        let exists = log_store.is_delta_table_location().await.map_err(Error::delta(&table))?;
+        let mut committer =
+            Self { table, app_id, root, log_store, state: None, is_in_doubt: false };
+        if exists {
+            committer.reload().await?;
+        }
+        Ok(committer)
+    }
+
+    /// The newest log sequence that the table holds; 0 if it holds none.
+    pub(crate) async fn through(&self) -> Result<u64, Error> {
+        let Some(state) = &self.state else { return Ok(0) };
+        let version = state
+            .transaction_version(self.log_store.as_ref(), &self.app_id)
+            .await
+            .map_err(Error::delta(&self.table))?;
+        Ok(version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0))
+    }
+
+    /// The schema in the Delta log; none if there is no table yet.
+    pub(crate) fn schema(&self) -> Result<Option<TableSchema>, Error> {
+        let Some(state) = &self.state else { return Ok(None) };
+        TableSchema::of_delta(&self.table, &state.schema()).map(Some)
+    }
+
+    /// The Delta version; none if there is no table yet.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.state.as_ref().map(DeltaTableState::version)
+    }
+
+    /// The data files of that version.
+    pub(crate) fn files(&self) -> Result<Vec<DataFile>, Error> {
+        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        let mut files = Vec::new();
+        for view in state.log_data().iter() {
+            if view.deletion_vector_descriptor().is_some() {
+                return Err(Error::Unsupported {
+                    table: self.table.to_string(),
+                    what: format!("deletion vector of file {}", view.path()),
+                });
+            }
+            let path = self.root.parts().chain(view.object_store_path().parts()).collect();
+            let stats = FileStats::parse(view.stats().as_deref());
+            files.push(DataFile { path, size: view.size().unsigned_abs(), stats });
+        }
+        Ok(files)
+    }
+
+    async fn reload(&mut self) -> Result<(), Error> {
+        let exists =
+            self.log_store.is_delta_table_location().await.map_err(Error::delta(&self.table))?;
+        self.state = if exists {
+            let loaded = DeltaTableState::try_new(self.log_store.as_ref(), None).await;
+            Some(loaded.map_err(Error::delta(&self.table))?)
+        } else {
+            None
+        };
+        self.is_in_doubt = false;
+        Ok(())
+    }
+
+    /// Brings fresh batches into the table, once: batches that an earlier call brought in, though
+    /// it failed or was given up, are not brought in again.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Delta`]; call again with the same batches.
+    pub(crate) async fn commit(
+        &mut self,
+        schema: &Arc<TableSchema>,
+        fresh: &Fresh,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Committed, Error> {
+        if self.is_in_doubt {
+            self.reload().await?;
+            if self.through().await? >= fresh.through {
+                return Ok(Committed { rows: fresh.rows, files: 0, bytes: 0 });
+            }
+        }
+        let now = clock.now();
+        let (adds, committed) = self.write_files(schema, fresh, now, entropy).await?;
+        for attempt in 1.. {
+            let mut actions = self.schema_actions(schema, now, entropy)?;
+            actions.extend(adds.iter().cloned());
+            let Err(error) = self.write_log(actions, fresh.through, now).await else { break };
+            // Another writer, such as a compaction, was first: its version is read and the same
+            // files are committed after it.
+            if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) {
+                return Err(error);
+            }
+            self.reload().await?;
+            if self.through().await? >= fresh.through {
+                break;
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Writes the data files, synced; answers the actions that add them.
+    async fn write_files(
+        &self,
+        schema: &Arc<TableSchema>,
+        fresh: &Fresh,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(Vec<Action>, Committed), Error> {
+        let encoded = encode(&self.table, schema, fresh).await?;
+        let mut committed = Committed { rows: fresh.rows, files: encoded.len(), bytes: 0 };
+        let mut adds = Vec::new();
+        for file in encoded {
+            let id = entropy.uuid();
+            let path =
+                format!("{DAY_COLUMN}={}/part-{:020}-{id}.zstd.parquet", file.day, fresh.through);
+            committed.bytes += file.bytes.len() as u64;
+            adds.push(Action::Add(Add {
+                path: path.clone(),
+                partition_values: HashMap::from([(DAY_COLUMN.to_owned(), Some(file.day))]),
+                size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
+                modification_time: now.as_millisecond(),
+                data_change: true,
+                stats: Some(file.stats),
+                ..Add::default()
+            }));
+            let store = self.log_store.object_store(None);
+            store
+                .put(&ObjectPath::from(path), file.bytes.into())
+                .await
+                .map_err(Error::file(&self.table))?;
+        }
+        Ok((adds, committed))
+    }
+
+    async fn write_log(
+        &mut self,
+        actions: Vec<Action>,
+        through: u64,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let transaction = Transaction::new_with_last_update(
+            &self.app_id,
+            i64::try_from(through).unwrap_or(i64::MAX),
+            Some(now.as_millisecond()),
+        );
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![DAY_COLUMN.to_owned()]),
+            predicate: None,
+        };
+        let properties = CommitProperties::default().with_application_transaction(transaction);
+        // Set before the first await, so that a call that is given up leaves it set.
+        self.is_in_doubt = true;
+        let state = self.state.take();
+        let before = state.as_ref().map(|state| state as &dyn TableReference);
+        let commit = CommitBuilder::from(properties).with_actions(actions).build(
+            before,
+            Arc::clone(&self.log_store),
+            operation,
+        );
+        let finished = commit.into_future().await.map_err(Error::delta(&self.table))?;
+        self.state = Some(finished.snapshot());
+        self.is_in_doubt = false;
+        Ok(())
+    }
+
+    /// What brings the Delta schema to `schema`: everything for a new table, nothing for a table
+    /// that has its columns.
+    fn schema_actions(
+        &self,
+        schema: &TableSchema,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<Action>, Error> {
+        let wrong = |error: serde_json::Error| Error::Internal {
+            what: format!("delta action of table {} is not valid: {error}", self.table),
+        };
+        let Some(state) = &self.state else {
+            let text = serde_json::to_string(&schema.delta()?).map_err(wrong)?;
+            let protocol: Protocol =
+                serde_json::from_value(json!({"minReaderVersion": 1, "minWriterVersion": 2}))
+                    .map_err(wrong)?;
+            let metadata: Metadata = serde_json::from_value(json!({
+                "id": entropy.uuid().to_string(),
+                "name": self.table.as_str(),
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": text,
+                "partitionColumns": [DAY_COLUMN],
+                "configuration": {"delta.checkpointInterval": CHECKPOINT_COMMITS.to_string()},
+                "createdTime": now.as_millisecond(),
+            }))
+            .map_err(wrong)?;
+            return Ok(vec![Action::Protocol(protocol), Action::Metadata(metadata)]);
+        };
+        let stored = TableSchema::of_delta(&self.table, &state.schema())?;
+        let has_all = schema.columns().iter().all(|column| stored.column(&column.name).is_some());
+        if has_all {
+            return Ok(Vec::new());
+        }
+        let grown = stored.with_columns(schema.columns().iter().cloned()).delta()?;
+        let known = state.metadata();
+        let metadata: Metadata = serde_json::from_value(json!({
+            "id": known.id(),
+            "name": known.name(),
+            "description": known.description(),
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": serde_json::to_string(&grown).map_err(wrong)?,
+            "partitionColumns": known.partition_columns(),
+            "configuration": known.configuration(),
+            "createdTime": known.created_time(),
+        }))
+        .map_err(wrong)?;
+        Ok(vec![Action::Metadata(metadata)])
+    }
+}
+
+/// Whether another writer's commit stood in the way, so that nothing was committed.
+fn is_conflict(error: &Error) -> bool {
+    let Error::Delta { source, .. } = error else { return false };
+    matches!(
+        source.as_ref(),
+        DeltaTableError::Transaction { source: TransactionError::CommitConflict(_) }
+    )
+}
+
+/// The rows of one day as a Parquet file.
+struct EncodedFile {
+    /// `2026-11-23`
+    day: String,
+    bytes: Bytes,
+    /// Delta file statistics, as JSON.
+    stats: String,
+}
+
+/// Sorts the rows by time and writes one file a day, in the runtime's pool for blocking work.
+async fn encode(
+    table: &RecordType,
+    schema: &Arc<TableSchema>,
+    fresh: &Fresh,
+) -> Result<Vec<EncodedFile>, Error> {
+    let (name, schema, fresh) = (table.clone(), Arc::clone(schema), fresh.clone());
+    tokio::task::spawn_blocking(move || {
+        let rows = unite(fresh.iter().map(|part| &part.batch))?;
+        let rows = align(&rows, schema.arrow())?;
+        let times = rows.column_by_name(TIME_GENERATED).ok_or_else(|| Error::Internal {
+            what: format!("table {name} has no {TIME_GENERATED}"),
+        })?;
+        let order = sort_to_indices(times, None, None).map_err(Error::arrow("sort"))?;
+        let rows = take_record_batch(&rows, &order).map_err(Error::arrow("sort"))?;
+        by_day(&rows)?
+            .into_iter()
+            .map(|(day, rows)| {
+                let bytes = write_parquet(&rows).map_err(Error::file(&name))?;
+                Ok(EncodedFile { day, bytes, stats: FileStats::of(&rows).to_json() })
+            })
+            .collect()
+    })
+    .await
+    .map_err(|error| Error::Internal { what: format!("encoding of data files ended: {error}") })?
+}
+
+/// Cuts rows that are sorted by time into days.
+fn by_day(rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, Error> {
+    let Some(times) = rows
+        .column_by_name(TIME_GENERATED)
+        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
+    else {
+        return Err(Error::Internal { what: format!("{TIME_GENERATED} is not a time") });
+    };
+    let times = times.values();
+    let (mut days, mut from) = (Vec::new(), 0);
+    while let Some(&first) = times.get(from) {
+        let day = first.div_euclid(DAY_MICROSECONDS);
+        let count = times[from..].partition_point(|time| time.div_euclid(DAY_MICROSECONDS) <= day);
+        days.push((date(first)?, rows.slice(from, count)));
+        from += count;
+    }
+    Ok(days)
+}
+
+/// The UTC day of a time in microseconds, as Delta writes partition values.
+fn date(microseconds: i64) -> Result<String, Error> {
+    let time = Timestamp::from_microsecond(microseconds).map_err(|error| Error::Internal {
+        what: format!("a row has a time that admission refuses: {error}"),
+    })?;
+    Ok(jiff::tz::Offset::UTC.to_datetime(time).date().to_string())
+}
+
+fn write_parquet(rows: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
+    let level = ZstdLevel::try_new(1)?;
+    let time = rows.schema_ref().index_of(TIME_GENERATED).ok();
+    let sorting = time
+        .and_then(|at| i32::try_from(at).ok())
+        .map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: true }]);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_sorting_columns(sorting)
+        .set_created_by(format!("oms-logs {}", env!("CARGO_PKG_VERSION")))
+        .build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
+    writer.write(rows)?;
+    Ok(writer.into_inner()?.into())
+}

@@ -1,0 +1,102 @@
+//! The folder of a workspace: who has it open, and whose it is.
+
+use crate::Error;
+use oms_core::disk::{DiskError, LocalDisk, OpenMode};
+use oms_core::{Disk, Entropy, EntropyExt as _};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const LOCK_FILE: &str = "LOCK";
+const IDENTITY_FILE: &str = "workspace.json";
+
+/// Where the Delta tables are.
+pub(crate) const TABLES_FOLDER: &str = "tables";
+
+/// What `workspace.json` holds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    format: u32,
+    pub(crate) workspace_id: Uuid,
+    /// The application id of this folder's Delta transactions.
+    node_id: Uuid,
+}
+
+impl Identity {
+    pub(crate) fn app_id(&self) -> String {
+        format!("oms-logs-{}", self.node_id)
+    }
+}
+
+/// An open folder.
+pub(crate) struct Folder {
+    pub(crate) root: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Held as long as it is open.
+    pub(crate) lock: File,
+    pub(crate) identity: Identity,
+}
+
+impl Folder {
+    pub(crate) fn open(
+        folder: &Path,
+        wanted: Option<Uuid>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, Error> {
+        let disk = LocalDisk::new(folder)?;
+        let failed = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |source| DiskError { operation, path, source }
+        };
+        let root = folder.canonicalize().map_err(failed("resolve", folder))?;
+        let path = root.join(LOCK_FILE);
+        let lock = File::create(&path).map_err(failed("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: root }),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source).into()),
+        }
+        let identity = identity(&disk, wanted, entropy)?;
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != identity.workspace_id) {
+            let (found, wanted) = (identity.workspace_id.to_string(), wanted.to_string());
+            return Err(Error::OtherWorkspace { path: root, found, wanted });
+        }
+        disk.create_dir_all(Path::new(TABLES_FOLDER))?;
+        Ok(Self { root, disk: Arc::new(disk), lock, identity })
+    }
+}
+
+/// Reads the folder's identity, or draws one and makes it durable.
+fn identity(
+    disk: &dyn Disk,
+    wanted: Option<Uuid>,
+    entropy: &dyn Entropy,
+) -> Result<Identity, Error> {
+    let (path, temporary) = (Path::new(IDENTITY_FILE), Path::new("workspace.tmp"));
+    let corrupt =
+        |reason: String| Error::Corrupt { path: IDENTITY_FILE.to_owned(), offset: 0, reason };
+    if disk.list(Path::new(""))?.iter().any(|name| name == IDENTITY_FILE) {
+        let file = disk.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?.min(4_096)).unwrap_or(0)];
+        file.read_at(0, &mut bytes)?;
+        let identity: Identity =
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        if identity.format != 1 {
+            return Err(corrupt(format!("format {} is not known, only 1", identity.format)));
+        }
+        return Ok(identity);
+    }
+    let workspace_id = wanted.unwrap_or_else(|| entropy.uuid());
+    let identity = Identity { format: 1, workspace_id, node_id: entropy.uuid() };
+    let text = serde_json::to_vec_pretty(&identity)
+        .map_err(|error| Error::Internal { what: error.to_string() })?;
+    let file = disk.open(temporary, OpenMode::OpenOrCreate)?;
+    file.set_len(0)?;
+    file.write_at(0, &text)?;
+    file.sync()?;
+    disk.rename(temporary, path)?;
+    disk.sync_dir(Path::new(""))?;
+    Ok(identity)
+}

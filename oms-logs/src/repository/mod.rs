@@ -1,0 +1,24 @@
+//! Tables: fresh batches, data files, and the one view of both.
+//!
+//! ```text
+//!  wal ──► fresh ──flush──► commit: sort, one Parquet file a day, fsync, Delta commit
+//!            │                        │
+//!            └──────► snapshot ◄──────┘   a query reads one published view:
+//!                                         files of one Delta version + what they do not hold yet
+//! ```
+
+pub(crate) mod fresh;
+
+pub(crate) mod store;
+
+pub(crate) mod commit;
+
+pub mod snapshot;
+
+pub(crate) mod table;
+
+pub(crate) mod tables;
+
+pub(crate) mod folder;
+
+pub(crate) mod memory;

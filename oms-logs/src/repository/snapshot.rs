@@ -1,0 +1,433 @@
+//! What a query reads: one published view of a table.
+
+use crate::Error;
+use crate::ingest::batch::align;
+use crate::repository::fresh::Fresh;
+use crate::schema::{TIME_GENERATED, TableSchema};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array,
+    new_null_array,
+};
+use arrow::compute::{max, max_string, min, min_string};
+use arrow::datatypes::{
+    DataType, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PruningStatistics;
+use datafusion::common::{Column, DFSchema, ScalarValue, project_schema};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, utils::conjunction};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use jiff::Timestamp;
+use object_store::path::Path as ObjectPath;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// Texts longer than this have no place in file statistics.
+const STATS_TEXT_BYTES_MAX: usize = 64;
+
+/// One Parquet file of a Delta version.
+#[derive(Clone, Debug)]
+pub(crate) struct DataFile {
+    /// From the root of the file system.
+    pub(crate) path: ObjectPath,
+    /// In bytes.
+    pub(crate) size: u64,
+    pub(crate) stats: FileStats,
+}
+
+/// Delta file statistics. See the Delta protocol, "Per-file Statistics".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FileStats {
+    /// Rows, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) num_records: Option<u64>,
+    min_values: BTreeMap<String, Json>,
+    max_values: BTreeMap<String, Json>,
+    null_count: BTreeMap<String, Json>,
+}
+
+impl FileStats {
+    /// Reads what a writer put into the log. Statistics that cannot be read are none.
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// Statistics of rows.
+    pub(crate) fn of(rows: &RecordBatch) -> Self {
+        let mut stats = Self { num_records: Some(rows.num_rows() as u64), ..Self::default() };
+        for (field, array) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            stats.null_count.insert(field.name().clone(), array.null_count().into());
+            if let Some((low, high)) = range_of(array) {
+                stats.min_values.insert(field.name().clone(), low);
+                stats.max_values.insert(field.name().clone(), high);
+            }
+        }
+        stats
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The smallest and largest value, as the Delta log keeps them.
+fn range_of(array: &ArrayRef) -> Option<(Json, Json)> {
+    Some(match array.data_type() {
+        DataType::Int32 => {
+            let array = array.as_primitive::<Int32Type>();
+            (min(array)?.into(), max(array)?.into())
+        }
+        DataType::Int64 => {
+            let array = array.as_primitive::<Int64Type>();
+            (min(array)?.into(), max(array)?.into())
+        }
+        DataType::Float64 => {
+            let array = array.as_primitive::<Float64Type>();
+            // Readers disagree on where not-a-number stands, so such a column has no range.
+            if array.iter().flatten().any(|number| !number.is_finite()) {
+                return None;
+            }
+            (min(array)?.into(), max(array)?.into())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let array = array.as_primitive::<TimestampMicrosecondType>();
+            let text = |time| Timestamp::from_microsecond(time).ok().map(|t| format!("{t:.6}"));
+            (text(min(array)?)?.into(), text(max(array)?)?.into())
+        }
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            let (low, high) = (min_string(array)?, max_string(array)?);
+            if low.len().max(high.len()) > STATS_TEXT_BYTES_MAX {
+                return None;
+            }
+            (low.into(), high.into())
+        }
+        _ => return None,
+    })
+}
+
+/// A table at one instant: the files of one Delta version, and the batches that they do not hold.
+#[derive(Clone, Debug)]
+pub(crate) struct TableView {
+    pub(crate) schema: Arc<TableSchema>,
+    /// None before the first flush.
+    pub(crate) delta_version: Option<u64>,
+    pub(crate) files: Arc<[DataFile]>,
+    /// Batches that a flush is bringing into files.
+    pub(crate) flushing: Fresh,
+    /// Batches that came since.
+    pub(crate) fresh: Fresh,
+}
+
+impl TableView {
+    pub(crate) fn empty(schema: Arc<TableSchema>) -> Self {
+        Self {
+            schema,
+            delta_version: None,
+            files: Arc::new([]),
+            flushing: Fresh::default(),
+            fresh: Fresh::default(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        let stored: u64 = self.files.iter().filter_map(|file| file.stats.num_records).sum();
+        stored + self.flushing.rows + self.fresh.rows
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let stored: u64 = self.files.iter().map(|file| file.size).sum();
+        stored + self.flushing.bytes + self.fresh.bytes
+    }
+}
+
+/// A table for DataFusion, as it was when the provider was made: every scan of one provider reads
+/// the same rows, so a query that names a table twice sees it once.
+///
+/// Each field of the schema has its KQL type in the metadata
+/// ([`KQL_TYPE_KEY`](crate::schema::KQL_TYPE_KEY)). A value that a record did not have is null,
+/// text too.
+#[derive(Clone, Debug)]
+pub struct TableSnapshot {
+    view: Arc<TableView>,
+}
+
+impl TableSnapshot {
+    pub(crate) const fn new(view: Arc<TableView>) -> Self {
+        Self { view }
+    }
+
+    /// A table without rows.
+    pub(crate) fn empty(schema: TableSchema) -> Self {
+        Self::new(Arc::new(TableView::empty(Arc::new(schema))))
+    }
+
+    /// The table's columns.
+    #[must_use]
+    pub fn table_schema(&self) -> &TableSchema {
+        &self.view.schema
+    }
+
+    /// The Delta version whose files are read; none before the first flush.
+    #[must_use]
+    pub fn delta_version(&self) -> Option<u64> {
+        self.view.delta_version
+    }
+
+    fn scan_files(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+        limit: Option<usize>,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        let files = prune_files(&self.view, predicate)?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let group = FileGroup::new(
+            files
+                .iter()
+                .map(|file| PartitionedFile::new(file.path.to_string(), file.size))
+                .collect(),
+        );
+        let groups = group.split_files(session.config().target_partitions());
+        let url = ObjectStoreUrl::local_filesystem();
+        let store = session.runtime_env().object_store(&url)?;
+        let cache = session.runtime_env().cache_manager.get_file_metadata_cache();
+        let options = session.table_options().parquet.clone();
+        let mut source = ParquetSource::new(self.schema())
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
+                store, cache,
+            )));
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(Arc::clone(predicate));
+        }
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
+        Ok(Some(DataSourceExec::from_data_source(config)))
+    }
+
+    fn scan_fresh(
+        &self,
+        session: &dyn Session,
+        schema: &SchemaRef,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
+        let parts: Vec<_> = self.view.flushing.iter().chain(self.view.fresh.iter()).collect();
+        let times: Vec<_> = parts.iter().map(|part| (part.time_min, part.time_max)).collect();
+        let kept = prune(predicate, self.view.schema.arrow(), &FreshTimes(times))?;
+        let partitions = session.config().target_partitions().max(1);
+        let mut groups: Vec<Vec<RecordBatch>> = vec![Vec::new(); partitions];
+        for (at, (part, _)) in parts.iter().zip(kept).filter(|(_, kept)| *kept).enumerate() {
+            let batch = align(&part.batch, schema).map_err(external)?;
+            if let Some(group) = groups.get_mut(at % partitions) {
+                group.push(batch);
+            }
+        }
+        groups.retain(|group| !group.is_empty());
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(MemorySourceConfig::try_new_exec(&groups, Arc::clone(schema), None)?))
+    }
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+#[async_trait]
+impl TableProvider for TableSnapshot {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.view.schema.arrow())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
+        // Files, row groups and pages are left out; rows are filtered above the scan.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let projected = project_schema(&self.schema(), projection)?;
+        let predicate = match conjunction(filters.to_vec()) {
+            Some(filter) => {
+                let schema = DFSchema::try_from(self.schema())?;
+                Some(session.create_physical_expr(filter, &schema)?)
+            }
+            None => None,
+        };
+        let limit = if predicate.is_none() { limit } else { None };
+        let files = self.scan_files(session, projection, predicate.as_ref(), limit)?;
+        let fresh = self.scan_fresh(session, &projected, predicate.as_ref())?;
+        let mut inputs: Vec<_> = files.into_iter().chain(fresh).collect();
+        match inputs.len() {
+            0 => Ok(Arc::new(EmptyExec::new(projected))),
+            1 => Ok(inputs.remove(0)),
+            _ => UnionExec::try_new(inputs),
+        }
+    }
+}
+
+/// The files that can hold a row that `predicate` takes.
+fn prune_files<'a>(
+    view: &'a TableView,
+    predicate: Option<&Arc<dyn PhysicalExpr>>,
+) -> DataFusionResult<Vec<&'a DataFile>> {
+    let kept = prune(predicate, view.schema.arrow(), &Files { view })?;
+    Ok(view.files.iter().zip(kept).filter_map(|(file, kept)| kept.then_some(file)).collect())
+}
+
+fn prune(
+    predicate: Option<&Arc<dyn PhysicalExpr>>,
+    schema: &SchemaRef,
+    statistics: &impl PruningStatistics,
+) -> DataFusionResult<Vec<bool>> {
+    let all = || vec![true; statistics.num_containers()];
+    let Some(predicate) = predicate else { return Ok(all()) };
+    let pruning = PruningPredicateBuilder::new()
+        .with_file_schema(Arc::clone(schema))
+        .build(Arc::clone(predicate));
+    // A predicate that pruning cannot use takes everything.
+    pruning.map_or_else(|| Ok(all()), |pruning| pruning.prune(statistics))
+}
+
+struct Files<'a> {
+    view: &'a TableView,
+}
+
+impl Files<'_> {
+    fn values(
+        &self,
+        column: &Column,
+        values: impl Fn(&FileStats) -> &BTreeMap<String, Json>,
+        round_up: bool,
+    ) -> Option<ArrayRef> {
+        let field = self.view.schema.arrow().field_with_name(&column.name).ok()?.clone();
+        let scalars = self.view.files.iter().map(|file| {
+            let value = values(&file.stats).get(&column.name);
+            value
+                .and_then(|value| scalar(value, field.data_type(), round_up))
+                .map_or_else(|| ScalarValue::try_from(field.data_type()), Ok)
+        });
+        let scalars = scalars.collect::<DataFusionResult<Vec<_>>>().ok()?;
+        ScalarValue::iter_to_array(scalars).ok()
+    }
+}
+
+/// A value of file statistics in the column's type.
+fn scalar(value: &Json, data_type: &DataType, round_up: bool) -> Option<ScalarValue> {
+    Some(match data_type {
+        DataType::Int32 => ScalarValue::Int32(Some(i32::try_from(value.as_i64()?).ok()?)),
+        DataType::Int64 => ScalarValue::Int64(Some(value.as_i64()?)),
+        DataType::Float64 => ScalarValue::Float64(Some(value.as_f64()?)),
+        DataType::Utf8 => ScalarValue::Utf8(Some(value.as_str()?.to_owned())),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            let time: Timestamp = value.as_str()?.parse().ok()?;
+            // Other writers cut statistics off at the millisecond.
+            let is_cut = round_up && time.subsec_nanosecond() % 1_000_000 == 0;
+            let time = time.as_microsecond() + if is_cut { 999 } else { 0 };
+            ScalarValue::TimestampMicrosecond(Some(time), zone.clone())
+        }
+        _ => return None,
+    })
+}
+
+impl PruningStatistics for Files<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |stats| &stats.min_values, false)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.values(column, |stats| &stats.max_values, true)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.view.files.len()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let count = |file: &DataFile| file.stats.null_count.get(&column.name)?.as_u64();
+        Some(Arc::new(UInt64Array::from_iter(self.view.files.iter().map(count))))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = self.view.files.iter().map(|file| file.stats.num_records);
+        Some(Arc::new(UInt64Array::from_iter(rows)))
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}
+
+/// Ranges of `TimeGenerated` of fresh batches.
+struct FreshTimes(Vec<(i64, i64)>);
+
+impl FreshTimes {
+    fn array(&self, column: &Column, pick: impl Fn(&(i64, i64)) -> i64) -> Option<ArrayRef> {
+        (column.name == TIME_GENERATED).then(|| {
+            let times = TimestampMicrosecondArray::from_iter_values(self.0.iter().map(pick));
+            Arc::new(times.with_timezone("UTC")) as ArrayRef
+        })
+    }
+}
+
+impl PruningStatistics for FreshTimes {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.array(column, |range| range.0)
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.array(column, |range| range.1)
+    }
+
+    fn num_containers(&self) -> usize {
+        self.0.len()
+    }
+
+    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
+        Some(new_null_array(&DataType::UInt64, self.0.len()))
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        None
+    }
+
+    fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

@@ -1,0 +1,253 @@
+//! A local object store that syncs what it writes.
+//!
+//! The local store of `object_store` 0.13 gives an object its name before its bytes are durable and
+//! syncs neither, so a power failure could leave an empty file as a commit in a Delta log. This one
+//! writes under a temporary name, syncs, gives the name, and syncs the folder.
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result, UploadPart,
+};
+use std::fmt;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The local file system from its root, every write synced.
+#[derive(Clone, Debug)]
+pub(crate) struct SyncedStore {
+    inner: Arc<LocalFileSystem>,
+    staged: Arc<AtomicU64>,
+}
+
+impl SyncedStore {
+    pub(crate) fn new() -> Self {
+        Self { inner: Arc::new(LocalFileSystem::new()), staged: Arc::new(AtomicU64::new(1)) }
+    }
+}
+
+impl fmt::Display for SyncedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "synced {}", self.inner)
+    }
+}
+
+#[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for SyncedStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        let is_new = match opts.mode {
+            PutMode::Create => true,
+            PutMode::Overwrite => false,
+            PutMode::Update(_) => {
+                return Err(Error::NotImplemented {
+                    operation: "`put_opts` with mode `PutMode::Update`".to_owned(),
+                    implementer: self.to_string(),
+                });
+            }
+        };
+        let path = self.inner.path_to_filesystem(location)?;
+        // Names that end in `#` and digits are no objects: listings pass them over.
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let mut staged = path.clone().into_os_string();
+        staged.push(format!("#{number}"));
+        let name = location.to_string();
+        blocking(name, move || put(&path, &PathBuf::from(staged), &payload, is_new)).await?;
+        Ok(PutResult { e_tag: None, version: None })
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        _opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        let store = self.clone();
+        Ok(Box::new(Upload { store, location: location.clone(), parts: Vec::new() }))
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(location, options).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.inner.get_ranges(location, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        // A removed file that comes back after a power failure is one that nobody refers to.
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await?;
+        self.sync(to).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.inner.rename_opts(from, to, options).await?;
+        self.sync(to).await
+    }
+}
+
+impl SyncedStore {
+    async fn sync(&self, location: &Path) -> Result<()> {
+        let path = self.inner.path_to_filesystem(location)?;
+        blocking(location.to_string(), move || {
+            std::fs::File::open(&path)?.sync_all()?;
+            sync_parent(&path)
+        })
+        .await
+    }
+}
+
+/// An upload in parts, which is put as one when it is complete. What the repository uploads so are
+/// the checkpoints of a Delta log.
+#[derive(Debug)]
+struct Upload {
+    store: SyncedStore,
+    location: Path,
+    parts: Vec<PutPayload>,
+}
+
+#[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl MultipartUpload for Upload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.parts.push(data);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    async fn complete(&mut self) -> Result<PutResult> {
+        let parts = std::mem::take(&mut self.parts);
+        let payload = parts.iter().flat_map(|part| part.iter().cloned()).collect();
+        self.store.put_opts(&self.location, payload, PutOptions::default()).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.parts.clear();
+        Ok(())
+    }
+}
+
+fn put(path: &FilePath, staged: &FilePath, payload: &PutPayload, is_new: bool) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        make_folders(folder)?;
+    }
+    let written = write_synced(staged, payload).and_then(|()| {
+        if is_new { std::fs::hard_link(staged, path) } else { std::fs::rename(staged, path) }
+    });
+    if is_new || written.is_err() {
+        // Whoever finds a leftover passes it over, so a failure here changes nothing.
+        let _ = std::fs::remove_file(staged);
+    }
+    written?;
+    sync_parent(path)
+}
+
+fn write_synced(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    for part in payload {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+/// Makes a folder and those above it, each new name synced.
+fn make_folders(path: &FilePath) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folders(parent)?;
+    }
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(path),
+    }
+}
+
+fn sync_parent(path: &FilePath) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if cfg!(unix) => std::fs::File::open(parent)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// Runs blocking work in the runtime's pool.
+async fn blocking(
+    path: String,
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<()> {
+    let failed = |path, source: io::Error| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path, source: source.into() },
+        io::ErrorKind::NotFound => Error::NotFound { path, source: source.into() },
+        _ => Error::Generic { store: "SyncedStore", source: source.into() },
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|source| failed(path, source)),
+        Err(source) => Err(Error::JoinError { source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::TryStreamExt as _;
+    use object_store::ObjectStoreExt as _;
+
+    #[tokio::test]
+    async fn objects_are_put_once_or_replaced_and_leave_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SyncedStore::new();
+        let root = Path::from_absolute_path(folder.path()).expect("a path");
+        let object = root.clone().join("a").join("b");
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&object, "one".into(), create()).await.expect("new");
+        let again = store.put_opts(&object, "two".into(), create()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+        let read = async || store.get(&object).await.expect("there").bytes().await.expect("read");
+        assert_eq!(read().await, "one");
+        store.put(&object, "three".into()).await.expect("replaced");
+        assert_eq!(read().await, "three");
+        let mut upload = store.put_multipart(&object).await.expect("an upload");
+        for part in ["fo", "ur"] {
+            upload.put_part(part.into()).await.expect("a part");
+        }
+        upload.complete().await.expect("complete");
+        assert_eq!(read().await, "four");
+        let names: Vec<_> = store.list(Some(&root)).try_collect().await.expect("listed");
+        assert_eq!(names.len(), 1);
+        assert_eq!(std::fs::read_dir(folder.path().join("a")).expect("a").count(), 1);
+    }
+}

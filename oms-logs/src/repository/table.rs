@@ -1,0 +1,168 @@
+//! One table of a workspace.
+
+use crate::Error;
+use crate::ingest::admit::{Rows, fit};
+use crate::repository::commit::{Committed, Committer};
+use crate::repository::fresh::Fresh;
+use crate::repository::snapshot::{TableSnapshot, TableView};
+use crate::schema::TableSchema;
+use arrow::array::RecordBatch;
+use oms_core::record::RecordType;
+use oms_core::{Clock, Entropy};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// A table: its published view, and its committer.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: RecordType,
+    folder: PathBuf,
+    /// The newest schema that a record was admitted by. It runs ahead of the view's.
+    schema: Mutex<Arc<TableSchema>>,
+    view: RwLock<Arc<TableView>>,
+    committer: tokio::sync::Mutex<Committer>,
+}
+
+/// What a flush did to one table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TableFlush {
+    /// The table.
+    pub name: String,
+    /// Rows that went into files.
+    pub rows: u64,
+    /// Files that were written.
+    pub files: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The version of the Delta table now.
+    pub delta_version: u64,
+}
+
+impl Table {
+    /// Opens the table in `folder`, which may not be there yet.
+    pub(crate) async fn open(
+        name: RecordType,
+        folder: PathBuf,
+        app_id: String,
+    ) -> Result<Self, Error> {
+        let committer = Committer::open(name.clone(), &folder, app_id).await?;
+        let schema = match committer.schema()? {
+            Some(schema) => schema,
+            None => TableSchema::initial(&name),
+        };
+        let schema = Arc::new(schema);
+        let mut view = TableView::empty(Arc::clone(&schema));
+        view.delta_version = committer.version();
+        view.files = committer.files()?.into();
+        Ok(Self {
+            name,
+            folder,
+            schema: Mutex::new(schema),
+            view: RwLock::new(Arc::new(view)),
+            committer: tokio::sync::Mutex::new(committer),
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The newest log sequence that the Delta table holds.
+    pub(crate) async fn through(&self) -> Result<u64, Error> {
+        self.committer.lock().await.through().await
+    }
+
+    pub(crate) fn view(&self) -> Arc<TableView> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn snapshot(&self) -> TableSnapshot {
+        TableSnapshot::new(self.view())
+    }
+
+    /// Fits records to the table, growing its schema if that is allowed.
+    pub(crate) fn fit(&self, rows: &mut Rows) -> Result<Arc<TableSchema>, Error> {
+        let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grown) = fit(&schema, rows)? {
+            *schema = Arc::new(grown);
+        }
+        Ok(Arc::clone(&schema))
+    }
+
+    /// Takes the columns of a batch that was admitted before a restart.
+    pub(crate) fn adopt(&self, batch: &RecordBatch) -> Result<(), Error> {
+        let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grown) = schema.adopt(batch.schema_ref())? {
+            *schema = Arc::new(grown);
+        }
+        Ok(())
+    }
+
+    /// Makes durable rows visible.
+    pub(crate) fn publish(&self, lsn: u64, batch: RecordBatch, bytes: u64) {
+        let schema = Arc::clone(&self.schema.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = TableView::clone(&view);
+        next.schema = schema;
+        next.fresh.push(lsn, batch, bytes);
+        *view = Arc::new(next);
+    }
+
+    /// Brings every fresh row into the Delta table; `released` is told how many bytes of them do
+    /// not wait any more. None if there was nothing to do.
+    ///
+    /// # Errors
+    /// Those of [`Committer::commit`]; the rows stay visible and the next flush goes on with them.
+    pub(crate) async fn flush(
+        &self,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+        released: impl Fn(u64) + Send + Sync,
+    ) -> Result<Option<TableFlush>, Error> {
+        let mut committer = self.committer.lock().await;
+        let mut total = Committed::default();
+        // The second round takes what came after a flush that failed.
+        for _ in 0..2 {
+            let Some((schema, flushing)) = self.start_flush() else { break };
+            let done = committer.commit(&schema, &flushing, clock, entropy).await?;
+            self.finish_flush(&committer)?;
+            released(flushing.bytes);
+            total.rows += done.rows;
+            total.files += done.files;
+            total.bytes += done.bytes;
+        }
+        Ok((total.rows > 0).then(|| TableFlush {
+            name: self.name.to_string(),
+            rows: total.rows,
+            files: total.files,
+            bytes: total.bytes,
+            delta_version: committer.version().unwrap_or(0),
+        }))
+    }
+
+    /// Sets the fresh batches apart, unless an earlier flush left some.
+    fn start_flush(&self) -> Option<(Arc<TableSchema>, Fresh)> {
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        if view.flushing.is_empty() {
+            if view.fresh.is_empty() {
+                return None;
+            }
+            let mut next = TableView::clone(&view);
+            next.flushing = std::mem::take(&mut next.fresh);
+            *view = Arc::new(next);
+        }
+        Some((Arc::clone(&view.schema), view.flushing.clone()))
+    }
+
+    /// Publishes the new files in place of the batches that they hold, in one step.
+    fn finish_flush(&self, committer: &Committer) -> Result<(), Error> {
+        let files = committer.files()?;
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = TableView::clone(&view);
+        next.files = files.into();
+        next.delta_version = committer.version();
+        next.flushing = Fresh::default();
+        *view = Arc::new(next);
+        Ok(())
+    }
+}

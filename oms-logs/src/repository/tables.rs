@@ -1,0 +1,117 @@
+//! The tables of a workspace, and what the log adds to them after a restart.
+
+use crate::Error;
+use crate::ingest::batch::decode;
+use crate::ingest::wal;
+use crate::repository::folder::{Identity, TABLES_FOLDER};
+use crate::repository::memory::Memory;
+use crate::repository::table::Table;
+use crate::workspace::TABLES_MAX;
+use arrow::array::RecordBatch;
+use oms_core::disk::LocalDisk;
+use oms_core::record::RecordType;
+use oms_core::{Disk, Entropy};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The tables of a workspace.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    folder: PathBuf,
+    /// The application id of the Delta transactions.
+    app_id: String,
+    open: RwLock<BTreeMap<RecordType, Arc<Table>>>,
+}
+
+impl Tables {
+    pub(crate) async fn open(root: &Path, identity: &Identity) -> Result<Self, Error> {
+        let folder = root.join(TABLES_FOLDER);
+        let disk = LocalDisk::new(&folder)?;
+        let tables = Self { folder, app_id: identity.app_id(), open: RwLock::default() };
+        for name in disk.list(Path::new(""))? {
+            let Ok(name) = name.parse::<RecordType>() else { continue };
+            tables.find_or_open(&name).await?;
+        }
+        Ok(tables)
+    }
+
+    pub(crate) fn find(&self, name: &RecordType) -> Option<Arc<Table>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<(RecordType, Arc<Table>)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
+    }
+
+    pub(crate) async fn find_or_open(&self, name: &RecordType) -> Result<Arc<Table>, Error> {
+        if let Some(table) = self.find(name) {
+            return Ok(table);
+        }
+        let folder = self.folder.join(name.as_str());
+        let table = Arc::new(Table::open(name.clone(), folder, self.app_id.clone()).await?);
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= TABLES_MAX && !open.contains_key(name) {
+            return Err(Error::Unsupported {
+                table: name.to_string(),
+                what: format!("more than {TABLES_MAX} tables"),
+            });
+        }
+        // Another writer may have been faster; everyone uses the same one.
+        Ok(Arc::clone(open.entry(name.clone()).or_insert(table)))
+    }
+}
+
+/// Reads the log into the tables, without what they hold already.
+pub(crate) async fn replay(
+    disk: Arc<dyn Disk>,
+    entropy: &Arc<dyn Entropy>,
+    segment_bytes_max: u64,
+    tables: &Tables,
+    memory: &Arc<Memory>,
+) -> Result<wal::Wal, Error> {
+    let mut held = BTreeMap::new();
+    let mut floor = 0;
+    for (name, table) in tables.all() {
+        let through = table.through().await?;
+        floor = floor.max(through);
+        held.insert(name, through);
+    }
+    let entropy = Arc::clone(entropy);
+    let (wal, entries) = blocking(move || {
+        let mut entries: Vec<(u64, RecordType, RecordBatch)> = Vec::new();
+        let wal = wal::open(disk, entropy, segment_bytes_max, floor, |lsn, entry| {
+            for section in entry.sections {
+                let name: RecordType = section.table.parse().map_err(|error| Error::Internal {
+                    what: format!("log sequence {lsn} has a table of no valid name: {error}"),
+                })?;
+                if lsn > held.get(&name).copied().unwrap_or(0) {
+                    entries.push((lsn, name, decode(&section.ipc)?));
+                }
+            }
+            Ok(())
+        })?;
+        Ok((wal, entries))
+    })
+    .await?;
+    for (lsn, name, batch) in entries {
+        let table = tables.find_or_open(&name).await?;
+        table.adopt(&batch)?;
+        let bytes = batch.get_array_memory_size() as u64;
+        if let Some(reserved) = memory.reserve(bytes, u64::MAX) {
+            reserved.keep();
+        }
+        table.publish(lsn, batch, bytes);
+    }
+    Ok(wal)
+}
+
+/// Runs blocking work in the runtime's pool.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Internal { what: format!("blocking work ended: {error}") })?
+}

@@ -1,0 +1,456 @@
+//! The front door of the log repository.
+
+use crate::Error;
+use crate::ingest::admit::by_table;
+use crate::ingest::batch::{Stamp, build, encode};
+use crate::ingest::wal::{Append, Entry, Section, Syncer};
+use crate::repository::folder::{Folder, Identity};
+use crate::repository::memory::Memory;
+use crate::repository::snapshot::TableSnapshot;
+use crate::repository::table::Table;
+use crate::repository::tables::{Tables, blocking, replay};
+use crate::schema::TableSchema;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use jiff::SignedDuration;
+use oms_core::record::{Batch, RecordType, SinkError};
+use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub use crate::repository::table::TableFlush;
+
+/// The most tables of one workspace.
+pub const TABLES_MAX: usize = 5_000;
+
+/// How often the background task looks whether a flush is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When a sender that finds the workspace full tries again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// How a workspace runs.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The workspace's id (`TenantId`). Unset: the one in the folder, or a new one.
+    pub workspace_id: Option<Uuid>,
+    /// Bytes of rows that may wait for a flush. Past it, writers are told to come back.
+    pub memory_bytes_max: u64,
+    /// Bytes of waiting rows that start a flush.
+    pub flush_bytes: u64,
+    /// Age of the oldest waiting row that starts a flush.
+    pub flush_age: SignedDuration,
+    /// Bytes of one segment of the write-ahead log.
+    pub segment_bytes_max: u64,
+}
+
+impl Default for Settings {
+    /// 256 MiB in memory, a flush at 64 MiB or 30 seconds, segments of 64 MiB.
+    fn default() -> Self {
+        Self {
+            workspace_id: None,
+            memory_bytes_max: 256 << 20,
+            flush_bytes: 64 << 20,
+            flush_age: SignedDuration::from_secs(30),
+            segment_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// One table, as [`Workspace::tables`] shows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TableReport {
+    /// Its name, which is also the type of its records.
+    pub name: String,
+    /// Rows that a query sees, flushed or not.
+    pub rows: u64,
+    /// Bytes of its data files, and about as many as its fresh rows take in memory.
+    pub bytes: u64,
+    /// The folder of its Delta table. It is there after the first flush.
+    pub location: PathBuf,
+}
+
+/// What a flush did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FlushReport {
+    /// Every table that had fresh rows, by name.
+    pub tables: Vec<TableFlush>,
+}
+
+impl FlushReport {
+    /// Rows that went into files.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.tables.iter().map(|table| table.rows).sum()
+    }
+}
+
+/// Puts a workspace together. See [`Workspace::builder`].
+#[derive(Debug)]
+pub struct WorkspaceBuilder {
+    folder: PathBuf,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    settings: Settings,
+    log_disk: Option<Arc<dyn Disk>>,
+}
+
+impl WorkspaceBuilder {
+    /// Where the time comes from; the operating system's clock by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where ids come from; the operating system's generator by default.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// How it runs.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Keeps the write-ahead log on another disk than the workspace's folder. The same one has to
+    /// be given each time: what is not flushed is only there.
+    #[must_use]
+    pub fn log_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.log_disk = Some(disk);
+        self
+    }
+
+    /// Opens the workspace, making it if the folder is empty, and reads what the log holds.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Corrupt`] by
+    /// file and offset; [`Error::Unsupported`]; [`Error::Disk`]; [`Error::Delta`].
+    pub async fn build(self) -> Result<Workspace, Error> {
+        let Self { folder, clock, entropy, settings, log_disk } = self;
+        let opened = {
+            let (entropy, settings) = (Arc::clone(&entropy), settings.clone());
+            blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
+        };
+        let Folder { root, disk, lock, identity } = opened;
+        let tables = Tables::open(&root, &identity).await?;
+        let memory = Arc::new(Memory::default());
+        let log_disk = log_disk.unwrap_or(disk);
+        let wal = replay(log_disk, &entropy, settings.segment_bytes_max, &tables, &memory).await?;
+        let inner = Arc::new(Inner {
+            syncer: Syncer::start(wal)?,
+            _lock: lock,
+            clock,
+            entropy,
+            settings,
+            identity,
+            tables,
+            memory,
+            flushing: tokio::sync::Mutex::new(()),
+            flush_due: Arc::new(Notify::new()),
+            oldest: Mutex::new(None),
+        });
+        inner.note_waiting();
+        let background = tokio::spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
+        Ok(Workspace { inner: RwLock::new(Some(inner)), background })
+    }
+}
+
+/// A Log Analytics workspace: tables of records, durable from the moment a write is acknowledged,
+/// visible to queries from the same moment, and kept as Delta tables in `FOLDER/tables/`.
+///
+/// ```text
+///  FOLDER/LOCK             held by the process that has it open
+///  FOLDER/workspace.json   the ids of the workspace and of this node
+///  FOLDER/wal/             what is acknowledged and not flushed
+///  FOLDER/tables/Perf/     a Delta table
+/// ```
+///
+/// It needs a Tokio runtime, in which a task flushes by size and age. Dropping it stops that task;
+/// [`Workspace::close`] flushes first.
+#[derive(Debug)]
+pub struct Workspace {
+    inner: RwLock<Option<Arc<Inner>>>,
+    background: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Dropped first: the log's thread ends before the lock is given up.
+    syncer: Syncer,
+    _lock: File,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    settings: Settings,
+    identity: Identity,
+    tables: Tables,
+    memory: Arc<Memory>,
+    flushing: tokio::sync::Mutex<()>,
+    flush_due: Arc<Notify>,
+    /// When the oldest row that waits for a flush came, by the monotonic clock.
+    oldest: Mutex<Option<Duration>>,
+}
+
+impl Workspace {
+    /// A workspace in `folder`, with the defaults of [`Settings`].
+    #[must_use]
+    pub fn builder(folder: impl Into<PathBuf>) -> WorkspaceBuilder {
+        WorkspaceBuilder {
+            folder: folder.into(),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            settings: Settings::default(),
+            log_disk: None,
+        }
+    }
+
+    fn inner(&self) -> Result<Arc<Inner>, Error> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.clone().ok_or(Error::Closed)
+    }
+
+    /// The workspace's id, which every row carries as `TenantId`.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn id(&self) -> Result<Uuid, Error> {
+        Ok(self.inner()?.identity.workspace_id)
+    }
+
+    /// Writes a batch: `Ok` means that it survives a power failure and that queries see it. A
+    /// batch of the same producer and sequence is written once.
+    ///
+    /// A batch goes into the log whole or not at all. Its rows of different tables become visible
+    /// one table after the other.
+    ///
+    /// # Errors
+    /// [`Error::Record`] and [`Error::Batch`] refuse the whole batch; after [`Error::Busy`] and
+    /// [`Error::Disk`] the same batch can be sent again.
+    pub async fn write(&self, batch: Batch) -> Result<(), Error> {
+        self.inner()?.write(batch).await
+    }
+
+    /// Brings every row that was acknowledged before this call into the Delta tables.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Delta`], [`Error::Disk`]: the first one, after trying every
+    /// table. Nothing is lost; the next flush goes on.
+    pub async fn flush(&self) -> Result<FlushReport, Error> {
+        self.inner()?.flush().await
+    }
+
+    /// The tables that have or had rows, by name; none once the workspace is closed.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableReport> {
+        let Ok(inner) = self.inner() else { return Vec::new() };
+        let tables = inner.tables.all();
+        let report = |(name, table): (RecordType, Arc<Table>)| {
+            let view = table.view();
+            TableReport {
+                name: name.to_string(),
+                rows: view.rows(),
+                bytes: view.bytes(),
+                location: table.folder().to_owned(),
+            }
+        };
+        tables.into_iter().map(report).filter(|table| table.rows > 0).collect()
+    }
+
+    /// The names of the tables that have rows.
+    #[must_use]
+    pub fn table_names(&self) -> Vec<String> {
+        self.tables().into_iter().map(|table| table.name).collect()
+    }
+
+    /// A table as it is now: what is acknowledged is there. A standard table without rows is there
+    /// too; none for other names.
+    #[must_use]
+    pub fn table_snapshot(&self, name: &str) -> Option<TableSnapshot> {
+        let name: RecordType = name.parse().ok()?;
+        let inner = self.inner().ok()?;
+        if let Some(table) = inner.tables.find(&name) {
+            return Some(table.snapshot());
+        }
+        TableSchema::standard(&name).map(TableSnapshot::empty)
+    }
+
+    /// [`Workspace::table_snapshot`] for DataFusion.
+    #[must_use]
+    pub fn table_provider(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        let snapshot = self.table_snapshot(name)?;
+        Some(Arc::new(snapshot))
+    }
+
+    /// Flushes, stops, and gives the folder up. Writes that come later are refused.
+    ///
+    /// # Errors
+    /// Those of [`Workspace::flush`]: the workspace is closed all the same, and what was not flushed
+    /// is in the log.
+    pub async fn close(&self) -> Result<FlushReport, Error> {
+        let taken = self.inner.write().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = taken.ok_or(Error::Closed)?;
+        self.background.abort();
+        let flushed = inner.flush().await;
+        // The last owner waits for the log's thread, which blocks.
+        blocking(move || {
+            drop(inner);
+            Ok(())
+        })
+        .await?;
+        flushed
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        self.background.abort();
+    }
+}
+
+#[async_trait]
+impl RecordSink for Workspace {
+    async fn write(&self, batch: Batch) -> Result<(), SinkError> {
+        let (producer, sequence) = (batch.producer.clone(), batch.sequence);
+        Self::write(self, batch).await.map_err(|error| match error.kind() {
+            ErrorKind::Invalid => {
+                SinkError::Refused { producer, sequence, reason: error.to_string() }
+            }
+            ErrorKind::LimitExceeded { .. } if matches!(error, Error::Busy { .. }) => {
+                SinkError::Busy { retry_after_ms: RETRY_AFTER_MS }
+            }
+            _ => SinkError::Unavailable { reason: whole(&error) },
+        })
+    }
+}
+
+/// An error with its sources.
+fn whole(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl Inner {
+    async fn write(&self, batch: Batch) -> Result<(), Error> {
+        let (producer, sequence) = (batch.producer.clone(), batch.sequence);
+        if self.syncer.is_written(&producer, sequence) {
+            return Ok(());
+        }
+        let stamp =
+            Stamp { tenant_id: self.identity.workspace_id.to_string(), received: self.clock.now() };
+        let (mut sections, mut rows) = (Vec::new(), Vec::new());
+        for (name, mut part) in by_table(batch)? {
+            let table = self.tables.find_or_open(&name).await?;
+            let schema = table.fit(&mut part)?;
+            let built = build(&schema, &part, &stamp)?;
+            sections.push(Section { table: name.to_string(), ipc: encode(&built)?.into() });
+            rows.push((table, built));
+        }
+        let bytes = rows.iter().map(|(_, built)| built.get_array_memory_size() as u64).sum();
+        let reserved = self.memory.reserve(bytes, self.settings.memory_bytes_max);
+        let Some(reserved) = reserved else {
+            self.flush_due.notify_one();
+            let (used, limit) = (self.memory.used(), self.settings.memory_bytes_max);
+            return Err(Error::Busy { used, limit });
+        };
+        let publish = Box::new(move |lsn| {
+            for (table, built) in rows {
+                let bytes = built.get_array_memory_size() as u64;
+                table.publish(lsn, built, bytes);
+            }
+            reserved.keep();
+        });
+        let entry = Entry { producer, sequence, sections };
+        self.syncer.append(Append { entry, publish }).await?;
+        self.note_waiting();
+        Ok(())
+    }
+
+    /// Notes that rows wait, and wakes the background task if they are many.
+    fn note_waiting(&self) {
+        let used = self.memory.used();
+        if used > 0 {
+            let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+            oldest.get_or_insert_with(|| self.clock.monotonic());
+        }
+        if used >= self.settings.flush_bytes {
+            self.flush_due.notify_one();
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let oldest = *self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = oldest.map(|oldest| self.clock.monotonic().saturating_sub(oldest));
+        let age_max = self.settings.flush_age.unsigned_abs();
+        self.memory.used() >= self.settings.flush_bytes || age.is_some_and(|age| age >= age_max)
+    }
+
+    async fn flush(&self) -> Result<FlushReport, Error> {
+        let _one_at_a_time = self.flushing.lock().await;
+        let through = self.syncer.rotate().await?;
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut report = FlushReport::default();
+        let mut failed = None;
+        for (_, table) in self.tables.all() {
+            let memory = Arc::clone(&self.memory);
+            let released = move |bytes| memory.release(bytes);
+            match table.flush(self.clock.as_ref(), self.entropy.as_ref(), released).await {
+                Ok(flushed) => report.tables.extend(flushed),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        self.note_waiting();
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                self.syncer.remove_through(through).await?;
+                Ok(report)
+            }
+        }
+    }
+}
+
+/// Flushes when it is due, as long as the workspace is there.
+async fn run(inner: Weak<Inner>, due: Arc<Notify>) {
+    loop {
+        let _ = tokio::time::timeout(LOOK_EVERY, due.notified()).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if inner.is_flush_due()
+            && let Err(error) = inner.flush().await
+        {
+            tracing::warn!(error = %whole(&error), "flush failed, it is tried again");
+            inner.note_waiting();
+            drop(inner);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_workspace_is_a_record_sink() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let workspace = Workspace::builder(folder.path()).build().await.expect("a workspace");
+        let rows = async || workspace.tables().iter().map(|table| table.rows).sum();
+        crate::testkit::record_sink(&workspace, rows).await;
+        workspace.flush().await.expect("flushed");
+        assert_eq!(rows().await, 7_u64);
+    }
+}

@@ -1,0 +1,89 @@
+//! What is refused, and by which name.
+
+use crate::{batch, numbers, open, select, start, up_to};
+use datafusion::arrow::array::AsArray;
+use oms_core::record::{Batch, Record, RecordSink, SinkError};
+use oms_logs::schema::{ColumnType, TableSchema};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_wrong_column_type_refuses_the_whole_batch_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    let mut wrong = batch("a", 1, 0..3);
+    wrong.records[2].fields.insert("CounterValue".into(), "high".into());
+    let sink: &dyn RecordSink = &workspace;
+    let error = sink.write(wrong).await.expect_err("refused");
+    let SinkError::Refused { producer, sequence: 1, reason } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(producer, "a");
+    assert!(reason.contains("record=`2`") && reason.contains("column=`CounterValue`"), "{reason}");
+    assert!(workspace.tables().is_empty());
+    sink.write(batch("a", 1, 0..3)).await.expect("the mended batch has the same sequence");
+    assert_eq!(numbers(&workspace).await, up_to(3));
+}
+
+#[tokio::test]
+async fn custom_tables_grow_in_memory_in_files_and_across_restarts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = || Record::new("Door_CL".parse().expect("a name"), start(), "gate");
+    let send = async |workspace: &oms_logs::Workspace, sequence, record| {
+        let batch = Batch { producer: "door".into(), sequence, records: vec![record] };
+        workspace.write(batch).await
+    };
+    let workspace = open(folder.path()).await;
+    send(&workspace, 1, record().with("Open_b", true)).await.expect("written");
+    workspace.flush().await.expect("flushed");
+    send(&workspace, 2, record().with("Tag", json!({"z": 1, "a": [2]}))).await.expect("written");
+    drop(workspace);
+
+    let workspace = open(folder.path()).await;
+    let error = send(&workspace, 3, record().with("Tag", 5_i64)).await;
+    assert!(error.is_ok(), "dynamic takes anything");
+    let error = send(&workspace, 4, record().with("Open_b", "yes")).await.expect_err("refused");
+    assert!(error.to_string().contains("column=`Open_b`"), "{error}");
+    workspace.flush().await.expect("flushed");
+    let snapshot = workspace.table_snapshot("Door_CL").expect("the table");
+    let kind = |name| snapshot.table_schema().column(name).map(|column| column.column_type);
+    assert_eq!(kind("Open_b"), Some(ColumnType::Bool));
+    assert_eq!(kind("Tag"), Some(ColumnType::Dynamic));
+    let mut tags: Vec<Option<String>> = Vec::new();
+    for rows in select(&workspace, "Door_CL", None).await {
+        let tag = rows.schema().index_of("Tag").expect("the column");
+        assert_eq!(ColumnType::of_field(rows.schema().field(tag)), Some(ColumnType::Dynamic));
+        let column = rows.column(tag).as_string::<i32>();
+        tags.extend(column.iter().map(|tag| tag.map(str::to_owned)));
+    }
+    tags.sort();
+    assert_eq!(tags, [None, Some("5".into()), Some(r#"{"a":[2],"z":1}"#.into())]);
+}
+
+#[tokio::test]
+async fn standard_tables_are_there_without_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    for name in TableSchema::standard_names() {
+        let rows: usize = select(&workspace, name, None).await.iter().map(|b| b.num_rows()).sum();
+        assert_eq!(rows, 0, "{name}");
+    }
+    assert!(workspace.table_provider("Nothing_CL").is_none());
+    assert!(workspace.table_provider("../etc").is_none());
+    assert!(workspace.table_names().is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_of_several_tables_is_one_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    let mut mixed = batch("a", 1, 0..2);
+    mixed.records.push(
+        Record::new("Heartbeat".parse().expect("a name"), start(), "pc").with("OSType", "Linux"),
+    );
+    workspace.write(mixed).await.expect("written");
+    assert_eq!(workspace.table_names(), ["Heartbeat", "Perf"]);
+    workspace.flush().await.expect("flushed");
+    let reports = workspace.tables();
+    assert_eq!(reports.iter().map(|table| table.rows).collect::<Vec<_>>(), [1, 2]);
+    assert!(reports.iter().all(|table| table.bytes > 0 && table.location.is_dir()));
+}

@@ -1,0 +1,50 @@
+//! The Delta tables, read by the Python package `deltalake`.
+//!
+//! `OMS_INTEROP_PYTHON` names a Python that has it.
+
+use crate::{batch, open, start};
+use oms_core::record::{Batch, Record};
+use std::process::Command;
+
+const SCRIPT: &str = r#"
+import sys
+from deltalake import DeltaTable
+table = DeltaTable(sys.argv[1])
+rows = table.to_pyarrow_table()
+values = sorted(rows.column("CounterValue").to_pylist())
+days = sorted({str(day) for day in rows.column("TimeGeneratedDay").to_pylist()})
+print(table.version(), len(values), int(sum(values)), ",".join(days))
+if len(sys.argv) > 2:
+    print(DeltaTable(sys.argv[2]).to_pyarrow_table().sort_by("B").select(["A", "B"]).to_pylist())
+"#;
+
+#[tokio::test]
+async fn python_reads_what_was_flushed() {
+    let python = std::env::var("OMS_INTEROP_PYTHON")
+        .expect("OMS_INTEROP_PYTHON names a Python that has the package deltalake");
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    workspace.write(batch("a", 1, 0..100)).await.expect("written");
+    workspace.flush().await.expect("flushed");
+    workspace.write(batch("a", 2, [100_000])).await.expect("written");
+    let record = || Record::new("Grow_CL".parse().expect("a name"), start(), "pc");
+    for (sequence, record) in [(3, record().with("A", 1_i64)), (4, record().with("B", "two"))] {
+        let records = vec![record];
+        let batch = Batch { producer: "a".into(), sequence, records };
+        workspace.write(batch).await.expect("written");
+        workspace.flush().await.expect("flushed");
+    }
+    workspace.close().await.expect("closed");
+    let tables = folder.path().join("tables");
+    let output = Command::new(&python)
+        .args(["-c", SCRIPT])
+        .args([tables.join("Perf"), tables.join("Grow_CL")])
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{python} failed: {errors}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "1 101 104950 2026-11-23,2026-11-24\n[{'A': None, 'B': 'two'}, {'A': 1, 'B': None}]\n"
+    );
+}
