@@ -1,4 +1,61 @@
-//! WIP
+//! Desired State Configuration: a pull server, and the agent of a node.
+//!
+//! A configuration says what a computer should be like. The pull server keeps configurations and
+//! modules, knows its nodes, and stores what they report; it speaks \[MS-DSCPM\] version 2 and 1,
+//! so the Local Configuration Managers of Windows and Linux pull from it. The node side is a
+//! Local Configuration Manager of our own.
+//!
+//! ```text
+//!  document (MOF) ──► mof ──► configuration ──► publish ──► pull_server ◄──── register, ask,
+//!                                │                           │     │          fetch, report
+//!                                ▼                           │     ▼               │
+//!       resource ◄── test, set ── node (LCM) ◄───────────────┘   report ──► journal, records
+//!                                  └───────────────────────────────────────────────┘
+//! ```
+//!
+//! # Example
+//! ```
+//! use oms_core::SystemClock;
+//! use oms_dsc::configuration::Configuration;
+//! use oms_dsc::resource::{FileResource, Registry};
+//! use std::sync::Arc;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("motd");
+//! let document = format!(
+//!     r#"instance of MSFT_FileDirectoryConfiguration as $motd {{
+//!          ResourceID = "[File]motd"; ModuleName = "PSDesiredStateConfiguration";
+//!          DestinationPath = "{}"; Contents = "hello\n"; Ensure = "Present";
+//!        }};
+//!        instance of OMI_ConfigurationDocument {{ Version = "2.0.0"; Name = "Greeting"; }};"#,
+//!     path.display()
+//! );
+//! let configuration = Arc::new(Configuration::parse("Greeting", document.as_bytes())?);
+//! let files = FileResource::within(folder.path())?;
+//! let resources = Registry::new().with(Arc::new(files));
+//!
+//! let before = oms_dsc::node::test(configuration.clone(), &resources, &SystemClock).await;
+//! assert!(!before[0].is_in_desired_state());
+//! oms_dsc::node::apply(configuration.clone(), &resources, &SystemClock).await;
+//! assert_eq!(std::fs::read_to_string(&path)?, "hello\n");
+//! let after = oms_dsc::node::test(configuration, &resources, &SystemClock).await;
+//! assert!(after[0].is_in_desired_state());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! - `client` (default): the node's way to its server over HTTP.
+//! - `http`: `http::surface`, the pull server as an HTTP surface.
+//! - `interop`: tests against captured conversations of other implementations.
+//!
+//! # What it is not
+//! It does not compile configuration scripts: documents come compiled, as MOF. It does not run
+//! PowerShell resources; a class that no [`resource::Resource`] serves is an error that names it.
+//! Certificates of nodes are recorded and not checked: a node is whoever knows its AgentId. Our own
+//! node has no certificate, so a pull server that insists on one will not register it.
 
 pub mod mof;
 
@@ -14,12 +71,19 @@ pub mod report;
 
 pub mod resource;
 
+pub mod node;
+
+#[cfg(feature = "http")]
+pub mod http;
+
 mod content;
 
 pub mod error;
 
 pub use error::Error;
-pub use pull_server::PullServer;
+pub use node::{Lcm, Metaconfiguration};
+pub use pull_server::{PullServer, PullServerSettings};
+pub use report::records;
 
 /// Runs work that blocks where it holds up nobody.
 async fn blocking<T: Send + 'static>(

@@ -1,0 +1,251 @@
+//! Where a local configuration manager stands, and what its events made of it.
+
+use crate::Error;
+use crate::protocol::{AgentId, Checksum, ConfigurationName, JobId};
+use oms_core::journal::{Envelope, Event};
+use oms_core::lifecycle::{IllegalTransition, Lifecycle};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The configurations of a node, each by the checksum of its document. A node has all of one set
+/// or all of another.
+pub type ConfigurationSet = BTreeMap<ConfigurationName, Checksum>;
+
+/// Where a local configuration manager stands.
+///
+/// ```text
+///            Receive                       Apply
+///   Idle ───────────► PendingConfiguration ─────► Applying
+///   │ ▲ ▲                ▲  │ ▲   Fail, Interrupt  │  │
+///   │ │ │                └──┘ └────────────────────┘  │
+///   │ │ │               Receive                       │
+///   │ │ └───────────────── Succeed ───────────────────┘
+///   │ └─ Succeed, Fail, Interrupt ── Checking
+///   └────────────── Check ──────────────▲
+/// ```
+///
+/// On the wire `Applying` and `Checking` are both `Busy`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LcmState {
+    /// It has what it should have.
+    #[default]
+    Idle,
+    /// It holds a configuration that it has yet to apply.
+    PendingConfiguration,
+    /// It is applying that.
+    Applying,
+    /// It is checking what it applied before.
+    Checking,
+}
+
+impl LcmState {
+    /// `LCMState` in reports.
+    #[must_use]
+    pub const fn wire_name(self) -> &'static str {
+        match self {
+            Self::Idle => "Idle",
+            Self::PendingConfiguration => "PendingConfiguration",
+            Self::Applying | Self::Checking => "Busy",
+        }
+    }
+}
+
+/// What can happen to a local configuration manager.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum LcmTransition {
+    /// A new set of configurations is stored.
+    Receive,
+    /// It begins to apply that.
+    Apply,
+    /// It begins to check the set it has.
+    Check,
+    /// The run ended with every resource done.
+    Succeed,
+    /// The run ended with some resource not done.
+    Fail,
+    /// The process ended in the middle.
+    Interrupt,
+}
+
+impl Lifecycle for LcmState {
+    type Event = LcmTransition;
+
+    fn next(self, event: LcmTransition) -> Result<Self, IllegalTransition<Self, LcmTransition>> {
+        use LcmTransition as E;
+        Ok(match (self, event) {
+            (Self::Idle | Self::PendingConfiguration, E::Receive) => Self::PendingConfiguration,
+            (Self::PendingConfiguration, E::Apply) => Self::Applying,
+            (Self::Idle, E::Check) => Self::Checking,
+            (Self::Applying | Self::Checking, E::Succeed) => Self::Idle,
+            (Self::Applying, E::Fail | E::Interrupt) => Self::PendingConfiguration,
+            (Self::Checking, E::Fail | E::Interrupt) => Self::Idle,
+            (state, event) => return Err(IllegalTransition { state, event }),
+        })
+    }
+}
+
+/// What can happen to a local configuration manager, with its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LcmEvent {
+    /// It took its identity.
+    Created {
+        /// Which.
+        agent_id: AgentId,
+    },
+    /// A pull server took its registration.
+    Registered {
+        /// The server's address.
+        server_url: String,
+        /// What it registered for.
+        configuration_names: Vec<String>,
+    },
+    /// The pull server does not know it any more.
+    Unregistered,
+    /// A whole set of configurations is stored.
+    Received {
+        /// Which.
+        configurations: ConfigurationSet,
+    },
+    /// It begins to apply the pending set.
+    ApplyBegan {
+        /// The run.
+        job_id: JobId,
+    },
+    /// It begins to check the current set.
+    CheckBegan {
+        /// The run.
+        job_id: JobId,
+    },
+    /// A run ended.
+    Ended {
+        /// The run.
+        job_id: JobId,
+        /// Whether every resource was done.
+        is_success: bool,
+    },
+    /// The process ended in the middle of a run.
+    Interrupted,
+}
+
+impl LcmEvent {
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Created { .. } => "dsc-lcm-created",
+            Self::Registered { .. } => "dsc-lcm-registered",
+            Self::Unregistered => "dsc-lcm-unregistered",
+            Self::Received { .. } => "dsc-lcm-received",
+            Self::ApplyBegan { .. } => "dsc-lcm-apply-began",
+            Self::CheckBegan { .. } => "dsc-lcm-check-began",
+            Self::Ended { .. } => "dsc-lcm-ended",
+            Self::Interrupted => "dsc-lcm-interrupted",
+        }
+    }
+
+    const fn transition(&self) -> Option<LcmTransition> {
+        match self {
+            Self::Created { .. } | Self::Registered { .. } | Self::Unregistered => None,
+            Self::Received { .. } => Some(LcmTransition::Receive),
+            Self::ApplyBegan { .. } => Some(LcmTransition::Apply),
+            Self::CheckBegan { .. } => Some(LcmTransition::Check),
+            Self::Ended { is_success: true, .. } => Some(LcmTransition::Succeed),
+            Self::Ended { is_success: false, .. } => Some(LcmTransition::Fail),
+            Self::Interrupted => Some(LcmTransition::Interrupt),
+        }
+    }
+}
+
+/// A local configuration manager, as its events made it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LcmRecord {
+    /// Its identity, once it has one.
+    pub agent_id: Option<AgentId>,
+    /// Where it stands.
+    pub state: LcmState,
+    /// The server that knows it, and for which configurations.
+    pub registered: Option<(String, Vec<String>)>,
+    /// What it applied last with success.
+    pub current: ConfigurationSet,
+    /// What it applied before that.
+    pub previous: ConfigurationSet,
+    /// What it has yet to apply.
+    pub pending: Option<ConfigurationSet>,
+    pub(super) version: u64,
+}
+
+impl LcmRecord {
+    /// What it should have: the pending set, or else the current one.
+    #[must_use]
+    pub fn wanted(&self) -> &ConfigurationSet {
+        self.pending.as_ref().unwrap_or(&self.current)
+    }
+
+    pub(super) fn apply(&mut self, event: &LcmEvent) -> Result<(), Error> {
+        let internal =
+            |error: &dyn std::fmt::Display| Error::Internal { reason: error.to_string() };
+        if let Some(transition) = event.transition() {
+            self.state = self.state.next(transition).map_err(|error| internal(&error))?;
+        }
+        match event {
+            LcmEvent::Created { agent_id } => self.agent_id = Some(*agent_id),
+            LcmEvent::Registered { server_url, configuration_names } => {
+                self.registered = Some((server_url.clone(), configuration_names.clone()));
+            }
+            LcmEvent::Unregistered => self.registered = None,
+            LcmEvent::Received { configurations } => self.pending = Some(configurations.clone()),
+            LcmEvent::Ended { is_success: true, .. } => {
+                if let Some(applied) = self.pending.take() {
+                    self.previous = std::mem::replace(&mut self.current, applied);
+                }
+            }
+            LcmEvent::ApplyBegan { .. }
+            | LcmEvent::CheckBegan { .. }
+            | LcmEvent::Ended { is_success: false, .. }
+            | LcmEvent::Interrupted => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn replay(&mut self, event: &Event) -> Result<(), Error> {
+        let corrupt = |reason: String| Error::Corrupt { what: event.history.to_string(), reason };
+        let decoded = decode(&event.envelope)
+            .ok_or_else(|| corrupt(format!("event {} is of no known kind", event.version)))?;
+        self.apply(&decoded)
+            .map_err(|error| corrupt(format!("event {}: {error}", event.version)))?;
+        self.version = event.version;
+        Ok(())
+    }
+}
+
+fn decode(envelope: &Envelope) -> Option<LcmEvent> {
+    let decoded: LcmEvent = envelope.decode().ok()?;
+    (envelope.format == 1 && decoded.kind() == envelope.kind).then_some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::lifecycle::listing;
+
+    #[test]
+    fn transition_table() {
+        use {LcmState as S, LcmTransition as E};
+        let states = [S::Idle, S::PendingConfiguration, S::Applying, S::Checking];
+        let events = [E::Receive, E::Apply, E::Check, E::Succeed, E::Fail, E::Interrupt];
+        let expected = "\
+Idle --Receive--> PendingConfiguration
+Idle --Check--> Checking
+PendingConfiguration --Receive--> PendingConfiguration
+PendingConfiguration --Apply--> Applying
+Applying --Succeed--> Idle
+Applying --Fail--> PendingConfiguration
+Applying --Interrupt--> PendingConfiguration
+Checking --Succeed--> Idle
+Checking --Fail--> Idle
+Checking --Interrupt--> Idle
+";
+        assert_eq!(listing(&states, &events), expected);
+    }
+}

@@ -1,0 +1,642 @@
+//! The pull server: nodes register, ask what to do, fetch, and report.
+//!
+//! ```text
+//!  PUT Nodes ──────► registration ──► journal (dsc-node)
+//!  GetDscAction ───► assignment: what the node should have ◄── library ◄── publish
+//!  Configuration, ─► content by checksum                        │
+//!  Module                                                       └── journal (dsc-configuration,
+//!  SendReport ─────► report store (synced) ──► journal (dsc-node)          dsc-module)
+//! ```
+
+mod assignment;
+
+mod content;
+
+mod node;
+
+mod registration;
+
+mod state;
+
+pub use content::{
+    CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, MODULE_HISTORY, PublishedConfiguration,
+    PublishedModule,
+};
+pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
+pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
+pub use state::{NodeState, NodeTransition};
+
+use crate::configuration::Configuration;
+use crate::content::ContentStore;
+use crate::module::{self, ModuleVersion};
+use crate::protocol::{
+    AgentId, Checksum, ConfigurationName, DscAction, GetDscActionRequest, JobId, Operation, Reply,
+    Request, StatusReport, decode, v1,
+};
+use crate::report::{self, ReportStore, ReportSummary};
+use crate::{Error, blocking};
+use assignment::Decision;
+use bytes::Bytes;
+use content::Library;
+use jiff::SignedDuration;
+use node::Nodes;
+use oms_core::journal::{Journal, SqliteJournal};
+use oms_core::{
+    Clock, Disk, Entropy, EntropyExt, ErrorKind, LocalDisk, Secret, SystemClock, SystemEntropy,
+};
+use registration::Registrar;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The most reports that one request lists.
+pub const REPORTS_LISTED_MAX: usize = 500;
+
+/// How a pull server behaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PullServerSettings {
+    /// How far a registration's date may lie from the server's clock, in seconds, to either side.
+    pub clock_window_seconds: u32,
+    /// How long reports are kept, in days.
+    pub report_retention_days: u16,
+    /// After how long without a word a node counts as unresponsive, in minutes.
+    pub unresponsive_after_minutes: u32,
+    /// Whether nodes of protocol version 1 are served, whose ConfigurationId is their only
+    /// credential.
+    pub serves_version_1: bool,
+}
+
+impl Default for PullServerSettings {
+    /// Five minutes, thirty days, ninety minutes (three refresh intervals), version 1 served.
+    fn default() -> Self {
+        Self {
+            clock_window_seconds: 300,
+            report_retention_days: 30,
+            unresponsive_after_minutes: 90,
+            serves_version_1: true,
+        }
+    }
+}
+
+/// Collects what a [`PullServer`] is made of.
+#[derive(Debug)]
+pub struct PullServerBuilder {
+    directory: PathBuf,
+    disk: Option<Arc<dyn Disk>>,
+    journal: Option<Arc<dyn Journal>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    settings: PullServerSettings,
+    registration_keys: Vec<Secret>,
+}
+
+impl PullServerBuilder {
+    /// Where events go; `journal.db` in the server's folder without it.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Where contents and reports go, in place of the server's folder.
+    #[must_use]
+    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Where the time comes from; the system's without it.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where ids come from; the system's generator without it.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// How it behaves.
+    #[must_use]
+    pub fn settings(mut self, settings: PullServerSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// A key that nodes may register with; several may be given. Without one nobody registers.
+    #[must_use]
+    pub fn registration_key(mut self, key: Secret) -> Self {
+        self.registration_keys.push(key);
+        self
+    }
+
+    /// Opens the server and reads what it knew.
+    ///
+    /// # Errors
+    /// [`Error::Disk`], [`Error::Journal`], or [`Error::Invalid`] for an empty registration key.
+    pub async fn build(self) -> Result<PullServer, Error> {
+        if self.registration_keys.iter().any(Secret::is_empty) {
+            let reason = "it is empty".to_owned();
+            return Err(Error::Invalid { what: "registration key", reason });
+        }
+        let (clock, entropy) = (self.clock, self.entropy);
+        let (directory, disk, journal) = (self.directory, self.disk, self.journal);
+        let drawn = Arc::clone(&entropy);
+        let (journal, content, reports) = blocking(move || {
+            let disk: Arc<dyn Disk> = match disk {
+                Some(disk) => disk,
+                None => Arc::new(LocalDisk::new(&directory)?),
+            };
+            let journal: Arc<dyn Journal> = match journal {
+                Some(journal) => journal,
+                None => {
+                    let directory = LocalDisk::new(&directory)?;
+                    Arc::new(SqliteJournal::open(directory.root().join("journal.db"))?)
+                }
+            };
+            let content = ContentStore::open(Arc::clone(&disk), "content", drawn)?;
+            Ok((journal, content, ReportStore::open(disk)?))
+        })
+        .await?;
+        let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
+        let registrar = Registrar::new(self.registration_keys, window);
+        let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
+        nodes.for_each(|node| registrar.recall(node)).await;
+        let library = Library::open(journal, Arc::clone(&clock), content).await?;
+        Ok(PullServer {
+            nodes,
+            library,
+            registrar,
+            reports: Arc::new(reports),
+            clock,
+            entropy,
+            settings: self.settings,
+        })
+    }
+}
+
+/// A pull server.
+#[derive(Debug)]
+pub struct PullServer {
+    nodes: Nodes,
+    library: Library,
+    registrar: Registrar,
+    reports: Arc<ReportStore>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    settings: PullServerSettings,
+}
+
+/// What [`PullServer::maintain`] did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct MaintenanceReport {
+    /// Nodes that became unresponsive.
+    pub nodes_silent: usize,
+    /// Files of old reports that were dropped.
+    pub report_files_dropped: usize,
+}
+
+impl PullServer {
+    /// Begins a server that keeps its state in `directory`.
+    #[must_use]
+    pub fn builder(directory: impl Into<PathBuf>) -> PullServerBuilder {
+        PullServerBuilder {
+            directory: directory.into(),
+            disk: None,
+            journal: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            settings: PullServerSettings::default(),
+            registration_keys: Vec::new(),
+        }
+    }
+
+    /// Publishes a configuration document: nodes of that configuration fetch it when they ask
+    /// next. It is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Document`] with every diagnostic, [`Error::TooLarge`], [`Error::Name`],
+    /// [`Error::Disk`], [`Error::Journal`].
+    pub async fn publish(
+        &self,
+        name: &str,
+        document: &[u8],
+    ) -> Result<PublishedConfiguration, Error> {
+        let name: ConfigurationName = name.parse()?;
+        if document.len() > CONFIGURATION_BYTES_MAX {
+            let (actual, limit) = (document.len(), CONFIGURATION_BYTES_MAX);
+            return Err(Error::TooLarge { what: "configuration", actual, limit });
+        }
+        let (label, bytes) = (name.to_string(), Bytes::copy_from_slice(document));
+        let (content, len) = (self.library.content.clone(), document.len() as u64);
+        let checksum = blocking(move || {
+            Configuration::parse(&label, &bytes)?;
+            content.put(&bytes)
+        })
+        .await?;
+        let published = PublishedConfiguration { name, checksum, bytes: len };
+        self.library.publish(published.clone(), "local").await?;
+        Ok(published)
+    }
+
+    /// Publishes a module package. It is durable when this returns.
+    ///
+    /// # Errors
+    /// Those of [`module::check_package`], [`Error::Disk`], [`Error::Journal`].
+    pub async fn publish_module(
+        &self,
+        name: &str,
+        version: ModuleVersion,
+        package: &[u8],
+    ) -> Result<PublishedModule, Error> {
+        module::check_package(name, package)?;
+        let (content, bytes) = (self.library.content.clone(), Bytes::copy_from_slice(package));
+        let checksum = blocking(move || content.put(&bytes)).await?;
+        let bytes = package.len() as u64;
+        let published = PublishedModule { name: name.to_owned(), version, checksum, bytes };
+        self.library.publish_module(published.clone(), "local").await?;
+        Ok(published)
+    }
+
+    /// Gives a node configurations, in place of those it registered for; an empty list gives
+    /// those back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Name`], [`Error::TooLarge`], [`Error::Journal`].
+    pub async fn assign(&self, agent_id: AgentId, names: &[&str]) -> Result<Node, Error> {
+        if names.len() > CONFIGURATION_NAMES_MAX {
+            let (actual, limit) = (names.len(), CONFIGURATION_NAMES_MAX);
+            return Err(Error::TooLarge { what: "configuration names", actual, limit });
+        }
+        let names = names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>()?;
+        let decide = |node: &Node| {
+            check_registered(node)?;
+            Ok(Some(NodeEvent::Assigned { configuration_names: names.clone() }))
+        };
+        self.nodes.change(agent_id, "local", decide).await
+    }
+
+    /// Takes a node out. It may register again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Journal`].
+    pub async fn remove_node(&self, agent_id: AgentId) -> Result<(), Error> {
+        let decide = |node: &Node| {
+            check_registered(node)?;
+            Ok(Some(NodeEvent::Removed))
+        };
+        self.nodes.change(agent_id, "local", decide).await.map(|_| ())
+    }
+
+    /// Every registered node, in order of identity.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        self.nodes.list().await
+    }
+
+    /// One registered node.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Journal`].
+    pub async fn node(&self, agent_id: AgentId) -> Result<Node, Error> {
+        self.nodes.registered(agent_id, false).await
+    }
+
+    /// Every published configuration, in order of name.
+    #[must_use]
+    pub fn configurations(&self) -> Vec<PublishedConfiguration> {
+        self.library.configurations()
+    }
+
+    /// Every published module, in order of name and version.
+    #[must_use]
+    pub fn modules(&self) -> Vec<PublishedModule> {
+        self.library.modules()
+    }
+
+    /// The bytes of published content.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Disk`].
+    pub async fn content(&self, checksum: Checksum) -> Result<Vec<u8>, Error> {
+        let content = self.library.content.clone();
+        blocking(move || content.get(checksum)).await
+    }
+
+    /// The newest reports of a node, newest first, at most [`REPORTS_LISTED_MAX`].
+    ///
+    /// # Errors
+    /// [`Error::Disk`], [`Error::Corrupt`].
+    pub async fn reports(&self, agent_id: AgentId) -> Result<Vec<StatusReport>, Error> {
+        let reports = Arc::clone(&self.reports);
+        blocking(move || {
+            let newest = reports.jobs(agent_id).into_iter().rev().take(REPORTS_LISTED_MAX);
+            let merged = newest.map(|job_id| merged(&reports, agent_id, job_id));
+            merged.filter_map(Result::transpose).collect()
+        })
+        .await
+    }
+
+    /// One report of a node.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Disk`], [`Error::Corrupt`].
+    pub async fn report(&self, agent_id: AgentId, job_id: JobId) -> Result<StatusReport, Error> {
+        let reports = Arc::clone(&self.reports);
+        let found = blocking(move || merged(&reports, agent_id, job_id)).await?;
+        found.ok_or_else(|| Error::NotFound { what: "report", name: job_id.to_string() })
+    }
+
+    /// Marks nodes that fell silent and drops old reports; to be called every few minutes.
+    ///
+    /// # Errors
+    /// [`Error::Disk`], [`Error::Journal`]; what was done before stays done.
+    pub async fn maintain(&self) -> Result<MaintenanceReport, Error> {
+        let now = self.clock.now();
+        let limit = SignedDuration::from_mins(self.settings.unresponsive_after_minutes.into());
+        let is_silent = |node: &Node| {
+            let heard = node.last_heard.filter(|_| node.state != NodeState::Unresponsive)?;
+            (node.is_registered() && now.duration_since(heard) > limit).then_some(heard)
+        };
+        let mut done = MaintenanceReport::default();
+        for node in self.nodes.list().await? {
+            if is_silent(&node).is_none() {
+                continue;
+            }
+            let decide = |node: &Node| {
+                Ok(is_silent(node).map(|last_heard| NodeEvent::FellSilent { last_heard }))
+            };
+            let changed = self.nodes.change(node.agent_id, "local", decide).await?;
+            done.nodes_silent += usize::from(changed.state == NodeState::Unresponsive);
+        }
+        let age = SignedDuration::from_hours(24 * i64::from(self.settings.report_retention_days));
+        let (reports, oldest) = (Arc::clone(&self.reports), now.saturating_sub(age));
+        let oldest = oldest.map_err(|error| Error::Internal { reason: error.to_string() })?;
+        done.report_files_dropped = blocking(move || reports.prune(oldest)).await?;
+        Ok(done)
+    }
+
+    /// Answers one request of the protocol; every refusal is a reply too.
+    pub async fn answer(&self, request: Request) -> Reply {
+        let request_id = self.entropy.uuid();
+        let operation = request.operation.name();
+        let reply = match self.dispatch(&request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let reply = refuse(&error);
+                let status = reply.status;
+                if status >= 500 {
+                    tracing::error!(%request_id, operation, status, %error, "request failed");
+                } else {
+                    tracing::info!(%request_id, operation, status, %error, "request refused");
+                }
+                reply
+            }
+        };
+        reply.identified(request_id)
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {
+        match &request.operation {
+            Operation::RegisterDscAgent { agent_id } => {
+                let now = self.clock.now();
+                self.registrar.register(&self.nodes, *agent_id, request, now).await?;
+                Ok(Reply::no_content())
+            }
+            Operation::GetDscAction { agent_id } => self.dsc_action(*agent_id, request).await,
+            Operation::GetConfiguration { agent_id, configuration_name } => {
+                let header = request.headers.configuration_name.as_deref();
+                let name = Some(configuration_name.as_str()).filter(|name| !name.is_empty());
+                self.configuration(*agent_id, name.or(header)).await
+            }
+            Operation::GetModule { module_name, module_version } => {
+                let agent_id = request.headers.agent_id.as_deref();
+                let reason = "no AgentId header";
+                let agent_id = agent_id.ok_or(Error::Unauthenticated { reason })?.parse()?;
+                self.nodes.registered(agent_id, true).await?;
+                self.module(module_name, module_version).await
+            }
+            Operation::SendReport { agent_id } => {
+                self.nodes.registered(*agent_id, true).await?;
+                let (job_id, finished) = self.keep_report(*agent_id, &request.body).await?;
+                if let Some(summary) = finished {
+                    self.note_report(*agent_id, job_id, &request.body, summary).await?;
+                }
+                Ok(Reply::odata_text(&request.base, "SavedReport"))
+            }
+            Operation::GetReports { agent_id, job_id } => {
+                self.nodes.registered(*agent_id, false).await?;
+                self.list_reports(*agent_id, *job_id, request).await
+            }
+            Operation::CertificateRotation { .. } => {
+                let name = "CertificateRotation".to_owned();
+                Err(Error::Unsupported { what: "operation", name })
+            }
+            Operation::V1(operation) => self.version_1(operation, request).await,
+        }
+    }
+
+    async fn dsc_action(&self, agent_id: AgentId, request: &Request) -> Result<Reply, Error> {
+        let node = self.nodes.registered(agent_id, true).await?;
+        let asked: GetDscActionRequest = decode("GetDscAction request", &request.body)?;
+        if asked.client_status.len() > CONFIGURATION_NAMES_MAX {
+            let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
+            return Err(Error::TooLarge { what: "client status", actual, limit });
+        }
+        let published = |name: &ConfigurationName| {
+            self.library.configuration(name).map(|published| published.checksum)
+        };
+        match assignment::decide(node.configuration_names(), &asked.client_status, published) {
+            Decision::Answer(answer) => {
+                Ok(Reply::odata(&request.base, "MSFT.DSCNodeStatus", answer))
+            }
+            Decision::NotPublished(name) => {
+                Err(Error::NotFound { what: "configuration", name: name.to_string() })
+            }
+        }
+    }
+
+    async fn configuration(&self, agent_id: AgentId, name: Option<&str>) -> Result<Reply, Error> {
+        let node = self.nodes.registered(agent_id, true).await?;
+        let name: ConfigurationName = match (name, node.configuration_names()) {
+            (Some(name), _) => name.parse()?,
+            (None, [only]) => only.clone(),
+            (None, _) => {
+                let reason = "no configuration is named".to_owned();
+                return Err(Error::Invalid { what: "GetConfiguration request", reason });
+            }
+        };
+        // A node sees its own configurations only: they may hold secrets.
+        let published = Some(&name)
+            .filter(|name| node.configuration_names().contains(name))
+            .and_then(|name| self.library.configuration(name))
+            .ok_or_else(|| Error::NotFound { what: "configuration", name: name.to_string() })?;
+        Ok(Reply::content(self.content(published.checksum).await?, published.checksum))
+    }
+
+    async fn module(&self, name: &str, version: &str) -> Result<Reply, Error> {
+        let wanted: Option<ModuleVersion> =
+            if version.is_empty() { None } else { Some(version.parse()?) };
+        let not_found = || Error::NotFound { what: "module", name: format!("{name} {version}") };
+        let published = self.library.module(name, wanted.as_ref()).ok_or_else(not_found)?;
+        let bytes = self.content(published.checksum).await?;
+        Ok(Reply::content(bytes, published.checksum).returns_content())
+    }
+
+    /// Stores a message durably; answers the run's summary if it has ended.
+    async fn keep_report(
+        &self,
+        agent_id: AgentId,
+        body: &Bytes,
+    ) -> Result<(JobId, Option<ReportSummary>), Error> {
+        let (reports, body, now) = (Arc::clone(&self.reports), body.clone(), self.clock.now());
+        blocking(move || {
+            let job_id = report::read(&body)?.job()?;
+            reports.append(agent_id, job_id, now, &body)?;
+            let merged = merged(&reports, agent_id, job_id)?;
+            Ok((job_id, merged.as_ref().and_then(ReportSummary::of)))
+        })
+        .await
+    }
+
+    /// Notes in the journal how a run ended, once for each message that says so.
+    async fn note_report(
+        &self,
+        agent_id: AgentId,
+        job_id: JobId,
+        body: &[u8],
+        summary: ReportSummary,
+    ) -> Result<(), Error> {
+        let (message, summary) = (Checksum::of(body), Arc::new(summary));
+        let decide = |node: &Node| {
+            check_registered(node)?;
+            let summary = Arc::clone(&summary);
+            let event = NodeEvent::Reported { summary, message };
+            Ok((!node.has_reported(job_id, message)).then_some(event))
+        };
+        let actor = format!("agent:{agent_id}");
+        self.nodes.change(agent_id, &actor, decide).await.map(|_| ())
+    }
+
+    async fn list_reports(
+        &self,
+        agent_id: AgentId,
+        job_id: Option<JobId>,
+        request: &Request,
+    ) -> Result<Reply, Error> {
+        #[derive(Serialize)]
+        struct List {
+            value: Vec<StatusReport>,
+        }
+        match job_id {
+            Some(job_id) => {
+                let report = self.report(agent_id, job_id).await?;
+                Ok(Reply::odata(&request.base, "MSFT.StatusReport", report))
+            }
+            None => {
+                let value = self.reports(agent_id).await?;
+                Ok(Reply::odata(&request.base, "Collection(MSFT.StatusReport)", List { value }))
+            }
+        }
+    }
+
+    async fn version_1(
+        &self,
+        operation: &v1::Operation,
+        request: &Request,
+    ) -> Result<Reply, Error> {
+        if !self.settings.serves_version_1 {
+            let name = "MS-DSCPM version 1".to_owned();
+            return Err(Error::Unsupported { what: "protocol", name });
+        }
+        let id = operation.configuration_id().to_string().to_uppercase();
+        let name: ConfigurationName = id.parse()?;
+        let published = self.library.configuration(&name);
+        let published = published.ok_or(Error::NotFound { what: CONFIGURATION_ID, name: id })?;
+        let agent_id = AgentId(operation.configuration_id());
+        match operation {
+            v1::Operation::GetAction { .. } => {
+                let asked: v1::GetActionRequest = decode("GetAction request", &request.body)?;
+                let has = asked.checksum.unwrap_or_default().trim().parse::<Checksum>();
+                let action = match has == Ok(published.checksum) {
+                    true => DscAction::Ok,
+                    false => DscAction::GetConfiguration,
+                };
+                Ok(Reply::odata_text(&request.base, &format!("{action:?}")))
+            }
+            v1::Operation::GetConfiguration { .. } => {
+                let bytes = self.content(published.checksum).await?;
+                Ok(Reply::content(bytes, published.checksum).returns_content())
+            }
+            v1::Operation::GetModule { module_name, module_version, .. } => {
+                self.module(module_name, module_version).await
+            }
+            v1::Operation::SendStatusReport { .. } => {
+                self.keep_report(agent_id, &request.body).await?;
+                Ok(Reply::odata_text(&request.base, "SavedReport"))
+            }
+            v1::Operation::GetStatusReports { job_id, .. } => {
+                self.list_reports(agent_id, *job_id, request).await
+            }
+        }
+    }
+}
+
+/// What [`Error::NotFound`] calls the node of version 1; its refusal is a 400 on the wire.
+const CONFIGURATION_ID: &str = "configuration id";
+
+fn check_registered(node: &Node) -> Result<(), Error> {
+    if node.is_registered() {
+        return Ok(());
+    }
+    Err(Error::NotFound { what: "node", name: node.agent_id.to_string() })
+}
+
+/// The messages of one run as one report.
+fn merged(
+    reports: &ReportStore,
+    agent_id: AgentId,
+    job_id: JobId,
+) -> Result<Option<StatusReport>, Error> {
+    let mut whole: Option<StatusReport> = None;
+    for message in reports.messages(agent_id, job_id)? {
+        let report = report::read(&message.body)?;
+        match &mut whole {
+            Some(whole) => report::merge(whole, report),
+            None => whole = Some(report),
+        }
+    }
+    Ok(whole)
+}
+
+/// The one table of refusals.
+pub(crate) fn refuse(error: &Error) -> Reply {
+    if let Error::NotFound { what: CONFIGURATION_ID, name } = error {
+        let message = format!("ConfigurationID not found for {name}.");
+        return Reply::error(400, "ConfigurationID not found for {0}.", &message);
+    }
+    let status = match error.kind() {
+        ErrorKind::NotFound => 404,
+        ErrorKind::Invalid | ErrorKind::AlreadyExists => 400,
+        ErrorKind::Unauthenticated => 401,
+        ErrorKind::Denied => 403,
+        ErrorKind::Conflict | ErrorKind::PreconditionFailed => 409,
+        ErrorKind::TooLarge => 413,
+        ErrorKind::LimitExceeded { .. } => 429,
+        ErrorKind::Unsupported => 501,
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Cancelled => 503,
+        _ => 500,
+    };
+    // What broke inside is in the server's log, under the request id of the reply.
+    let message = match status {
+        500 | 503 => "the server could not do this now".to_owned(),
+        _ => error.to_string(),
+    };
+    Reply::error(status, "", &message)
+}

@@ -1,0 +1,421 @@
+//! Registered nodes: one history each, kept in memory as what their events made of them.
+
+use super::state::{NodeState, NodeTransition};
+use crate::Error;
+use crate::protocol::{
+    AgentId, AgentInformation, CertificateInformation, Checksum, ConfigurationName, JobId,
+    RegistrationMessageType,
+};
+use crate::report::{Compliance, ReportSummary};
+use jiff::Timestamp;
+use oms_core::journal::{
+    Envelope, Event, HistoryId, Journal, JournalError, JournalExt, READ_MAX, Snapshot,
+};
+use oms_core::{Clock, Lifecycle};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Mutex;
+
+/// The kind of a node's history; its key is the AgentId in lower case.
+pub const NODE_HISTORY: &str = "dsc-node";
+
+/// The most nodes of one server.
+pub const NODES_MAX: usize = 100_000;
+
+/// How often a change is tried again when another process changed the same node first.
+const ATTEMPTS_MAX: usize = 8;
+
+/// A node's state is kept as a snapshot after each so many events.
+const SNAPSHOT_EVENTS: u64 = 64;
+
+/// The most reported messages and signatures that a node remembers to notice repeats.
+const REMEMBERED_MAX: usize = 64;
+
+/// What can happen to a node, with its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NodeEvent {
+    /// It registered.
+    Registered {
+        /// What it wants of this server.
+        message_type: RegistrationMessageType,
+        /// Its computer.
+        agent: AgentInformation,
+        /// Its certificate.
+        certificate: Box<CertificateInformation>,
+        /// The configurations it wants; none in messages that do not name any.
+        configuration_names: Option<Vec<ConfigurationName>>,
+        /// `x-ms-date` of the message.
+        signed: Timestamp,
+        /// Its signature, so that it is refused if it comes again, also after a restart.
+        signature: String,
+    },
+    /// An operator gave it configurations, in place of those it registered for.
+    Assigned {
+        /// Which; none gives back what the node registered for.
+        configuration_names: Vec<ConfigurationName>,
+    },
+    /// A run ended.
+    Reported {
+        /// How.
+        summary: Arc<ReportSummary>,
+        /// Checksum of the message that told, so that a repeat is noticed.
+        message: Checksum,
+    },
+    /// It was not heard of for too long.
+    FellSilent {
+        /// When it was heard of last.
+        last_heard: Timestamp,
+    },
+    /// An operator took it out.
+    Removed,
+}
+
+impl NodeEvent {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "dsc-node-registered",
+            Self::Assigned { .. } => "dsc-node-assigned",
+            Self::Reported { .. } => "dsc-node-reported",
+            Self::FellSilent { .. } => "dsc-node-fell-silent",
+            Self::Removed => "dsc-node-removed",
+        }
+    }
+
+    fn transition(&self) -> NodeTransition {
+        match self {
+            Self::Registered { .. } => NodeTransition::Register,
+            Self::Assigned { .. } => NodeTransition::Assign,
+            Self::Reported { summary, .. } => match summary.compliance {
+                Compliance::Compliant => NodeTransition::ReportCompliant,
+                Compliance::NotCompliant => NodeTransition::ReportNotCompliant,
+                Compliance::Failed => NodeTransition::ReportFailed,
+            },
+            Self::FellSilent { .. } => NodeTransition::FallSilent,
+            Self::Removed => NodeTransition::Remove,
+        }
+    }
+
+    /// Reads the event of an envelope; none if it is of a kind that came later than this
+    /// version.
+    ///
+    /// # Errors
+    /// [`JournalError::Body`].
+    pub fn decode(envelope: &Envelope) -> Result<Option<Self>, JournalError> {
+        const KINDS: [&str; 5] = [
+            "dsc-node-registered",
+            "dsc-node-assigned",
+            "dsc-node-reported",
+            "dsc-node-fell-silent",
+            "dsc-node-removed",
+        ];
+        if !KINDS.contains(&envelope.kind.as_str()) || envelope.format != 1 {
+            return Ok(None);
+        }
+        envelope.decode().map(Some)
+    }
+}
+
+/// A node, as its events made it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its identity.
+    pub agent_id: AgentId,
+    /// Where it stands.
+    pub state: NodeState,
+    /// Its computer.
+    pub agent: AgentInformation,
+    /// The certificate it registered with last.
+    pub certificate: CertificateInformation,
+    /// What it registered for.
+    pub registered_names: Vec<ConfigurationName>,
+    /// What an operator assigned instead; empty if nothing.
+    pub assigned_names: Vec<ConfigurationName>,
+    /// When it registered last.
+    pub registered: Option<Timestamp>,
+    /// When it was heard of last.
+    pub last_heard: Option<Timestamp>,
+    /// Its last finished run.
+    pub last_report: Option<Arc<ReportSummary>>,
+    reported: VecDeque<(JobId, Checksum)>,
+    signatures: VecDeque<(Timestamp, String)>,
+    version: u64,
+}
+
+impl Node {
+    fn new(agent_id: AgentId) -> Self {
+        Self {
+            agent_id,
+            state: NodeState::New,
+            agent: AgentInformation::default(),
+            certificate: CertificateInformation::default(),
+            registered_names: Vec::new(),
+            assigned_names: Vec::new(),
+            registered: None,
+            last_heard: None,
+            last_report: None,
+            reported: VecDeque::new(),
+            signatures: VecDeque::new(),
+            version: 0,
+        }
+    }
+
+    /// The configurations it should have: the assigned ones, or else those it registered for.
+    #[must_use]
+    pub fn configuration_names(&self) -> &[ConfigurationName] {
+        if self.assigned_names.is_empty() { &self.registered_names } else { &self.assigned_names }
+    }
+
+    /// Whether it is registered and was not taken out.
+    #[must_use]
+    pub const fn is_registered(&self) -> bool {
+        !matches!(self.state, NodeState::New | NodeState::Removed)
+    }
+
+    /// Whether the end of that run was told by that message already.
+    pub(super) fn has_reported(&self, job_id: JobId, message: Checksum) -> bool {
+        self.reported.contains(&(job_id, message))
+    }
+
+    /// Recent signatures of its registrations with their dates.
+    pub(super) fn signatures(&self) -> impl Iterator<Item = &(Timestamp, String)> {
+        self.signatures.iter()
+    }
+
+    fn apply(&mut self, time: Timestamp, event: NodeEvent) -> Result<(), Error> {
+        let internal =
+            |error: &dyn std::fmt::Display| Error::Internal { reason: error.to_string() };
+        self.state = self.state.next(event.transition()).map_err(|error| internal(&error))?;
+        match event {
+            NodeEvent::Registered {
+                agent,
+                certificate,
+                configuration_names,
+                signed,
+                signature,
+                message_type: _,
+            } => {
+                self.agent = agent;
+                self.certificate = *certificate;
+                // Only a configuration repository's message names configurations; the others
+                // leave them as they are.
+                if let Some(names) = configuration_names {
+                    self.registered_names = names;
+                }
+                self.registered = Some(time);
+                self.last_heard = Some(time);
+                remember(&mut self.signatures, (signed, signature));
+            }
+            NodeEvent::Assigned { configuration_names } => {
+                self.assigned_names = configuration_names;
+            }
+            NodeEvent::Reported { summary, message } => {
+                remember(&mut self.reported, (summary.job_id, message));
+                self.last_report = Some(summary);
+                self.last_heard = Some(time);
+            }
+            NodeEvent::FellSilent { .. } => {}
+            NodeEvent::Removed => {
+                let signatures = std::mem::take(&mut self.signatures);
+                let (agent_id, version) = (self.agent_id, self.version);
+                *self = Self { state: self.state, signatures, version, ..Self::new(agent_id) };
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, event: &Event) -> Result<(), Error> {
+        if let Some(decoded) = NodeEvent::decode(&event.envelope)? {
+            self.apply(event.envelope.time, decoded).map_err(|error| Error::Corrupt {
+                what: event.history.to_string(),
+                reason: format!("event {}: {error}", event.version),
+            })?;
+        }
+        self.version = event.version;
+        Ok(())
+    }
+}
+
+fn remember<T>(recent: &mut VecDeque<T>, item: T) {
+    if recent.len() == REMEMBERED_MAX {
+        recent.pop_front();
+    }
+    recent.push_back(item);
+}
+
+/// A place for one node; empty after an append of which nobody knows whether it took effect.
+type Slot = Arc<Mutex<Option<Node>>>;
+
+/// Every node of one server.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+    slots: RwLock<HashMap<AgentId, Slot>>,
+}
+
+impl Nodes {
+    /// Reads every node.
+    pub(super) async fn open(
+        journal: Arc<dyn Journal>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let nodes = Self { journal, clock, slots: RwLock::default() };
+        // A server that was down heard of nobody, so every node's time begins anew.
+        let now = nodes.clock.now();
+        for head in nodes.journal.list_whole(NODE_HISTORY).await? {
+            let agent_id = head.history.key().parse()?;
+            let mut node = nodes.load(agent_id).await?;
+            node.last_heard = Some(now);
+            nodes.insert(agent_id, node);
+        }
+        Ok(nodes)
+    }
+
+    fn insert(&self, agent_id: AgentId, node: Node) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.insert(agent_id, Arc::new(Mutex::new(Some(node))));
+    }
+
+    fn slot(&self, agent_id: AgentId) -> Option<Slot> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(&agent_id).map(Arc::clone)
+    }
+
+    fn all(&self) -> Vec<(AgentId, Slot)> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().map(|(agent_id, slot)| (*agent_id, Arc::clone(slot))).collect()
+    }
+
+    async fn load(&self, agent_id: AgentId) -> Result<Node, Error> {
+        let history = history(agent_id)?;
+        let mut node = Node::new(agent_id);
+        if let Some(snapshot) = self.journal.snapshot(&history).await?
+            && snapshot.format == 1
+            && let Ok(kept) = Node::deserialize(&snapshot.body)
+        {
+            node = kept;
+        }
+        loop {
+            let events = self.journal.read(&history, node.version, READ_MAX).await?;
+            for event in &events {
+                node.replay(event)?;
+            }
+            if events.len() < READ_MAX {
+                return Ok(node);
+            }
+        }
+    }
+
+    /// A registered node; every look at it counts as hearing of it if `is_heard`.
+    pub(super) async fn registered(
+        &self,
+        agent_id: AgentId,
+        is_heard: bool,
+    ) -> Result<Node, Error> {
+        let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
+        let slot = self.slot(agent_id).ok_or_else(not_found)?;
+        let mut place = slot.lock().await;
+        let mut node = match place.take() {
+            Some(node) => node,
+            None => self.load(agent_id).await?,
+        };
+        if is_heard {
+            node.last_heard = Some(self.clock.now());
+        }
+        let found = node.clone();
+        *place = Some(node);
+        if found.is_registered() { Ok(found) } else { Err(not_found()) }
+    }
+
+    /// Every registered node, in order of identity.
+    pub(super) async fn list(&self) -> Result<Vec<Node>, Error> {
+        let mut nodes = Vec::new();
+        for (agent_id, _) in self.all() {
+            match self.registered(agent_id, false).await {
+                Ok(node) => nodes.push(node),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        nodes.sort_by_key(|node| node.agent_id);
+        Ok(nodes)
+    }
+
+    /// Shows every node that is in memory, removed ones too.
+    pub(super) async fn for_each(&self, look: impl Fn(&Node)) {
+        for (_, slot) in self.all() {
+            if let Some(node) = &*slot.lock().await {
+                look(node);
+            }
+        }
+    }
+
+    /// Makes room for a node that registers for the first time.
+    pub(super) fn admit(&self, agent_id: AgentId) -> Result<(), Error> {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= NODES_MAX && !slots.contains_key(&agent_id) {
+            return Err(Error::LimitExceeded { what: "nodes", limit: NODES_MAX });
+        }
+        let place = || Arc::new(Mutex::new(Some(Node::new(agent_id))));
+        slots.entry(agent_id).or_insert_with(place);
+        Ok(())
+    }
+
+    /// Appends what `decide` makes of the node as it is; nothing if that is none.
+    pub(super) async fn change(
+        &self,
+        agent_id: AgentId,
+        actor: &str,
+        decide: impl Fn(&Node) -> Result<Option<NodeEvent>, Error> + Send,
+    ) -> Result<Node, Error> {
+        let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
+        let slot = self.slot(agent_id).ok_or_else(not_found)?;
+        let mut place = slot.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            let node = match place.take() {
+                Some(node) => node,
+                None => self.load(agent_id).await?,
+            };
+            let event = match decide(&node) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(place.insert(node).clone()),
+                Err(error) => {
+                    *place = Some(node);
+                    return Err(error);
+                }
+            };
+            match self.append(&node, actor, event).await {
+                Ok(changed) => return Ok(place.insert(changed).clone()),
+                // Another process was first: read again and decide anew.
+                Err(Error::Journal(JournalError::Conflict { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Internal { reason: format!("node {agent_id} changes too fast") })
+    }
+
+    async fn append(&self, node: &Node, actor: &str, event: NodeEvent) -> Result<Node, Error> {
+        let now = self.clock.now();
+        let envelope = Envelope::new(event.kind(), 1, now, actor, &event)?;
+        let mut changed = node.clone();
+        changed.apply(now, event)?;
+        let history = history(node.agent_id)?;
+        changed.version = self.journal.append_to(&history, node.version, vec![envelope]).await?;
+        if changed.version.is_multiple_of(SNAPSHOT_EVENTS)
+            && let Ok(body) = serde_json::to_value(&changed)
+        {
+            let snapshot = Snapshot { version: changed.version, format: 1, body };
+            // Without a snapshot the next start reads a longer history, and nothing else.
+            if let Err(error) = self.journal.save_snapshot(&history, snapshot).await {
+                tracing::warn!(%error, %history, "snapshot not kept");
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn history(agent_id: AgentId) -> Result<HistoryId, Error> {
+    Ok(HistoryId::new(NODE_HISTORY, &agent_id.to_string())?)
+}

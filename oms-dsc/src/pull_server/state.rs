@@ -1,0 +1,150 @@
+//! Where a node stands, as the pull server sees it.
+
+use oms_core::lifecycle::{IllegalTransition, Lifecycle};
+use serde::{Deserialize, Serialize};
+
+/// Where a node stands.
+///
+/// ```text
+///         Register               ReportCompliant
+///  New ────────────► Pending ─────────────────────► Compliant
+///                     ▲  │ ▲                          ▲   │
+///              Assign │  │ └── Assign, from any ──────┼───┤
+///                     │  │ ReportNotCompliant         ▼   │ FallSilent, from any
+///                     │  ├───────────────────► NotCompliant
+///                     │  │ ReportFailed               ▲   ▼
+///                     │  └───────────────────► Failed ◄► Unresponsive
+///           Register  │
+///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew)
+/// ```
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NodeState {
+    /// Never registered.
+    #[default]
+    New,
+    /// Registered or newly assigned, and no run reported since.
+    Pending,
+    /// Its last run found everything in the desired state, or brought it there.
+    Compliant,
+    /// Its last run found something out of the desired state.
+    NotCompliant,
+    /// Its last run failed.
+    Failed,
+    /// Nothing was heard of it for longer than the limit.
+    Unresponsive,
+    /// Taken out by an operator.
+    Removed,
+}
+
+/// What can happen to a node.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum NodeTransition {
+    /// It registered, perhaps again.
+    Register,
+    /// An operator assigned configurations.
+    Assign,
+    /// It reported a run without differences.
+    ReportCompliant,
+    /// It reported differences.
+    ReportNotCompliant,
+    /// It reported a failed run.
+    ReportFailed,
+    /// It was not heard of for too long.
+    FallSilent,
+    /// An operator took it out.
+    Remove,
+}
+
+impl Lifecycle for NodeState {
+    type Event = NodeTransition;
+
+    fn next(self, event: NodeTransition) -> Result<Self, IllegalTransition<Self, NodeTransition>> {
+        use NodeTransition as E;
+        Ok(match (self, event) {
+            (Self::New | Self::Removed, E::Register) => Self::Pending,
+            (state @ (Self::New | Self::Removed), event) => {
+                return Err(IllegalTransition { state, event });
+            }
+            (state, E::Register) => state,
+            (_, E::Assign) => Self::Pending,
+            (_, E::ReportCompliant) => Self::Compliant,
+            (_, E::ReportNotCompliant) => Self::NotCompliant,
+            (_, E::ReportFailed) => Self::Failed,
+            (state @ Self::Unresponsive, E::FallSilent) => {
+                return Err(IllegalTransition { state, event });
+            }
+            (_, E::FallSilent) => Self::Unresponsive,
+            (_, E::Remove) => Self::Removed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::lifecycle::listing;
+
+    #[test]
+    fn transition_table() {
+        use {NodeState as S, NodeTransition as E};
+        let states = [
+            S::New,
+            S::Pending,
+            S::Compliant,
+            S::NotCompliant,
+            S::Failed,
+            S::Unresponsive,
+            S::Removed,
+        ];
+        let events = [
+            E::Register,
+            E::Assign,
+            E::ReportCompliant,
+            E::ReportNotCompliant,
+            E::ReportFailed,
+            E::FallSilent,
+            E::Remove,
+        ];
+        let expected = "\
+New --Register--> Pending
+Pending --Register--> Pending
+Pending --Assign--> Pending
+Pending --ReportCompliant--> Compliant
+Pending --ReportNotCompliant--> NotCompliant
+Pending --ReportFailed--> Failed
+Pending --FallSilent--> Unresponsive
+Pending --Remove--> Removed
+Compliant --Register--> Compliant
+Compliant --Assign--> Pending
+Compliant --ReportCompliant--> Compliant
+Compliant --ReportNotCompliant--> NotCompliant
+Compliant --ReportFailed--> Failed
+Compliant --FallSilent--> Unresponsive
+Compliant --Remove--> Removed
+NotCompliant --Register--> NotCompliant
+NotCompliant --Assign--> Pending
+NotCompliant --ReportCompliant--> Compliant
+NotCompliant --ReportNotCompliant--> NotCompliant
+NotCompliant --ReportFailed--> Failed
+NotCompliant --FallSilent--> Unresponsive
+NotCompliant --Remove--> Removed
+Failed --Register--> Failed
+Failed --Assign--> Pending
+Failed --ReportCompliant--> Compliant
+Failed --ReportNotCompliant--> NotCompliant
+Failed --ReportFailed--> Failed
+Failed --FallSilent--> Unresponsive
+Failed --Remove--> Removed
+Unresponsive --Register--> Unresponsive
+Unresponsive --Assign--> Pending
+Unresponsive --ReportCompliant--> Compliant
+Unresponsive --ReportNotCompliant--> NotCompliant
+Unresponsive --ReportFailed--> Failed
+Unresponsive --Remove--> Removed
+Removed --Register--> Pending
+";
+        assert_eq!(listing(&states, &events), expected);
+    }
+}

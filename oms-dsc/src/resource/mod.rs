@@ -1,0 +1,118 @@
+//! Resources: what can be tested and brought into a desired state.
+//!
+//! A [`Resource`] serves one or more classes. A [`Registry`] finds the resource of an instance; a
+//! class that no resource serves is an error that names it.
+
+#[cfg(target_os = "linux")]
+mod file;
+
+#[cfg(target_os = "linux")]
+pub use file::{FILE_BYTES_MAX, FileResource};
+
+use crate::Error;
+use crate::configuration::ResourceInstance;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+#[cfg(target_os = "linux")]
+use std::path::Path;
+use std::sync::Arc;
+
+/// One way in which what is differs from what should be.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The property: `Ensure`, `Contents`.
+    pub property: String,
+    /// What was found.
+    pub found: String,
+    /// What should be.
+    pub desired: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, desired is {}", self.property, self.found, self.desired)
+    }
+}
+
+/// Tests, sets and gets instances of some classes.
+#[async_trait]
+pub trait Resource: Debug + Send + Sync {
+    /// The classes it serves, such as `MSFT_FileDirectoryConfiguration`.
+    fn classes(&self) -> &[&str];
+
+    /// What is there, as properties by name. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] or [`Error::Unsupported`] for the instance, [`Error::OutsideRoot`], or
+    /// what kept it from looking.
+    async fn get(
+        &self,
+        instance: &ResourceInstance,
+    ) -> Result<BTreeMap<String, serde_json::Value>, Error>;
+
+    /// How what is differs from what should be; nothing if it does not. Changes nothing, so it is
+    /// also the preview of [`Resource::set`].
+    ///
+    /// # Errors
+    /// As [`Resource::get`].
+    async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error>;
+
+    /// Brings it into the desired state. Repeating it after an interruption at any point does the
+    /// rest.
+    ///
+    /// # Errors
+    /// As [`Resource::get`], or what kept it from changing.
+    async fn set(&self, instance: &ResourceInstance) -> Result<(), Error>;
+}
+
+/// Resources by the classes they serve.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    by_class: BTreeMap<String, Arc<dyn Resource>>,
+}
+
+impl Registry {
+    /// A registry that serves nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every resource of this crate. With `root`, none of them touches anything outside of that
+    /// folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such folder.
+    #[cfg(target_os = "linux")]
+    pub fn standard(root: Option<&Path>) -> Result<Self, Error> {
+        let files = match root {
+            Some(root) => FileResource::within(root)?,
+            None => FileResource::unrestricted(),
+        };
+        Ok(Self::new().with(Arc::new(files)))
+    }
+
+    /// The same registry with one more resource, which takes over the classes it names.
+    #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a builder takes its components")]
+    pub fn with(mut self, resource: Arc<dyn Resource>) -> Self {
+        for class in resource.classes() {
+            self.by_class.insert(class.to_ascii_lowercase(), Arc::clone(&resource));
+        }
+        self
+    }
+
+    /// The resource of an instance.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names the class.
+    pub fn find(&self, instance: &ResourceInstance) -> Result<&Arc<dyn Resource>, Error> {
+        let class = instance.class.to_ascii_lowercase();
+        self.by_class.get(&class).ok_or_else(|| Error::Unsupported {
+            what: "resource class",
+            name: instance.class.clone(),
+        })
+    }
+}

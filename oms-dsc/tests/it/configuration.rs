@@ -1,0 +1,107 @@
+//! Configurations: what is read and what no node could apply.
+
+use oms_dsc::configuration::{Configuration, PropertyValue};
+
+const ABOUT: &str = "instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };";
+
+/// The diagnostics of `text`, with the document's own instance in front, on line 1.
+fn check(text: &str, expect: &[&str]) {
+    let whole = format!("{ABOUT}\n{text}");
+    let shown = match Configuration::parse("test", whole.as_bytes()) {
+        Ok(_) => Vec::new(),
+        Err(oms_dsc::Error::Document { diagnostics, .. }) => {
+            diagnostics.iter().map(ToString::to_string).collect()
+        }
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(shown, expect, "{text}");
+}
+
+#[test]
+fn what_no_node_could_apply_is_refused_with_its_place() {
+    check("instance of T { ResourceID = \"[T]a\"; };", &[]);
+    check(
+        "instance of T { ResourceID = \"[T]a\"; };\ninstance of T { ResourceId = \"[t]A\"; };",
+        &["3:1: the resource id `[t]A` was given at 2:1 already"],
+    );
+    check(
+        "instance of T { ResourceID = \"[T]a\"; DependsOn = {\"[T]b\"}; };",
+        &["2:51: no resource has the id `[T]b` that is depended on"],
+    );
+    check(
+        "instance of T { ResourceID = \"a\"; DependsOn = {\"b\"}; };\n\
+         instance of T { ResourceID = \"b\"; DependsOn = {\"c\"}; };\n\
+         instance of T { ResourceID = \"c\"; DependsOn = {\"A\"}; };",
+        &["2:48: the dependencies form a cycle: a -> b -> c -> a"],
+    );
+    check(
+        "instance of T { ResourceID = \"a\"; DependsOn = \"a\"; };",
+        &["2:47: the dependencies form a cycle: a -> a"],
+    );
+    check(
+        "instance of T { ResourceID = \"a\"; DependsOn = {1}; };",
+        &["2:48: `DependsOn` holds an integer, not strings"],
+    );
+    check(
+        "instance of T { ResourceID = 5; };",
+        &[
+            "2:1: the resource has an empty ResourceID",
+            "2:30: `ResourceID` is an integer, not a string",
+        ],
+    );
+    check(
+        "instance of T { Name = \"a\"; };",
+        &["2:1: the instance of `T` has no ResourceID and no reference to it"],
+    );
+    check(
+        "instance of A as $a { B = $a; };\ninstance of T { ResourceID = \"t\"; A = $a; };",
+        &["2:27: the reference `$a` refers to itself"],
+    );
+    check(ABOUT, &["2:1: a second OMI_ConfigurationDocument; the first is at 1:1"]);
+    check("#pragma include (\"x.mof\")", &["2:1: `#pragma include (\"x.mof\")` is not supported"]);
+    check(
+        "instance of MSFT_DSCMetaConfiguration {};",
+        &["2:1: this is a metaconfiguration, not a configuration"],
+    );
+}
+
+#[test]
+fn documents_of_newer_versions_are_refused() {
+    let text = "instance of OMI_ConfigurationDocument { MinimumCompatibleVersion = \"3.0.0\"; };";
+    let error = Configuration::parse("test", text.as_bytes()).expect_err("too new");
+    assert_eq!(
+        error.to_string(),
+        "document is not valid. document=`test`, problems=`1:68: the document needs version \
+         3.0.0, and 2.0.0 is the newest known`"
+    );
+    let error = Configuration::parse("test", b"").expect_err("empty");
+    assert!(error.to_string().contains("1:1: there is no instance of OMI_ConfigurationDocument"));
+}
+
+#[test]
+fn references_are_replaced_by_what_they_name() {
+    let text = format!(
+        "{ABOUT} instance of MSFT_Credential as $c {{ UserName = \"u\"; }};
+         instance of T {{ ResourceID = \"[T]a::[S]b\"; Credentials = {{$c, $c}}; }};"
+    );
+    let configuration = Configuration::parse("test", text.as_bytes()).expect("valid");
+    let resource = &configuration.resources[0];
+    assert_eq!((resource.type_name(), resource.instance_name()), ("T", "a::[S]b"));
+    let Some(PropertyValue::Array(values)) = resource.property("credentials") else {
+        panic!("{:?}", resource.properties)
+    };
+    let PropertyValue::Instance(credential) = &values[1] else { panic!("{values:?}") };
+    assert_eq!(credential.properties["UserName"], PropertyValue::Text("u".into()));
+}
+
+#[test]
+fn many_references_to_references_stay_small() {
+    let mut text = format!("{ABOUT} instance of L as $l0 {{ }};");
+    for level in 1..25 {
+        let below = level - 1;
+        text += &format!("instance of L as $l{level} {{ A = {{$l{below}, $l{below}}}; }};");
+    }
+    text += "instance of T { ResourceID = \"[T]a\"; L = $l24; };";
+    // Copied out, this would be a tree of 2^24 instances.
+    assert!(Configuration::parse("test", text.as_bytes()).is_ok());
+}

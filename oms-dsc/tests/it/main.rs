@@ -1,0 +1,23 @@
+//! Whole paths through the crate.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod mof;
+
+mod configuration;
+
+mod file;
+
+mod pull;
+
+mod released;
+
+mod simulation;
+
+#[cfg(all(feature = "http", feature = "client"))]
+mod conversation;
+
+#[cfg(feature = "interop")]
+mod interop;
