@@ -1,0 +1,304 @@
+//! Files and folders: a walk in the order in which a repository stores them.
+//!
+//! ```text
+//!  /home/a, /etc/hosts  ─►  Enter /etc  Entry hosts  Leave  Enter /home  Enter a  …  Leave  Leave
+//! ```
+//! Folders above the given paths appear with their own metadata and nothing else in them.
+
+use super::metadata::{FileState, read_node};
+use super::{Accounts, SourceWarning, SourceWarningKind};
+use crate::error::Error;
+use crate::vault::format::{Node, NodeKind, NodeName};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+/// How deep folders may lie in each other.
+const DEPTH_MAX: usize = 4096;
+
+/// One step of the walk.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A folder; everything until the matching [`Leave`](Self::Leave) is in it.
+    Enter(Box<Node>),
+    /// The end of a folder.
+    Leave,
+    /// Something that is no folder.
+    Entry { path: PathBuf, node: Box<Node>, state: FileState },
+    /// Something is not as it should be.
+    Warning(SourceWarning),
+}
+
+/// A walk over files and folders.
+#[derive(Debug)]
+pub(crate) struct FileSource {
+    roots: Vec<PathBuf>,
+    accounts: Accounts,
+    is_one_file_system: bool,
+    frames: Vec<Frame>,
+    pending: Vec<Step>,
+}
+
+/// What of a folder is left to walk.
+#[derive(Debug)]
+struct Frame {
+    path: PathBuf,
+    device: Option<u64>,
+    rest: Rest,
+}
+
+#[derive(Debug)]
+enum Rest {
+    /// All that is in the folder, in reverse order.
+    Names(Vec<OsString>),
+    /// Only what leads to the given paths.
+    Chosen(std::collections::btree_map::IntoIter<OsString, Chosen>),
+}
+
+/// The given paths as a tree.
+#[derive(Debug, Default)]
+struct Chosen {
+    is_whole: bool,
+    inside: BTreeMap<OsString, Self>,
+}
+
+impl FileSource {
+    /// A walk over `paths`, made absolute. Paths inside another one of them add nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is none; [`Error::Source`] if one is not there.
+    pub(crate) fn new(paths: &[PathBuf], is_one_file_system: bool) -> Result<Self, Error> {
+        let mut roots = Vec::new();
+        for path in paths {
+            let absolute = absolute(path)?;
+            std::fs::symlink_metadata(&absolute)
+                .map_err(|source| Error::Source { path: absolute.clone(), source })?;
+            roots.push(absolute);
+        }
+        if roots.is_empty() {
+            let (what, value) = ("backup source", String::new());
+            return Err(Error::Invalid { what, value, reason: "no path is given" });
+        }
+        roots.sort();
+        roots.dedup();
+        let chosen = choose(&roots);
+        let (path, accounts) = (PathBuf::from("/"), Accounts::load());
+        let mut source =
+            Self { roots, accounts, is_one_file_system, frames: Vec::new(), pending: Vec::new() };
+        let rest = if chosen.is_whole {
+            let names =
+                list(&path).map_err(|error| Error::Source { path: path.clone(), source: error })?;
+            Rest::Names(names)
+        } else {
+            Rest::Chosen(chosen.inside.into_iter())
+        };
+        source.frames.push(Frame { path, device: None, rest });
+        Ok(source)
+    }
+
+    /// The absolute paths.
+    pub(crate) fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// The next step; none at the end.
+    pub(crate) fn next(&mut self) -> Option<Step> {
+        loop {
+            if let Some(step) = self.pending.pop() {
+                return Some(step);
+            }
+            let frame = self.frames.last_mut()?;
+            let device = frame.device;
+            let next = match &mut frame.rest {
+                Rest::Names(names) => names.pop().map(|name| (name, None)),
+                Rest::Chosen(chosen) => chosen.next().map(|(name, inside)| (name, Some(inside))),
+            };
+            match next {
+                Some((name, chosen)) => {
+                    let path = frame.path.join(&name);
+                    self.visit(path, &name, chosen, device);
+                }
+                None => {
+                    self.frames.pop();
+                    // The root of the file system has no node of its own.
+                    return if self.frames.is_empty() { None } else { Some(Step::Leave) };
+                }
+            }
+        }
+    }
+
+    fn visit(&mut self, path: PathBuf, name: &OsStr, chosen: Option<Chosen>, device: Option<u64>) {
+        let leads_on = chosen.as_ref().is_some_and(|chosen| !chosen.is_whole);
+        match self.look_at(&path, name, leads_on) {
+            Ok((node, state, missing)) => {
+                for reason in missing {
+                    self.warn(path.clone(), SourceWarningKind::Metadata, reason);
+                }
+                if node.kind == NodeKind::Dir {
+                    self.enter(path, node, &state, chosen, device);
+                } else {
+                    self.pending.insert(0, Step::Entry { path, node: Box::new(node), state });
+                }
+            }
+            // Removed since its folder was listed: as if the walk had come a moment later.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && chosen.is_none() => {}
+            Err(error) => self.warn(path, SourceWarningKind::Unreadable, error.to_string()),
+        }
+    }
+
+    /// A link that leads to a given path counts as the folder it points to, as the given path
+    /// says.
+    fn look_at(
+        &self,
+        path: &Path,
+        name: &OsStr,
+        leads_on: bool,
+    ) -> io::Result<(Node, FileState, Vec<String>)> {
+        let metadata =
+            if leads_on { std::fs::metadata(path)? } else { std::fs::symlink_metadata(path)? };
+        let name = NodeName::new(name.as_bytes())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let (node, missing) = read_node(path, name, &metadata, &self.accounts)?;
+        if node.kind == NodeKind::Unknown {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "unknown type of file"));
+        }
+        Ok((node, FileState::of(&metadata), missing))
+    }
+
+    fn enter(
+        &mut self,
+        path: PathBuf,
+        node: Node,
+        state: &FileState,
+        chosen: Option<Chosen>,
+        device: Option<u64>,
+    ) {
+        let is_elsewhere = device.is_some_and(|device| device != state.device);
+        let rest = match chosen {
+            Some(chosen) if !chosen.is_whole => Rest::Chosen(chosen.inside.into_iter()),
+            // A mount point stays as an empty folder.
+            None if self.is_one_file_system && is_elsewhere => Rest::Names(Vec::new()),
+            _ if self.frames.len() >= DEPTH_MAX => {
+                let reason = format!("folders lie deeper than {DEPTH_MAX}");
+                self.warn(path.clone(), SourceWarningKind::FolderUnreadable, reason);
+                Rest::Names(Vec::new())
+            }
+            _ => match list(&path) {
+                Ok(names) => Rest::Names(names),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.warn(path.clone(), SourceWarningKind::FolderUnreadable, reason);
+                    Rest::Names(Vec::new())
+                }
+            },
+        };
+        let device = matches!(rest, Rest::Names(_)).then_some(state.device);
+        self.pending.insert(0, Step::Enter(Box::new(node)));
+        self.frames.push(Frame { path, device, rest });
+    }
+
+    /// Warnings come out before the step they belong to; `pending` is taken from its end.
+    fn warn(&mut self, path: PathBuf, kind: SourceWarningKind, reason: String) {
+        self.pending.push(Step::Warning(SourceWarning { path, kind, reason }));
+    }
+}
+
+/// The names in a folder in reverse order of their bytes, so that the next one is at the end.
+fn list(path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.push(entry?.file_name());
+    }
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+/// The path from the root, with `.` and `..` taken out as text.
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let whole = std::path::absolute(path)
+        .map_err(|source| Error::Source { path: path.to_owned(), source })?;
+    let mut clean = PathBuf::from("/");
+    for component in whole.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(clean)
+}
+
+fn choose(roots: &[PathBuf]) -> Chosen {
+    let mut top = Chosen::default();
+    for root in roots {
+        let mut at = &mut top;
+        for component in root.components() {
+            if let Component::Normal(name) = component {
+                let name = OsString::from_vec(name.as_bytes().to_vec());
+                at = at.inside.entry(name).or_default();
+            }
+        }
+        at.is_whole = true;
+    }
+    top
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(source: &mut FileSource, below: &Path) -> String {
+        let depth = below.components().count() - 1;
+        let (mut text, mut level) = (String::new(), 0usize);
+        while let Some(step) = source.next() {
+            match step {
+                Step::Enter(node) => {
+                    if level >= depth {
+                        text += &format!("{}/ ", node.name);
+                    }
+                    level += 1;
+                }
+                Step::Leave => {
+                    level -= 1;
+                    if level >= depth {
+                        text += "< ";
+                    }
+                }
+                Step::Entry { node, .. } => text += &format!("{} ", node.name),
+                Step::Warning(warning) => text += &format!("!{:?} ", warning.kind),
+            }
+        }
+        assert_eq!(level, 0);
+        text
+    }
+
+    #[test]
+    fn walks_in_byte_order_and_only_what_was_chosen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        for name in ["b/y", "b/x", "a", "b.c", "other/z"] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            std::fs::write(path, name).expect("a file");
+        }
+        let all = walk(&mut FileSource::new(&[root.to_owned()], false).expect("it"), root);
+        assert_eq!(all, "a b/ x y < b.c other/ z < ");
+        let chosen = [root.join("b/x"), root.join("other/../a"), root.join("b/./x")];
+        let some = walk(&mut FileSource::new(&chosen, false).expect("it"), root);
+        assert_eq!(some, "a b/ x < ");
+        let inside = [root.join("b"), root.join("b/x")];
+        let some = walk(&mut FileSource::new(&inside, false).expect("it"), root);
+        assert_eq!(some, "b/ x y < ");
+    }
+
+    #[test]
+    fn a_missing_path_is_named() {
+        let error = FileSource::new(&[PathBuf::from("/no/such")], false).expect_err("missing");
+        assert_eq!(error.to_string(), "source cannot be read. path=`/no/such`");
+        assert!(FileSource::new(&[], false).is_err());
+    }
+}

@@ -1,0 +1,279 @@
+//! The folder that is restored to, reached only through descriptors.
+//!
+//! Every name is resolved relative to an open folder and no link is followed on the way, so that
+//! neither a hostile recovery point nor someone who plants links in the target makes a restore
+//! write outside of it.
+
+use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
+use oms_core::{Entropy, EntropyExt as _};
+use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a restore does where something is already.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum CopyOption {
+    /// The restore does not begin if a file would be replaced (`FailOnConflict`).
+    #[default]
+    FailOnConflict,
+    /// What is there stays (`Skip`).
+    Skip,
+    /// What is there is replaced; folders are merged (`Overwrite`).
+    Overwrite,
+}
+
+/// An open folder and its path below the target, for messages and for opening it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    pub(crate) fd: Arc<OwnedFd>,
+    pub(crate) path: PathBuf,
+}
+
+/// Who may be given files: only the superuser can give them away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ownership {
+    pub(crate) is_restored: bool,
+}
+
+/// What became of an attempt to give a finished file its name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Placed {
+    Placed,
+    KeptExisting,
+}
+
+const FOLDER_FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens the target itself, making it if need be; tells whether it was made.
+pub(crate) fn open_root(path: &Path) -> io::Result<(Folder, bool)> {
+    let is_new = !path.exists();
+    std::fs::create_dir_all(path)?;
+    let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
+    let fd = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
+    Ok((Folder { fd, path: PathBuf::new() }, is_new))
+}
+
+impl Folder {
+    /// Opens a folder in this one.
+    pub(crate) fn open(&self, name: &NodeName) -> io::Result<Self> {
+        let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), FOLDER_FLAGS, Mode::empty())?;
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(name.as_os_str()) })
+    }
+
+    /// Opens a folder below this one, one name after the other.
+    pub(crate) fn open_below(&self, path: &Path) -> io::Result<Self> {
+        let mut folder = self.clone();
+        for name in path {
+            let fd = rustix::fs::openat(&*folder.fd, name, FOLDER_FLAGS, Mode::empty())?;
+            folder = Self { fd: Arc::new(fd), path: folder.path.join(name) };
+        }
+        Ok(folder)
+    }
+
+    /// What kind of thing has that name here, if any.
+    pub(crate) fn look(&self, name: &NodeName) -> io::Result<Option<FileType>> {
+        match rustix::fs::statat(&*self.fd, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a folder that only its owner can enter; its own mode follows when it is full.
+    /// Answers whether it was made.
+    pub(crate) fn make(&self, name: &NodeName, copy: CopyOption) -> io::Result<bool> {
+        match self.look(name)? {
+            None => {}
+            Some(FileType::Directory) => return Ok(false),
+            Some(_) if copy == CopyOption::Overwrite => {
+                rustix::fs::unlinkat(&*self.fd, name.as_os_str(), AtFlags::empty())?;
+            }
+            Some(_) => return Err(io::Error::other("something else is in the place of a folder")),
+        }
+        rustix::fs::mkdirat(&*self.fd, name.as_os_str(), Mode::RWXU)?;
+        Ok(true)
+    }
+
+    /// Gives what was made as `temporary` its name. Nothing is left under `temporary`.
+    pub(crate) fn place(
+        &self,
+        temporary: &str,
+        name: &NodeName,
+        copy: CopyOption,
+    ) -> io::Result<Placed> {
+        let name = name.as_os_str();
+        let placed = if copy == CopyOption::Overwrite {
+            rustix::fs::renameat(&*self.fd, temporary, &*self.fd, name)
+        } else {
+            match rustix::fs::renameat_with(
+                &*self.fd,
+                temporary,
+                &*self.fd,
+                name,
+                RenameFlags::NOREPLACE,
+            ) {
+                // Some file systems cannot; a link refuses an existing name, too.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    rustix::fs::linkat(&*self.fd, temporary, &*self.fd, name, AtFlags::empty())
+                        .and_then(|()| rustix::fs::unlinkat(&*self.fd, temporary, AtFlags::empty()))
+                }
+                renamed => renamed,
+            }
+        };
+        match placed {
+            Ok(()) => Ok(Placed::Placed),
+            Err(Errno::EXIST) if copy == CopyOption::Skip => {
+                self.discard(temporary);
+                Ok(Placed::KeptExisting)
+            }
+            Err(error) => {
+                self.discard(temporary);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Removes an unfinished file; it is named so that a person knows what it is if this fails.
+    pub(crate) fn discard(&self, temporary: &str) {
+        let _ = rustix::fs::unlinkat(&*self.fd, temporary, AtFlags::empty());
+    }
+
+    /// Makes an empty file for writing.
+    pub(crate) fn create_file(&self, temporary: &str) -> io::Result<std::fs::File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let fd = rustix::fs::openat(&*self.fd, temporary, flags | OFlags::CLOEXEC, mode)?;
+        Ok(fd.into())
+    }
+
+    /// Makes a link, pipe, socket or device file.
+    pub(crate) fn create_special(&self, temporary: &str, node: &Node) -> io::Result<()> {
+        let kind = match node.kind {
+            NodeKind::Symlink => {
+                rustix::fs::symlinkat(node.link_target_bytes(), &*self.fd, temporary)?;
+                return Ok(());
+            }
+            NodeKind::Fifo => FileType::Fifo,
+            NodeKind::Socket => FileType::Socket,
+            NodeKind::Dev => FileType::BlockDevice,
+            NodeKind::CharDev => FileType::CharacterDevice,
+            NodeKind::File | NodeKind::Dir | NodeKind::Unknown => {
+                let reason = "its kind is not known to this version";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+            }
+        };
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::mknodat(&*self.fd, temporary, kind, mode, node.device)?;
+        Ok(())
+    }
+
+    /// Makes a second name for a file below `root`.
+    pub(crate) fn link_from(
+        &self,
+        from: &Self,
+        name: &NodeName,
+        temporary: &str,
+    ) -> io::Result<()> {
+        let name = name.as_os_str();
+        rustix::fs::linkat(&*from.fd, name, &*self.fd, temporary, AtFlags::empty())?;
+        Ok(())
+    }
+
+    /// Puts owner, attributes, mode and times on something that is not open, without following
+    /// it. Answers what could not be done.
+    pub(crate) fn finish_special(
+        &self,
+        temporary: &str,
+        node: &Node,
+        ownership: Ownership,
+    ) -> Vec<String> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&*self.fd, temporary, flags, Mode::empty()) {
+            Err(error) => vec![format!("metadata: {error}")],
+            Ok(fd) => {
+                let mut failed = Vec::new();
+                // A path descriptor takes no changes itself; the process's own folder of
+                // descriptors leads to what it holds, whatever has its name by now.
+                let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+                let is_link = node.kind == NodeKind::Symlink;
+                if ownership.is_restored {
+                    let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+                    let owned = rustix::fs::chownat(
+                        &fd,
+                        "",
+                        Some(uid),
+                        Some(gid),
+                        AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW,
+                    );
+                    note(&mut failed, "owner", owned);
+                }
+                for attribute in &node.extended_attributes {
+                    let (name, value) = (attribute.name.as_str(), attribute.value.as_slice());
+                    // Through `/proc` a link would be followed; by its name it is not.
+                    let by_name =
+                        format!("/proc/self/fd/{}/{temporary}", self.fd.as_fd().as_raw_fd());
+                    let set = rustix::fs::lsetxattr(by_name, name, value, XattrFlags::empty());
+                    note(&mut failed, &format!("attribute {name}"), set);
+                }
+                if !is_link {
+                    let mode = Mode::from_raw_mode(mode_to_unix(node.mode));
+                    note(&mut failed, "mode", rustix::fs::chmod(path, mode));
+                }
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                let timed = rustix::fs::utimensat(&*self.fd, temporary, &timestamps(node), flags);
+                note(&mut failed, "times", timed);
+                failed
+            }
+        }
+    }
+}
+
+/// Puts owner, attributes, mode and times on an open file or folder: changing the owner clears
+/// set-id bits and capabilities, and writing attributes changes no time that is set last.
+/// Answers what could not be done.
+pub(crate) fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<String> {
+    let mut failed = Vec::new();
+    if ownership.is_restored {
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        note(&mut failed, "owner", rustix::fs::fchown(fd, Some(uid), Some(gid)));
+    }
+    for attribute in &node.extended_attributes {
+        let (name, value) = (attribute.name.as_str(), attribute.value.as_slice());
+        let set = rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
+        note(&mut failed, &format!("attribute {name}"), set);
+    }
+    let mode = Mode::from_raw_mode(mode_to_unix(node.mode));
+    note(&mut failed, "mode", rustix::fs::fchmod(fd, mode));
+    note(&mut failed, "times", rustix::fs::futimens(fd, &timestamps(node)));
+    failed
+}
+
+fn note(failed: &mut Vec<String>, what: &str, result: rustix::io::Result<()>) {
+    if let Err(error) = result {
+        failed.push(format!("{what}: {error}"));
+    }
+}
+
+fn timestamps(node: &Node) -> Timestamps {
+    let convert = |time: jiff::Timestamp| {
+        let nanoseconds = time.as_nanosecond();
+        // Before 1970 the seconds round down and the nanoseconds stay positive.
+        Timespec {
+            tv_sec: nanoseconds.div_euclid(1_000_000_000) as i64,
+            tv_nsec: nanoseconds.rem_euclid(1_000_000_000) as _,
+        }
+    };
+    Timestamps { last_access: convert(node.atime), last_modification: convert(node.mtime) }
+}
+
+/// A name that no file of the recovery point is likely to have.
+pub(crate) fn temporary_name(entropy: &dyn Entropy) -> String {
+    format!(".oms-restore-{:016x}", entropy.number())
+}

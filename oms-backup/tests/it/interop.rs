@@ -1,0 +1,117 @@
+//! Stock restic reads, checks and restores what we wrote, and we what restic wrote.
+
+use crate::common::*;
+use oms_backup::item::source::SourceWarningKind;
+use oms_backup::vault::Vault;
+use oms_backup::vault::format::KdfParameters;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const RESTIC: &str = "restic";
+
+/// Runs restic on a repository with the tests' passphrase; its answer, once it succeeded.
+fn restic(folder: &Path, repository: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(RESTIC)
+        .args(["--no-cache", "-r"])
+        .arg(repository)
+        .args(arguments)
+        .env("RESTIC_PASSWORD", passphrase().expose_text().expect("text"))
+        .env("TMPDIR", folder)
+        .output()
+        .unwrap_or_else(|error| panic!("program `{RESTIC}` cannot be run: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "restic {arguments:?}: {text} {errors}");
+    text
+}
+
+struct Places {
+    folder: tempfile::TempDir,
+    source: PathBuf,
+    vault: PathBuf,
+    target: PathBuf,
+}
+
+fn places() -> Places {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    let (source, vault, target) = (place("source"), place("vault"), place("target"));
+    std::fs::create_dir(&source).expect("a folder");
+    make_nasty_tree(&source, 5_000_000);
+    // What restic 0.14 stores with losses or not at all.
+    std::fs::remove_file(source.join("link not utf-8")).expect("removed");
+    std::fs::remove_file(source.join("socket")).expect("removed");
+    let time = filetime::FileTime::from_unix_time(1_600_000_000, 42);
+    filetime::set_file_mtime(&source, time).expect("a time");
+    Places { folder, source, vault, target }
+}
+
+/// With the cost that programs use.
+fn create_real(vault: &Path) -> Vault {
+    Vault::new(local(vault)).kdf(KdfParameters::default()).create(&passphrase()).expect("a vault")
+}
+
+#[test]
+fn restic_checks_lists_and_restores_our_vault() {
+    let Places { folder, source, vault, target } = places();
+    let ours = create_real(&vault);
+    backup(&ours, &source);
+    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
+    let checked = run(&["check", "--read-data"]);
+    assert!(checked.contains("no errors were found"), "{checked}");
+    let listed = run(&["ls", "latest"]);
+    assert!(listed.contains("/ünïcode/日本語/😀"), "{listed}");
+    run(&["restore", "latest", "--target", &target.display().to_string()]);
+    let restored = target.join(source.strip_prefix("/").expect("absolute"));
+    assert_same(&describe(&source), &describe(&restored));
+}
+
+#[test]
+fn our_vault_opens_lists_verifies_and_restores_what_restic_wrote() {
+    let Places { folder, source, vault, target } = places();
+    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
+    run(&["init", "--repository-version", "2"]);
+    run(&["backup", &source.display().to_string()]);
+    let ours = open(local(&vault));
+    let points = ours.points().expect("a list");
+    assert_eq!(points[0].snapshot.paths, [source.display().to_string()]);
+    let report = verify(&ours, true);
+    assert!(report.is_clean(), "{:?}", report.findings);
+    let restored = restore(&ours, "latest", &source, &target);
+    assert!(restored.failures.is_empty(), "{:?}", restored.failures);
+    assert_same(&describe(&source), &describe(&target));
+}
+
+#[test]
+fn both_write_to_one_vault_in_turn() {
+    let Places { folder, source, vault, target } = places();
+    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
+    let path = source.display().to_string();
+    run(&["init", "--repository-version", "2"]);
+    run(&["backup", &path]);
+    // Ours takes restic's point as its parent, whatever computer name both have.
+    let ours = open(local(&vault));
+    let report = backup(&ours, &source);
+    assert!(report.warnings.listed.iter().all(|w| w.kind == SourceWarningKind::Metadata));
+    assert!(report.parent.is_some());
+    run(&["backup", &path]);
+    run(&["forget", "--keep-last", "1", "--prune", "--group-by", ""]);
+    let checked = run(&["check", "--read-data"]);
+    assert!(checked.contains("no errors were found"), "{checked}");
+    let report = verify(&ours, true);
+    assert!(report.is_clean(), "{:?}", report.findings);
+    restore(&ours, "latest", &source, &target);
+    assert_same(&describe(&source), &describe(&target));
+}
+
+#[test]
+fn restic_keeps_away_from_a_vault_we_work_on() {
+    let Places { folder, source, vault, .. } = places();
+    let ours = create_real(&vault);
+    backup(&ours, &source);
+    // restic shows our kind of lock by refusing to delete while it is there.
+    let locked = std::fs::read_dir(vault.join("locks")).expect("a folder").count();
+    assert_eq!(locked, 0, "ours are gone");
+    restic(folder.path(), &vault, &["prune"]);
+    assert!(verify(&ours, true).is_clean());
+}

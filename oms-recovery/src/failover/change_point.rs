@@ -1,0 +1,27 @@
+//! Another point, as long as the failover is not committed.
+
+use crate::error::Result;
+use crate::machine::protected::{ProtectedItem, illegal};
+use crate::machine::{ChosenPoint, ItemEvent};
+use crate::recovery_point::PointChoice;
+
+impl ProtectedItem {
+    /// Starts production again from another recovery point. What it wrote since the failover is
+    /// dropped; handles from before refuse writes.
+    ///
+    /// # Errors
+    /// [`Error::IllegalState`]; [`Error::NotFound`].
+    pub async fn change_point(&self, choice: PointChoice) -> Result<ChosenPoint> {
+        let mut runtime = self.runtime.lock().await;
+        let Some(uncommitted) = &runtime.overlay else {
+            return Err(illegal(&runtime.item, "point-changed"));
+        };
+        let (stamp, point) = uncommitted.log.choose(choice)?;
+        let (point, epoch) = (ChosenPoint::new(stamp, point), runtime.item.epoch + 1);
+        let event = ItemEvent::PointChanged { epoch, point };
+        self.shared.append(&mut runtime.item, event).await?;
+        runtime.device.retire(epoch);
+        self.reopen(&mut runtime).await?;
+        Ok(point)
+    }
+}

@@ -1,0 +1,151 @@
+//! A drill: a copy-on-write disk over a recovery point, while replication goes on.
+
+use super::super::machine::protected::{ProtectedItem, Runtime, lock, remove_folder};
+use crate::error::{Error, Result};
+use crate::machine::disk::{BlockDevice, OverlayDevice, export_raw};
+use crate::machine::{ChosenPoint, ItemEvent};
+use crate::recovery_point::PointChoice;
+use crate::replication::channel::blocking;
+use crate::vault::Shared;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A running test failover. Dropping it changes nothing; clean it up through its item.
+#[derive(Clone, Debug)]
+pub struct TestFailover {
+    /// The prefix of writes it shows.
+    pub point: ChosenPoint,
+    overlay: Arc<OverlayDevice>,
+}
+
+impl TestFailover {
+    /// Its disk, for a machine on an isolated network. What is written to it stays in the drill.
+    #[must_use]
+    pub fn device(&self) -> Arc<dyn BlockDevice> {
+        Arc::clone(&self.overlay) as Arc<dyn BlockDevice>
+    }
+
+    /// Writes its disk to a new raw image; answers its length in bytes.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::Disk`].
+    pub async fn export_raw(&self, path: &Path) -> Result<u64> {
+        let (device, path) = (self.device(), path.to_owned());
+        blocking(move || export_raw(&*device, &path)).await
+    }
+}
+
+impl ProtectedItem {
+    /// Begins a drill on a recovery point. Replication goes on, and the point is kept until the
+    /// drill is cleaned up.
+    ///
+    /// # Errors
+    /// [`Error::IllegalState`]; [`Error::NotFound`] for the point; [`Error::Corrupt`] if the log is
+    /// damaged, in which case the drill is cleaned up as failed.
+    pub async fn test_failover(&self, choice: PointChoice) -> Result<TestFailover> {
+        let mut runtime = self.runtime.lock().await;
+        let Some(replica) = runtime.replica.clone() else {
+            return Err(crate::machine::protected::illegal(&runtime.item, "test-failover-started"));
+        };
+        let (stamp, point) = lock(&replica).log().choose(choice)?;
+        let point = ChosenPoint::new(stamp, point);
+        let event = ItemEvent::TestFailoverStarted { point };
+        self.shared.append(&mut runtime.item, event).await?;
+        match open_fresh(&self.shared, &runtime).await {
+            Ok(overlay) => {
+                runtime.test = Some(Arc::clone(&overlay));
+                Ok(TestFailover { point, overlay })
+            }
+            Err(error) => {
+                let comments = error.to_string();
+                self.end_test(&mut runtime, comments, false).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The running drill, also after a restart.
+    pub async fn running_test_failover(&self) -> Option<TestFailover> {
+        let runtime = self.runtime.lock().await;
+        let (overlay, point) = (runtime.test.clone()?, runtime.item.test_point?);
+        Some(TestFailover { point, overlay })
+    }
+
+    /// Ends the drill and removes its disk. Only now it counts as done.
+    ///
+    /// # Errors
+    /// [`Error::IllegalState`]; [`Error::Disk`].
+    pub async fn cleanup_test_failover(&self, comments: &str) -> Result<()> {
+        let mut runtime = self.runtime.lock().await;
+        let is_success = runtime.test.is_some();
+        self.end_test(&mut runtime, comments.to_owned(), is_success).await
+    }
+
+    async fn end_test(
+        &self,
+        runtime: &mut Runtime,
+        comments: String,
+        is_success: bool,
+    ) -> Result<()> {
+        let event = ItemEvent::TestFailoverCleanupStarted { comments };
+        self.shared.append(&mut runtime.item, event).await?;
+        remove(&self.shared, runtime).await?;
+        let event = ItemEvent::TestFailoverCleanedUp { is_success };
+        self.shared.append(&mut runtime.item, event).await
+    }
+}
+
+async fn open_fresh(shared: &Arc<Shared>, runtime: &Runtime) -> Result<Arc<OverlayDevice>> {
+    let shared = Arc::clone(shared);
+    let facts = Facts::of(runtime)?;
+    blocking(move || facts.open(&shared, true)).await
+}
+
+/// Opens the drill's disk; a fresh one is emptied first.
+pub(crate) fn open(
+    shared: &Shared,
+    runtime: &Runtime,
+    is_fresh: bool,
+) -> Result<Arc<OverlayDevice>> {
+    Facts::of(runtime)?.open(shared, is_fresh)
+}
+
+/// Removes the drill's disk.
+pub(crate) async fn remove(shared: &Arc<Shared>, runtime: &mut Runtime) -> Result<()> {
+    runtime.test = None;
+    let (shared, site) = (Arc::clone(shared), runtime.item.passive_site().clone());
+    blocking(move || {
+        let store = shared.stores.open(&site.location)?;
+        remove_folder(&*store, &site.test())
+    })
+    .await
+}
+
+/// What opening the drill's disk needs.
+struct Facts {
+    site: crate::replication::Site,
+    replica: Arc<std::sync::Mutex<crate::replication::replica::Replica>>,
+    point: ChosenPoint,
+}
+
+impl Facts {
+    fn of(runtime: &Runtime) -> Result<Self> {
+        let (Some(replica), Some(point)) = (runtime.replica.clone(), runtime.item.test_point)
+        else {
+            let reason = "test failover without a replica or a point".to_owned();
+            return Err(Error::Internal { reason });
+        };
+        Ok(Self { site: runtime.item.passive_site().clone(), replica, point })
+    }
+
+    fn open(&self, shared: &Shared, is_fresh: bool) -> Result<Arc<OverlayDevice>> {
+        let store = shared.stores.open(&self.site.location)?;
+        if is_fresh {
+            remove_folder(&*store, &self.site.test())?;
+        }
+        let view = Arc::new(lock(&self.replica).log().view(self.point.stamp)?);
+        let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
+        let folder = self.site.test();
+        Ok(Arc::new(OverlayDevice::open(view, store, folder, segment_bytes, entropy)?))
+    }
+}

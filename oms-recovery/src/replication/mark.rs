@@ -1,0 +1,200 @@
+//! What a site knows about itself, in one small file that is rewritten in place.
+//!
+//! Two slots of 512 bytes take turns, so that a write torn by a power loss leaves the other slot,
+//! and so that a full disk does not keep a site from saying that it was fenced or has diverged.
+
+use super::Stamp;
+use crate::error::{Error, Result};
+use oms_core::disk::{Disk, DiskFile, OpenMode};
+use std::path::Path;
+use uuid::Uuid;
+
+const SLOT_BYTES: usize = 512;
+const RECORD_BYTES: usize = 84;
+const MAGIC: [u8; 8] = *b"OMSRMRK1";
+
+/// What a site is to an item.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Role {
+    /// Production runs here and nothing is replicated.
+    Active,
+    /// Production runs here and writes go to the outgoing log.
+    Logging,
+    /// As `Logging`, while a copy that began at the mark's stamp fills an empty replica.
+    CopyingInitial,
+    /// As `Logging`, while a copy that began at the mark's stamp repairs a replica.
+    CopyingResync,
+    /// Production runs here and writes since the mark's stamp are in no log.
+    Diverged,
+    /// The replica.
+    Replica,
+    /// The replica, and it never held a whole disk of this replication.
+    EmptyReplica,
+    /// Production runs here on an overlay over the point of the mark's stamp, not committed.
+    FailedOver,
+    /// Production has moved away.
+    Fenced,
+}
+
+impl Role {
+    const ALL: [Self; 9] = [
+        Self::Active,
+        Self::Logging,
+        Self::CopyingInitial,
+        Self::CopyingResync,
+        Self::Diverged,
+        Self::Replica,
+        Self::EmptyReplica,
+        Self::FailedOver,
+        Self::Fenced,
+    ];
+}
+
+/// One statement of a site.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark {
+    /// Which item.
+    pub item: Uuid,
+    /// What the site is.
+    pub role: Role,
+    /// The epoch it knows of; lower ones are refused.
+    pub epoch: u64,
+    /// Meaning by role.
+    pub stamp: Stamp,
+    /// The oldest prefix that a replica's log can still show.
+    pub floor: Stamp,
+}
+
+/// The file.
+#[derive(Debug)]
+pub struct MarkFile {
+    file: Box<dyn DiskFile>,
+    path: String,
+    count: u64,
+    mark: Option<Mark>,
+}
+
+impl MarkFile {
+    /// Opens the file, or makes one that says nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::Corrupt`] if both slots are damaged.
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let file = disk.open(path, OpenMode::OpenOrCreate)?;
+        let mut bytes = [0; 2 * SLOT_BYTES];
+        let done = file.read_at(0, &mut bytes)?;
+        let name = path.display().to_string();
+        if done < bytes.len() || bytes.iter().all(|byte| *byte == 0) {
+            // Both slots get their place on the disk now.
+            file.write_at(0, &[0; 2 * SLOT_BYTES])?;
+            file.sync()?;
+            disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
+            return Ok(Self { file, path: name, count: 0, mark: None });
+        }
+        let slots = bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(read_slot);
+        let Some((count, mark)) = slots.max_by_key(|(count, _)| *count) else {
+            let reason = "neither slot matches its checksum";
+            return Err(Error::Corrupt { path: name, offset: 0, reason });
+        };
+        Ok(Self { file, path: name, count, mark: Some(mark) })
+    }
+
+    /// What it says, if anything.
+    #[must_use]
+    pub const fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it says nothing, or is of another item.
+    pub fn expect(&self, item: Uuid) -> Result<Mark> {
+        let reason = match self.mark {
+            Some(mark) if mark.item == item => return Ok(mark),
+            Some(_) => "belongs to another item",
+            None => "says nothing yet",
+        };
+        Err(Error::Corrupt { path: self.path.clone(), offset: 0, reason })
+    }
+
+    /// Says something else; durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; it says either what it said before or the new.
+    pub fn set(&mut self, mark: Mark) -> Result<()> {
+        if self.mark == Some(mark) {
+            return Ok(());
+        }
+        let count = self.count + 1;
+        let mut record = [0; RECORD_BYTES];
+        record[..8].copy_from_slice(&MAGIC);
+        record[8..16].copy_from_slice(&count.to_le_bytes());
+        record[16..32].copy_from_slice(mark.item.as_bytes());
+        let code = Role::ALL.iter().position(|role| *role == mark.role).unwrap_or_default() as u64;
+        let Mark { epoch, stamp, floor, .. } = mark;
+        let stamps = [stamp.epoch, stamp.sequence, floor.epoch, floor.sequence];
+        for (slot, number) in
+            record[32..80].chunks_exact_mut(8).zip([code, epoch].into_iter().chain(stamps))
+        {
+            slot.copy_from_slice(&number.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&record[..80]);
+        record[80..].copy_from_slice(&crc.to_le_bytes());
+        self.file.write_at((count % 2) * SLOT_BYTES as u64, &record)?;
+        self.file.sync()?;
+        self.count = count;
+        self.mark = Some(mark);
+        Ok(())
+    }
+}
+
+fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
+    let long = |from: usize| slot[from..].first_chunk().copied().map(u64::from_le_bytes);
+    let crc = u32::from_le_bytes(*slot[80..].first_chunk()?);
+    if slot[..8] != MAGIC || crc != crc32c::crc32c(&slot[..80]) {
+        return None;
+    }
+    let role = *Role::ALL.get(usize::try_from(long(32)?).ok()?)?;
+    let item = Uuid::from_bytes(*slot[16..].first_chunk()?);
+    let stamp = Stamp { epoch: long(48)?, sequence: long(56)? };
+    let floor = Stamp { epoch: long(64)?, sequence: long(72)? };
+    Some((long(8)?, Mark { item, role, epoch: long(40)?, stamp, floor }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::LocalDisk;
+
+    fn mark(role: Role, epoch: u64) -> Mark {
+        let stamp = Stamp { epoch, sequence: 9 };
+        let floor = Stamp { epoch, sequence: 8 };
+        Mark { item: Uuid::from_u128(1), role, epoch, stamp, floor }
+    }
+
+    #[test]
+    fn the_last_statement_stays_and_a_torn_one_leaves_that_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = LocalDisk::new(folder.path()).expect("a folder");
+        let path = Path::new("mark");
+        let mut file = MarkFile::open(&disk, path).expect("made");
+        assert_eq!(file.mark(), None);
+        for (epoch, role) in (1..).zip(Role::ALL) {
+            file.set(mark(role, epoch)).expect("set");
+            let read = MarkFile::open(&disk, path).expect("open");
+            assert_eq!(read.mark(), Some(mark(role, epoch)));
+        }
+        // The ninth statement is in the second slot.
+        let torn = disk.open(path, OpenMode::Write).expect("open");
+        torn.write_at(SLOT_BYTES as u64 + 40, &[0xff]).expect("tear");
+        let mut read = MarkFile::open(&disk, path).expect("open");
+        assert_eq!(read.mark(), Some(mark(Role::FailedOver, 8)));
+        assert!(read.expect(Uuid::nil()).is_err());
+        read.set(mark(Role::Active, 10)).expect("set");
+        torn.write_at(40, &[0xff]).expect("damage");
+        torn.write_at(SLOT_BYTES as u64 + 40, &[0xff]).expect("damage");
+        assert!(matches!(MarkFile::open(&disk, path), Err(Error::Corrupt { .. })));
+    }
+}

@@ -1,0 +1,123 @@
+//! How writes get from one site to the other.
+
+pub mod policy;
+
+pub mod state;
+
+pub mod segment;
+
+pub mod mark;
+
+pub mod tracker;
+
+pub mod transfer;
+
+pub mod channel;
+
+pub mod primary;
+
+pub mod replica;
+
+pub mod health;
+
+pub use policy::ReplicationPolicy;
+pub use state::{ProtectionEvent, ProtectionState, TestFailoverEvent, TestFailoverState};
+pub use tracker::TrackedDevice;
+
+use crate::error::Result;
+use oms_core::disk::Disk;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A change's place in the order of all changes of an item.
+///
+/// The sequence counts on over epochs; the epoch grows by one whenever production moves, so that
+/// what a former primary still sends is told apart.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
+pub struct Stamp {
+    /// How often production has moved.
+    pub epoch: u64,
+    /// How many changes there were up to and with this one.
+    pub sequence: u64,
+}
+
+/// Why the log no longer joins primary and replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DivergenceReason {
+    /// The replica was away for longer than the outgoing log holds.
+    OutgoingLogFull,
+    /// The outgoing log could not be written.
+    OutgoingLogFailed,
+    /// The replica lost frames that it had acknowledged.
+    ReplicaBehind,
+    /// The replica holds frames that the primary lost.
+    ReplicaAhead,
+    /// The replica is in the middle of a copy that the primary does not know of.
+    CopyUnknown,
+}
+
+/// One of an item's two sites: where the disk is, and where replication keeps its files.
+///
+/// ```text
+///  location/IMAGE              the disk, or the replica's base
+///  location/FOLDER/mark        what this site is
+///  location/FOLDER/outgoing/   writes that the other site has not acknowledged
+///  location/FOLDER/log/        writes received, in order, with recovery points
+///  location/FOLDER/overlay/    writes since a failover that is not committed
+///  location/FOLDER/test/       writes of a test failover
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Which store, in the words of [`SiteStores`]; a folder by default.
+    pub location: String,
+    /// The image, relative to the location.
+    pub image: PathBuf,
+    /// Replication's folder, relative to the location.
+    pub folder: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn mark(&self) -> PathBuf {
+        self.folder.join("mark")
+    }
+
+    pub(crate) fn outgoing(&self) -> PathBuf {
+        self.folder.join("outgoing")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    pub(crate) fn overlay(&self) -> PathBuf {
+        self.folder.join("overlay")
+    }
+
+    pub(crate) fn test(&self) -> PathBuf {
+        self.folder.join("test")
+    }
+}
+
+/// Opens the store of a site.
+pub trait SiteStores: std::fmt::Debug + Send + Sync {
+    /// The store at a location.
+    ///
+    /// # Errors
+    /// [`crate::Error::Disk`] if it is not there.
+    fn open(&self, location: &str) -> Result<Arc<dyn Disk>>;
+}
+
+/// Takes a site's location as a folder of this computer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalStores;
+
+impl SiteStores for LocalStores {
+    fn open(&self, location: &str) -> Result<Arc<dyn Disk>> {
+        Ok(Arc::new(oms_core::LocalDisk::new(location)?))
+    }
+}

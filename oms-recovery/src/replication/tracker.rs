@@ -1,0 +1,676 @@
+//! The disk that production writes to, and its log of what the other site has not got.
+
+use super::mark::{Mark, MarkFile, Role};
+use super::segment::SegmentLog;
+use super::transfer::{
+    COPY_BLOCK_BYTES, Change, Content, CopyKind, Frame, WRITE_BYTES_MAX, frames,
+};
+use super::{DivergenceReason, Site, Stamp};
+use crate::error::{Error, Result};
+use crate::machine::disk::{BlockDevice, check_range};
+use crate::recovery_point::RecoveryPoint;
+use jiff::Timestamp;
+use oms_core::disk::Disk;
+use oms_core::{Clock, Entropy};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
+
+/// How many bytes of writes may wait for a flush before the device flushes by itself.
+pub const PENDING_BYTES_MAX: usize = 4 << 20;
+
+/// The most flushes whose time is remembered for the recovery point objective.
+pub const COMMIT_TIMES_MAX: usize = 4096;
+
+/// A bit of the dirty bitmap stands for this many bytes.
+pub const DIRTY_BLOCK_BYTES: u64 = 1 << 20;
+
+/// What a tracked device is opened with.
+#[derive(Clone, Debug)]
+pub struct TrackerOptions {
+    /// Which item.
+    pub item: Uuid,
+    /// How large the outgoing log may be, in bytes.
+    pub outgoing_log_bytes_max: u64,
+    /// At which size a log begins a new file, in bytes.
+    pub segment_bytes: u64,
+    /// Where the times of flushes come from.
+    pub clock: Arc<dyn Clock>,
+    /// Where the identities of log files come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Production's disk. Clones of the `Arc` it is in are handles on one device.
+///
+/// ```text
+///            write_at              flush (or 4 MiB pending)
+///  guest ───────────► pending ──1──► outgoing log, synced ──2──► image
+///    ▲                   │                    │
+///    └── read_at ◄───────┴── image            └──3──► replica; acknowledged segments are removed
+///                                                     after the image is synced
+/// ```
+///
+/// Every write gets the next [`Stamp`] when it is taken. A flush syncs the log before the image
+/// sees the writes, so the image never holds a write that the log does not: after a power loss the
+/// log is replayed and the disk is an exact prefix of the writes taken, at least up to the last
+/// flush. If the log cannot grow, the device first makes durable that it has
+/// [diverged](Role::Diverged), and from then on only remembers in a bitmap which blocks were
+/// written.
+#[derive(Debug)]
+pub struct TrackedDevice {
+    disk_bytes: u64,
+    options: TrackerOptions,
+    state: Mutex<Tracker>,
+}
+
+/// A copy of the disk that is under way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CopyPlan {
+    /// The frame it began with.
+    pub begin: Stamp,
+    /// How blocks are chosen.
+    pub kind: CopyKind,
+    /// How many blocks the disk has.
+    pub block_count: u64,
+}
+
+/// What the sender needs to know of a tracked device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TrackerStatus {
+    /// The epoch it writes under.
+    pub epoch: u64,
+    /// The sequence of the first frame in the outgoing log, if there is one.
+    pub first: Option<u64>,
+    /// The sequence of the last durable frame.
+    pub durable: u64,
+    /// The copy under way.
+    pub copy: Option<CopyPlan>,
+    /// Whether writes are tracked at all.
+    pub is_tracking: bool,
+    /// Why writes go past the log, if they do.
+    pub divergence: Option<DivergenceReason>,
+}
+
+/// How far replication is behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Backlog {
+    /// When the oldest flush that the replica has not acknowledged was made; none if it has all.
+    pub oldest: Option<Timestamp>,
+    /// Bytes in the outgoing log.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// No replication: writes go to the image.
+    Idle,
+    /// Writes go to the log, then to the image.
+    Logging,
+    /// Writes go to the image and the bitmap.
+    Diverged(DivergenceReason),
+}
+
+#[derive(Debug)]
+struct PendingWrite {
+    offset: u64,
+    data: std::ops::Range<usize>,
+}
+
+#[derive(Debug)]
+struct Tracker {
+    image: Arc<dyn BlockDevice>,
+    mark: MarkFile,
+    log: SegmentLog,
+    mode: Mode,
+    epoch: u64,
+    /// Sequence of the last frame taken.
+    taken: u64,
+    /// Sequence of the last frame that is durable in the log.
+    durable: u64,
+    /// Sequence of the last frame that the replica acknowledged.
+    acknowledged: u64,
+    pending: Vec<u8>,
+    pending_writes: Vec<PendingWrite>,
+    pending_first: u64,
+    commit_times: VecDeque<(u64, Timestamp)>,
+    copy: Option<CopyPlan>,
+    /// Blocks written since the divergence; none stands for all.
+    dirty: Option<Vec<bool>>,
+    /// What the replica must hold for the bitmap to be complete.
+    dirty_since: u64,
+    is_quiesced: bool,
+    fenced: Option<u64>,
+    broken: Option<String>,
+}
+
+impl TrackedDevice {
+    /// Opens production's disk at a site and replays its outgoing log onto the image.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::Corrupt`]; [`Error::Fenced`] if production has moved away.
+    pub fn open(
+        image: Arc<dyn BlockDevice>,
+        disk: &Arc<dyn Disk>,
+        site: &Site,
+        options: TrackerOptions,
+    ) -> Result<Self> {
+        disk.create_dir_all(&site.folder)?;
+        let mark = MarkFile::open(&**disk, &site.mark())?;
+        let Mark { role, epoch, stamp, .. } = mark.expect(options.item)?;
+        let (folder, entropy) = (site.outgoing(), &*options.entropy);
+        let log = SegmentLog::open(Arc::clone(disk), folder, options.segment_bytes, entropy)?;
+        let mut tracker = Tracker {
+            image,
+            mark,
+            log,
+            mode: Mode::Idle,
+            epoch,
+            taken: stamp.sequence,
+            durable: stamp.sequence,
+            acknowledged: 0,
+            pending: Vec::new(),
+            pending_writes: Vec::new(),
+            pending_first: 0,
+            commit_times: VecDeque::new(),
+            copy: None,
+            dirty: None,
+            dirty_since: 0,
+            is_quiesced: false,
+            fenced: None,
+            broken: None,
+        };
+        let kind = match role {
+            Role::CopyingInitial => Some(CopyKind::Initial),
+            Role::CopyingResync => Some(CopyKind::Resync),
+            _ => None,
+        };
+        match role {
+            Role::Active | Role::FailedOver => tracker.log.clear()?,
+            Role::Logging | Role::CopyingInitial | Role::CopyingResync => {
+                tracker.recover(stamp, kind)?;
+            }
+            Role::Diverged => {
+                // Which blocks were written was in memory only: all of them may differ.
+                tracker.log.clear()?;
+                tracker.mode = Mode::Diverged(DivergenceReason::OutgoingLogFull);
+            }
+            Role::Fenced => return Err(Error::Fenced { epoch }),
+            Role::Replica | Role::EmptyReplica => {
+                let reason = "the site holds a replica, not production".to_owned();
+                return Err(Error::Internal { reason });
+            }
+        }
+        let disk_bytes = tracker.image.len();
+        Ok(Self { disk_bytes, options, state: Mutex::new(tracker) })
+    }
+
+    /// Begins to track writes and to copy the disk. Tracking is on before the copy begins.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; the device is as it was, or has diverged.
+    pub fn begin_copy(&self, kind: CopyKind, epoch: u64) -> Result<Stamp> {
+        let mut tracker = self.lock();
+        tracker.check_open()?;
+        tracker.commit(&self.options)?;
+        tracker.begin_copy(kind, epoch, &self.options)
+    }
+
+    /// Ends the copy under way: every prefix from here on is whole.
+    ///
+    /// # Errors
+    /// [`Error::Disk`], [`Error::Fenced`].
+    pub(crate) fn finish_copy(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        if tracker.copy.is_none() {
+            return Ok(());
+        }
+        tracker.take_frame(Change::CopyEnd)?;
+        tracker.commit(&self.options)?;
+        tracker.copy = None;
+        tracker.dirty = None;
+        tracker.say(&self.options, Role::Logging)
+    }
+
+    /// Puts a recovery point after the writes taken so far; durable in the log when it returns,
+    /// unless the device has [diverged](TrackerStatus::divergence). The point's own stamp is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::Fenced`]; [`Error::Internal`] if nothing is logged.
+    pub fn mark_point(&self, point: RecoveryPoint) -> Result<Stamp> {
+        let mut tracker = self.lock();
+        if !matches!(tracker.mode, Mode::Logging) {
+            let reason = "recovery point of a device that does not log".to_owned();
+            return Err(Error::Internal { reason });
+        }
+        let RecoveryPoint { id, time, consistency, .. } = point;
+        let stamp = tracker.take_frame(Change::Point { id, time, consistency })?;
+        tracker.commit(&self.options)?;
+        Ok(stamp)
+    }
+
+    /// What the sender needs to know.
+    #[must_use]
+    pub fn status(&self) -> TrackerStatus {
+        let tracker = self.lock();
+        TrackerStatus {
+            epoch: tracker.epoch,
+            first: tracker.log.batches().next().map(|batch| batch.first.sequence),
+            durable: tracker.durable,
+            copy: tracker.copy,
+            is_tracking: !matches!(tracker.mode, Mode::Idle),
+            divergence: match tracker.mode {
+                Mode::Diverged(reason) => Some(reason),
+                Mode::Idle | Mode::Logging => None,
+            },
+        }
+    }
+
+    /// A number that no other sender uses.
+    pub(crate) fn draw_challenge(&self) -> u64 {
+        oms_core::EntropyExt::number(&*self.options.entropy)
+    }
+
+    /// How far replication is behind.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let tracker = self.lock();
+        let oldest = tracker.commit_times.front().map(|(_, time)| *time);
+        Backlog { oldest, bytes: tracker.log.bytes() }
+    }
+
+    /// The place of the last write taken.
+    #[must_use]
+    pub fn last(&self) -> Stamp {
+        let tracker = self.lock();
+        Stamp { epoch: tracker.epoch, sequence: tracker.taken }
+    }
+
+    /// Encoded frames of whole batches after a sequence, at least one batch and not many more
+    /// than `bytes_max` bytes; with the sequence of the last.
+    pub(crate) fn read_frames(&self, after: u64, bytes_max: usize) -> Result<(Vec<u8>, u64)> {
+        let tracker = self.lock();
+        let (mut bytes, mut through) = (Vec::new(), after);
+        for batch in tracker.log.batches_after(after) {
+            if batch.last.sequence > tracker.durable
+                || (!bytes.is_empty() && bytes.len() + batch.length > bytes_max)
+            {
+                break;
+            }
+            bytes.extend(tracker.log.read(batch)?);
+            through = batch.last.sequence;
+        }
+        Ok((bytes, through))
+    }
+
+    /// Reads the image below, which holds durable writes only.
+    pub(crate) fn read_image(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let image = Arc::clone(&self.lock().image);
+        image.read_at(offset, bytes)
+    }
+
+    /// Forgets the bitmap if the replica holds less than it was begun with.
+    pub(crate) fn check_bitmap(&self, replica: u64) {
+        let mut tracker = self.lock();
+        if replica < tracker.dirty_since {
+            tracker.dirty = None;
+        }
+    }
+
+    /// Whether a copy may leave out these blocks because none of them was written since the
+    /// replica was equal.
+    pub(crate) fn is_clean(&self, first_block: u64, block_count: u64) -> bool {
+        let tracker = self.lock();
+        let Some(dirty) = &tracker.dirty else { return false };
+        let first = first_block * COPY_BLOCK_BYTES / DIRTY_BLOCK_BYTES;
+        let last = ((first_block + block_count) * COPY_BLOCK_BYTES - 1) / DIRTY_BLOCK_BYTES;
+        let last = last.min(dirty.len() as u64 - 1);
+        !dirty[first as usize..=last as usize].contains(&true)
+    }
+
+    /// Remembers what the replica holds, and removes log segments that nobody needs.
+    pub(crate) fn acknowledge(&self, through: u64) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.acknowledged = tracker.acknowledged.max(through);
+        while tracker.commit_times.front().is_some_and(|(sequence, _)| *sequence <= through) {
+            tracker.commit_times.pop_front();
+        }
+        let acknowledged = tracker.log.batch_through(through.min(tracker.durable));
+        let removable = acknowledged.map(|batch| batch.last);
+        if let Some(stamp) = removable.filter(|stamp| tracker.log.has_removable(*stamp)) {
+            // The log stands in for the image until the image is synced.
+            tracker.image.flush()?;
+            tracker.log.remove_through(stamp)?;
+        }
+        Ok(())
+    }
+
+    /// Lets writes go past the log from now on.
+    pub(crate) fn diverge(&self, reason: DivergenceReason) -> Result<()> {
+        let mut tracker = self.lock();
+        match tracker.mode {
+            Mode::Logging => {
+                tracker.check_unfenced()?;
+                tracker.diverge(reason, &self.options)
+            }
+            Mode::Idle | Mode::Diverged(_) => Ok(()),
+        }
+    }
+
+    /// Refuses writes until [`resume`](Self::resume); what was taken before is durable.
+    pub(crate) fn quiesce(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.check_open()?;
+        tracker.commit(&self.options)?;
+        tracker.is_quiesced = true;
+        Ok(())
+    }
+
+    /// Takes writes again.
+    pub(crate) fn resume(&self) {
+        self.lock().is_quiesced = false;
+    }
+
+    /// Refuses writes through this handle; the site stays what it is. What was not flushed is
+    /// dropped.
+    pub(crate) fn retire(&self, epoch: u64) {
+        let mut tracker = self.lock();
+        tracker.fenced = Some(epoch);
+        tracker.pending.clear();
+        tracker.pending_writes.clear();
+    }
+
+    /// Refuses writes for good: production is at the other site.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; writes are refused by this handle nevertheless.
+    pub(crate) fn fence(&self, epoch: u64) -> Result<()> {
+        self.retire(epoch);
+        let mut tracker = self.lock();
+        let stamp = Stamp { epoch: tracker.epoch, sequence: tracker.taken };
+        let item = self.options.item;
+        let floor = Stamp::default();
+        tracker.mark.set(Mark { item, role: Role::Fenced, epoch, stamp, floor })
+    }
+
+    /// Stops to track; the outgoing log goes.
+    pub(crate) fn stop_tracking(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.check_open()?;
+        tracker.commit(&self.options)?;
+        tracker.image.flush()?;
+        tracker.say(&self.options, Role::Active)?;
+        tracker.mode = Mode::Idle;
+        tracker.copy = None;
+        tracker.log.clear()
+    }
+
+    /// Puts another image below, with no write in between; the closure makes it.
+    pub(crate) fn replace_image(
+        &self,
+        make: impl FnOnce(&dyn BlockDevice) -> Result<Arc<dyn BlockDevice>>,
+    ) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.check_open()?;
+        tracker.image.flush()?;
+        let image = make(&*tracker.image)?;
+        tracker.image = image;
+        tracker.say(&self.options, Role::Active)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tracker> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlockDevice for TrackedDevice {
+    fn len(&self) -> u64 {
+        self.disk_bytes
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        check_range(self.disk_bytes, offset, bytes.len())?;
+        let tracker = self.lock();
+        tracker.check_readable()?;
+        tracker.image.read_at(offset, bytes)?;
+        let end = offset + bytes.len() as u64;
+        for write in &tracker.pending_writes {
+            let write_end = write.offset + write.data.len() as u64;
+            let (from, to) = (write.offset.max(offset), write_end.min(end));
+            if from < to {
+                let data = &tracker.pending[write.data.clone()];
+                bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(
+                    &data[(from - write.offset) as usize..(to - write.offset) as usize],
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a write; one larger than 8 MiB counts as several.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        check_range(self.disk_bytes, offset, bytes.len())?;
+        let mut tracker = self.lock();
+        tracker.check_open()?;
+        for (index, chunk) in bytes.chunks(WRITE_BYTES_MAX).enumerate() {
+            tracker.write(offset + (index * WRITE_BYTES_MAX) as u64, chunk)?;
+            if tracker.pending.len() >= PENDING_BYTES_MAX {
+                tracker.commit(&self.options)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.check_unfenced()?;
+        match tracker.mode {
+            Mode::Logging => tracker.commit(&self.options),
+            Mode::Idle | Mode::Diverged(_) => tracker.image.flush(),
+        }
+    }
+}
+
+impl Tracker {
+    fn check_readable(&self) -> Result<()> {
+        match &self.broken {
+            Some(reason) => Err(Error::Broken { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_unfenced(&self) -> Result<()> {
+        self.check_readable()?;
+        match self.fenced {
+            Some(epoch) => Err(Error::Fenced { epoch }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        self.check_unfenced()?;
+        if self.is_quiesced {
+            return Err(Error::Quiesced);
+        }
+        Ok(())
+    }
+
+    /// Replays the log onto the image and takes up where it ends.
+    fn recover(&mut self, since: Stamp, copying: Option<CopyKind>) -> Result<()> {
+        self.mode = Mode::Logging;
+        let mut is_copying = copying.is_some();
+        for batch in self.log.batches() {
+            for frame in frames(&self.log.read(batch)?) {
+                let (frame, _) = frame?;
+                match frame.change {
+                    Change::Write { offset, content: Content::Bytes(bytes) } => {
+                        self.image.write_at(offset, bytes)?;
+                    }
+                    Change::CopyBegin(_) => is_copying = true,
+                    Change::CopyEnd => is_copying = false,
+                    _ => {}
+                }
+            }
+        }
+        self.image.flush()?;
+        let last = self.log.last().unwrap_or(since).max(since);
+        (self.taken, self.durable) = (last.sequence, last.sequence);
+        self.epoch = self.epoch.max(last.epoch);
+        let block_count = self.image.len().div_ceil(COPY_BLOCK_BYTES);
+        self.copy =
+            copying.filter(|_| is_copying).map(|kind| CopyPlan { begin: since, kind, block_count });
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        match &mut self.mode {
+            Mode::Idle => self.image.write_at(offset, bytes),
+            Mode::Diverged(_) => {
+                set_dirty(self.dirty.as_mut(), offset, bytes.len() as u64);
+                self.image.write_at(offset, bytes)
+            }
+            Mode::Logging => {
+                self.take_frame(Change::Write { offset, content: Content::Bytes(bytes) })?;
+                let data = self.pending.len() - bytes.len()..self.pending.len();
+                self.pending_writes.push(PendingWrite { offset, data });
+                Ok(())
+            }
+        }
+    }
+
+    fn take_frame(&mut self, change: Change<'_>) -> Result<Stamp> {
+        self.check_unfenced()?;
+        if self.pending.is_empty() {
+            self.pending_first = self.taken + 1;
+        }
+        self.taken += 1;
+        let stamp = Stamp { epoch: self.epoch, sequence: self.taken };
+        Frame { stamp, change }.encode(&mut self.pending);
+        Ok(stamp)
+    }
+
+    /// Makes what is pending durable in the log, then writes it to the image.
+    fn commit(&mut self, options: &TrackerOptions) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let is_over = self.log.bytes() + self.pending.len() as u64 > options.outgoing_log_bytes_max;
+        if is_over {
+            return self.diverge(DivergenceReason::OutgoingLogFull, options);
+        }
+        let first = Stamp { epoch: self.epoch, sequence: self.pending_first };
+        let last = Stamp { epoch: self.epoch, sequence: self.taken };
+        let logged = self.log.append(first, last, &self.pending).and_then(|_| self.log.sync());
+        if let Err(error) = logged {
+            tracing::warn!(%error, "outgoing log cannot be written, resynchronization required");
+            return self.diverge(DivergenceReason::OutgoingLogFailed, options);
+        }
+        self.durable = self.taken;
+        if self.commit_times.len() == COMMIT_TIMES_MAX {
+            // The oldest time is the one that counts; of the rest the newest gives way.
+            self.commit_times.pop_back();
+        }
+        self.commit_times.push_back((self.durable, options.clock.now()));
+        self.apply_pending()
+    }
+
+    /// Writes what is pending to the image.
+    fn apply_pending(&mut self) -> Result<()> {
+        for write in &self.pending_writes {
+            if let Err(error) = self.image.write_at(write.offset, &self.pending[write.data.clone()])
+            {
+                // What the log holds and the image lacks is replayed when it is opened again.
+                self.broken = Some(error.to_string());
+                return Err(error);
+            }
+        }
+        self.pending.clear();
+        self.pending_writes.clear();
+        Ok(())
+    }
+
+    /// Goes on without the log. That is durable before the first write that is in no log.
+    fn diverge(&mut self, reason: DivergenceReason, options: &TrackerOptions) -> Result<()> {
+        self.say(options, Role::Diverged)?;
+        self.mode = Mode::Diverged(reason);
+        let is_log_trusted = matches!(
+            reason,
+            DivergenceReason::OutgoingLogFull | DivergenceReason::OutgoingLogFailed
+        );
+        // A copy under way covers blocks, and a replica lacks writes, that the log does not know.
+        let is_copying = self.copy.take().is_some();
+        self.dirty =
+            (is_log_trusted && !is_copying).then(|| self.unacknowledged_blocks()).flatten();
+        self.dirty_since = self.acknowledged;
+        self.apply_pending()?;
+        self.commit_times.clear();
+        self.image.flush()?;
+        self.log.clear()
+    }
+
+    /// The blocks of every write that the replica may lack; none if the log cannot tell.
+    fn unacknowledged_blocks(&self) -> Option<Vec<bool>> {
+        let count = self.image.len().div_ceil(DIRTY_BLOCK_BYTES);
+        let mut dirty = Some(vec![false; count as usize]);
+        for batch in self.log.batches_after(self.acknowledged) {
+            let payload = self.log.read(batch).ok()?;
+            for frame in frames(&payload) {
+                if let Change::Write { offset, content } = frame.ok()?.0.change {
+                    set_dirty(dirty.as_mut(), offset, content.length());
+                }
+            }
+        }
+        for write in &self.pending_writes {
+            set_dirty(dirty.as_mut(), write.offset, write.data.len() as u64);
+        }
+        dirty
+    }
+
+    fn begin_copy(
+        &mut self,
+        kind: CopyKind,
+        epoch: u64,
+        options: &TrackerOptions,
+    ) -> Result<Stamp> {
+        if !matches!(self.mode, Mode::Diverged(_)) {
+            self.dirty = None;
+        }
+        let epoch = epoch.max(self.epoch);
+        self.image.flush()?;
+        // Until the new log is there, a crash must not find the old one taken for complete.
+        self.epoch = epoch;
+        self.say(options, Role::Diverged)?;
+        if !matches!(self.mode, Mode::Diverged(_)) {
+            self.mode = Mode::Diverged(DivergenceReason::OutgoingLogFailed);
+        }
+        self.log.clear()?;
+        let begin = Stamp { epoch, sequence: self.taken + 1 };
+        let mut payload = Vec::new();
+        Frame { stamp: begin, change: Change::CopyBegin(kind) }.encode(&mut payload);
+        self.log.append(begin, begin, &payload)?;
+        self.log.sync()?;
+        let role = match kind {
+            CopyKind::Initial => Role::CopyingInitial,
+            CopyKind::Resync => Role::CopyingResync,
+        };
+        (self.taken, self.durable) = (begin.sequence, begin.sequence);
+        self.say(options, role)?;
+        self.mode = Mode::Logging;
+        let block_count = self.image.len().div_ceil(COPY_BLOCK_BYTES);
+        self.copy = Some(CopyPlan { begin, kind, block_count });
+        self.commit_times.push_back((begin.sequence, options.clock.now()));
+        Ok(begin)
+    }
+
+    fn say(&mut self, options: &TrackerOptions, role: Role) -> Result<()> {
+        let stamp = Stamp { epoch: self.epoch, sequence: self.taken };
+        let (item, epoch, floor) = (options.item, self.epoch, Stamp::default());
+        self.mark.set(Mark { item, role, epoch, stamp, floor })
+    }
+}
+
+fn set_dirty(dirty: Option<&mut Vec<bool>>, offset: u64, length: u64) {
+    let (Some(dirty), true) = (dirty, length > 0) else { return };
+    let (first, last) = (offset / DIRTY_BLOCK_BYTES, (offset + length - 1) / DIRTY_BLOCK_BYTES);
+    dirty[first as usize..=last as usize].fill(true);
+}

@@ -1,0 +1,339 @@
+//! The front door.
+
+use crate::error::{Error, Result};
+use crate::machine::disk::FileDevice;
+use crate::machine::protected::ProtectedItem;
+use crate::machine::{
+    EVENT_FORMAT, HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX,
+    ReplicationProtectedItem, StoredEvent,
+};
+use crate::replication::channel::blocking;
+use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
+use oms_core::journal::{Envelope, HistoryId, JournalExt, SqliteJournal};
+use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most items one vault protects.
+pub const ITEMS_MAX: usize = 10_000;
+
+/// How a vault works.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Its name: 1 to 200 bytes.
+    pub name: String,
+    /// At which size a replication log begins a new file, in bytes: 4 KiB to 1 GiB.
+    pub segment_bytes: u64,
+}
+
+impl Default for Settings {
+    /// `recovery-vault`, 16 MiB.
+    fn default() -> Self {
+        Self { name: "recovery-vault".to_owned(), segment_bytes: 16 << 20 }
+    }
+}
+
+/// What every item of a vault shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) stores: Arc<dyn SiteStores>,
+}
+
+impl Shared {
+    pub(crate) fn history(name: &str) -> Result<HistoryId> {
+        Ok(HistoryId::new(HISTORY_KIND, name)?)
+    }
+
+    /// Appends an event that the state allows, then takes it into account.
+    pub(crate) async fn append(
+        &self,
+        item: &mut ReplicationProtectedItem,
+        event: ItemEvent,
+    ) -> Result<()> {
+        let now = self.clock.now();
+        let mut next = item.clone();
+        next.apply(&event, now)?;
+        next.version = self.write(&next, item.version, event, now).await?;
+        *item = next;
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        next: &ReplicationProtectedItem,
+        expected: u64,
+        event: ItemEvent,
+        now: jiff::Timestamp,
+    ) -> Result<u64> {
+        let stored = StoredEvent {
+            vault: self.settings.name.clone(),
+            item: next.id,
+            state: next.state,
+            test: next.test,
+            policy: next.policy.name.clone(),
+            last_successful_test_failover: next.last_successful_test_failover,
+            event,
+        };
+        let kind = stored.event.kind();
+        let envelope = Envelope::new(kind, EVENT_FORMAT, now, "oms-recovery", &stored)?;
+        let history = Self::history(&next.machine.name)?;
+        Ok(self.journal.append_to(&history, expected, vec![envelope]).await?)
+    }
+}
+
+/// Makes a [`RecoveryVault`].
+#[derive(Debug)]
+pub struct RecoveryVaultBuilder {
+    dir: PathBuf,
+    settings: Settings,
+    journal: Option<Arc<dyn Journal>>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    stores: Arc<dyn SiteStores>,
+}
+
+impl RecoveryVaultBuilder {
+    /// Where the vault's events go; a file `journal.sqlite` in the vault's folder by default.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Where time comes from; the system's clock by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where ids come from; the system's generator by default.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// How the vault works.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What a site's location means; a folder of this computer by default.
+    #[must_use]
+    pub fn stores(mut self, stores: Arc<dyn SiteStores>) -> Self {
+        self.stores = stores;
+        self
+    }
+
+    /// Opens the vault. Items open when they are asked for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for settings out of range; [`Error::Disk`] if the vault's folder cannot be
+    /// made; [`Error::Journal`] if its journal cannot be opened.
+    pub fn build(self) -> Result<RecoveryVault> {
+        let Settings { name, segment_bytes } = &self.settings;
+        let refuse = |what, value: String, reason| Err(Error::Invalid { what, value, reason });
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
+            return refuse("vault name", name.clone(), "not 1 to 200 bytes");
+        }
+        if !(4 << 10..=1 << 30).contains(segment_bytes) {
+            return refuse("segment_bytes", segment_bytes.to_string(), "not 4 KiB to 1 GiB");
+        }
+        oms_core::LocalDisk::new(&self.dir)?;
+        let journal = match self.journal {
+            Some(journal) => journal,
+            None => Arc::new(SqliteJournal::open(self.dir.join("journal.sqlite"))?),
+        };
+        let shared = Shared {
+            settings: self.settings,
+            journal,
+            clock: self.clock,
+            entropy: self.entropy,
+            stores: self.stores,
+        };
+        Ok(RecoveryVault {
+            dir: self.dir,
+            shared: Arc::new(shared),
+            items: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+/// Protects machines. Holds metadata only: what is replicated is at the sites and nowhere else.
+///
+/// One process at a time may have one item open; the journal notices a second one and refuses its
+/// events.
+#[derive(Debug)]
+pub struct RecoveryVault {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    items: tokio::sync::Mutex<HashMap<String, Arc<ProtectedItem>>>,
+}
+
+impl RecoveryVault {
+    /// Begins a vault whose own files are in `dir`.
+    #[must_use]
+    pub fn builder(dir: impl Into<PathBuf>) -> RecoveryVaultBuilder {
+        RecoveryVaultBuilder {
+            dir: dir.into(),
+            settings: Settings::default(),
+            journal: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            stores: Arc::new(LocalStores),
+        }
+    }
+
+    /// The vault's folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Protects the disk in the image `primary_disk` by a replica in the folder `replica_dir`.
+    /// Writes are tracked when it returns; [`ProtectedItem::replicate`] copies the disk.
+    ///
+    /// Replication keeps its files beside the image, in a folder `IMAGE.replication`, and in
+    /// `replica_dir`. From now on the disk is written through [`ProtectedItem::device`] only.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] for a name, replica or protected disk that is there already;
+    /// [`Error::Invalid`]; [`Error::Disk`]; [`Error::Journal`].
+    pub async fn enable_protection(
+        &self,
+        name: &str,
+        primary_disk: &Path,
+        replica_dir: &Path,
+        policy: ReplicationPolicy,
+    ) -> Result<Arc<ProtectedItem>> {
+        let image = absolute("primary disk", primary_disk)?;
+        let invalid =
+            |reason| Error::Invalid { what: "primary disk", value: image.clone(), reason };
+        let path = Path::new(&image);
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
+            return Err(invalid("has no file name"));
+        };
+        if !path.is_file() {
+            return Err(Error::NotFound { what: "primary disk", name: image });
+        }
+        let file = file.to_string_lossy().into_owned();
+        let primary = Site {
+            location: folder.to_string_lossy().into_owned(),
+            folder: format!("{file}.replication").into(),
+            image: file.into(),
+        };
+        let recovery = Site {
+            location: absolute("replica folder", replica_dir)?,
+            image: "disk.img".into(),
+            folder: "replication".into(),
+        };
+        self.enable_protection_at(name, primary, recovery, policy).await
+    }
+
+    /// Protects a disk between two sites as the vault's stores know them.
+    ///
+    /// # Errors
+    /// As [`enable_protection`](Self::enable_protection).
+    pub async fn enable_protection_at(
+        &self,
+        name: &str,
+        primary: Site,
+        recovery: Site,
+        policy: ReplicationPolicy,
+    ) -> Result<Arc<ProtectedItem>> {
+        policy.check()?;
+        let mut items = self.items.lock().await;
+        let history = Shared::history(name)?;
+        let events = self.shared.journal.read_whole(&history).await?;
+        if ReplicationProtectedItem::replay(name, &events)?.is_some() {
+            return Err(Error::AlreadyExists { what: "protected item", name: name.to_owned() });
+        }
+        if self.shared.journal.list_whole(HISTORY_KIND).await?.len() >= ITEMS_MAX {
+            return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
+        }
+        let shared = Arc::clone(&self.shared);
+        let (source, target) = (primary.clone(), recovery.clone());
+        let disk_bytes = blocking(move || check_sites(&shared, &source, &target)).await?;
+        let machine = Machine { name: name.to_owned(), disk_bytes };
+        let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
+        let id = ItemId::draw(&*self.shared.entropy);
+        let expected = events.len() as u64;
+        let Some(mut item) = ReplicationProtectedItem::requested(id, expected, &request) else {
+            return Err(Error::Internal { reason: "a request is none".to_owned() });
+        };
+        let now = self.shared.clock.now();
+        item.version = self.shared.write(&item, expected, request, now).await?;
+        let protected = Arc::new(ProtectedItem::open(Arc::clone(&self.shared), item).await?);
+        items.insert(name.to_owned(), Arc::clone(&protected));
+        Ok(protected)
+    }
+
+    /// An item by its name; what a crash interrupted is completed or undone first.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Disk`] if a site is away; [`Error::Corrupt`].
+    pub async fn item(&self, name: &str) -> Result<Arc<ProtectedItem>> {
+        let mut items = self.items.lock().await;
+        if let Some(item) = items.get(name).filter(|item| !item.is_closed()) {
+            return Ok(Arc::clone(item));
+        }
+        let events = self.shared.journal.read_whole(&Shared::history(name)?).await?;
+        let item = ReplicationProtectedItem::replay(name, &events)?
+            .ok_or_else(|| Error::NotFound { what: "protected item", name: name.to_owned() })?;
+        let protected = Arc::new(ProtectedItem::open(Arc::clone(&self.shared), item).await?);
+        items.insert(name.to_owned(), Arc::clone(&protected));
+        Ok(protected)
+    }
+
+    /// Every protected item as the journal has it, by name. Opens no site.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
+        let mut items = Vec::new();
+        for head in self.shared.journal.list_whole(HISTORY_KIND).await? {
+            let events = self.shared.journal.read_whole(&head.history).await?;
+            items.extend(ReplicationProtectedItem::replay(head.history.key(), &events)?);
+        }
+        Ok(items)
+    }
+}
+
+fn absolute(what: &'static str, path: &Path) -> Result<String> {
+    let value = path.display().to_string();
+    let absolute = std::path::absolute(path).map_err(|_empty| Error::Invalid {
+        what,
+        value: value.clone(),
+        reason: "is no path",
+    })?;
+    let text = absolute.to_str().map(str::to_owned);
+    text.ok_or(Error::Invalid { what, value, reason: "is not UTF-8" })
+}
+
+/// Checks that the source can be read and that nothing is in the way at the target; answers the
+/// disk's length.
+fn check_sites(shared: &Shared, primary: &Site, recovery: &Site) -> Result<u64> {
+    use oms_core::disk::OpenMode;
+    let source = shared.stores.open(&primary.location)?;
+    let disk_bytes =
+        crate::machine::disk::BlockDevice::len(&FileDevice::open(&*source, &primary.image)?);
+    let target = shared.stores.open(&recovery.location)?;
+    match target.open(&recovery.image, OpenMode::Read) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(disk_bytes),
+        Err(error) => Err(error.into()),
+        Ok(_) => {
+            let name = format!("{}/{}", recovery.location, recovery.image.display());
+            Err(Error::AlreadyExists { what: "replica", name })
+        }
+    }
+}

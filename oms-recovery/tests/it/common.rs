@@ -1,0 +1,246 @@
+//! Two sites on simulated disks, and a model of the machine's disk.
+
+use oms_core::clock::ManualClock;
+use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
+use oms_core::entropy::SeededEntropy;
+use oms_core::journal::MemoryJournal;
+use oms_core::testkit::disk::SimDisk;
+use oms_core::{EntropyExt, Journal};
+use oms_recovery::machine::disk::BlockDevice;
+use oms_recovery::replication::{Site, SiteStores};
+use oms_recovery::vault::Settings;
+use oms_recovery::{ProtectedItem, RecoveryVault, ReplicationPolicy};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Large enough for several copy messages, small enough for many runs, and no whole block.
+pub(crate) const DISK_BYTES: u64 = 3 * (1 << 20) + 512;
+
+/// Stores by the names `primary` and `recovery`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sites {
+    pub(crate) primary: SimDisk,
+    pub(crate) recovery: SimDisk,
+    pub(crate) fuse: Fuse,
+}
+
+/// Lets a number of storage operations pass and then none, until it is healed.
+#[derive(Clone, Debug)]
+pub(crate) struct Fuse(Arc<AtomicU64>);
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(u64::MAX)))
+    }
+}
+
+impl Fuse {
+    pub(crate) fn blow_after(&self, operations: u64) {
+        self.0.store(operations, Ordering::SeqCst);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.0.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    fn pass(&self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        let spend = |left: u64| match left {
+            u64::MAX => Some(left),
+            _ => left.checked_sub(1),
+        };
+        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let source = std::io::Error::other("the fuse has blown");
+                Err(DiskError { operation, path: path.to_owned(), source })
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Fused<T> {
+    inner: T,
+    fuse: Fuse,
+}
+
+impl Disk for Fused<SimDisk> {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
+        self.fuse.pass("open", path)?;
+        let inner = self.inner.open(path, mode)?;
+        Ok(Box::new(Fused { inner, fuse: self.fuse.clone() }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.fuse.pass("rename", from)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        self.fuse.pass("remove", path)?;
+        self.inner.remove(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.fuse.pass("create folder", path)?;
+        self.inner.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
+        self.fuse.pass("list", path)?;
+        self.inner.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.fuse.pass("sync folder", path)?;
+        self.inner.sync_dir(path)
+    }
+}
+
+impl DiskFile for Fused<Box<dyn DiskFile>> {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        self.fuse.pass("read", Path::new("file"))?;
+        self.inner.read_at(offset, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.fuse.pass("write", Path::new("file"))?;
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn len(&self) -> Result<u64, DiskError> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), DiskError> {
+        self.fuse.pass("set length", Path::new("file"))?;
+        self.inner.set_len(len)
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.fuse.pass("sync", Path::new("file"))?;
+        self.inner.sync()
+    }
+}
+
+impl SiteStores for Sites {
+    fn open(&self, location: &str) -> Result<Arc<dyn Disk>, oms_recovery::Error> {
+        let inner = match location {
+            "primary" => self.primary.clone(),
+            "recovery" => self.recovery.clone(),
+            other => panic!("no site {other}"),
+        };
+        Ok(Arc::new(Fused { inner, fuse: self.fuse.clone() }))
+    }
+}
+
+/// One world: two sites, a journal, a clock.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) sites: Sites,
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    folder: tempfile::TempDir,
+}
+
+pub(crate) fn primary_site() -> Site {
+    let (image, folder) = ("disk.img".into(), "disk.img.replication".into());
+    Site { location: "primary".to_owned(), image, folder }
+}
+
+pub(crate) fn recovery_site() -> Site {
+    let (image, folder) = ("disk.img".into(), "replication".into());
+    Site { location: "recovery".to_owned(), image, folder }
+}
+
+impl World {
+    /// A world whose primary site holds the model's bytes as `disk.img`.
+    pub(crate) fn new(seed: u64, model: &[u8]) -> Self {
+        let sites = Sites::default();
+        let disk = &sites.primary;
+        let file = disk.open(Path::new("disk.img"), OpenMode::CreateNew).expect("create");
+        file.write_at(0, model).expect("write");
+        file.sync().expect("sync");
+        disk.sync_dir(Path::new("")).expect("sync");
+        Self {
+            sites,
+            journal: Arc::new(MemoryJournal::default()),
+            clock: Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().expect("a time"))),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    /// A process that opens the vault.
+    pub(crate) fn vault(&self) -> RecoveryVault {
+        let settings = Settings { name: "vault1".to_owned(), segment_bytes: 64 << 10 };
+        RecoveryVault::builder(self.folder.path())
+            .journal(Arc::clone(&self.journal) as Arc<dyn Journal>)
+            .clock(Arc::<ManualClock>::clone(&self.clock))
+            .entropy(Arc::<SeededEntropy>::clone(&self.entropy))
+            .stores(Arc::new(self.sites.clone()))
+            .settings(settings)
+            .build()
+            .expect("a vault")
+    }
+
+    /// Protects the primary's disk and replicates it.
+    pub(crate) async fn protect(&self, policy: ReplicationPolicy) -> Arc<ProtectedItem> {
+        let item = self
+            .vault()
+            .enable_protection_at("web1", primary_site(), recovery_site(), policy)
+            .await
+            .expect("enable");
+        item.replicate().await.expect("replicate");
+        item
+    }
+}
+
+/// Bytes that differ everywhere, with a run of zeros.
+pub(crate) fn random_disk(entropy: &SeededEntropy) -> Vec<u8> {
+    use oms_core::Entropy;
+    let mut model = vec![0; DISK_BYTES as usize];
+    entropy.fill(&mut model);
+    model[1 << 20..(1 << 20) + (300 << 10)].fill(0);
+    model
+}
+
+/// Writes `count` random extents to the device and the model.
+pub(crate) fn scribble(
+    device: &dyn BlockDevice,
+    model: &mut [u8],
+    entropy: &SeededEntropy,
+    count: u64,
+) {
+    use oms_core::Entropy;
+    for _ in 0..count {
+        let length = 1 + entropy.below(20_000);
+        let offset = entropy.below(DISK_BYTES - length);
+        let mut bytes = vec![0; length as usize];
+        if entropy.below(4) > 0 {
+            entropy.fill(&mut bytes);
+        }
+        device.write_at(offset, &bytes).expect("write");
+        model[offset as usize..(offset + length) as usize].copy_from_slice(&bytes);
+    }
+}
+
+/// Every byte of a device.
+pub(crate) fn read_all(device: &dyn BlockDevice) -> Vec<u8> {
+    let mut bytes = vec![0; device.len() as usize];
+    device.read_at(0, &mut bytes).expect("read");
+    bytes
+}
+
+/// Compares without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_disk(device: &dyn BlockDevice, model: &[u8], what: &str) {
+    let bytes = read_all(device);
+    assert_eq!(bytes.len(), model.len(), "{what}");
+    if bytes != model {
+        let at = bytes.iter().zip(model).position(|(a, b)| a != b);
+        panic!("{what}: first difference at byte {at:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Replication, failover and failback as a user sees them, under faults.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+mod faults;
+#[cfg(feature = "interop")]
+mod interop;
+mod journey;
+mod restart;
+mod simulation;
+mod states;
+mod vault;
