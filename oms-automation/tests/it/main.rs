@@ -2,10 +2,8 @@
 
 #[cfg(test)]
 mod host;
-
 #[cfg(test)]
 mod isolation;
-#[cfg(test)]
 #[cfg(test)]
 mod restart;
 #[cfg(test)]

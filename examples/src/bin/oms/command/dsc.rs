@@ -1,0 +1,360 @@
+//! `oms dsc`: documents, nodes, and this machine's own state.
+
+use super::{Output, absolute};
+use crate::data::read_secret;
+use crate::serve;
+use crate::suite::{Service, Suite};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use oms_core::{Secret, SystemClock};
+use oms_dsc::configuration::Configuration;
+use oms_dsc::node::{Lcm, Metaconfiguration, ResourceStatus};
+use oms_dsc::resource::Registry;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub(crate) enum Dsc {
+    /// Reads MOF documents: the tree as JSON, or what is wrong, by line and column.
+    Parse {
+        /// Documents.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Publishes a configuration document: nodes of that configuration fetch it.
+    Publish {
+        /// The configuration's name; that of the file by default.
+        #[arg(long)]
+        name: Option<String>,
+        /// The document.
+        file: PathBuf,
+    },
+    /// Publishes a module package.
+    Module {
+        /// The module's name; from the file's NAME_VERSION.zip by default.
+        #[arg(long, requires = "version")]
+        name: Option<String>,
+        /// The module's version.
+        #[arg(long, requires = "name")]
+        version: Option<String>,
+        /// The package.
+        file: PathBuf,
+    },
+    /// Lists the nodes that have registered.
+    Nodes,
+    /// Brings this machine into the state of a document.
+    Apply {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Tests this machine against a document; changes nothing.
+    Test {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Shows what is there for each resource of a document.
+    Get {
+        /// The document.
+        file: PathBuf,
+    },
+    /// Runs the pull server alone, until it is asked to end.
+    Serve(ServeArgs),
+    /// Registers this machine with a pull server, fetches its configuration, applies and reports.
+    Pull {
+        /// The server's address, ending in /PSDSCPullServer.svc.
+        #[arg(long)]
+        server: String,
+        /// The registration key; better in a file.
+        #[arg(long, required_unless_present = "registration_key_file")]
+        registration_key: Option<String>,
+        /// A file that holds the registration key.
+        #[arg(long, conflicts_with = "registration_key")]
+        registration_key_file: Option<PathBuf>,
+        /// The configuration to register for.
+        #[arg(long)]
+        configuration: String,
+        /// The folder that keeps this node's identity and state.
+        #[arg(long, default_value = "oms-node")]
+        state: PathBuf,
+    },
+}
+
+/// Where the pull server listens, and who may register.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct ServeArgs {
+    /// Address and port; port 0 takes a free one.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// The key that nodes register with; that of admin.json by default, better in a file.
+    #[arg(long)]
+    registration_key: Option<String>,
+    /// A file that holds the registration key.
+    #[arg(long, conflicts_with = "registration_key")]
+    registration_key_file: Option<PathBuf>,
+    /// Certificate chain in PEM; with it the address speaks TLS.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve clear text on addresses that other machines reach.
+    #[arg(long)]
+    insecure_http: bool,
+}
+
+impl ServeArgs {
+    /// The same as options of `oms serve`.
+    pub(crate) fn into_serve(self) -> Result<serve::Options> {
+        let key = match (self.registration_key, self.registration_key_file) {
+            (Some(key), _) => Some(Secret::from(key.as_str())),
+            (None, Some(file)) => Some(read_secret(&file)?),
+            (None, None) => None,
+        };
+        Ok(serve::Options {
+            listen: self.listen,
+            tls_cert: self.tls_cert,
+            tls_key: self.tls_key,
+            insecure_http: self.insecure_http,
+            services: vec![Service::Logs, Service::Dsc],
+            registration_key: key,
+        })
+    }
+}
+
+impl Dsc {
+    pub(super) const fn needs_data(&self) -> bool {
+        matches!(self, Self::Publish { .. } | Self::Module { .. } | Self::Nodes)
+    }
+
+    pub(super) fn absolute(&mut self) -> Result<()> {
+        match self {
+            // Diagnostics name a document as it was given.
+            Self::Parse { .. } | Self::Nodes | Self::Serve(_) => Ok(()),
+            Self::Publish { file, .. }
+            | Self::Module { file, .. }
+            | Self::Apply { file }
+            | Self::Test { file }
+            | Self::Get { file } => absolute([file]),
+            Self::Pull { registration_key_file, state, .. } => {
+                absolute(registration_key_file)?;
+                absolute([state])
+            }
+        }
+    }
+
+    pub(super) async fn run(&self, suite: &Suite) -> Result<Output> {
+        match self {
+            Self::Publish { name, file } => publish(suite, name.as_deref(), file).await,
+            Self::Module { name, version, file } => {
+                module(suite, name.as_deref().zip(version.as_deref()), file).await
+            }
+            Self::Nodes => nodes(suite).await,
+            _ => self.run_alone().await,
+        }
+    }
+
+    pub(super) async fn run_alone(&self) -> Result<Output> {
+        match self {
+            Self::Parse { files } => parse(files),
+            Self::Apply { file } => apply(file, true).await,
+            Self::Test { file } => apply(file, false).await,
+            Self::Get { file } => get(file).await,
+            Self::Pull { server, registration_key, registration_key_file, configuration, state } => {
+                let key = match (registration_key, registration_key_file) {
+                    (Some(key), _) => key.as_str().into(),
+                    (None, Some(file)) => read_secret(file)?,
+                    (None, None) => bail!("no registration key"),
+                };
+                let mut settings = Metaconfiguration::new(server, key);
+                settings.configuration_names = vec![configuration.clone()];
+                pull(settings, state).await
+            }
+            Self::Publish { .. } | Self::Module { .. } | Self::Nodes => {
+                bail!("this command needs a data directory")
+            }
+            Self::Serve(_) => bail!("a server does not run inside another"),
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("file {}", file.display()))
+}
+
+/// `NAME` of `NAME.mof`, `NAME.meta.mof` and the like.
+fn stem(file: &Path) -> Result<&str> {
+    let name = file.file_stem().and_then(|name| name.to_str());
+    name.with_context(|| format!("file has no name that is text. path=`{}`", file.display()))
+}
+
+fn parse(files: &[PathBuf]) -> Result<Output> {
+    let mut trees = serde_json::Map::new();
+    let mut wrong = String::new();
+    for file in files {
+        let parsed = oms_dsc::mof::parse(&read(file)?);
+        for diagnostic in &parsed.diagnostics {
+            wrong.push_str(&format!("{}:{diagnostic}\n", file.display()));
+        }
+        trees.insert(file.display().to_string(), serde_json::to_value(&parsed.document)?);
+    }
+    if !wrong.is_empty() {
+        bail!(ParseFailure(wrong.trim_end().to_owned()));
+    }
+    let json = match files.len() {
+        1 => trees.into_iter().next().map(|(_, tree)| tree).unwrap_or_default(),
+        _ => trees.into(),
+    };
+    Ok(Output::new(format!("{json:#}\n"), json))
+}
+
+/// Diagnostics, one a line, as they are printed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ParseFailure(String);
+
+async fn publish(suite: &Suite, name: Option<&str>, file: &Path) -> Result<Output> {
+    let name = match name {
+        Some(name) => name,
+        None => stem(file)?,
+    };
+    let published = suite.dsc()?.publish(name, &read(file)?).await.map_err(shown)?;
+    let (name, checksum) = (published.name.to_string(), published.checksum.to_string());
+    let text = format!("configuration {name} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
+    Ok(Output::new(text, json!({"name": name, "checksum": checksum, "bytes": published.bytes})))
+}
+
+async fn module(suite: &Suite, given: Option<(&str, &str)>, file: &Path) -> Result<Output> {
+    let (name, version) = match given {
+        Some(given) => given,
+        None => stem(file)?.rsplit_once('_').with_context(|| {
+            format!("file is not called NAME_VERSION.zip; give --name and --version. path=`{}`", file.display())
+        })?,
+    };
+    let published = suite.dsc()?.publish_module(name, version.parse()?, &read(file)?).await?;
+    let (version, checksum) = (published.version.to_string(), published.checksum.to_string());
+    let text = format!("module {name} {version} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
+    let json = json!({
+        "name": name, "version": version, "checksum": checksum, "bytes": published.bytes,
+    });
+    Ok(Output::new(text, json))
+}
+
+async fn nodes(suite: &Suite) -> Result<Output> {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for node in suite.dsc()?.nodes().await? {
+        let names: Vec<String> =
+            node.configuration_names().iter().map(ToString::to_string).collect();
+        let heard = node.last_heard.map(|at| at.to_string()).unwrap_or_default();
+        text.push_str(&format!(
+            "{}  {:?}  {}  {}  {heard}\n",
+            node.agent_id,
+            node.state,
+            node.agent.node_name,
+            names.join(", ")
+        ));
+        rows.push(json!({
+            "agent_id": node.agent_id.to_string(), "state": format!("{:?}", node.state),
+            "node_name": node.agent.node_name, "configurations": names,
+            "last_heard": node.last_heard,
+        }));
+    }
+    if rows.is_empty() {
+        text.push_str("no node has registered yet\n");
+    }
+    Ok(Output::new(text, json!(rows)))
+}
+
+fn configuration(file: &Path) -> Result<Arc<Configuration>> {
+    let name = file.display().to_string();
+    Ok(Arc::new(Configuration::parse(&name, &read(file)?).map_err(shown)?))
+}
+
+/// A document's diagnostics, one a line with its place.
+fn shown(error: oms_dsc::Error) -> anyhow::Error {
+    match error {
+        oms_dsc::Error::Document { document, diagnostics } => {
+            let lines = diagnostics.iter().map(|line| format!("{document}:{line}"));
+            ParseFailure(lines.collect::<Vec<_>>().join("\n")).into()
+        }
+        other => other.into(),
+    }
+}
+
+fn resources() -> Result<Registry> {
+    Ok(Registry::standard(None)?)
+}
+
+async fn apply(file: &Path, is_set: bool) -> Result<Output> {
+    let configuration = configuration(file)?;
+    let resources = resources()?;
+    let statuses = match is_set {
+        true => oms_dsc::node::apply(configuration, &resources, &SystemClock).await,
+        false => oms_dsc::node::test(configuration, &resources, &SystemClock).await,
+    };
+    Ok(told(&statuses))
+}
+
+fn told(statuses: &[ResourceStatus]) -> Output {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    let mut is_compliant = true;
+    for status in statuses {
+        let is_right = status.is_in_desired_state();
+        is_compliant &= is_right;
+        text.push_str(&format!("{}: {:?}\n", status.resource_id, status.outcome));
+        for difference in &status.differences {
+            text.push_str(&format!("  {difference}\n"));
+        }
+        if let Some(error) = &status.error {
+            text.push_str(&format!("  error: {error}\n"));
+        }
+        let differences: Vec<String> =
+            status.differences.iter().map(ToString::to_string).collect();
+        rows.push(json!({
+            "resource_id": status.resource_id, "outcome": format!("{:?}", status.outcome),
+            "in_desired_state": is_right, "differences": differences, "error": status.error,
+        }));
+    }
+    let verdict = if is_compliant { "in the desired state" } else { "not in the desired state" };
+    text.push_str(&format!("this machine is {verdict}\n"));
+    let output = Output::new(text, json!({"is_compliant": is_compliant, "resources": rows}));
+    if is_compliant { output } else { output.failed() }
+}
+
+async fn get(file: &Path) -> Result<Output> {
+    let found = oms_dsc::node::get(&*configuration(file)?, &resources()?).await?;
+    let mut text = String::new();
+    for (id, properties) in &found {
+        text.push_str(&format!("{id}\n"));
+        for (name, value) in properties {
+            text.push_str(&format!("  {name} = {value}\n"));
+        }
+    }
+    Ok(Output::new(text, json!(found.into_iter().collect::<std::collections::BTreeMap<_, _>>())))
+}
+
+async fn pull(settings: Metaconfiguration, state: &Path) -> Result<Output> {
+    std::fs::create_dir_all(state).with_context(|| format!("folder {}", state.display()))?;
+    let mut node = Lcm::builder(state, settings).resources(resources()?).build().await?;
+    let report = node.run().await?;
+    let mut output = told(&report.resources);
+    let mut text = format!("run {}: {}\n", report.job_id, match report.is_new {
+        true => "a configuration was fetched and applied",
+        false => "the configuration had not changed",
+    });
+    text.push_str(&output.text);
+    for error in &report.errors {
+        text.push_str(&format!("error: {error}\n"));
+    }
+    let waiting = node.reports_waiting().await?;
+    if waiting > 0 {
+        text.push_str(&format!("{waiting} reports wait for the server\n"));
+    }
+    output.text = text;
+    output.is_success = report.is_success && report.is_compliant;
+    Ok(output)
+}

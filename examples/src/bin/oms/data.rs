@@ -1,0 +1,202 @@
+//! The data directory: who may use it, and what it holds.
+
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// The layout of the directory that this version writes.
+const FORMAT: u32 = 1;
+
+/// A data directory that this process alone uses until it is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+/// Why a directory could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Another process uses it; if it serves, commands go through its socket.
+    #[error("data directory is in use. path=`{}`, process=`{holder}`", path.display())]
+    InUse { path: PathBuf, holder: String },
+    /// Written by a newer version of this program.
+    #[error(
+        "data directory has a newer format; use the newer program. path=`{}`, found=`{found}`, \
+         newest known=`{FORMAT}`", path.display()
+    )]
+    Newer { path: PathBuf, found: u32 },
+    /// The format file is not one.
+    #[error("not a data directory: its format file cannot be read. path=`{}`", path.display())]
+    Unknown { path: PathBuf },
+    /// The directory has files of somebody else.
+    #[error("directory is not empty and not a data directory. path=`{}`", path.display())]
+    Foreign { path: PathBuf },
+    /// The operating system refuses.
+    #[error("data directory cannot be written. path=`{}`", path.display())]
+    Unwritable { path: PathBuf, source: std::io::Error },
+}
+
+impl DataDir {
+    /// Takes a directory, making it if it is missing.
+    pub(crate) fn open(root: &Path) -> Result<Self, OpenError> {
+        let unwritable =
+            |source| OpenError::Unwritable { path: root.to_owned(), source };
+        let is_new = !root.join("format").exists();
+        if is_new && root.is_dir() {
+            let mut entries = fs::read_dir(root).map_err(unwritable)?;
+            let is_ours = |name: &std::ffi::OsStr| name == "lock";
+            if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name()))) {
+                return Err(OpenError::Foreign { path: root.to_owned() });
+            }
+        }
+        fs::create_dir_all(root).map_err(unwritable)?;
+        let lock = lock(root)?;
+        if is_new {
+            write_durably(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(unwritable)?;
+        }
+        check_format(root)?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// The directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A folder in the directory, made if it is missing.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("folder {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Where a serving process listens for commands.
+    pub(crate) fn socket(root: &Path) -> PathBuf {
+        root.join("oms.sock")
+    }
+}
+
+fn lock(root: &Path) -> Result<File, OpenError> {
+    let path = root.join("lock");
+    let unwritable = |source| OpenError::Unwritable { path: root.to_owned(), source };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).map_err(unwritable)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = holder.trim().to_owned();
+            return Err(OpenError::InUse { path: root.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(unwritable)?;
+    Ok(file)
+}
+
+fn check_format(root: &Path) -> Result<(), OpenError> {
+    let text = fs::read_to_string(root.join("format"))
+        .map_err(|source| OpenError::Unwritable { path: root.to_owned(), source })?;
+    match text.trim().parse::<u32>() {
+        Ok(found) if found > FORMAT => Err(OpenError::Newer { path: root.to_owned(), found }),
+        Ok(FORMAT) => Ok(()),
+        Ok(_) | Err(_) => Err(OpenError::Unknown { path: root.to_owned() }),
+    }
+}
+
+/// Writes a file so that a crash leaves the old one or the new one, whole.
+pub(crate) fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = folder.join(format!(".{name}.new"));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a secret from a file, without the line break at its end.
+pub(crate) fn read_secret(path: &Path) -> Result<oms_core::Secret> {
+    let mut bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("no such key file. path=`{}`", path.display())
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("key file {}", path.display()));
+        }
+    };
+    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        bail!("key file is empty. path=`{}`", path.display());
+    }
+    Ok(oms_core::Secret::new(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_taken_by_one_process_and_free_again_afterwards() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("data");
+        let first = DataDir::open(&root).expect("free");
+        let second = DataDir::open(&root).expect_err("taken");
+        assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+        assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
+        drop(first);
+        DataDir::open(&root).expect("free again");
+    }
+
+    #[test]
+    fn a_newer_or_foreign_directory_is_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let newer = folder.path().join("newer");
+        fs::create_dir(&newer).expect("folder");
+        fs::write(newer.join("format"), "2\n").expect("write");
+        let error = DataDir::open(&newer).expect_err("newer");
+        assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+        fs::write(newer.join("format"), "soup\n").expect("write");
+        assert!(matches!(DataDir::open(&newer), Err(OpenError::Unknown { .. })));
+        let foreign = folder.path().join("foreign");
+        fs::create_dir(&foreign).expect("folder");
+        fs::write(foreign.join("thesis.txt"), "mine").expect("write");
+        assert!(matches!(DataDir::open(&foreign), Err(OpenError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "not a folder").expect("write");
+        let error = DataDir::open(&file.join("data")).expect_err("cannot be made");
+        assert!(matches!(error, OpenError::Unwritable { .. }), "{error}");
+        assert!(error.to_string().contains("file/data"), "{error}");
+    }
+
+    #[test]
+    fn secrets_come_from_files_without_their_line_break() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("key");
+        fs::write(&path, "s3cret\r\n").expect("write");
+        assert_eq!(read_secret(&path).expect("a secret").expose(), b"s3cret");
+        fs::write(&path, "\n").expect("write");
+        assert!(read_secret(&path).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! Commands for a directory that another process serves.
+//!
+//! The serving process listens on a socket in the directory that its owner alone may open. A
+//! command is one `POST /command` with the command as JSON; the answer is what it would have
+//! printed, or why it failed.
+
+use crate::command::{Command, Output};
+use crate::data::DataDir;
+use crate::suite::Suite;
+use anyhow::{Context, Result, anyhow, bail};
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use oms_core::auth::{AuthError, Authorizer, Grant, Grants, Principal};
+use oms_core::http::{
+    Access, Authenticator, BodyLimits, Call, Mounted, Response, Route, Surface, mount, respond,
+};
+use oms_core::resource::ResourceId;
+use serde::{Deserialize, Serialize};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The largest command, in bytes.
+const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// What a command came to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done(Output),
+    Failed(String),
+}
+
+/// Whoever can open the socket owns the directory.
+#[derive(Debug)]
+struct Owner;
+
+impl Authenticator for Owner {
+    fn authenticate(&self, _parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        Ok(Principal::local())
+    }
+}
+
+/// Listens in the directory. The caller holds its lock, so a socket that is there is a dead
+/// process's and makes way.
+pub(crate) fn listen(root: &Path) -> Result<UnixListener> {
+    let path = DataDir::socket(root);
+    let named = || format!("command socket {}", path.display());
+    match std::fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(named),
+    }
+    let listener = UnixListener::bind(&path).with_context(named)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).with_context(named)?;
+    Ok(listener)
+}
+
+/// The one route of the socket.
+pub(crate) fn mounted(suite: Arc<Suite>) -> Result<Mounted> {
+    let run = move |call: Call| {
+        let suite = Arc::clone(&suite);
+        async move { answer(&suite, &call).await }
+    };
+    let access = Access::Operation { operation: "oms/command/action" };
+    let limits = BodyLimits { sent_bytes_max: COMMAND_BYTES_MAX, ..BodyLimits::default() };
+    let surface = Surface::new("command")
+        .claim("/command")
+        .authenticator(Arc::new(Owner))
+        .route(Route::new(Method::POST, "/command", access, run).limits(limits));
+    let everything = Grant {
+        principal: Principal::local(),
+        operation: "*".to_owned(),
+        scope: ResourceId::root(),
+    };
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Grants::new(vec![everything]));
+    Ok(mount(vec![surface], authorizer)?)
+}
+
+async fn answer(suite: &Suite, call: &Call) -> Response {
+    let command: Command = match serde_json::from_slice(&call.body) {
+        Ok(command) => command,
+        Err(error) => {
+            let message = format!("not a command of this version: {error}");
+            return respond::json(StatusCode::BAD_REQUEST, &Answer::Failed(message));
+        }
+    };
+    let answer = match command.run(suite).await {
+        Ok(output) => Answer::Done(output),
+        Err(error) => Answer::Failed(format!("{error:#}")),
+    };
+    respond::json(StatusCode::OK, &answer)
+}
+
+/// Has a serving process run a command.
+pub(crate) async fn send(root: &Path, holder: &str, command: &Command) -> Result<Output> {
+    let path = DataDir::socket(root);
+    let stream = UnixStream::connect(&path).await.map_err(|error| {
+        anyhow!(
+            "data directory is in use by process {holder}, which takes no commands \
+             ({error}). path=`{}`",
+            root.display()
+        )
+    })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let body = Body::from(serde_json::to_vec(command)?);
+    let request = Request::post("/command").header("host", "oms").body(body)?;
+    let response = sender.send_request(request).await.context("the serving process hung up")?;
+    let bytes = response.into_body().collect().await?.to_bytes();
+    drop(sender);
+    connection.abort();
+    match serde_json::from_slice(&bytes).context("the serving process answered something else")? {
+        Answer::Done(output) => Ok(output),
+        Answer::Failed(message) => bail!(message),
+    }
+}

@@ -1,0 +1,359 @@
+//! The services of one data directory, put together.
+//!
+//! ```text
+//!  DIR/journal.db     the one journal of every service
+//!  DIR/logs/          the workspace: write-ahead log and Delta tables
+//!  DIR/agent/         this machine's agent: its id, and what it has not handed over
+//!  DIR/automation/    runbooks, job streams
+//!  DIR/dsc/           configurations, reports
+//!  DIR/recovery/      the recovery vault: metadata only
+//! ```
+
+use crate::admin::Admin;
+use crate::data::DataDir;
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum;
+use jiff::tz::TimeZone;
+use oms_automation::worker::IsolationSettings;
+use oms_automation::{AutomationAccount, AutomationSettings};
+use oms_core::http::Surface;
+use oms_core::journal::{Event, SqliteJournal};
+use oms_core::projection::Projection;
+use oms_core::record::Record;
+use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
+use oms_dsc::PullServer;
+use oms_logs::Workspace;
+use oms_logs::source::heartbeat::{Heartbeat, HostFiles};
+use oms_logs::source::perf::Perf;
+use oms_logs::source::syslog::SyslogFile;
+use oms_logs::source::tail::StartAt;
+use oms_logs::source::{Agent, CollectReport};
+use oms_recovery::RecoveryVault;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// One of the five services.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
+pub(crate) enum Service {
+    /// Log Analytics.
+    Logs,
+    /// Automation.
+    Automation,
+    /// Desired State Configuration.
+    Dsc,
+    /// Backup: the records of its jobs; vaults are opened by command.
+    Backup,
+    /// Site Recovery.
+    Recovery,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Logs, Self::Automation, Self::Dsc, Self::Backup, Self::Recovery];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Automation => "automation",
+            Self::Dsc => "dsc",
+            Self::Backup => "backup",
+            Self::Recovery => "recovery",
+        }
+    }
+}
+
+/// What to open.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    services: Vec<Service>,
+    /// The key that DSC nodes register with, in place of that of `admin.json`.
+    pub(crate) registration_key: Option<Secret>,
+    /// Where runbooks' interpreters are looked for; the default's folders if it is empty.
+    search_path: Vec<PathBuf>,
+}
+
+impl Wanted {
+    /// These services; all of them if none is named.
+    pub(crate) fn new(services: &[Service], search_path: &[PathBuf]) -> Self {
+        let mut services =
+            if services.is_empty() { Service::ALL.to_vec() } else { services.to_vec() };
+        services.sort_unstable();
+        services.dedup();
+        Self { services, registration_key: None, search_path: search_path.to_vec() }
+    }
+}
+
+/// Log files that this machine's agent follows, where they exist.
+const SYSTEM_LOGS: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
+
+/// The services that run on one data directory.
+pub(crate) struct Suite {
+    data: DataDir,
+    services: Vec<Service>,
+    journal: Arc<dyn Journal>,
+    logs: Option<Arc<Workspace>>,
+    agent: Option<Mutex<Agent>>,
+    automation: Option<Arc<AutomationAccount>>,
+    search_path: Vec<PathBuf>,
+    dsc: Option<Arc<PullServer>>,
+    recovery: Option<Arc<RecoveryVault>>,
+    projections: Mutex<Vec<Projection>>,
+    computer: String,
+}
+
+impl Suite {
+    /// Opens the wanted services.
+    pub(crate) async fn open(data: DataDir, admin: &Admin, wanted: Wanted) -> Result<Self> {
+        let Wanted { services, registration_key, search_path } = wanted;
+        let has = |service| services.contains(&service);
+        let path = data.root().join("journal.db");
+        let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(path)).await?;
+        let journal: Arc<dyn Journal> = Arc::new(opened.context("the journal")?);
+        let computer = computer();
+
+        let logs = match has(Service::Logs) {
+            true => Some(open_logs(&data, admin).await.context("the log repository")?),
+            false => None,
+        };
+        let agent = match &logs {
+            Some(workspace) => Some(Mutex::new(open_agent(&data, workspace)?)),
+            None => None,
+        };
+        let settings = automation_settings(&data, admin, search_path);
+        let search_path = settings.search_path.clone();
+        let automation = match has(Service::Automation) {
+            true => {
+                Some(open_automation(&data, settings, &journal).await.context("automation")?)
+            }
+            false => None,
+        };
+        let dsc = match has(Service::Dsc) {
+            true => {
+                let key = registration_key
+                    .unwrap_or_else(|| Secret::from(admin.dsc_registration_key.as_str()));
+                Some(open_dsc(&data, key, &journal).await.context("the pull server")?)
+            }
+            false => None,
+        };
+        let recovery = match has(Service::Recovery) {
+            true => Some(open_recovery(&data, admin, &journal).context("the recovery vault")?),
+            false => None,
+        };
+        let mut suite = Self {
+            data,
+            services,
+            journal,
+            logs,
+            agent,
+            automation,
+            search_path,
+            dsc,
+            recovery,
+            projections: Mutex::default(),
+            computer,
+        };
+        suite.projections = Mutex::new(suite.projections());
+        Ok(suite)
+    }
+
+    /// Each service's journal events as records, if there is a log repository to send them to.
+    fn projections(&self) -> Vec<Projection> {
+        let Some(logs) = &self.logs else { return Vec::new() };
+        let new = |name: &str, mapping: fn(&Event, &str) -> Vec<Record>| {
+            let computer = self.computer.clone();
+            self.projection(logs, name, Arc::new(move |event: &Event| mapping(event, &computer)))
+        };
+        let mut projections = vec![new("oms-backup", oms_backup::job::records)];
+        if let Some(account) = &self.automation {
+            let (account, computer) = (Arc::clone(account), self.computer.clone());
+            let mapping = Arc::new(move |event: &Event| account.records(event, &computer));
+            projections.push(self.projection(logs, "oms-automation", mapping));
+        }
+        if self.dsc.is_some() {
+            projections.push(new("oms-dsc", oms_dsc::records));
+        }
+        if self.recovery.is_some() {
+            projections.push(new("oms-recovery", oms_recovery::records));
+        }
+        projections
+    }
+
+    fn projection(
+        &self,
+        logs: &Arc<Workspace>,
+        name: &str,
+        mapping: Arc<oms_core::projection::Mapping>,
+    ) -> Projection {
+        let sink = Arc::clone(logs) as Arc<dyn RecordSink>;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Projection::new(name, Arc::clone(&self.journal), sink, clock, mapping)
+    }
+
+    /// Collects this machine's counters and logs once, and sends the services' own records.
+    pub(crate) async fn collect(&self) -> Result<Option<CollectReport>> {
+        let report = match &self.agent {
+            Some(agent) => Some(agent.lock().await.collect_once().await.context("the agent")?),
+            None => None,
+        };
+        self.send_records().await?;
+        Ok(report)
+    }
+
+    /// Sends the services' own records; answers how many.
+    pub(crate) async fn send_records(&self) -> Result<usize> {
+        let mut sent = 0;
+        for projection in self.projections.lock().await.iter() {
+            sent += projection.catch_up().await.with_context(|| format!("{projection:?}"))?;
+        }
+        Ok(sent)
+    }
+
+    /// What is served on the one address.
+    pub(crate) fn surfaces(&self) -> Vec<Surface> {
+        self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server))).collect()
+    }
+
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        self.services.iter().map(|service| service.name()).collect()
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.data.root()
+    }
+
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.data.folder(name)
+    }
+
+    pub(crate) fn computer(&self) -> &str {
+        &self.computer
+    }
+
+    pub(crate) const fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
+    pub(crate) fn logs(&self) -> Result<&Arc<Workspace>> {
+        self.logs.as_ref().ok_or_else(|| not_running(Service::Logs))
+    }
+
+    pub(crate) fn automation(&self) -> Result<&Arc<AutomationAccount>> {
+        self.automation.as_ref().ok_or_else(|| not_running(Service::Automation))
+    }
+
+    /// Whether an interpreter or tool is where the account looks for it.
+    pub(crate) fn has_program(&self, name: &str) -> bool {
+        self.search_path.iter().any(|folder| folder.join(name).exists())
+    }
+
+    pub(crate) fn dsc(&self) -> Result<&Arc<PullServer>> {
+        self.dsc.as_ref().ok_or_else(|| not_running(Service::Dsc))
+    }
+
+    pub(crate) fn recovery(&self) -> Result<&Arc<RecoveryVault>> {
+        self.recovery.as_ref().ok_or_else(|| not_running(Service::Recovery))
+    }
+
+    /// Ends the services. What they acknowledged is where it belongs.
+    pub(crate) async fn close(&self) -> Result<()> {
+        let sent = self.send_records().await;
+        if let Some(automation) = &self.automation {
+            automation.shutdown().await;
+            // Jobs that were cut off have one more event to tell.
+            self.send_records().await?;
+        }
+        if let Some(logs) = &self.logs {
+            logs.close().await.context("the log repository")?;
+        }
+        sent.map(drop)
+    }
+}
+
+fn not_running(service: Service) -> anyhow::Error {
+    anyhow!("service does not run in this process. service=`{}`", service.name())
+}
+
+fn computer() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+async fn open_logs(data: &DataDir, admin: &Admin) -> Result<Arc<Workspace>> {
+    let id = admin.workspace_id.parse().context("workspace_id in admin.json")?;
+    let settings = oms_logs::Settings { workspace_id: Some(id), ..Default::default() };
+    let workspace = Workspace::builder(data.folder("logs")?).settings(settings);
+    Ok(Arc::new(workspace.build().await?))
+}
+
+fn open_agent(data: &DataDir, workspace: &Arc<Workspace>) -> Result<Agent> {
+    let sink = Arc::clone(workspace) as Arc<dyn RecordSink>;
+    let mut builder = Agent::builder(sink)
+        .state_dir(data.folder("agent")?)
+        .source(Heartbeat::new(HostFiles::default()))
+        .source(Perf::new());
+    for path in SYSTEM_LOGS {
+        let log = SyslogFile::new(path, StartAt::Beginning, TimeZone::system());
+        builder = builder.source(log);
+    }
+    builder.build().context("the agent")
+}
+
+/// Runbooks are kept out of the whole data directory, not only of their account's folder.
+fn automation_settings(
+    data: &DataDir,
+    admin: &Admin,
+    search_path: Vec<PathBuf>,
+) -> AutomationSettings {
+    let protected = vec![data.root().to_owned()];
+    let mut settings = AutomationSettings {
+        account: admin.automation_account.clone(),
+        isolation: IsolationSettings { protected, ..Default::default() },
+        ..Default::default()
+    };
+    if !search_path.is_empty() {
+        settings.search_path = search_path;
+    }
+    settings
+}
+
+async fn open_automation(
+    data: &DataDir,
+    settings: AutomationSettings,
+    journal: &Arc<dyn Journal>,
+) -> Result<Arc<AutomationAccount>> {
+    let account = AutomationAccount::builder(data.folder("automation")?)
+        .journal(Arc::clone(journal))
+        .settings(settings)
+        .build()
+        .await?;
+    Ok(Arc::new(account))
+}
+
+async fn open_dsc(
+    data: &DataDir,
+    registration_key: Secret,
+    journal: &Arc<dyn Journal>,
+) -> Result<Arc<PullServer>> {
+    let server = PullServer::builder(data.folder("dsc")?)
+        .journal(Arc::clone(journal))
+        .registration_key(registration_key)
+        .build()
+        .await?;
+    Ok(Arc::new(server))
+}
+
+fn open_recovery(
+    data: &DataDir,
+    admin: &Admin,
+    journal: &Arc<dyn Journal>,
+) -> Result<Arc<RecoveryVault>> {
+    let settings =
+        oms_recovery::vault::Settings { name: admin.recovery_vault.clone(), ..Default::default() };
+    let vault = RecoveryVault::builder(data.folder("recovery")?)
+        .journal(Arc::clone(journal))
+        .entropy(Arc::new(SystemEntropy))
+        .settings(settings)
+        .build()?;
+    Ok(Arc::new(vault))
+}

@@ -1,0 +1,126 @@
+//! `oms tour`: every service at work on this machine, checked as it goes.
+//!
+//! Each part does one service's real job and verifies the outcome; the last asks the log
+//! repository what the services recorded about it. The tour's records stay in the data directory;
+//! its working files are below `DIR/tour/` and are removed at its end.
+
+pub(crate) mod account;
+mod automation;
+mod backup;
+mod dsc;
+mod image;
+mod logs;
+mod progress;
+mod records;
+mod recovery;
+mod tree;
+
+use crate::admin::Admin;
+use crate::data::{DataDir, OpenError};
+use crate::suite::{Suite, Wanted};
+use account::{Part, Teller, Verdict, table};
+use anyhow::{Result, bail};
+use oms_core::{Clock, SystemClock, SystemEntropy};
+use progress::Progress;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// How the tour is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Leave the working files below DIR/tour/ for a look.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What every part works with.
+pub(crate) struct Tour {
+    suite: Arc<Suite>,
+    admin: Admin,
+    /// This run's own folder.
+    folder: PathBuf,
+    /// This run's number, from 1.
+    run: u64,
+}
+
+impl Tour {
+    /// A name that no other run uses.
+    fn name(&self, what: &str) -> String {
+        format!("{what}-{}", self.run)
+    }
+}
+
+/// Runs the tour. The exit status is 0 only if every part was done and verified.
+pub(crate) async fn run(
+    root: &Path,
+    options: &Options,
+    search_path: &[PathBuf],
+    is_json: bool,
+) -> Result<ExitCode> {
+    let begin = SystemClock.monotonic();
+    let data = match DataDir::open(root) {
+        Ok(data) => data,
+        Err(OpenError::InUse { path, holder }) => bail!(
+            "data directory is in use; the tour needs one of its own: stop the process or take \
+             --data with another directory. path=`{}`, process=`{holder}`",
+            path.display()
+        ),
+        Err(error) => return Err(error.into()),
+    };
+    let (mut progress, note) = Progress::begin(&data.folder("tour")?)?;
+    let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
+    let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], search_path)).await?);
+    if !is_json {
+        println!("The Operations Management Suite on {}", suite.computer());
+        println!("Data in {}. This is run {}.", root.display(), progress.run());
+        if let Some(note) = &note {
+            println!("{note}");
+        }
+    }
+    let folder = progress.folder().to_owned();
+    let tour = Tour { suite: Arc::clone(&suite), admin, folder, run: progress.run() };
+    let parts = take(&tour, &mut progress, is_json).await;
+    let closed = suite.close().await;
+    let is_verified = parts.iter().all(|part| part.verdict != Verdict::Failed) && closed.is_ok();
+    progress.end(options.keep)?;
+    let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
+    if is_json {
+        let account = serde_json::json!({
+            "computer": suite.computer(), "run": tour.run, "note": note, "parts": parts,
+            "seconds": seconds, "verified": is_verified,
+        });
+        println!("{account:#}");
+    } else {
+        println!("\n{}", table(&parts));
+        let outcome = if is_verified { "Every part was verified" } else { "The tour FAILED" };
+        println!("{outcome} in {seconds:.1} s.");
+        println!("Ask on: oms logs query --data {} 'Perf | take 5'", root.display());
+    }
+    closed?;
+    Ok(if is_verified { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Takes the parts in order. A part that fails does not keep the others from being shown.
+async fn take(tour: &Tour, progress: &mut Progress, is_json: bool) -> Vec<Part> {
+    let mut parts = Vec::new();
+    macro_rules! part {
+        ($service:literal, $title:literal, $module:ident) => {
+            let mut teller = Teller::new($title, is_json);
+            let done = match progress.enter($service) {
+                Ok(()) => $module::show(tour, &mut teller).await,
+                Err(error) => Err(error),
+            };
+            parts.push(teller.end($service, done));
+        };
+    }
+    part!("Log Analytics", "Log Analytics: this machine's own counters and logs", logs);
+    part!("Automation", "Automation: runbooks as isolated processes", automation);
+    part!("DSC", "Desired State Configuration: a node pulls, applies, reports", dsc);
+    part!("Backup", "Backup: a folder into a vault and back", backup);
+    part!("Site Recovery", "Site Recovery: a disk replicated, failed over, failed back", recovery);
+    let mut teller = Teller::new("The loop: what the services recorded about all this", is_json);
+    let done = records::show(tour, &mut teller).await;
+    parts.push(teller.end("Records", done));
+    parts
+}

@@ -1,0 +1,14 @@
+//! The `oms` program, and one short program for each user journey. See the README of the
+//! workspace, whose programs are compiled and run as tests of this crate.
+
+/// The README's programs.
+#[cfg(all(
+    doctest,
+    feature = "logs",
+    feature = "automation",
+    feature = "dsc",
+    feature = "backup",
+    feature = "recovery"
+))]
+#[doc = include_str!("../../README.md")]
+mod readme {}

@@ -1,0 +1,135 @@
+//! Each service by its commands.
+
+use crate::support::Place;
+use std::fs;
+
+#[test]
+fn rows_go_in_and_answers_come_out_and_a_bad_row_is_named() {
+    let place = Place::new();
+    let rows = "{\"CounterName\":\"a\",\"CounterValue\":1}\nsoup\n\
+                {\"CounterName\":\"b\",\"CounterValue\":\"x\"}\n\
+                {\"CounterName\":\"a\",\"CounterValue\":2.5}\n";
+    fs::write(place.path("rows"), rows).expect("rows");
+    let output = place.run(&["logs", "ingest", "--table", "Perf", "rows"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success(), "two rows were refused");
+    assert!(said.contains("2 rows accepted into Perf"), "{said}");
+    assert!(said.contains("rows:2: ") && said.contains("rows:3: "), "{said}");
+    let query = "Perf | summarize n = count(), s = sum(CounterValue) by CounterName";
+    let csv = place.good(&["logs", "query", "--format", "csv", query]);
+    assert_eq!(csv, "CounterName,n,s\r\na,2,3.5\r\n");
+    assert!(place.good(&["logs", "tables"]).contains("Perf"));
+    let wrong = place.bad(&["logs", "query", "Perf | wher x"]);
+    assert!(wrong.contains("where"), "{wrong}");
+}
+
+#[test]
+fn a_document_is_printed_as_its_tree_or_its_faults_by_line_and_column() {
+    let place = Place::new();
+    fs::write(place.path("good.mof"), "instance of A { B = {1, 2}; };\n").expect("a document");
+    let tree = place.good(&["dsc", "parse", "good.mof"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&tree).is_ok(), "{tree}");
+    fs::write(place.path("bad.mof"), "instance of A {\n  B = ;\n};\n").expect("a document");
+    let why = place.bad(&["dsc", "parse", "bad.mof"]);
+    assert!(why.contains("bad.mof:2:"), "{why}");
+    assert!(!place.data().exists(), "parsing makes no data directory");
+}
+
+#[test]
+fn a_document_is_tested_applied_and_tested_again() {
+    let place = Place::new();
+    let motd = place.path("motd");
+    let document = format!(
+        "instance of MSFT_FileDirectoryConfiguration as $m {{ ResourceID = \"[File]m\"; \
+         ModuleName = \"PSDesiredStateConfiguration\"; DestinationPath = \"{}\"; \
+         Contents = \"hello\"; Ensure = \"Present\"; }};\n\
+         instance of OMI_ConfigurationDocument {{ Version = \"2.0.0\"; Name = \"G\"; }};\n",
+        motd.display()
+    );
+    fs::write(place.path("g.mof"), document).expect("a document");
+    assert!(!place.run(&["dsc", "test", "g.mof"]).status.success());
+    assert!(!motd.exists(), "a test changes nothing");
+    place.good(&["dsc", "apply", "g.mof"]);
+    assert_eq!(fs::read_to_string(&motd).expect("made"), "hello");
+    place.good(&["dsc", "test", "g.mof"]);
+    assert!(place.good(&["dsc", "get", "g.mof"]).contains("[File]m"));
+}
+
+#[test]
+fn a_folder_goes_into_a_vault_and_back() {
+    let place = Place::new();
+    fs::create_dir(place.path("source")).expect("a folder");
+    fs::write(place.path("source/file"), "bytes").expect("a file");
+    fs::write(place.path("pass"), "secret\n").expect("a passphrase");
+    let with = |arguments: &[&str]| {
+        let mut all = vec!["backup"];
+        all.extend_from_slice(arguments);
+        all.extend_from_slice(&["--vault", "vault", "--passphrase-file", "pass"]);
+        all.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>()
+    };
+    let good = |arguments: &[&str]| {
+        let all = with(arguments);
+        place.good(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    good(&["vault", "create"]);
+    good(&["run", "source"]);
+    assert!(good(&["points"]).contains("source"));
+    assert!(good(&["check", "--read-data"]).contains("no damage"));
+    good(&["restore", "--to", "target"]);
+    let restored = place.path("target").join(
+        place.path("source/file").strip_prefix("/").expect("a whole path"),
+    );
+    assert_eq!(fs::read_to_string(restored).expect("restored"), "bytes");
+    fs::write(place.path("pass"), "wrong\n").expect("a passphrase");
+    let all = with(&["points"]);
+    let why = place.bad(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(why.contains("passphrase"), "{why}");
+}
+
+#[test]
+fn a_runbook_is_published_and_run_and_its_job_is_asked_for_in_kql() {
+    let place = Place::new();
+    fs::write(place.path("hello.sh"), "echo \"hello $1\"\n").expect("a script");
+    place.good(&["automation", "runbook", "publish", "hello.sh"]);
+    let said = place.good(&["automation", "start", "hello", "--parameter", "who=you"]);
+    assert!(said.contains("Completed") && said.contains("hello you"), "{said}");
+    assert!(place.good(&["automation", "job"]).contains("Completed"));
+    let query = "AzureDiagnostics | where Category == 'JobLogs' | summarize count() by ResultType";
+    let rows = place.good(&["logs", "query", query]);
+    assert!(rows.contains("Completed"), "{rows}");
+    fs::write(place.path("bad.sh"), "exit 3\n").expect("a script");
+    place.good(&["automation", "runbook", "publish", "bad.sh"]);
+    assert!(!place.run(&["automation", "start", "bad"]).status.success());
+}
+
+#[test]
+fn a_disk_is_protected_and_failed_over_by_commands() {
+    let place = Place::new();
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let disk = ["--disk", "disk.img", "--replica", "replica"];
+    place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
+    place.good(&["recovery", "point", "m"]);
+    place.good(&["recovery", "test-failover", "m", "--to", "drill.img"]);
+    assert_eq!(fs::read(place.path("drill.img")).expect("the drill"), vec![7; 1 << 20]);
+    place.good(&["recovery", "cleanup", "m"]);
+    place.good(&["recovery", "failover", "m"]);
+    place.good(&["recovery", "commit", "m"]);
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("Recovery"), "{status}");
+    assert!(place.bad(&["recovery", "status", "nobody"]).contains("nobody"));
+}
+
+#[test]
+fn what_is_not_there_says_so_by_name() {
+    let place = Place::new();
+    for (arguments, name) in [
+        (&["automation", "schedule"][..], "schedules"),
+        (&["automation", "webhook"], "webhooks"),
+        (&["recovery", "plan"], "recovery plans"),
+        (&["logs", "query", "--format", "parquet", "print 1"], "Parquet"),
+        (&["logs", "ingest", "--table", "Perf", "--format", "csv", "x"], "Csv"),
+    ] {
+        let why = place.bad(arguments);
+        assert!(why.contains(name) && why.contains("not supported"), "{why}");
+    }
+}

@@ -1,0 +1,112 @@
+//! A served data directory.
+
+use crate::support::{Place, Server, read};
+use std::fs;
+use std::net::TcpListener;
+
+fn get(url: &str) -> (u16, String) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut answer = agent.get(url).call().expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_to_string().expect("text"))
+}
+
+#[test]
+fn commands_go_through_the_process_that_serves_and_a_stop_loses_nothing() {
+    let place = Place::new();
+    let server = place.serve();
+    assert_eq!(get(&format!("{}/healthz", server.url)), (200, "ok\n".to_owned()));
+    assert_eq!(get(&server.url).0, 200);
+    assert_eq!(get(&format!("{}/none", server.url)).0, 404);
+    let node = "6F9619FF-8B86-D011-B42D-00CF4FC964FF";
+    let reports = format!("{}/PSDSCPullServer.svc/Nodes(AgentId='{node}')/Reports()", server.url);
+    assert!((400..500).contains(&get(&reports).0), "a stranger gets no reports");
+
+    fs::write(place.path("rows"), "{\"CounterName\":\"through the socket\"}\n").expect("rows");
+    place.good(&["logs", "ingest", "--table", "Perf", "rows"]);
+    let query = "Perf | where CounterName == 'through the socket' | count";
+    assert_eq!(place.good(&["logs", "query", "--format", "csv", query]), "Count\r\n1\r\n");
+    let wrong = place.bad(&["logs", "query", "Perf | wher x"]);
+    assert!(wrong.contains("where"), "errors come through the socket: {wrong}");
+
+    let tour = place.bad(&["tour"]);
+    assert!(tour.contains("in use") && tour.contains(&server.child.id().to_string()), "{tour}");
+    let second = place.bad(&["serve", "--listen", "127.0.0.1:0"]);
+    assert!(second.contains("in use"), "{second}");
+    assert!(server.stop(), "it ends well");
+    // Nobody serves any more: the same command opens the directory itself.
+    assert_eq!(place.good(&["logs", "query", "--format", "csv", query]), "Count\r\n1\r\n");
+}
+
+#[test]
+fn a_killed_server_leaves_a_directory_that_opens() {
+    let place = Place::new();
+    let mut server = place.serve();
+    fs::write(place.path("rows"), "{\"CounterName\":\"kept\"}\n").expect("rows");
+    place.good(&["logs", "ingest", "--table", "Perf", "rows"]);
+    server.child.kill().expect("kill -9");
+    server.child.wait().expect("its end");
+    let query = "Perf | where CounterName == 'kept' | count";
+    assert_eq!(place.good(&["logs", "query", "--format", "csv", query]), "Count\r\n1\r\n");
+    // The dead process's socket makes way.
+    assert!(place.serve().stop());
+}
+
+#[test]
+fn a_node_pulls_from_a_served_directory() {
+    let place = Place::new();
+    let motd = place.path("motd");
+    let document = format!(
+        "instance of MSFT_FileDirectoryConfiguration as $m {{ ResourceID = \"[File]m\"; \
+         ModuleName = \"PSDesiredStateConfiguration\"; DestinationPath = \"{}\"; \
+         Contents = \"pulled\"; Ensure = \"Present\"; }};\n\
+         instance of OMI_ConfigurationDocument {{ Version = \"2.0.0\"; Name = \"G\"; }};\n",
+        motd.display()
+    );
+    fs::write(place.path("Web.mof"), document).expect("a document");
+    fs::write(place.path("key"), "a registration key\n").expect("a key");
+    let listen = ["dsc", "serve", "--listen", "127.0.0.1:0", "--registration-key-file", "key"];
+    let server = Server::start(place.oms(&listen));
+    place.good(&["dsc", "publish", "Web.mof"]);
+    let url = format!("{}/PSDSCPullServer.svc", server.url);
+    let pull = ["dsc", "pull", "--server", &url, "--configuration", "Web"];
+    let with = |key: &str| [&pull[..], &["--registration-key", key, "--state", key]].concat();
+    assert!(!place.run(&with("wrong")).status.success(), "a wrong key registers nobody");
+    assert!(!motd.exists());
+    place.good(&with("a registration key"));
+    assert_eq!(read(&motd), "pulled");
+    assert!(place.good(&["dsc", "nodes"]).contains("Compliant"));
+    assert!(server.stop());
+}
+
+#[test]
+fn a_port_in_use_and_clear_text_for_others_are_refused_by_name() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let why = place.bad(&["serve", "--listen", &address]);
+    assert!(why.contains(&address) && why.contains("another process"), "{why}");
+    assert!(!place.data().exists(), "no directory is left behind");
+    let why = place.bad(&["serve", "--listen", "0.0.0.0:0"]);
+    assert!(why.contains("--tls-cert"), "{why}");
+}
+
+#[test]
+fn tls_is_served_with_a_certificate() {
+    let place = Place::new();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]);
+    let made = made.expect("a certificate");
+    fs::write(place.path("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(place.path("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let options = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--services", "dsc"];
+    let server = Server::start(place.oms(&[&listen[..], &options].concat()));
+    let url = server.url.replace("127.0.0.1", "localhost");
+    let root = ureq::tls::Certificate::from_pem(made.cert.pem().as_bytes()).expect("a root");
+    let roots = ureq::tls::RootCerts::new_with_certs(&[root]);
+    let tls = ureq::tls::TlsConfig::builder().root_certs(roots).build();
+    let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
+    let answer = agent.get(format!("{url}/healthz")).call().expect("an answer over TLS");
+    assert_eq!(answer.status().as_u16(), 200);
+    assert!(server.stop());
+}
