@@ -76,9 +76,9 @@ fn a_folder_goes_into_a_vault_and_back() {
     assert!(good(&["points"]).contains("source"));
     assert!(good(&["check", "--read-data"]).contains("no damage"));
     good(&["restore", "--to", "target"]);
-    let restored = place.path("target").join(
-        place.path("source/file").strip_prefix("/").expect("a whole path"),
-    );
+    let restored = place
+        .path("target")
+        .join(place.path("source/file").strip_prefix("/").expect("a whole path"));
     assert_eq!(fs::read_to_string(restored).expect("restored"), "bytes");
     fs::write(place.path("pass"), "wrong\n").expect("a passphrase");
     let all = with(&["points"]);

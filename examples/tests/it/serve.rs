@@ -69,11 +69,13 @@ fn a_node_pulls_from_a_served_directory() {
     let server = Server::start(place.oms(&listen));
     place.good(&["dsc", "publish", "Web.mof"]);
     let url = format!("{}/PSDSCPullServer.svc", server.url);
-    let pull = ["dsc", "pull", "--server", &url, "--configuration", "Web"];
-    let with = |key: &str| [&pull[..], &["--registration-key", key, "--state", key]].concat();
-    assert!(!place.run(&with("wrong")).status.success(), "a wrong key registers nobody");
+    let pull = |key: &'static str| {
+        let server = ["dsc", "pull", "--server", &url, "--configuration", "Web"];
+        place.run(&[&server[..], &["--registration-key", key, "--state", key]].concat())
+    };
+    assert!(!pull("wrong").status.success(), "a wrong key registers nobody");
     assert!(!motd.exists());
-    place.good(&with("a registration key"));
+    assert!(pull("a registration key").status.success());
     assert_eq!(read(&motd), "pulled");
     assert!(place.good(&["dsc", "nodes"]).contains("Compliant"));
     assert!(server.stop());

@@ -117,7 +117,7 @@ impl Later for jiff::Timestamp {
 #[test]
 fn what_cannot_be_read_is_reported_and_the_rest_is_backed_up() {
     if is_root() {
-        // The superuser can read everything; a file that vanishes is seen in the walk's own test.
+        // The superuser can read everything; the next test fails for everybody.
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -139,7 +139,24 @@ fn what_cannot_be_read_is_reported_and_the_rest_is_backed_up() {
 }
 
 #[test]
-fn a_file_that_never_ends_growing_is_noted() {
+fn a_file_whose_reading_fails_is_reported_and_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    write(&source.join("open"), b"x");
+    let vault = create(local(&folder.path().join("vault")));
+    // Nobody, whatever their rights, can read a process's memory at address 0.
+    let paths = vec![source.clone(), PathBuf::from("/proc/self/mem")];
+    let plan = vault.plan_backup(&BackupOptions { paths, ..options(&source) }).expect("a plan");
+    let report = plan.run(&Control::default()).expect("a point");
+    assert_eq!(report.summary.total_files_processed, 1);
+    let warning = &report.warnings.listed[0];
+    assert_eq!(warning.kind, SourceWarningKind::Unreadable);
+    assert!(warning.path.ends_with("mem"), "{warning}");
+    assert!(verify(&vault, true).is_clean());
+}
+
+#[test]
+fn a_file_that_is_longer_than_its_folder_says_is_noted() {
     let folder = tempfile::tempdir().expect("a folder");
     // Its size is said to be 0 and its content is not.
     let Ok(content) = std::fs::read("/proc/self/maps") else { return };

@@ -42,9 +42,7 @@ impl Cli {
         // A serving process has another working directory, so paths are made whole here.
         let root = std::path::absolute(&self.data)?;
         match self.verb {
-            Verb::Tour(options) => {
-                tour::run(&root, &options, &self.search_path, self.json).await
-            },
+            Verb::Tour(options) => tour::run(&root, &options, &self.search_path, self.json).await,
             Verb::Serve(options) => serve::run(&root, options, &self.search_path).await,
             Verb::Command(Command::Dsc(Dsc::Serve(options))) => {
                 serve::run(&root, options.into_serve()?, &self.search_path).await

@@ -42,8 +42,7 @@ pub(crate) enum OpenError {
 impl DataDir {
     /// Takes a directory, making it if it is missing.
     pub(crate) fn open(root: &Path) -> Result<Self, OpenError> {
-        let unwritable =
-            |source| OpenError::Unwritable { path: root.to_owned(), source };
+        let unwritable = |source| OpenError::Unwritable { path: root.to_owned(), source };
         let is_new = !root.join("format").exists();
         if is_new && root.is_dir() {
             let mut entries = fs::read_dir(root).map_err(unwritable)?;

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its results")]
 
 mod admin;
+mod audit;
 mod cli;
 mod command;
 mod data;

@@ -60,8 +60,10 @@ pub(crate) async fn run(
     // The address first: a port in use should not leave a half-made directory behind.
     let listener = TcpListener::bind(options.listen).await.map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process listens there; take --listen with \
-                                              another port, or port 0 for a free one",
+            std::io::ErrorKind::AddrInUse => {
+                "another process listens there; take --listen with \
+                                              another port, or port 0 for a free one"
+            }
             _ => "cannot listen there",
         };
         anyhow::anyhow!("{hint}. address=`{}`, reason=`{error}`", options.listen)

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::admin::Admin;
+use crate::audit::Auditor;
 use crate::data::DataDir;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
@@ -23,6 +24,7 @@ use oms_core::record::Record;
 use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
 use oms_dsc::PullServer;
 use oms_logs::Workspace;
+use oms_logs::query::QueryReport;
 use oms_logs::source::heartbeat::{Heartbeat, HostFiles};
 use oms_logs::source::perf::Perf;
 use oms_logs::source::syslog::SyslogFile;
@@ -99,6 +101,7 @@ pub(crate) struct Suite {
     dsc: Option<Arc<PullServer>>,
     recovery: Option<Arc<RecoveryVault>>,
     projections: Mutex<Vec<Projection>>,
+    auditor: Auditor,
     computer: String,
 }
 
@@ -123,9 +126,7 @@ impl Suite {
         let settings = automation_settings(&data, admin, search_path);
         let search_path = settings.search_path.clone();
         let automation = match has(Service::Automation) {
-            true => {
-                Some(open_automation(&data, settings, &journal).await.context("automation")?)
-            }
+            true => Some(open_automation(&data, settings, &journal).await.context("automation")?),
             false => None,
         };
         let dsc = match has(Service::Dsc) {
@@ -151,6 +152,7 @@ impl Suite {
             dsc,
             recovery,
             projections: Mutex::default(),
+            auditor: Auditor::new(&computer),
             computer,
         };
         suite.projections = Mutex::new(suite.projections());
@@ -164,7 +166,7 @@ impl Suite {
             let computer = self.computer.clone();
             self.projection(logs, name, Arc::new(move |event: &Event| mapping(event, &computer)))
         };
-        let mut projections = vec![new("oms-backup", oms_backup::job::records)];
+        let mut projections = vec![new("oms-backup", oms_backup::records)];
         if let Some(account) = &self.automation {
             let (account, computer) = (Arc::clone(account), self.computer.clone());
             let mapping = Arc::new(move |event: &Event| account.records(event, &computer));
@@ -209,6 +211,11 @@ impl Suite {
         Ok(sent)
     }
 
+    /// Asks the log repository; each query is a record of it.
+    pub(crate) async fn ask(&self, kql: &str) -> Result<QueryReport> {
+        self.auditor.ask(self.logs()?, kql).await
+    }
+
     /// What is served on the one address.
     pub(crate) fn surfaces(&self) -> Vec<Surface> {
         self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server))).collect()
@@ -220,10 +227,6 @@ impl Suite {
 
     pub(crate) fn root(&self) -> &Path {
         self.data.root()
-    }
-
-    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
-        self.data.folder(name)
     }
 
     pub(crate) fn computer(&self) -> &str {

@@ -85,7 +85,9 @@ impl Automation {
             Self::Start { runbook, parameters, name } => {
                 start(suite, runbook, parameters, name.clone()).await
             }
-            Self::Job { id: Some(id) } => tell(suite, suite.automation()?.job(id.parse()?).await?).await,
+            Self::Job { id: Some(id) } => {
+                tell(suite, suite.automation()?.job(id.parse()?).await?).await
+            }
             Self::Job { id: None } => jobs(suite).await,
             Self::Schedule => bail!("schedules are not supported in this version"),
             Self::Webhook => bail!("webhooks are not supported in this version"),

@@ -162,7 +162,13 @@ impl Dsc {
             Self::Apply { file } => apply(file, true).await,
             Self::Test { file } => apply(file, false).await,
             Self::Get { file } => get(file).await,
-            Self::Pull { server, registration_key, registration_key_file, configuration, state } => {
+            Self::Pull {
+                server,
+                registration_key,
+                registration_key_file,
+                configuration,
+                state,
+            } => {
                 let key = match (registration_key, registration_key_file) {
                     (Some(key), _) => key.as_str().into(),
                     (None, Some(file)) => read_secret(file)?,
@@ -222,7 +228,8 @@ async fn publish(suite: &Suite, name: Option<&str>, file: &Path) -> Result<Outpu
     };
     let published = suite.dsc()?.publish(name, &read(file)?).await.map_err(shown)?;
     let (name, checksum) = (published.name.to_string(), published.checksum.to_string());
-    let text = format!("configuration {name} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
+    let text =
+        format!("configuration {name} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
     Ok(Output::new(text, json!({"name": name, "checksum": checksum, "bytes": published.bytes})))
 }
 
@@ -230,12 +237,18 @@ async fn module(suite: &Suite, given: Option<(&str, &str)>, file: &Path) -> Resu
     let (name, version) = match given {
         Some(given) => given,
         None => stem(file)?.rsplit_once('_').with_context(|| {
-            format!("file is not called NAME_VERSION.zip; give --name and --version. path=`{}`", file.display())
+            format!(
+                "file is not called NAME_VERSION.zip; give --name and --version. path=`{}`",
+                file.display()
+            )
         })?,
     };
     let published = suite.dsc()?.publish_module(name, version.parse()?, &read(file)?).await?;
     let (version, checksum) = (published.version.to_string(), published.checksum.to_string());
-    let text = format!("module {name} {version} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
+    let text = format!(
+        "module {name} {version} published, {} bytes\nSHA-256 {checksum}\n",
+        published.bytes
+    );
     let json = json!({
         "name": name, "version": version, "checksum": checksum, "bytes": published.bytes,
     });
@@ -312,8 +325,7 @@ fn told(statuses: &[ResourceStatus]) -> Output {
         if let Some(error) = &status.error {
             text.push_str(&format!("  error: {error}\n"));
         }
-        let differences: Vec<String> =
-            status.differences.iter().map(ToString::to_string).collect();
+        let differences: Vec<String> = status.differences.iter().map(ToString::to_string).collect();
         rows.push(json!({
             "resource_id": status.resource_id, "outcome": format!("{:?}", status.outcome),
             "in_desired_state": is_right, "differences": differences, "error": status.error,
@@ -342,10 +354,14 @@ async fn pull(settings: Metaconfiguration, state: &Path) -> Result<Output> {
     let mut node = Lcm::builder(state, settings).resources(resources()?).build().await?;
     let report = node.run().await?;
     let mut output = told(&report.resources);
-    let mut text = format!("run {}: {}\n", report.job_id, match report.is_new {
-        true => "a configuration was fetched and applied",
-        false => "the configuration had not changed",
-    });
+    let mut text = format!(
+        "run {}: {}\n",
+        report.job_id,
+        match report.is_new {
+            true => "a configuration was fetched and applied",
+            false => "the configuration had not changed",
+        }
+    );
     text.push_str(&output.text);
     for error in &report.errors {
         text.push_str(&format!("error: {error}\n"));

@@ -8,13 +8,12 @@ use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use oms_core::record::{Batch, Record, RecordType, Value};
 use oms_core::{Clock, EntropyExt, SystemClock, SystemEntropy};
-use oms_logs::query::{QueryOptions, QueryReport};
+use oms_logs::query::QueryReport;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Records of one batch.
 const BATCH_RECORDS: usize = 1_000;
@@ -115,8 +114,7 @@ async fn query(suite: &Suite, format: Answer, kql: &str) -> Result<Output> {
     if format == Answer::Parquet {
         bail!("answers in Parquet are not supported in this version");
     }
-    let options = QueryOptions::new(Arc::new(SystemClock));
-    let report = suite.logs()?.query(kql, &options).await?;
+    let report = suite.ask(kql).await?;
     let text = match format {
         Answer::Table | Answer::Parquet => report.to_text(),
         Answer::Json => format!("{:#}\n", as_json(&report)),
@@ -126,9 +124,7 @@ async fn query(suite: &Suite, format: Answer, kql: &str) -> Result<Output> {
 }
 
 fn as_json(report: &QueryReport) -> serde_json::Value {
-    let column = |column: &oms_logs::query::Column| {
-        json!({"name": column.name, "type": column.kql_type.to_string()})
-    };
+    let column = |column: &oms_logs::query::Column| json!({"name": column.name, "type": column.kql_type.to_string()});
     let columns: Vec<_> = report.columns.iter().map(column).collect();
     json!({"columns": columns, "rows": report.rows(), "is_partial": report.is_partial})
 }
@@ -189,8 +185,8 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut number = 0;
-        while let Some(line) = read_line(&mut reader)
-            .with_context(|| format!("file {}", path.display()))?
+        while let Some(line) =
+            read_line(&mut reader).with_context(|| format!("file {}", path.display()))?
         {
             number += 1;
             if line.iter().all(u8::is_ascii_whitespace) {

@@ -127,7 +127,8 @@ impl Recovery {
                     }
                     false => item.planned_failover().await?,
                 };
-                told(&item, format!("{name} runs at the recovery site; commit to make it final")).await
+                told(&item, format!("{name} runs at the recovery site; commit to make it final"))
+                    .await
             }
             Self::Commit { name } => {
                 let item = vault.item(name).await?;
@@ -138,12 +139,14 @@ impl Recovery {
                 let item = vault.item(name).await?;
                 let report = item.reprotect().await?;
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
-                told(&item, format!("{name} is protected in the other direction; {sent} sent")).await
+                told(&item, format!("{name} is protected in the other direction; {sent} sent"))
+                    .await
             }
             Self::Failback { name } => {
                 let item = vault.item(name).await?;
                 item.failback().await?;
-                told(&item, format!("{name} runs at the primary site; commit to make it final")).await
+                told(&item, format!("{name} runs at the primary site; commit to make it final"))
+                    .await
             }
             Self::Plan => bail!("recovery plans are not supported in this version"),
         }
@@ -199,4 +202,3 @@ async fn statuses(suite: &Suite) -> Result<Output> {
     }
     Ok(Output::new(text, json!(rows)))
 }
-

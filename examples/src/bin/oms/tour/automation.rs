@@ -23,7 +23,7 @@ print("one line of the error stream", file=sys.stderr)
 
 const BASH: &str = r#"
 set -eu
-echo "$1: $(wc -l < /proc/mounts) mounts, up $(cut -d. -f1 /proc/uptime) s"
+echo "$1: $(ls /usr/bin | wc -l) programs in /usr/bin, up $(cut -d. -f1 /proc/uptime) s"
 "#;
 
 /// Tries to read a file of the data directory; says whether it could.

@@ -101,7 +101,11 @@ fn outcome(job: Job) -> Result<JobOutcome> {
     match job.end {
         Some(JobEnd::Done(outcome)) => {
             let warnings = outcome.first_warnings.join("; ");
-            ensure!(outcome.warnings == 0, "{} ended with warnings: {warnings}", job.operation.name());
+            ensure!(
+                outcome.warnings == 0,
+                "{} ended with warnings: {warnings}",
+                job.operation.name()
+            );
             Ok(outcome)
         }
         Some(JobEnd::Failed { code, reason }) => {
@@ -134,7 +138,9 @@ async fn verify(
             ensure!(output.status.success(), "restic does not accept the vault: {said}");
             teller.say("restic check --read-data accepts the vault");
         }
-        Err(_absent) => teller.say("restic is not installed, so it was not asked; it reads the vault"),
+        Err(_absent) => {
+            teller.say("restic is not installed, so it was not asked; it reads the vault")
+        }
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 
 /// The configuration, as a compiler writes it: two resources, the second after the first.
 fn document(folder: &Path, computer: &str) -> String {
-    let quoted = |path: &Path| path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    let quoted =
+        |path: &Path| path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
         r#"/* made by the tour */
 instance of MSFT_FileDirectoryConfiguration as $folder
@@ -57,12 +58,13 @@ pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
     let configured = tour.folder.join("configured");
     let (name, document) = (tour.name("Tour"), document(&configured, tour.suite.computer()));
     let published = server.publish(&name, document.as_bytes()).await?;
-    teller.say(format!("published {name}, {} bytes, SHA-256 {}", published.bytes, published.checksum));
+    teller.say(format!(
+        "published {name}, {} bytes, SHA-256 {}",
+        published.bytes, published.checksum
+    ));
 
-    let mounted = mount(
-        vec![oms_dsc::http::surface(Arc::clone(server))],
-        Arc::new(Grants::default()),
-    )?;
+    let mounted =
+        mount(vec![oms_dsc::http::surface(Arc::clone(server))], Arc::new(Grants::default()))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -127,7 +129,11 @@ async fn visit(
     let state = server.node(agent).await?.state;
     teller.say(format!("the server has {} reports of the node, which is {state:?}", reports.len()));
     ensure!(format!("{state:?}") == "Compliant", "the node is {state:?}");
-    Ok(format!("1 node, {} resources, drift corrected, {} reports", first.resources.len(), reports.len()))
+    Ok(format!(
+        "1 node, {} resources, drift corrected, {} reports",
+        first.resources.len(),
+        reports.len()
+    ))
 }
 
 fn checked(report: RunReport) -> Result<RunReport> {

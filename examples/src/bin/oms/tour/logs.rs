@@ -5,7 +5,7 @@ use super::account::{Teller, bytes};
 use anyhow::{Context, Result, ensure};
 use jiff::tz::TimeZone;
 use oms_core::{Clock, RecordSink, SystemClock};
-use oms_logs::query::{QueryOptions, QueryReport};
+use oms_logs::query::QueryReport;
 use oms_logs::source::Agent;
 use oms_logs::source::custom_log::CustomLog;
 use oms_logs::source::syslog::SyslogFile;
@@ -68,7 +68,8 @@ pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
                  | summarize avg(CounterValue) by bin(TimeGenerated, 1m), Computer | render timechart";
     let asked = ask(tour, chart).await?;
     ensure!(asked.render.is_some(), "the query's chart got lost");
-    let heartbeat = ask(tour, "Heartbeat | summarize arg_max(TimeGenerated, OSName) by Computer").await?;
+    let heartbeat =
+        ask(tour, "Heartbeat | summarize arg_max(TimeGenerated, OSName) by Computer").await?;
     ensure!(!heartbeat.rows().is_empty(), "no heartbeat");
     tell_table(teller, &heartbeat);
     let place = tables.first().and_then(|table| table.location.parent()).map(Path::to_owned);
@@ -95,7 +96,7 @@ async fn read_log_file(tour: &Tour, teller: &mut Teller) -> Result<u64> {
     let state = tour.folder.join("agent");
     std::fs::create_dir_all(&state)?;
     let builder = Agent::builder(sink).state_dir(state);
-    let mut agent = match table.strip_suffix("_CL") {
+    let agent = match table.strip_suffix("_CL") {
         None => builder.source(SyslogFile::new(*path, StartAt::Beginning, TimeZone::system())),
         Some(name) => builder.source(CustomLog::new(name, *path, StartAt::Beginning)?),
     }
@@ -122,8 +123,7 @@ fn count_of_agent(written: u64, arrived: u64) -> Result<u64> {
 }
 
 pub(super) async fn ask(tour: &Tour, query: &str) -> Result<QueryReport> {
-    let options = QueryOptions::new(Arc::new(SystemClock));
-    tour.suite.logs()?.query(query, &options).await.with_context(|| format!("query {query}"))
+    tour.suite.ask(query).await.with_context(|| format!("query {query}"))
 }
 
 /// How many rows a table has; none if it is not there yet.

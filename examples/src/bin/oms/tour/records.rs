@@ -9,7 +9,11 @@ use anyhow::{Result, ensure};
 fn queries(tour: &Tour) -> Vec<(&'static str, String)> {
     let run = tour.run;
     vec![
-        ("Log Analytics", "Heartbeat | summarize Records = count() by Category".to_owned()),
+        (
+            "Log Analytics",
+            "LAQueryLogs | summarize Records = count() by RequestClientApp, ResponseCode"
+                .to_owned(),
+        ),
         (
             "Automation",
             format!(

@@ -105,7 +105,10 @@ pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
 
     let points = drill(tour, teller, &mut machine, &item).await?;
     move_and_return(tour, teller, &mut machine, &item).await?;
-    Ok(format!("{} disk, {points} recovery points, over and back without loss", bytes(image::DISK_BYTES)))
+    Ok(format!(
+        "{} disk, {points} recovery points, over and back without loss",
+        bytes(image::DISK_BYTES)
+    ))
 }
 
 /// Two changes with a recovery point after each; a test failover to the first.
@@ -164,7 +167,10 @@ async fn move_and_return(
     export_raw(&*item.device(), &back)?;
     machine.check(&back, 5)?;
     item.device().flush()?;
-    ensure!(image::is_equal(&*item.device(), &machine.disk())?, "production is not on its own disk");
+    ensure!(
+        image::is_equal(&*item.device(), &machine.disk())?,
+        "production is not on its own disk"
+    );
     teller.say(format!("failed back to the machine's own disk: {}", machine.what()));
     item.disable_protection().await?;
     Ok(())
