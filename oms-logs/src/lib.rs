@@ -52,11 +52,15 @@
 
 pub mod workspace;
 
+pub mod source;
+
 pub mod schema;
 
 pub mod ingest;
 
 pub mod repository;
+
+pub mod query;
 
 pub mod error;
 

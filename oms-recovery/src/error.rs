@@ -129,6 +129,12 @@ pub enum Error {
         /// Why.
         reason: DivergenceReason,
     },
+    /// A site could not be opened; what says why is the operation that needs it.
+    #[error("site cannot be opened. what=`{what}`")]
+    SiteUnavailable {
+        /// Which site.
+        what: &'static str,
+    },
     /// The other end of the channel is gone.
     #[error("replication channel closed")]
     ChannelClosed,
@@ -161,9 +167,11 @@ impl Error {
             Self::Journal(error) => error.kind(),
             Self::OutOfRange { .. } | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Fenced { .. } | Self::StaleEpoch { .. } | Self::ReadOnly => ErrorKind::Denied,
-            Self::Quiesced | Self::Broken { .. } | Self::ChannelClosed | Self::Quiesce { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Quiesced
+            | Self::Broken { .. }
+            | Self::ChannelClosed
+            | Self::SiteUnavailable { .. }
+            | Self::Quiesce { .. } => ErrorKind::Unavailable,
             Self::Decode { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::IllegalState { .. } | Self::ResyncRequired { .. } => {
                 ErrorKind::PreconditionFailed

@@ -36,9 +36,9 @@
 //! let web1 = vault.enable_protection("web1", &image, &dir.join("replica"), policy).await?;
 //! web1.replicate().await?;
 //!
-//! web1.device().write_at(4096, b"hello")?;
+//! web1.device()?.write_at(4096, b"hello")?;
 //! let point = web1.take_recovery_point(Consistency::CrashConsistent).await?;
-//! web1.device().write_at(4096, b"oops!")?;
+//! web1.device()?.write_at(4096, b"oops!")?;
 //! web1.replicate().await?;
 //!
 //! let drill = web1.test_failover(PointChoice::Point(point.id)).await?;
@@ -48,7 +48,7 @@
 //! web1.cleanup_test_failover("the application came up").await?;
 //!
 //! web1.planned_failover().await?;
-//! web1.device().read_at(4096, &mut bytes)?;
+//! web1.device()?.read_at(4096, &mut bytes)?;
 //! assert_eq!(&bytes, b"oops!");
 //! web1.commit().await?;
 //! # Ok::<(), oms_recovery::Error>(())

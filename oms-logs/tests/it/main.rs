@@ -9,6 +9,16 @@ mod durable;
 #[cfg(feature = "interop")]
 mod interop;
 mod load;
+#[cfg(test)]
+mod query;
+#[cfg(test)]
+mod query_text;
+#[cfg(test)]
+mod source_agent;
+#[cfg(test)]
+mod source_live;
+#[cfg(test)]
+mod source_tail;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;

@@ -2,9 +2,7 @@
 
 use crate::error::Result;
 use crate::machine::ItemEvent;
-use crate::machine::protected::{ProtectedItem, ReplicationReport, make_replica, open_replica};
-use crate::replication::channel::blocking;
-use std::sync::Arc;
+use crate::machine::protected::{ProtectedItem, ReplicationReport};
 
 impl ProtectedItem {
     /// Protects production where it runs now, with the other site as its replica. Blocks are
@@ -18,21 +16,7 @@ impl ProtectedItem {
     pub async fn reprotect(&self) -> Result<ReplicationReport> {
         let mut runtime = self.runtime.lock().await;
         self.shared.append(&mut runtime.item, ItemEvent::ReverseReplicationStarted).await?;
-        let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
-        // The device goes on; only the replica is new.
-        let replica = blocking(move || {
-            let site = item.passive_site().clone();
-            make_replica(&shared, &item, &site)?;
-            open_replica(&shared, &item)
-        })
-        .await;
-        match replica {
-            Ok(replica) => runtime.replica = Some(replica),
-            Err(error) => {
-                self.close();
-                return Err(error);
-            }
-        }
+        // The device goes on; only the replica is new, and opening it makes it.
         self.replicate_in(&mut runtime).await
     }
 }

@@ -10,18 +10,24 @@ impl ProtectedItem {
     /// dropped; handles from before refuse writes.
     ///
     /// # Errors
-    /// [`Error::IllegalState`]; [`Error::NotFound`].
+    /// [`crate::Error::IllegalState`]; [`crate::Error::NotFound`].
     pub async fn change_point(&self, choice: PointChoice) -> Result<ChosenPoint> {
         let mut runtime = self.runtime.lock().await;
-        let Some(uncommitted) = &runtime.overlay else {
+        if !runtime.item.state.is_uncommitted() {
+            return Err(illegal(&runtime.item, "point-changed"));
+        }
+        let former = self.need_device(&mut runtime).await?;
+        let uncommitted = runtime.active.as_ref().and_then(|active| active.uncommitted.as_ref());
+        let Some(uncommitted) = uncommitted else {
             return Err(illegal(&runtime.item, "point-changed"));
         };
         let (stamp, point) = uncommitted.log.choose(choice)?;
         let (point, epoch) = (ChosenPoint::new(stamp, point), runtime.item.epoch + 1);
         let event = ItemEvent::PointChanged { epoch, point };
         self.shared.append(&mut runtime.item, event).await?;
-        runtime.device.retire(epoch);
-        self.reopen(&mut runtime).await?;
+        former.retire(epoch);
+        self.let_go(&mut runtime);
+        self.need_device(&mut runtime).await?;
         Ok(point)
     }
 }

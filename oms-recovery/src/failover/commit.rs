@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::machine::ItemEvent;
-use crate::machine::protected::{ProtectedItem, Runtime, remove_folder};
+use crate::machine::protected::ProtectedItem;
+use crate::machine::site::settle;
 use crate::replication::channel::blocking;
-use crate::vault::Shared;
 use std::sync::Arc;
 
 impl ProtectedItem {
@@ -12,59 +12,30 @@ impl ProtectedItem {
     /// image itself. The machine runs on; its reads and writes wait while the log is merged.
     ///
     /// # Errors
-    /// [`Error::IllegalState`]; [`Error::Disk`], in which case opening the item again completes
-    /// it.
+    /// [`Error::IllegalState`]. On [`Error::Disk`] the handles given out before refuse writes; it
+    /// is completed when the device is used next.
     pub async fn commit(&self) -> Result<()> {
         let mut runtime = self.runtime.lock().await;
+        runtime.item.check(&ItemEvent::Committed)?;
+        self.need_device(&mut runtime).await?;
         self.shared.append(&mut runtime.item, ItemEvent::Committed).await?;
-        let shared = Arc::clone(&self.shared);
-        let parts = Parts::take(&mut runtime)?;
-        let settled = blocking(move || parts.settle(&shared)).await;
+        let Some(active) = runtime.active.take() else {
+            return Err(Error::SiteUnavailable { what: "the site that runs production" });
+        };
+        let (shared, site) = (Arc::clone(&self.shared), runtime.item.active_site().clone());
+        let device = Arc::clone(&active.device);
+        let (mut active, settled) = blocking(move || {
+            let settled = settle(&shared, &site, &active);
+            Ok((active, settled))
+        })
+        .await?;
         if settled.is_err() {
-            self.close();
+            device.retire(runtime.item.epoch);
+            self.let_go(&mut runtime);
+        } else {
+            active.uncommitted = None;
+            runtime.active = Some(active);
         }
         settled
-    }
-}
-
-/// Merges what production runs on into the image; the mark of the site decides when it is done.
-/// Repeated after a crash.
-pub(crate) fn settle(shared: &Shared, runtime: &mut Runtime) -> Result<()> {
-    Parts::take(runtime)?.settle(shared)
-}
-
-struct Parts {
-    device: Arc<crate::replication::TrackedDevice>,
-    uncommitted: crate::machine::protected::Uncommitted,
-    site: crate::replication::Site,
-    stamp: crate::replication::Stamp,
-}
-
-impl Parts {
-    fn take(runtime: &mut Runtime) -> Result<Self> {
-        let Some(uncommitted) = runtime.overlay.take() else {
-            let reason = "commit without an overlay".to_owned();
-            return Err(Error::Internal { reason });
-        };
-        Ok(Self {
-            device: Arc::clone(&runtime.device),
-            stamp: uncommitted.overlay.stamp(),
-            uncommitted,
-            site: runtime.item.active_site().clone(),
-        })
-    }
-
-    fn settle(&self, shared: &Shared) -> Result<()> {
-        let (log, overlay) = (&self.uncommitted.log, &self.uncommitted.overlay);
-        self.device.replace_image(|_| {
-            let base = Arc::clone(log.base());
-            log.settle(self.stamp)?;
-            overlay.settle(&*base)?;
-            base.flush()?;
-            Ok(base)
-        })?;
-        let store = shared.stores.open(&self.site.location)?;
-        remove_folder(&*store, &self.site.log())?;
-        remove_folder(&*store, &self.site.overlay())
     }
 }

@@ -1,12 +1,11 @@
 //! A failover that loses nothing: stop the source's writes, drain, start the target.
 
 use crate::error::Result;
-use crate::machine::protected::{ProtectedItem, Runtime, illegal, open_runtime};
+use crate::machine::protected::{ProtectedItem, Runtime, illegal};
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::{Consistency, RecoveryPoint};
 use crate::replication::ProtectionState;
 use crate::replication::channel::blocking;
-use std::sync::Arc;
 
 impl ProtectedItem {
     /// Moves production to the recovery site without loss. Shut the machine down first; from here
@@ -30,7 +29,7 @@ impl ProtectedItem {
         let point = match drained {
             Ok(point) => ChosenPoint::new(point.stamp, Some(point)),
             Err(error) => {
-                runtime.device.resume();
+                self.resume(runtime);
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
                 self.shared.append(&mut runtime.item, event).await?;
@@ -44,7 +43,7 @@ impl ProtectedItem {
     /// Stops the source's writes and brings the last of them to the replica, with a point at the
     /// end.
     pub(crate) async fn drain(&self, runtime: &mut Runtime) -> Result<RecoveryPoint> {
-        let device = Arc::clone(&runtime.device);
+        let device = self.need_device(runtime).await?;
         blocking(move || device.quiesce()).await?;
         let point = self.mark_point(runtime, Consistency::CrashConsistent).await?;
         self.replicate_in(runtime).await?;
@@ -52,30 +51,26 @@ impl ProtectedItem {
     }
 
     /// Journals that production has moved, then makes it so. The event decides: if what follows is
-    /// interrupted, opening the item again completes it.
+    /// interrupted, it is completed when the device is used next.
     pub(crate) async fn activate(&self, runtime: &mut Runtime, point: ChosenPoint) -> Result<()> {
         let epoch = runtime.item.epoch + 1;
         let event = ItemEvent::FailoverCompleted { epoch, point };
         self.shared.append(&mut runtime.item, event).await?;
-        self.close();
-        let former = Arc::clone(&runtime.device);
-        let fenced = blocking(move || former.fence(epoch)).await;
-        if let Err(error) = fenced {
-            // Its epoch is refused all the same.
-            tracing::warn!(%error, "former disk could not be fenced durably");
+        if let Some(former) = runtime.active.take() {
+            let fenced = blocking(move || former.device.fence(epoch)).await;
+            if let Err(error) = fenced {
+                // Its epoch is refused all the same.
+                tracing::warn!(%error, "former disk could not be fenced durably");
+            }
         }
-        self.reopen(runtime).await
+        self.let_go(runtime);
+        self.need_device(runtime).await.map(drop)
     }
 
-    /// Opens the device that is production's now; the former one must be fenced or retired.
-    pub(crate) async fn reopen(&self, runtime: &mut Runtime) -> Result<()> {
-        // Until it is open again, whoever asks the vault for the item gets a fresh one.
-        self.close();
-        (runtime.replica, runtime.overlay) = (None, None);
-        let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
-        let opened = blocking(move || open_runtime(&shared, item)).await?;
-        self.replace_runtime(runtime, opened);
-        self.open_again();
-        Ok(())
+    /// Lets production's disk take writes again, if it is there.
+    pub(crate) fn resume(&self, runtime: &Runtime) {
+        if let Some(active) = &runtime.active {
+            active.device.resume();
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! A drill: a copy-on-write disk over a recovery point, while replication goes on.
 
-use super::super::machine::protected::{ProtectedItem, Runtime, lock, remove_folder};
 use crate::error::{Error, Result};
 use crate::machine::disk::{BlockDevice, OverlayDevice, export_raw};
+use crate::machine::protected::{ProtectedItem, Runtime, lock};
+use crate::machine::site::remove_folder;
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
 use crate::replication::channel::blocking;
@@ -44,9 +45,7 @@ impl ProtectedItem {
     /// damaged, in which case the drill is cleaned up as failed.
     pub async fn test_failover(&self, choice: PointChoice) -> Result<TestFailover> {
         let mut runtime = self.runtime.lock().await;
-        let Some(replica) = runtime.replica.clone() else {
-            return Err(crate::machine::protected::illegal(&runtime.item, "test-failover-started"));
-        };
+        let replica = self.need_replica(&mut runtime, "test-failover-started").await?;
         let (stamp, point) = lock(&replica).log().choose(choice)?;
         let point = ChosenPoint::new(stamp, point);
         let event = ItemEvent::TestFailoverStarted { point };

@@ -2,9 +2,11 @@
 
 use super::SourceOperations;
 use crate::error::{Error, Result};
-use crate::machine::protected::{ProtectedItem, illegal, lock};
+use crate::machine::protected::{ProtectedItem, Runtime, lock};
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
+use crate::replication::channel::{blocking, run_in_process};
+use crate::replication::primary::Outcome;
 use std::sync::Arc;
 
 impl ProtectedItem {
@@ -26,14 +28,12 @@ impl ProtectedItem {
         let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
         self.shared.append(&mut runtime.item, event).await?;
         if source_operations == SourceOperations::Required
-            && let Err(error) = self.send_last(&runtime).await
+            && let Err(error) = self.send_last(&mut runtime).await
         {
             tracing::warn!(%error, "source could not be drained, failing over without");
         }
-        let chosen = match &runtime.replica {
-            Some(replica) => lock(replica).log().choose(choice),
-            None => Err(illegal(&runtime.item, "unplanned-failover")),
-        };
+        let replica = self.need_replica(&mut runtime, "unplanned-failover").await;
+        let chosen = replica.and_then(|replica| lock(&replica).log().choose(choice));
         match chosen {
             Ok((stamp, point)) => {
                 let point = ChosenPoint::new(stamp, point);
@@ -41,7 +41,7 @@ impl ProtectedItem {
                 Ok(point)
             }
             Err(error) => {
-                runtime.device.resume();
+                self.resume(&runtime);
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
                 self.shared.append(&mut runtime.item, event).await?;
@@ -51,14 +51,12 @@ impl ProtectedItem {
     }
 
     /// Tries to get the source's last writes.
-    async fn send_last(&self, runtime: &crate::machine::protected::Runtime) -> Result<()> {
-        use crate::replication::channel::{blocking, run_in_process};
-        use crate::replication::primary::Outcome;
-        let Some(replica) = runtime.replica.clone() else { return Err(Error::ChannelClosed) };
-        let device = Arc::clone(&runtime.device);
-        blocking(move || device.quiesce()).await?;
-        let (id, device) = (runtime.item.id.0, Arc::clone(&runtime.device));
-        match run_in_process(id, device, replica).await?.0 {
+    async fn send_last(&self, runtime: &mut Runtime) -> Result<()> {
+        let replica = self.need_replica(runtime, "unplanned-failover").await?;
+        let device = self.need_device(runtime).await?;
+        let source = Arc::clone(&device);
+        blocking(move || source.quiesce()).await?;
+        match run_in_process(runtime.item.id.0, device, replica).await?.0 {
             Outcome::Drained => Ok(()),
             outcome => {
                 Err(Error::ReplicaRefused { reason: format!("{outcome:?}"), is_full: false })

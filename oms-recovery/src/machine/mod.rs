@@ -6,6 +6,8 @@ pub mod extent_map;
 
 pub mod protected;
 
+pub(crate) mod site;
+
 use crate::error::{self, Error};
 use crate::failover::SourceOperations;
 use crate::recovery_point::{PointChoice, PointId, RecoveryPoint};

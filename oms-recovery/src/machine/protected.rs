@@ -1,21 +1,19 @@
 //! A protected item that is open: its disk, its replica, and what can be done with them.
 
-use super::disk::{BlockDevice as _, FileDevice, OverlayDevice};
+use super::disk::OverlayDevice;
+use super::site::{Active, make_sites, open_active, open_replica, remove_folder};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
-use crate::failover::commit::settle;
-use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryLog, RecoveryPoint};
+use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryPoint};
 use crate::replication::channel::{blocking, run_in_process};
 use crate::replication::health::Health;
-use crate::replication::mark::{Mark, MarkFile, Role};
+use crate::replication::mark::{MarkFile, Role};
 use crate::replication::primary::Outcome;
 use crate::replication::replica::Replica;
 use crate::replication::state::ActiveLocation;
-use crate::replication::tracker::TrackerOptions;
 use crate::replication::transfer::CopyKind;
-use crate::replication::{ProtectionState, Site, Stamp, TestFailoverState, TrackedDevice};
+use crate::replication::{ProtectionState, Stamp, TestFailoverState, TrackedDevice};
 use crate::vault::Shared;
-use oms_core::disk::Disk;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -51,7 +49,7 @@ pub struct ItemStatus {
 pub struct ProtectedItem {
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::sync::Mutex<Runtime>,
-    device: Mutex<Arc<TrackedDevice>>,
+    device: Mutex<Option<Arc<TrackedDevice>>>,
     is_closed: AtomicBool,
 }
 
@@ -59,23 +57,38 @@ pub struct ProtectedItem {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     pub(crate) item: ReplicationProtectedItem,
-    /// Production's disk.
-    pub(crate) device: Arc<TrackedDevice>,
-    /// The other side, unless production runs on its log.
+    /// The site that runs production; none while it cannot be opened.
+    pub(crate) active: Option<Active>,
+    /// The other site; none while it cannot be opened, or holds no replica.
     pub(crate) replica: Option<Arc<Mutex<Replica>>>,
-    /// Under production since a failover that is not committed.
-    pub(crate) overlay: Option<Uncommitted>,
     /// The disk of a test failover.
     pub(crate) test: Option<Arc<OverlayDevice>>,
     /// Makes applications stand still for application-consistent points.
     pub(crate) quiescer: Option<Arc<dyn Quiescer>>,
 }
 
-/// What lies under production's disk since a failover that is not committed.
-#[derive(Debug)]
-pub(crate) struct Uncommitted {
-    pub(crate) log: RecoveryLog,
-    pub(crate) overlay: Arc<OverlayDevice>,
+impl Runtime {
+    /// Opens what can be opened: production must not wait for the other site, nor a failover for
+    /// the site that is lost. What is missing is tried again when it is needed.
+    fn open(shared: &Shared, item: ReplicationProtectedItem) -> Self {
+        let name = &item.machine.name;
+        let missing = |error: &Error| {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, cause, name, "site of a protected item cannot be opened");
+        };
+        let active = open_active(shared, &item).inspect_err(missing).ok();
+        let replica = match item.state.has_replica() {
+            true => open_replica(shared, &item).inspect_err(missing).ok(),
+            false => None,
+        };
+        let mut runtime = Self { item, active, replica, test: None, quiescer: None };
+        if runtime.item.test != TestFailoverState::None {
+            let test = crate::failover::test::open(shared, &runtime, false);
+            // A drill that cannot be shown any more can still be cleaned up.
+            runtime.test = test.inspect_err(|error| tracing::warn!(%error, "test failover")).ok();
+        }
+        runtime
+    }
 }
 
 impl ProtectedItem {
@@ -108,29 +121,33 @@ impl ProtectedItem {
             shared.append(&mut item, event).await?;
         }
         let opening = Arc::clone(&shared);
-        let mut runtime = blocking(move || open_runtime(&opening, item)).await?;
+        let mut runtime = blocking(move || Ok(Runtime::open(&opening, item))).await?;
         if runtime.item.test == TestFailoverState::MarkedForDeletion {
             let event = ItemEvent::TestFailoverCleanedUp { is_success: runtime.test.is_some() };
             crate::failover::test::remove(&shared, &mut runtime).await?;
             shared.append(&mut runtime.item, event).await?;
         }
-        let device = Mutex::new(Arc::clone(&runtime.device));
+        let device = Mutex::new(runtime.active.as_ref().map(|it| Arc::clone(&it.device)));
         let runtime = tokio::sync::Mutex::new(runtime);
         Ok(Self { shared, runtime, device, is_closed: AtomicBool::new(false) })
     }
 
     /// Production's disk, wherever it runs. After production has moved, handles from before refuse
     /// writes, and this answers the new one.
-    #[must_use]
-    pub fn device(&self) -> Arc<TrackedDevice> {
-        Arc::clone(&self.device.lock().unwrap_or_else(PoisonError::into_inner))
+    ///
+    /// # Errors
+    /// [`Error::SiteUnavailable`] while the site that runs production cannot be opened.
+    pub fn device(&self) -> Result<Arc<TrackedDevice>> {
+        let device = lock(&self.device).clone();
+        device.ok_or(Error::SiteUnavailable { what: "the site that runs production" })
     }
 
     /// Where it stands.
     pub async fn status(&self) -> ItemStatus {
         let runtime = self.runtime.lock().await;
         let item = runtime.item.clone();
-        let (backlog, now) = (runtime.device.backlog(), self.shared.clock.now());
+        let backlog = runtime.active.as_ref().map(|active| active.device.backlog());
+        let now = self.shared.clock.now();
         ItemStatus {
             active_location: item.state.active_location(),
             allowed_operations: item.state.allowed_operations(item.test),
@@ -166,10 +183,12 @@ impl ProtectedItem {
         self.replicate_in(&mut runtime).await
     }
 
-    /// The recovery points kept, oldest first; none while production runs on one of them.
+    /// The recovery points kept, oldest first; after a failover until its commit, those that can be
+    /// changed to. None while the site that holds them cannot be opened.
     pub async fn recovery_points(&self) -> Vec<RecoveryPoint> {
         let runtime = self.runtime.lock().await;
-        match (&runtime.replica, &runtime.overlay) {
+        let uncommitted = runtime.active.as_ref().and_then(|it| it.uncommitted.as_ref());
+        match (&runtime.replica, uncommitted) {
             (Some(replica), _) => lock(replica).log().points().to_vec(),
             (None, Some(uncommitted)) => uncommitted.log.points().to_vec(),
             (None, None) => Vec::new(),
@@ -187,7 +206,7 @@ impl ProtectedItem {
         if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
             return Err(illegal(&runtime.item, "take-recovery-point"));
         }
-        let point = self.mark_point(&runtime, consistency).await?;
+        let point = self.mark_point(&mut runtime, consistency).await?;
         self.replicate_in(&mut runtime).await?;
         Ok(point)
     }
@@ -202,12 +221,15 @@ impl ProtectedItem {
         self.shared.append(&mut runtime.item, ItemEvent::Disabled).await?;
         runtime.replica = None;
         self.close();
-        let (shared, device) = (Arc::clone(&self.shared), Arc::clone(&runtime.device));
+        let shared = Arc::clone(&self.shared);
+        let device = runtime.active.as_ref().map(|active| Arc::clone(&active.device));
         // The state is Unprotected now, so where production runs is told by the mark.
         let (primary, recovery) = (runtime.item.primary.clone(), runtime.item.recovery.clone());
         let id = runtime.item.id.0;
         blocking(move || {
-            device.stop_tracking()?;
+            if let Some(device) = device {
+                device.stop_tracking()?;
+            }
             let store = shared.stores.open(&recovery.location)?;
             let mark = MarkFile::open(&*store, &recovery.mark())?.expect(id)?;
             let is_replica_here = matches!(mark.role, Role::Replica | Role::EmptyReplica);
@@ -233,22 +255,47 @@ impl ProtectedItem {
         self.is_closed.store(true, Ordering::Release);
     }
 
-    /// Undoes [`close`](Self::close).
-    pub(crate) fn open_again(&self) {
-        self.is_closed.store(false, Ordering::Release);
+    /// Production's device, opened now if it could not be before.
+    pub(crate) async fn need_device(&self, runtime: &mut Runtime) -> Result<Arc<TrackedDevice>> {
+        if let Some(active) = &runtime.active {
+            return Ok(Arc::clone(&active.device));
+        }
+        let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
+        let active = blocking(move || open_active(&shared, &item)).await?;
+        let device = Arc::clone(&active.device);
+        runtime.active = Some(active);
+        *lock(&self.device) = Some(Arc::clone(&device));
+        Ok(device)
     }
 
-    /// Puts what was opened in place, and hands out its device.
-    pub(crate) fn replace_runtime(&self, runtime: &mut Runtime, mut opened: Runtime) {
-        opened.quiescer = runtime.quiescer.take();
-        *runtime = opened;
-        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&runtime.device);
+    /// The replica, opened now if it could not be before.
+    pub(crate) async fn need_replica(
+        &self,
+        runtime: &mut Runtime,
+        operation: &str,
+    ) -> Result<Arc<Mutex<Replica>>> {
+        if !runtime.item.state.has_replica() {
+            return Err(illegal(&runtime.item, operation));
+        }
+        if let Some(replica) = &runtime.replica {
+            return Ok(Arc::clone(replica));
+        }
+        let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
+        let replica = blocking(move || open_replica(&shared, &item)).await?;
+        runtime.replica = Some(Arc::clone(&replica));
+        Ok(replica)
+    }
+
+    /// Lets go of both sites; handles on the device that were given out must refuse writes.
+    pub(crate) fn let_go(&self, runtime: &mut Runtime) {
+        (runtime.active, runtime.replica) = (None, None);
+        *lock(&self.device) = None;
     }
 
     /// Puts a point into the log, with the applications frozen if it asks for that.
     pub(crate) async fn mark_point(
         &self,
-        runtime: &Runtime,
+        runtime: &mut Runtime,
         consistency: Consistency,
     ) -> Result<RecoveryPoint> {
         let quiescer = match consistency {
@@ -259,7 +306,7 @@ impl ProtectedItem {
             }
         };
         let id = PointId::draw(&*self.shared.entropy);
-        let device = Arc::clone(&runtime.device);
+        let device = self.need_device(runtime).await?;
         let clock = Arc::clone(&self.shared.clock);
         blocking(move || {
             let frozen = quiescer.as_ref().map_or(Ok(()), |quiescer| quiescer.freeze());
@@ -295,14 +342,12 @@ impl ProtectedItem {
 
     /// Sends until the replica holds everything; journals what went wrong.
     async fn send(&self, runtime: &mut Runtime) -> Result<ReplicationReport> {
-        let Some(replica) = runtime.replica.clone() else {
-            return Err(illegal(&runtime.item, "replicate"));
-        };
+        let replica = self.need_replica(runtime, "replicate").await?;
+        let device = self.need_device(runtime).await?;
         let id = runtime.item.id.0;
-        let (item, device) = (runtime.item.clone(), Arc::clone(&runtime.device));
+        let (item, tracked) = (runtime.item.clone(), Arc::clone(&device));
         let peer = Arc::clone(&replica);
-        blocking(move || ensure_copy(&item, &device, &peer)).await?;
-        let device = Arc::clone(&runtime.device);
+        blocking(move || ensure_copy(&item, &tracked, &peer)).await?;
         let (outcome, counts) = run_in_process(id, device, Arc::clone(&replica)).await?;
         match outcome {
             Outcome::Drained => Ok(ReplicationReport {
@@ -377,187 +422,4 @@ fn ensure_copy(
         false => CopyKind::Resync,
     };
     device.begin_copy(kind, item.epoch).map(drop)
-}
-
-/// Makes both sites ready and begins to track. Repeated after a crash.
-fn make_sites(shared: &Shared, item: &ReplicationProtectedItem) -> Result<()> {
-    make_replica(shared, item, &item.recovery)?;
-    let store = shared.stores.open(&item.primary.location)?;
-    store.create_dir_all(&item.primary.folder)?;
-    let mut mark = MarkFile::open(&*store, &item.primary.mark())?;
-    let is_taken = mark.mark().is_some_and(|mark| {
-        mark.item != item.id.0 && !matches!(mark.role, Role::Active | Role::Fenced)
-    });
-    if is_taken {
-        let name = format!("{}/{}", item.primary.location, item.primary.image.display());
-        return Err(Error::AlreadyExists { what: "protection of this disk", name });
-    }
-    let (stamp, floor) = (Stamp::default(), Stamp::default());
-    let (id, epoch) = (item.id.0, item.epoch);
-    mark.set(Mark { item: id, role: Role::Active, epoch, stamp, floor })?;
-    drop(mark);
-    let image = Arc::new(FileDevice::open(&*store, &item.primary.image)?);
-    let device = TrackedDevice::open(image, &store, &item.primary, options(shared, item))?;
-    device.begin_copy(CopyKind::Initial, item.epoch).map(drop)
-}
-
-/// Makes a site an empty replica: its image stays what it is, its log begins anew.
-pub(crate) fn make_replica(
-    shared: &Shared,
-    item: &ReplicationProtectedItem,
-    site: &Site,
-) -> Result<()> {
-    let store = shared.stores.open(&site.location)?;
-    store.create_dir_all(&site.folder)?;
-    let mut mark = MarkFile::open(&*store, &site.mark())?;
-    let (stamp, floor) = (Stamp::default(), Stamp::default());
-    let (id, epoch) = (item.id.0, item.epoch);
-    remove_folder(&*store, &site.log())?;
-    mark.set(Mark { item: id, role: Role::EmptyReplica, epoch, stamp, floor })?;
-    remove_folder(&*store, &site.outgoing())?;
-    FileDevice::open_or_create(&*store, &site.image, item.machine.disk_bytes).map(drop)
-}
-
-/// Removes the files of a folder that may not be there, in order of their names.
-pub(crate) fn remove_folder(store: &dyn Disk, folder: &std::path::Path) -> Result<()> {
-    store.create_dir_all(folder)?;
-    for name in store.list(folder)? {
-        store.remove(&folder.join(name))?;
-    }
-    Ok(store.sync_dir(folder)?)
-}
-
-fn options(shared: &Shared, item: &ReplicationProtectedItem) -> TrackerOptions {
-    TrackerOptions {
-        item: item.id.0,
-        outgoing_log_bytes_max: item.policy.outgoing_log_bytes_max,
-        segment_bytes: shared.settings.segment_bytes,
-        clock: Arc::clone(&shared.clock),
-        entropy: Arc::clone(&shared.entropy),
-    }
-}
-
-/// Opens both sites as the state and the marks say.
-pub(crate) fn open_runtime(shared: &Shared, item: ReplicationProtectedItem) -> Result<Runtime> {
-    let active = item.active_site().clone();
-    let store = shared.stores.open(&active.location)?;
-    if item.state.is_uncommitted() {
-        return open_uncommitted(shared, item, &store);
-    }
-    let role = MarkFile::open(&*store, &active.mark())?.expect(item.id.0)?.role;
-    if role == Role::FailedOver {
-        // The commit was journaled and then interrupted.
-        let mut opened = open_uncommitted(shared, item, &store)?;
-        settle(shared, &mut opened)?;
-        return open_runtime(shared, opened.item);
-    }
-    let image = Arc::new(FileDevice::open(&*store, &active.image)?);
-    let device = TrackedDevice::open(image, &store, &active, options(shared, &item))?;
-    let mut runtime = Runtime {
-        device: Arc::new(device),
-        item,
-        replica: None,
-        overlay: None,
-        test: None,
-        quiescer: None,
-    };
-    let item = &runtime.item;
-    use ProtectionState as S;
-    if !matches!(
-        item.state,
-        S::PlannedFailoverCommitted | S::UnplannedFailoverCommitted | S::FailedBack
-    ) {
-        runtime.replica = Some(open_replica(shared, item)?);
-    }
-    if item.test != TestFailoverState::None {
-        let test = crate::failover::test::open(shared, &runtime, false);
-        // A drill that cannot be shown any more can still be cleaned up.
-        runtime.test = test.inspect_err(|error| tracing::warn!(%error, "test failover")).ok();
-    }
-    Ok(runtime)
-}
-
-pub(crate) fn open_replica(
-    shared: &Shared,
-    item: &ReplicationProtectedItem,
-) -> Result<Arc<Mutex<Replica>>> {
-    let site = item.passive_site();
-    let store = shared.stores.open(&site.location)?;
-    let role = MarkFile::open(&*store, &site.mark())?.expect(item.id.0)?.role;
-    if !matches!(role, Role::Replica | Role::EmptyReplica) {
-        // The reversal was journaled and then interrupted.
-        make_replica(shared, item, site)?;
-    }
-    let mut log = open_log(shared, item, site, &store)?;
-    log.raise_epoch(item.epoch)?;
-    Ok(Arc::new(Mutex::new(Replica::new(item.id.0, log))))
-}
-
-fn open_log(
-    shared: &Shared,
-    item: &ReplicationProtectedItem,
-    site: &Site,
-    store: &Arc<dyn Disk>,
-) -> Result<RecoveryLog> {
-    let base = FileDevice::open(&**store, &site.image)?;
-    if base.len() != item.machine.disk_bytes {
-        return Err(Error::Invalid {
-            what: "replica image",
-            value: site.image.display().to_string(),
-            reason: "differs from the machine's disk in length",
-        });
-    }
-    let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
-    RecoveryLog::open(Arc::new(base), store, site, item.id.0, segment_bytes, entropy)
-}
-
-/// Makes the site that runs production one that failed over to the item's point, and opens it.
-/// Repeated after a crash.
-fn open_uncommitted(
-    shared: &Shared,
-    item: ReplicationProtectedItem,
-    store: &Arc<dyn Disk>,
-) -> Result<Runtime> {
-    let site = item.active_site().clone();
-    let mut log = open_log(shared, &item, &site, store)?;
-    let mark = MarkFile::open(&**store, &site.mark())?.expect(item.id.0)?;
-    let stamp = match item.point {
-        Some(point) => point.stamp,
-        // Committed already: the mark remembers the point.
-        None => mark.stamp,
-    };
-    let is_done = mark.role == Role::FailedOver && mark.stamp == stamp && mark.epoch == item.epoch;
-    if !is_done && item.point.is_some() {
-        remove_folder(&**store, &site.overlay())?;
-        log.fail_over(stamp, item.epoch)?;
-        fence_passive(shared, &item);
-    }
-    let view = Arc::new(log.view(stamp)?);
-    let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
-    let (disk, folder) = (Arc::clone(store), site.overlay());
-    let overlay = Arc::new(OverlayDevice::open(view, disk, folder, segment_bytes, entropy)?);
-    let image = Arc::clone(&overlay);
-    let device = TrackedDevice::open(image, store, &site, options(shared, &item))?;
-    Ok(Runtime {
-        device: Arc::new(device),
-        item,
-        replica: None,
-        overlay: Some(Uncommitted { log, overlay }),
-        test: None,
-        quiescer: None,
-    })
-}
-
-/// Tells the former primary's site that production has moved. It may be lost, so failing to is no
-/// failure: its epoch is refused all the same.
-fn fence_passive(shared: &Shared, item: &ReplicationProtectedItem) {
-    let site = item.passive_site();
-    let fenced = shared.stores.open(&site.location).and_then(|store| {
-        let mut mark = MarkFile::open(&*store, &site.mark())?;
-        let last = mark.expect(item.id.0)?;
-        mark.set(Mark { role: Role::Fenced, epoch: item.epoch, ..last })
-    });
-    if let Err(error) = fenced {
-        tracing::warn!(%error, site = %site.location, "former primary could not be fenced");
-    }
 }

@@ -219,6 +219,7 @@ impl RecoveryLog {
             self.log.clear()?;
         }
         self.log.append(first, last, payload)?;
+        self.log.sync()?;
         for frame in frames(payload) {
             self.absorb(&frame?.0);
         }

@@ -35,25 +35,27 @@ pub struct Health {
 }
 
 impl Health {
-    /// Judges an item.
+    /// Judges an item; without a backlog if the site that runs production cannot be opened.
     #[must_use]
     pub fn judge(
         state: ProtectionState,
-        backlog: Backlog,
+        backlog: Option<Backlog>,
         policy: &ReplicationPolicy,
         now: Timestamp,
     ) -> Self {
         // A clock that went back makes no age negative.
         let age = |since: Timestamp| now.duration_since(since).max(SignedDuration::ZERO);
-        let rpo = backlog.oldest.map_or(SignedDuration::ZERO, age);
         let is_protected =
             matches!(state, ProtectionState::Protected | ProtectionState::ReverseProtected);
-        let rpo = is_protected.then_some(rpo);
-        let level = match rpo.is_some_and(|rpo| rpo > policy.recovery_point_threshold) {
-            true => ProtectionHealth::Warning,
-            false => level(state),
+        let known = backlog.filter(|_| is_protected);
+        let rpo = known.map(|backlog| backlog.oldest.map_or(SignedDuration::ZERO, age));
+        let level = match rpo {
+            Some(rpo) if rpo > policy.recovery_point_threshold => ProtectionHealth::Warning,
+            None if is_protected => ProtectionHealth::Critical,
+            _ => level(state),
         };
-        Self { level, rpo, calculated: now, backlog_bytes: backlog.bytes }
+        let backlog_bytes = backlog.map_or(0, |backlog| backlog.bytes);
+        Self { level, rpo, calculated: now, backlog_bytes }
     }
 }
 

@@ -568,4 +568,23 @@ mod tests {
         drop(log);
         assert_eq!(open(&folder).expect("open").last(), Some(stamp(10)));
     }
+
+    proptest::proptest! {
+        /// Whatever a segment's file holds, it is read or refused.
+        #[test]
+        fn any_bytes_open_or_are_refused(junk: Vec<u8>, at in 0..700_usize) {
+            let folder = tempfile::tempdir().expect("a folder");
+            drop(filled(&folder));
+            let path = folder.path().join("log/0000000000000001.log");
+            let mut bytes = std::fs::read(&path).expect("read");
+            bytes.truncate(at);
+            bytes.extend(junk);
+            std::fs::write(&path, bytes).expect("write");
+            if let Ok(log) = open(&folder) {
+                for batch in log.batches() {
+                    log.read(batch).expect("what was taken is good");
+                }
+            }
+        }
+    }
 }

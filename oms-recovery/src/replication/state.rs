@@ -265,6 +265,26 @@ impl ProtectionState {
         matches!(self, Self::Protected | Self::ResyncRequired | Self::ReverseProtected)
     }
 
+    /// Whether the site that does not run production holds a replica.
+    #[must_use]
+    pub const fn has_replica(self) -> bool {
+        matches!(
+            self,
+            Self::InitialReplication
+                | Self::InitialReplicationFailed
+                | Self::Protected
+                | Self::ResyncRequired
+                | Self::Resyncing
+                | Self::PlannedFailoverInProgress
+                | Self::UnplannedFailoverInProgress
+                | Self::UnplannedFailoverFailed
+                | Self::Reprotecting
+                | Self::ReverseProtected
+                | Self::ReverseResyncRequired
+                | Self::FailbackInProgress
+        )
+    }
+
     /// Whether production runs on an overlay over a recovery point.
     #[must_use]
     pub const fn is_uncommitted(self) -> bool {

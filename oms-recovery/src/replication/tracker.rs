@@ -408,13 +408,12 @@ impl TrackedDevice {
     /// Puts another image below, with no write in between; the closure makes it.
     pub(crate) fn replace_image(
         &self,
-        make: impl FnOnce(&dyn BlockDevice) -> Result<Arc<dyn BlockDevice>>,
+        make: impl FnOnce() -> Result<Arc<dyn BlockDevice>>,
     ) -> Result<()> {
         let mut tracker = self.lock();
         tracker.check_open()?;
         tracker.image.flush()?;
-        let image = make(&*tracker.image)?;
-        tracker.image = image;
+        tracker.image = make()?;
         tracker.say(&self.options, Role::Active)
     }
 

@@ -11,8 +11,8 @@ use oms_recovery::replication::{Site, SiteStores};
 use oms_recovery::vault::Settings;
 use oms_recovery::{ProtectedItem, RecoveryVault, ReplicationPolicy};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Large enough for several copy messages, small enough for many runs, and no whole block.
 pub(crate) const DISK_BYTES: u64 = 3 * (1 << 20) + 512;
@@ -23,6 +23,8 @@ pub(crate) struct Sites {
     pub(crate) primary: SimDisk,
     pub(crate) recovery: SimDisk,
     pub(crate) fuse: Fuse,
+    /// The location that cannot be reached, if any.
+    pub(crate) lost: Arc<Mutex<Option<&'static str>>>,
 }
 
 /// Lets a number of storage operations pass and then none, until it is healed.
@@ -126,6 +128,11 @@ impl DiskFile for Fused<Box<dyn DiskFile>> {
 
 impl SiteStores for Sites {
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>, oms_recovery::Error> {
+        if *self.lost.lock().expect("lock") == Some(location) {
+            let source = std::io::ErrorKind::HostUnreachable.into();
+            let path = location.into();
+            return Err(DiskError { operation: "open", path, source }.into());
+        }
         let inner = match location {
             "primary" => self.primary.clone(),
             "recovery" => self.recovery.clone(),

@@ -10,6 +10,7 @@ use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::disk::SimDisk;
 use oms_recovery::machine::disk::{BlockDevice, FileDevice};
 use oms_recovery::recovery_point::{Consistency, PointChoice, RecoveryLog};
+use oms_recovery::replication::health::ProtectionHealth;
 use oms_recovery::replication::mark::{Mark, MarkFile, Role};
 use oms_recovery::replication::primary::{Outcome, PrimaryEnd};
 use oms_recovery::replication::replica::Replica;
@@ -32,16 +33,16 @@ async fn a_replica_that_was_away_too_long_needs_a_resync_which_converges() {
     let mut model = random_disk(&entropy);
     let world = World::new(1, &model);
     let item = world.protect(small_log()).await;
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     let old = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
     let then = model.clone();
 
     // More than the log takes, in one corner of the disk; production does not notice.
     for round in 0..100 {
         let bytes = [round; 8192];
-        item.device().write_at(4096, &bytes).expect("production goes on");
+        item.device().expect("device").write_at(4096, &bytes).expect("production goes on");
         model[4096..4096 + 8192].copy_from_slice(&bytes);
-        item.device().flush().expect("flush");
+        item.device().expect("device").flush().expect("flush");
     }
     let error = item.replicate().await.expect_err("past the log");
     let wanted = DivergenceReason::OutgoingLogFull;
@@ -59,9 +60,9 @@ async fn a_replica_that_was_away_too_long_needs_a_resync_which_converges() {
     let drill = item.test_failover(PointChoice::Point(old.id)).await.expect("drill");
     assert_disk(&*drill.device(), &then, "an old point after the resync");
     item.cleanup_test_failover("").await.expect("cleanup");
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     item.planned_failover().await.expect("failover");
-    assert_disk(&*item.device(), &model, "converged");
+    assert_disk(&*item.device().expect("device"), &model, "converged");
 }
 
 #[tokio::test]
@@ -70,11 +71,11 @@ async fn a_half_done_resync_never_shows() {
     let mut model = random_disk(&entropy);
     let world = World::new(2, &model);
     let item = world.protect(small_log()).await;
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     item.replicate().await.expect("replicate");
     let then = model.clone();
-    scribble(&*item.device(), &mut model, &entropy, 200);
-    item.device().flush().expect("flush");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 200);
+    item.device().expect("device").flush().expect("flush");
     item.replicate().await.expect_err("past the log");
     // The replica's disk fills up in the middle of the copy.
     let used: usize = world.sites.recovery.contents().values().map(Vec::len).sum();
@@ -88,7 +89,7 @@ async fn a_half_done_resync_never_shows() {
     item.unplanned_failover(PointChoice::Latest, SourceOperations::NotRequired)
         .await
         .expect("failover");
-    assert_disk(&*item.device(), &then, "as if the resync had not begun");
+    assert_disk(&*item.device().expect("device"), &then, "as if the resync had not begun");
 }
 
 #[tokio::test]
@@ -100,7 +101,7 @@ async fn a_full_replica_refuses_and_takes_up_again() {
     let point = item.recovery_points().await[0];
     let then = model.clone();
     world.sites.recovery.set_capacity(Some(0));
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
     let error = item.replicate().await.expect_err("no room");
     assert_eq!(error.kind(), ErrorKind::LimitExceeded { retry_after: None }, "{error}");
     assert!(error.kind().is_retryable());
@@ -110,7 +111,7 @@ async fn a_full_replica_refuses_and_takes_up_again() {
     assert_disk(&*drill.device(), &then, "the point taken before");
     item.cleanup_test_failover("").await.expect("cleanup");
     item.planned_failover().await.expect("failover");
-    assert_disk(&*item.device(), &model, "nothing lost");
+    assert_disk(&*item.device().expect("device"), &model, "nothing lost");
 }
 
 #[tokio::test]
@@ -120,9 +121,9 @@ async fn a_full_primary_goes_on_writing_its_disk() {
     let world = World::new(4, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
     world.sites.primary.set_capacity(Some(0));
-    scribble(&*item.device(), &mut model, &entropy, 20);
-    item.device().flush().expect("production goes on");
-    assert_disk(&*item.device(), &model, "production goes on");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
+    item.device().expect("device").flush().expect("production goes on");
+    assert_disk(&*item.device().expect("device"), &model, "production goes on");
     let error = item.replicate().await.expect_err("past the log");
     let wanted = DivergenceReason::OutgoingLogFailed;
     assert!(matches!(error, Error::ResyncRequired { reason, .. } if reason == wanted), "{error}");
@@ -130,10 +131,10 @@ async fn a_full_primary_goes_on_writing_its_disk() {
     world.sites.primary.crash(&*world.entropy);
     world.sites.primary.set_capacity(None);
     let item = world.vault().item("web1").await.expect("open");
-    assert_disk(&*item.device(), &model, "flushed writes");
+    assert_disk(&*item.device().expect("device"), &model, "flushed writes");
     item.repair_replication().await.expect("repair");
     item.planned_failover().await.expect("failover");
-    assert_disk(&*item.device(), &model, "converged");
+    assert_disk(&*item.device().expect("device"), &model, "converged");
 }
 
 #[tokio::test]
@@ -142,7 +143,7 @@ async fn a_flipped_bit_in_the_replica_s_log_is_named() {
     let mut model = random_disk(&entropy);
     let world = World::new(5, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
     item.replicate().await.expect("replicate");
     let mut logs = world.sites.recovery.contents().into_iter();
     let (path, bytes) = logs.rfind(|(path, _)| path.starts_with("replication/log")).expect("a log");
@@ -151,7 +152,10 @@ async fn a_flipped_bit_in_the_replica_s_log_is_named() {
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     drop(item);
-    let error = world.vault().item("web1").await.expect_err("damage");
+    // Production does not wait for its replica.
+    let item = world.vault().item("web1").await.expect("open");
+    assert_disk(&*item.device().expect("device"), &model, "production");
+    let error = item.test_failover(PointChoice::Latest).await.expect_err("damage");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
 }
@@ -167,7 +171,7 @@ async fn a_drill_changes_nothing_but_its_own_files() {
     let mut model = random_disk(&entropy);
     let world = World::new(6, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     item.replicate().await.expect("replicate");
     let Sites { primary, recovery, .. } = &world.sites;
     let before = (without_drill(primary), without_drill(recovery));
@@ -192,7 +196,7 @@ async fn an_interrupted_initial_copy_goes_on_where_it_was() {
         .enable_protection_at("web1", primary_site(), recovery_site(), policy)
         .await
         .expect("enable");
-    item.device().write_at(9, b"written before the copy").expect("write");
+    item.device().expect("device").write_at(9, b"written before the copy").expect("write");
     world.sites.fuse.blow_after(60);
     item.replicate().await.expect_err("the fuse");
     world.sites.fuse.heal();
@@ -203,7 +207,7 @@ async fn an_interrupted_initial_copy_goes_on_where_it_was() {
     assert_eq!(item.status().await.item.state, ProtectionState::InitialReplication);
     item.replicate().await.expect("replicate");
     let drill = item.test_failover(PointChoice::Latest).await.expect("drill");
-    let bytes = crate::common::read_all(&*item.device());
+    let bytes = crate::common::read_all(&*item.device().expect("device"));
     assert_disk(&*drill.device(), &bytes, "the whole disk");
 }
 
@@ -258,4 +262,57 @@ fn frames_of_a_former_primary_are_refused_and_it_is_fenced_for_good() {
     assert_eq!(replica.log().last(), Stamp::default());
     drop((device, end));
     assert!(matches!(open(), Err(Error::Fenced { epoch: 2 })), "also after a restart");
+}
+
+#[tokio::test]
+async fn a_lost_primary_is_failed_over_from_by_a_new_process() {
+    let entropy = SeededEntropy::new(9);
+    let mut model = random_disk(&entropy);
+    let world = World::new(9, &model);
+    let item = world.protect(ReplicationPolicy::default()).await;
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
+    item.replicate().await.expect("replicate");
+    drop(item);
+    *world.sites.lost.lock().expect("lock") = Some("primary");
+    let item = world.vault().item("web1").await.expect("open without the primary");
+    let error = item.device().expect_err("production is lost");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    item.unplanned_failover(PointChoice::Latest, SourceOperations::Required)
+        .await
+        .expect("failover");
+    assert_disk(&*item.device().expect("device"), &model, "all that was replicated");
+    item.commit().await.expect("commit");
+    let error = item.reprotect().await.expect_err("the primary is still away");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
+
+    // It comes back, with what it had, and takes the changes.
+    *world.sites.lost.lock().expect("lock") = None;
+    let report = item.replicate().await.expect("reprotect goes on");
+    assert!(report.copy_bytes < DISK_BYTES / 2, "{report:?}");
+    item.failback().await.expect("failback");
+    assert_disk(&*item.device().expect("device"), &model, "nothing lost");
+}
+
+#[tokio::test]
+async fn production_does_not_wait_for_a_lost_recovery_site() {
+    let entropy = SeededEntropy::new(10);
+    let mut model = random_disk(&entropy);
+    let world = World::new(10, &model);
+    drop(world.protect(ReplicationPolicy::default()).await);
+    *world.sites.lost.lock().expect("lock") = Some("recovery");
+    let item = world.vault().item("web1").await.expect("open without the replica");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
+    item.device().expect("device").flush().expect("flush");
+    world.clock.advance(std::time::Duration::from_secs(3600));
+    let error = item.replicate().await.expect_err("away");
+    assert!(error.kind().is_retryable(), "{error}");
+    let health = item.status().await.health;
+    assert_eq!(health.level, ProtectionHealth::Warning);
+    assert_eq!(health.rpo.map(|rpo| rpo.as_secs()), Some(3600));
+    *world.sites.lost.lock().expect("lock") = None;
+    item.replicate().await.expect("back");
+    assert_eq!(item.status().await.health.level, ProtectionHealth::Normal);
+    item.planned_failover().await.expect("failover");
+    assert_disk(&*item.device().expect("device"), &model, "nothing lost");
 }

@@ -122,14 +122,14 @@ async fn protect(dir: &Path) -> (Guest, std::sync::Arc<ProtectedItem>) {
 async fn a_file_system_goes_there_and_comes_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut guest, item) = protect(folder.path()).await;
-    guest.check(&*item.device(), &guest.files.clone());
+    guest.check(&*item.device().expect("device"), &guest.files.clone());
 
     let mut then = Vec::new();
     for round in 0..3_u8 {
         let page = vec![b'a' + round; 100_000 * usize::from(round + 1)];
         let name = format!("page{round}.html");
         let motd = format!("round {round}\n").into_bytes();
-        guest.write_files(&*item.device(), &[(&name, page), ("motd", motd)]);
+        guest.write_files(&*item.device().expect("device"), &[(&name, page), ("motd", motd)]);
         let point = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
         then.push((point, guest.files.clone()));
     }
@@ -139,21 +139,25 @@ async fn a_file_system_goes_there_and_comes_back() {
         item.cleanup_test_failover("e2fsck is clean").await.expect("cleanup");
     }
 
-    guest.write_files(&*item.device(), &[("last", b"written before the failover".to_vec())]);
+    guest.write_files(
+        &*item.device().expect("device"),
+        &[("last", b"written before the failover".to_vec())],
+    );
     item.planned_failover().await.expect("failover");
-    guest.check(&*item.device(), &guest.files.clone());
-    guest.write_files(&*item.device(), &[("there", vec![7; 300_000])]);
+    guest.check(&*item.device().expect("device"), &guest.files.clone());
+    guest.write_files(&*item.device().expect("device"), &[("there", vec![7; 300_000])]);
     item.commit().await.expect("commit");
-    guest.check(&*item.device(), &guest.files.clone());
+    guest.check(&*item.device().expect("device"), &guest.files.clone());
 
     item.reprotect().await.expect("reprotect");
-    guest.write_files(&*item.device(), &[("motd", b"about to come back".to_vec())]);
+    guest
+        .write_files(&*item.device().expect("device"), &[("motd", b"about to come back".to_vec())]);
     item.failback().await.expect("failback");
     item.commit().await.expect("complete");
-    item.device().flush().expect("flush");
+    item.device().expect("device").flush().expect("flush");
     // The primary's own file, as a hypervisor would attach it.
     run("e2fsck", &["-fn", text(&folder.path().join("web1.img"))]);
-    guest.check(&*item.device(), &guest.files.clone());
+    guest.check(&*item.device().expect("device"), &guest.files.clone());
 }
 
 /// Any prefix of a file system's writes is a disk after a power loss: with a journal to replay it
@@ -162,15 +166,15 @@ async fn a_file_system_goes_there_and_comes_back() {
 async fn an_unplanned_failover_has_the_file_system_of_the_last_point() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut guest, item) = protect(folder.path()).await;
-    guest.write_files(&*item.device(), &[("kept", vec![1; 50_000])]);
+    guest.write_files(&*item.device().expect("device"), &[("kept", vec![1; 50_000])]);
     item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
     let files = guest.files.clone();
-    guest.write_files(&*item.device(), &[("lost", vec![2; 50_000])]);
+    guest.write_files(&*item.device().expect("device"), &[("lost", vec![2; 50_000])]);
     item.unplanned_failover(
         PointChoice::LatestProcessed,
         oms_recovery::SourceOperations::NotRequired,
     )
     .await
     .expect("failover");
-    guest.check(&*item.device(), &files);
+    guest.check(&*item.device().expect("device"), &files);
 }

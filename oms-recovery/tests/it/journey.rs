@@ -22,11 +22,11 @@ async fn there_and_back_again() {
     // Points, each compared with what the disk was then.
     let mut points = vec![(item.recovery_points().await[0], model.clone())];
     for _ in 0..4 {
-        scribble(&*item.device(), &mut model, &entropy, 30);
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 30);
         world.clock.advance(Duration::from_secs(300));
         let point = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
         points.push((point, model.clone()));
-        scribble(&*item.device(), &mut model, &entropy, 5);
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
     }
     assert_eq!(item.recovery_points().await.len(), 5);
     for (point, then) in &points {
@@ -38,41 +38,41 @@ async fn there_and_back_again() {
         assert!(matches!(error, Error::IllegalState { .. }), "{error}");
         item.cleanup_test_failover("fine").await.expect("cleanup");
     }
-    assert_disk(&*item.device(), &model, "drills changed nothing");
+    assert_disk(&*item.device().expect("device"), &model, "drills changed nothing");
 
     // There, without loss.
-    let old = item.device();
+    let old = item.device().expect("device");
     item.planned_failover().await.expect("planned failover");
     assert!(matches!(old.write_at(0, b"late"), Err(Error::Fenced { epoch: 2 })));
-    assert_disk(&*item.device(), &model, "planned failover");
-    scribble(&*item.device(), &mut model, &entropy, 30);
-    item.device().flush().expect("flush");
+    assert_disk(&*item.device().expect("device"), &model, "planned failover");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 30);
+    item.device().expect("device").flush().expect("flush");
     item.commit().await.expect("commit");
-    assert_disk(&*item.device(), &model, "commit");
+    assert_disk(&*item.device().expect("device"), &model, "commit");
     assert!(item.recovery_points().await.is_empty());
-    scribble(&*item.device(), &mut model, &entropy, 3);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 3);
 
     // And back.
     let report = item.reprotect().await.expect("reprotect");
     assert!(report.copy_bytes < DISK_BYTES, "only what differs is sent: {report:?}");
     assert_eq!(item.status().await.item.state, ProtectionState::ReverseProtected);
-    scribble(&*item.device(), &mut model, &entropy, 30);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 30);
     let drill = item.test_failover(PointChoice::Latest).await.expect("drill in reverse");
     assert_eq!(read_all(&*drill.device()).len(), model.len());
     item.cleanup_test_failover("fine").await.expect("cleanup");
     item.failback().await.expect("failback");
-    assert_disk(&*item.device(), &model, "failback");
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    assert_disk(&*item.device().expect("device"), &model, "failback");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     item.commit().await.expect("complete");
-    assert_disk(&*item.device(), &model, "complete");
+    assert_disk(&*item.device().expect("device"), &model, "complete");
     assert_eq!(item.status().await.item.state, ProtectionState::FailedBack);
 
     // And protected once more.
     item.reprotect().await.expect("reprotect");
     assert_eq!(item.status().await.item.state, ProtectionState::Protected);
-    scribble(&*item.device(), &mut model, &entropy, 10);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
     item.planned_failover().await.expect("again");
-    assert_disk(&*item.device(), &model, "again");
+    assert_disk(&*item.device().expect("device"), &model, "again");
 }
 
 #[tokio::test]
@@ -81,25 +81,25 @@ async fn an_unplanned_failover_can_choose_and_choose_again() {
     let mut model = random_disk(&entropy);
     let world = World::new(2, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
     let good = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
     let then = model.clone();
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
     item.replicate().await.expect("replicate");
     let replicated = model.clone();
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
 
     item.unplanned_failover(PointChoice::Latest, SourceOperations::NotRequired)
         .await
         .expect("failover");
-    assert_disk(&*item.device(), &replicated, "latest");
-    let before = item.device();
+    assert_disk(&*item.device().expect("device"), &replicated, "latest");
+    let before = item.device().expect("device");
     before.write_at(7, b"dropped with the change of point").expect("write");
     item.change_point(PointChoice::Point(good.id)).await.expect("change point");
-    assert_disk(&*item.device(), &then, "chosen point");
+    assert_disk(&*item.device().expect("device"), &then, "chosen point");
     assert!(matches!(before.write_at(7, b"x"), Err(Error::Fenced { .. })));
     item.commit().await.expect("commit");
-    assert_disk(&*item.device(), &then, "committed");
+    assert_disk(&*item.device().expect("device"), &then, "committed");
     let error = item.change_point(PointChoice::Latest).await.expect_err("irrevocable");
     assert!(matches!(error, Error::IllegalState { .. }), "{error}");
 }
@@ -110,11 +110,11 @@ async fn an_unplanned_failover_gets_the_last_writes_of_a_source_that_answers() {
     let mut model = random_disk(&entropy);
     let world = World::new(3, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 20);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
     item.unplanned_failover(PointChoice::Latest, SourceOperations::Required)
         .await
         .expect("failover");
-    assert_disk(&*item.device(), &model, "everything");
+    assert_disk(&*item.device().expect("device"), &model, "everything");
 }
 
 #[tokio::test]
@@ -130,10 +130,10 @@ async fn a_missing_point_leaves_production_where_it_was() {
         .expect_err("there is none");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     assert_eq!(item.status().await.item.state, ProtectionState::UnplannedFailoverFailed);
-    scribble(&*item.device(), &mut model, &entropy, 5);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
     item.repair_replication().await.expect("repair");
     item.planned_failover().await.expect("planned");
-    assert_disk(&*item.device(), &model, "nothing lost");
+    assert_disk(&*item.device().expect("device"), &model, "nothing lost");
 }
 
 #[derive(Debug, Default)]
@@ -191,7 +191,7 @@ async fn old_points_are_merged_away_and_the_rest_stays_exact() {
     let drill = item.test_failover(PointChoice::Point(first.id)).await.expect("drill");
     let mut points = Vec::new();
     for _ in 0..8 {
-        scribble(&*item.device(), &mut model, &entropy, 20);
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
         let point = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
         points.push((point, model.clone()));
     }
@@ -216,16 +216,16 @@ async fn disabled_protection_leaves_the_disk_and_can_be_enabled_again() {
     let mut model = random_disk(&entropy);
     let world = World::new(7, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 5);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
     item.disable_protection().await.expect("disable");
-    assert_disk(&*item.device(), &model, "goes on");
-    scribble(&*item.device(), &mut model, &entropy, 5);
-    item.device().flush().expect("flush");
+    assert_disk(&*item.device().expect("device"), &model, "goes on");
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
+    item.device().expect("device").flush().expect("flush");
     let error = world.vault().item("web1").await.expect_err("gone");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     let item = world.protect(ReplicationPolicy::default()).await;
     item.planned_failover().await.expect("failover");
-    assert_disk(&*item.device(), &model, "the new replica");
+    assert_disk(&*item.device().expect("device"), &model, "the new replica");
 }
 
 #[tokio::test]

@@ -22,10 +22,14 @@ async fn every_stage_survives_a_power_loss() {
         let mut model = random_disk(&entropy);
         let world = World::new(seed, &model);
         let item = world.protect(ReplicationPolicy::default()).await;
-        scribble(&*item.device(), &mut model, &entropy, 20);
-        item.device().flush().expect("flush");
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 20);
+        item.device().expect("device").flush().expect("flush");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: flushed writes"));
+        assert_disk(
+            &*item.device().expect("device"),
+            &model,
+            &format!("seed {seed}: flushed writes"),
+        );
 
         let point = item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
         let drill = item.test_failover(PointChoice::Point(point.id)).await.expect("drill");
@@ -40,25 +44,33 @@ async fn every_stage_survives_a_power_loss() {
 
         item.planned_failover().await.expect("failover");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: planned failover"));
-        scribble(&*item.device(), &mut model, &entropy, 10);
-        item.device().flush().expect("flush");
+        assert_disk(
+            &*item.device().expect("device"),
+            &model,
+            &format!("seed {seed}: planned failover"),
+        );
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
+        item.device().expect("device").flush().expect("flush");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: writes before commit"));
+        assert_disk(
+            &*item.device().expect("device"),
+            &model,
+            &format!("seed {seed}: writes before commit"),
+        );
         item.commit().await.expect("commit");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: commit"));
+        assert_disk(&*item.device().expect("device"), &model, &format!("seed {seed}: commit"));
 
         item.reprotect().await.expect("reprotect");
-        scribble(&*item.device(), &mut model, &entropy, 10);
-        item.device().flush().expect("flush");
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 10);
+        item.device().expect("device").flush().expect("flush");
         let item = power_loss(&world).await;
         item.failback().await.expect("failback");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: failback"));
+        assert_disk(&*item.device().expect("device"), &model, &format!("seed {seed}: failback"));
         item.commit().await.expect("complete");
         let item = power_loss(&world).await;
-        assert_disk(&*item.device(), &model, &format!("seed {seed}: complete"));
+        assert_disk(&*item.device().expect("device"), &model, &format!("seed {seed}: complete"));
     }
 }
 
@@ -81,12 +93,12 @@ async fn interrupt(step: &str, nth: u64) -> bool {
     let mut model = random_disk(&entropy);
     let world = World::new(nth, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 5);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
     item.replicate().await.expect("replicate");
     if matches!(step, "commit" | "reprotect") {
         item.planned_failover().await.expect("failover");
-        scribble(&*item.device(), &mut model, &entropy, 5);
-        item.device().flush().expect("flush");
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
+        item.device().expect("device").flush().expect("flush");
     }
     if step == "reprotect" {
         item.commit().await.expect("commit");
@@ -104,7 +116,7 @@ async fn interrupt(step: &str, nth: u64) -> bool {
     drop(item);
     let what = format!("{step}, operation {nth}, {done:?}");
     let item = power_loss(&world).await;
-    assert_disk(&*item.device(), &model, &what);
+    assert_disk(&*item.device().expect("device"), &model, &what);
     // And it can go on from there.
     let state = item.status().await.item.state;
     match state {
@@ -116,8 +128,8 @@ async fn interrupt(step: &str, nth: u64) -> bool {
         }
         _ => {}
     }
-    scribble(&*item.device(), &mut model, &entropy, 2);
-    item.device().flush().expect("flush");
-    assert_disk(&*item.device(), &model, &what);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 2);
+    item.device().expect("device").flush().expect("flush");
+    assert_disk(&*item.device().expect("device"), &model, &what);
     done.is_ok()
 }

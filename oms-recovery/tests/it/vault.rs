@@ -39,7 +39,7 @@ async fn the_vault_holds_nothing_of_what_is_replicated() {
     let policy = ReplicationPolicy::default();
     let item = vault.enable_protection("web1", &image, &replica, policy).await.expect("enable");
     item.replicate().await.expect("replicate");
-    item.device().write_at(100_000, canary).expect("write");
+    item.device().expect("device").write_at(100_000, canary).expect("write");
     item.take_recovery_point(Consistency::CrashConsistent).await.expect("point");
     let drill = item.test_failover(PointChoice::Latest).await.expect("drill");
     drill.device().write_at(200_000, canary).expect("write");
@@ -47,7 +47,7 @@ async fn the_vault_holds_nothing_of_what_is_replicated() {
     item.planned_failover().await.expect("failover");
     item.commit().await.expect("commit");
     item.reprotect().await.expect("reprotect");
-    item.device().write_at(300_000, canary).expect("write");
+    item.device().expect("device").write_at(300_000, canary).expect("write");
     item.replicate().await.expect("replicate");
 
     assert!(!files_with(&replica, canary).is_empty(), "the search finds what is there");
@@ -67,15 +67,15 @@ async fn a_vault_of_its_own_journal_is_read_by_the_next_process() {
         let (image, replica) = (dir.join("web1.img"), dir.join("replica"));
         let item = vault.enable_protection("web1", &image, &replica, policy).await.expect("enable");
         item.replicate().await.expect("replicate");
-        item.device().write_at(3, b"kept").expect("write");
-        item.device().flush().expect("flush");
+        item.device().expect("device").write_at(3, b"kept").expect("write");
+        item.device().expect("device").flush().expect("flush");
     }
     let vault = RecoveryVault::builder(dir.join("vault")).build().expect("a vault");
     assert_eq!(vault.items().await.expect("items").len(), 1);
     let item = vault.item("web1").await.expect("open");
     item.planned_failover().await.expect("failover");
     let mut bytes = [0; 4];
-    item.device().read_at(3, &mut bytes).expect("read");
+    item.device().expect("device").read_at(3, &mut bytes).expect("read");
     assert_eq!(&bytes, b"kept");
     let error = vault.item("web2").await.expect_err("unknown");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
@@ -94,7 +94,7 @@ async fn events_become_rows_that_published_queries_read() {
     let mut model = random_disk(&entropy);
     let world = World::new(1, &model);
     let item = world.protect(ReplicationPolicy::default()).await;
-    scribble(&*item.device(), &mut model, &entropy, 3);
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 3);
     item.test_failover(PointChoice::Latest).await.expect("drill");
     item.cleanup_test_failover("fine").await.expect("cleanup");
     item.planned_failover().await.expect("failover");

@@ -1,0 +1,420 @@
+//! Expressions: names, types, constants folded.
+
+use super::{BindResult, Binder, Failed, LetValue};
+use crate::query::bound::{Aggregate, Column, Comparison, Expr, ExprKind, null_of};
+use crate::query::diagnostic::Problem;
+use crate::query::function::{self, Call, Parameter, aggregate, coerce, common_type, operator};
+use crate::query::plan;
+use crate::query::syntax::Span;
+use crate::query::syntax::ast::{self, BinaryOperator, ListOperator, Literal};
+use crate::query::types::KqlType;
+use datafusion::scalar::ScalarValue;
+
+/// What the names of an expression can stand for.
+#[derive(Debug)]
+pub(crate) struct Scope<'s> {
+    columns: &'s [Column],
+    groups: Groups,
+}
+
+#[derive(Debug)]
+enum Groups {
+    /// Rows: aggregates have no place.
+    Rows,
+    /// Groups: aggregates are collected, and other names of columns have no place.
+    Outer(Vec<(String, Aggregate)>),
+}
+
+impl<'s> Scope<'s> {
+    /// No columns.
+    pub(crate) const fn constants() -> Self {
+        Self { columns: &[], groups: Groups::Rows }
+    }
+
+    /// The columns of each row.
+    pub(crate) const fn rows(columns: &'s [Column]) -> Self {
+        Self { columns, groups: Groups::Rows }
+    }
+
+    /// Aggregates over the columns of each group's rows; `first` are there already.
+    pub(crate) const fn groups(columns: &'s [Column], first: Vec<(String, Aggregate)>) -> Self {
+        Self { columns, groups: Groups::Outer(first) }
+    }
+
+    /// The aggregates that were collected.
+    pub(crate) fn into_aggregates(self) -> Vec<(String, Aggregate)> {
+        match self.groups {
+            Groups::Outer(aggregates) => aggregates,
+            Groups::Rows => Vec::new(),
+        }
+    }
+
+    pub(crate) fn aggregate_count(&self) -> usize {
+        match &self.groups {
+            Groups::Outer(aggregates) => aggregates.len(),
+            Groups::Rows => 0,
+        }
+    }
+
+    pub(crate) fn add_aggregates(&mut self, more: Vec<(String, Aggregate)>) {
+        if let Groups::Outer(aggregates) = &mut self.groups {
+            aggregates.extend(more);
+        }
+    }
+}
+
+impl Binder<'_> {
+    /// Binds an expression; one of constants becomes a constant.
+    pub(crate) fn expr(&mut self, expr: &ast::Expr, scope: &mut Scope<'_>) -> BindResult<Expr> {
+        self.count_expression(expr.span)?;
+        let bound = self.unfolded(expr, scope)?;
+        self.fold(bound)
+    }
+
+    fn fold(&mut self, expr: Expr) -> BindResult<Expr> {
+        if !expr.is_foldable() {
+            return Ok(expr);
+        }
+        match plan::evaluate(&expr) {
+            Ok(value) => Ok(Expr::constant(value, expr.kql_type, expr.span)),
+            Err(error) => {
+                let message = error.strip_backtrace();
+                let message = message.split(": ").last().unwrap_or_default().to_owned();
+                Err(self.report(Problem::semantic(expr.span, message)))
+            }
+        }
+    }
+
+    /// Binds an expression that must be a bool.
+    pub(crate) fn condition(
+        &mut self,
+        expr: &ast::Expr,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        let bound = self.expr(expr, scope)?;
+        if bound.kql_type == KqlType::Bool {
+            return Ok(bound);
+        }
+        let message = format!("expected a bool, found {}", bound.kql_type);
+        Err(self.report(Problem::semantic(expr.span, message)))
+    }
+
+    /// Binds all, and fails after the last if one failed.
+    pub(crate) fn exprs<'e>(
+        &mut self,
+        exprs: impl IntoIterator<Item = &'e ast::Expr>,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Vec<Expr>> {
+        let bound: Vec<_> = exprs.into_iter().map(|expr| self.expr(expr, scope)).collect();
+        bound.into_iter().collect()
+    }
+
+    fn unfolded(&mut self, expr: &ast::Expr, scope: &mut Scope<'_>) -> BindResult<Expr> {
+        let span = expr.span;
+        match &expr.kind {
+            ast::ExprKind::Literal(literal) => Ok(constant(literal, span)),
+            ast::ExprKind::Name(name) => self.name(name, span, scope),
+            ast::ExprKind::Call { name, arguments } => self.call(name, arguments, span, scope),
+            ast::ExprKind::Negate(inner) => {
+                let inner = self.expr(inner, scope)?;
+                self.checked(operator::negate(inner, span))
+            }
+            ast::ExprKind::Binary { operator, left, right } => {
+                self.binary(*operator, left, right, span, scope)
+            }
+            ast::ExprKind::And(parts) => {
+                Ok(Expr::new(ExprKind::And(self.conditions(parts, scope)?), KqlType::Bool, span))
+            }
+            ast::ExprKind::Or(parts) => {
+                Ok(Expr::new(ExprKind::Or(self.conditions(parts, scope)?), KqlType::Bool, span))
+            }
+            ast::ExprKind::List { operator, negated, value, list } => {
+                let bound = self.list(*operator, value, list, span, scope)?;
+                Ok(if *negated { not(bound) } else { bound })
+            }
+            ast::ExprKind::Between { negated, value, low, high } => {
+                let bound = self.exprs([&**value, &**low, &**high], scope)?;
+                let [value, low, high] = <[Expr; 3]>::try_from(bound).map_err(|_| Failed)?;
+                let bound = self.checked(operator::between(value, low, high, span))?;
+                Ok(if *negated { not(bound) } else { bound })
+            }
+            ast::ExprKind::Member(..) | ast::ExprKind::Index(..) => {
+                Err(self.report(Problem::unsupported(span, "access into a dynamic value")))
+            }
+            ast::ExprKind::Star(_) => {
+                Err(self.report(Problem::unsupported(span, "* as an operand")))
+            }
+            ast::ExprKind::Pipeline(_) => {
+                Err(self.report(Problem::semantic(span, "expected a value, found a table")))
+            }
+        }
+    }
+
+    fn conditions(&mut self, parts: &[ast::Expr], scope: &mut Scope<'_>) -> BindResult<Vec<Expr>> {
+        let bound: Vec<_> = parts.iter().map(|part| self.condition(part, scope)).collect();
+        bound.into_iter().collect()
+    }
+
+    fn name(&mut self, name: &str, span: Span, scope: &Scope<'_>) -> BindResult<Expr> {
+        if let Some(column) = scope.columns.iter().find(|column| column.name == name) {
+            if matches!(scope.groups, Groups::Outer(_)) {
+                let message = format!("column `{name}` must stand in an aggregate here");
+                return Err(self.report(Problem::semantic(span, message)));
+            }
+            return Ok(Expr::column(name, column.kql_type, span));
+        }
+        match self.lets.get(name) {
+            Some(LetValue::Scalar(value)) => Ok(Expr { span, ..value.clone() }),
+            Some(LetValue::Broken) => Err(Failed),
+            Some(LetValue::Table(_)) => {
+                let message = format!("`{name}` is a table, and a value is needed");
+                Err(self.report(Problem::semantic(span, message)))
+            }
+            None => {
+                let lets: Vec<String> = self.lets.keys().cloned().collect();
+                let columns = scope.columns.iter().map(|column| column.name.as_str());
+                let known = columns.chain(lets.iter().map(String::as_str));
+                let problem = Problem::semantic(span, format!("no column `{name}`"));
+                Err(self.report(problem.near(name, known)))
+            }
+        }
+    }
+
+    fn call(
+        &mut self,
+        name: &ast::Name,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        if let Some(named) = arguments.iter().find_map(|argument| argument.name.as_ref()) {
+            return Err(self.report(Problem::unsupported(named.span, "a named argument")));
+        }
+        let exprs = arguments.iter().map(|argument| &argument.expr);
+        let text = name.text.as_str();
+        if aggregate::NAMES.contains(&text)
+            && !matches!(text, "arg_max" | "arg_min" | "percentiles")
+        {
+            if matches!(scope.groups, Groups::Rows) {
+                let message = format!("`{text}` is an aggregate; its place is in `summarize`");
+                return Err(self.report(Problem::semantic(name.span, message)));
+            }
+            let arguments = self.exprs(exprs, &mut Scope::rows(scope.columns))?;
+            return self.aggregate(text, span, arguments, scope);
+        }
+        let Some(function) = function::find(text) else {
+            return Err(self.unknown_function(name));
+        };
+        let arguments = self.exprs(exprs, scope)?;
+        self.checked(function.bind(&Call { name: text, span, now: self.now }, arguments))
+    }
+
+    fn aggregate(
+        &mut self,
+        name: &str,
+        span: Span,
+        arguments: Vec<Expr>,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        let first = scope.aggregate_count();
+        let maker = aggregate::Maker { name, span, first, aggregates: Vec::new() };
+        let bound = self.checked(maker.bind(arguments))?;
+        scope.add_aggregates(bound.aggregates);
+        Ok(bound.value)
+    }
+
+    fn unknown_function(&mut self, name: &ast::Name) -> Failed {
+        let text = name.text.as_str();
+        let several = matches!(text, "arg_max" | "arg_min" | "percentiles");
+        if several {
+            let message = format!("`{text}` makes several columns and stands alone in `summarize`");
+            return self.report(Problem::semantic(name.span, message));
+        }
+        let special = ["toscalar", "materialize", "prev", "next"].contains(&text);
+        if special
+            || function::known::NAMES.contains(&text)
+            || aggregate::UNSUPPORTED.contains(&text)
+        {
+            return self.report(Problem::unsupported(name.span, format!("{text}()")));
+        }
+        let known = function::names().chain(aggregate::NAMES);
+        let problem = Problem::semantic(name.span, format!("no function `{text}`"));
+        self.report(problem.near(text, known))
+    }
+
+    fn binary(
+        &mut self,
+        operator: BinaryOperator,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        let both = self.exprs([left, right], scope)?;
+        let [left, right] = <[Expr; 2]>::try_from(both).map_err(|_| Failed)?;
+        let comparison = match operator {
+            BinaryOperator::Text { operator, negated } => {
+                let arguments = self.checked(texts([left, right], operator.symbol()))?;
+                let kernel = function::text_kernel(operator);
+                let name = operator.symbol();
+                let bound = function::call(name, kernel, arguments, KqlType::Bool, span);
+                return Ok(if negated { not(bound) } else { bound });
+            }
+            BinaryOperator::Equal => Comparison::Equal,
+            BinaryOperator::NotEqual => Comparison::NotEqual,
+            BinaryOperator::Less => Comparison::Less,
+            BinaryOperator::LessOrEqual => Comparison::LessOrEqual,
+            BinaryOperator::Greater => Comparison::Greater,
+            BinaryOperator::GreaterOrEqual => Comparison::GreaterOrEqual,
+            _ => return self.checked(operator::arithmetic(operator, left, right, span)),
+        };
+        self.checked(operator::compare(comparison, left, right, span))
+    }
+
+    fn list(
+        &mut self,
+        operator: ListOperator,
+        value: &ast::Expr,
+        list: &[ast::Expr],
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        if let Some(table) = list.iter().find(|item| self.is_table(item, scope)) {
+            let what = format!("{} with a table", operator.symbol());
+            return Err(self.report(Problem::unsupported(table.span, what)));
+        }
+        let value = self.expr(value, scope)?;
+        let items = self.exprs(list, scope)?;
+        let items = self.checked(flatten(items, operator.symbol()))?;
+        if operator == ListOperator::In {
+            return self.checked(is_in(value, items, span));
+        }
+        let mut arguments = vec![value];
+        arguments.extend(items);
+        let arguments = self.checked(texts(arguments, operator.symbol()))?;
+        let kernel = function::list_kernel(operator);
+        Ok(function::call(operator.symbol(), kernel, arguments, KqlType::Bool, span))
+    }
+
+    fn is_table(&self, expr: &ast::Expr, scope: &Scope<'_>) -> bool {
+        match &expr.kind {
+            ast::ExprKind::Pipeline(_) => true,
+            ast::ExprKind::Name(name) => {
+                !scope.columns.iter().any(|column| column.name == *name)
+                    && match self.lets.get(name) {
+                        Some(value) => matches!(value, LetValue::Table(_)),
+                        None => self.source.table(name).is_some(),
+                    }
+            }
+            _ => false,
+        }
+    }
+}
+
+fn not(expr: Expr) -> Expr {
+    let span = expr.span;
+    Expr::new(ExprKind::Not(Box::new(expr)), KqlType::Bool, span)
+}
+
+fn texts(operands: impl IntoIterator<Item = Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
+    operands.into_iter().map(|operand| coerce(operand, Parameter::Text, operator)).collect()
+}
+
+/// Lists in the place of items become their items. All must be constants.
+fn flatten(items: Vec<Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
+    let mut flat = Vec::new();
+    for item in items {
+        let span = item.span;
+        let Some(value) = item.as_constant() else {
+            return Err(Problem::unsupported(
+                span,
+                format!("{operator} with a computed list item"),
+            ));
+        };
+        if item.kql_type != KqlType::Dynamic {
+            flat.push(item);
+            continue;
+        }
+        let json = match value {
+            ScalarValue::Utf8View(Some(text)) => serde_json::from_str(text).unwrap_or_default(),
+            _ => serde_json::Value::Null,
+        };
+        match json {
+            serde_json::Value::Array(items) => {
+                flat.extend(items.iter().map(|item| of_json(item, span)));
+            }
+            other => flat.push(of_json(&other, span)),
+        }
+    }
+    Ok(flat)
+}
+
+/// A member of a dynamic list as a constant of its own type.
+fn of_json(json: &serde_json::Value, span: Span) -> Expr {
+    match json {
+        serde_json::Value::Bool(value) => Expr::bool(*value, span),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(value), _) => Expr::long(value, span),
+            (None, value) => Expr::constant(ScalarValue::Float64(value), KqlType::Real, span),
+        },
+        serde_json::Value::String(text) => Expr::text(text.as_str(), span),
+        other => Expr::text(other.to_string(), span),
+    }
+}
+
+/// `value in (items)`; items of other types equal nothing, and so do nulls.
+fn is_in(value: Expr, items: Vec<Expr>, span: Span) -> Result<Expr, Problem> {
+    if matches!(value.kql_type, KqlType::Dynamic | KqlType::Decimal) {
+        return Err(Problem::unsupported(span, format!("in for {}", value.kql_type)));
+    }
+    let mut kept = Vec::new();
+    let mut kql_type = value.kql_type;
+    for item in &items {
+        if let Some(common) = common_type([kql_type, item.kql_type]) {
+            kql_type = common;
+        } else if kql_type != KqlType::Guid || item.kql_type != KqlType::String {
+            let message = format!("{} and {} cannot be compared", value.kql_type, item.kql_type);
+            return Err(Problem::semantic(item.span, message));
+        }
+    }
+    let value = function::cast(value, kql_type);
+    for item in items {
+        let item = if item.kql_type == kql_type || kql_type == KqlType::Guid {
+            item
+        } else {
+            function::cast(item, kql_type)
+        };
+        let constant = match item.as_constant() {
+            Some(constant) => constant.clone(),
+            None => plan::evaluate(&item)
+                .map_err(|error| Problem::semantic(item.span, error.strip_backtrace()))?,
+        };
+        if !constant.is_null() {
+            kept.push(constant);
+        }
+    }
+    let kind = ExprKind::In { value: Box::new(value), items: kept };
+    Ok(Expr::new(kind, KqlType::Bool, span))
+}
+
+/// The constant of a literal.
+pub(crate) fn constant(literal: &Literal, span: Span) -> Expr {
+    let (value, kql_type) = match literal {
+        Literal::Bool(value) => (ScalarValue::Boolean(*value), KqlType::Bool),
+        Literal::Int(value) => (ScalarValue::Int32(*value), KqlType::Int),
+        Literal::Long(value) => (ScalarValue::Int64(*value), KqlType::Long),
+        Literal::Real(value) => (ScalarValue::Float64(*value), KqlType::Real),
+        Literal::String(text) => return Expr::text(text.as_str(), span),
+        Literal::DateTime(ticks) => (ScalarValue::Int64(*ticks), KqlType::DateTime),
+        Literal::TimeSpan(ticks) => (ScalarValue::Int64(*ticks), KqlType::TimeSpan),
+        Literal::Guid(value) => {
+            (ScalarValue::Utf8View(value.map(|guid| guid.to_string())), KqlType::Guid)
+        }
+        Literal::Decimal(value) => (ScalarValue::Utf8View(value.clone()), KqlType::Decimal),
+        Literal::Dynamic(serde_json::Value::Null) => (null_of(KqlType::Dynamic), KqlType::Dynamic),
+        Literal::Dynamic(value) => {
+            (ScalarValue::Utf8View(Some(value.to_string())), KqlType::Dynamic)
+        }
+    };
+    Expr::constant(value, kql_type, span)
+}

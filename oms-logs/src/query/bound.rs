@@ -1,0 +1,411 @@
+//! The bound tree: names resolved, every expression with its type, every relation with its columns.
+
+use super::function::KernelFn;
+use super::syntax::Span;
+use super::types::KqlType;
+use datafusion::catalog::TableProvider;
+use datafusion::scalar::ScalarValue;
+use std::sync::Arc;
+
+/// A column of a relation or of an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "a column is a name and a type")]
+pub struct Column {
+    /// Its name, unique in its relation.
+    pub name: String,
+    /// Its type.
+    pub kql_type: KqlType,
+}
+
+impl Column {
+    pub(crate) fn new(name: impl Into<String>, kql_type: KqlType) -> Self {
+        Self { name: name.into(), kql_type }
+    }
+}
+
+/// A value or a way to compute one for each row.
+#[derive(Clone, Debug)]
+pub(crate) struct Expr {
+    pub(crate) kind: ExprKind,
+    pub(crate) kql_type: KqlType,
+    pub(crate) span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ExprKind {
+    /// In the type's computed form.
+    Constant(ScalarValue),
+    /// A column of the input.
+    Column(String),
+    And(Vec<Expr>),
+    Or(Vec<Expr>),
+    Not(Box<Expr>),
+    /// Both operands have one type.
+    Compare(Comparison, Box<Expr>, Box<Expr>),
+    /// The items have the value's type, and none is null. Never null itself.
+    In {
+        value: Box<Expr>,
+        items: Vec<ScalarValue>,
+    },
+    IsNull(Box<Expr>),
+    /// The branches' values and the last one have one type.
+    Case {
+        branches: Vec<(Expr, Expr)>,
+        otherwise: Box<Expr>,
+    },
+    /// Both operands are long (wrapping), timespan or real.
+    Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
+    /// A number in another type of number, or a count of ticks as a long and back.
+    Cast(Box<Expr>),
+    Call {
+        name: &'static str,
+        kernel: KernelFn,
+        arguments: Vec<Expr>,
+    },
+    /// Computed where it stands, whoever uses it.
+    Hold(Box<Expr>),
+}
+
+/// How large an expression is when its columns are replaced by what they are computed from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Cost {
+    pub(crate) depth: usize,
+    pub(crate) nodes: usize,
+}
+
+impl Cost {
+    pub(crate) const LEAF: Self = Self { depth: 1, nodes: 1 };
+
+    /// One node over parts.
+    fn over(parts: impl IntoIterator<Item = Self>) -> Self {
+        let parts = parts.into_iter().fold(Self { depth: 0, nodes: 0 }, |all, part| Self {
+            depth: all.depth.max(part.depth),
+            nodes: all.nodes.saturating_add(part.nodes),
+        });
+        Self { depth: parts.depth + 1, nodes: parts.nodes.saturating_add(1) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    /// Of reals only.
+    Divide,
+}
+
+impl Expr {
+    pub(crate) const fn new(kind: ExprKind, kql_type: KqlType, span: Span) -> Self {
+        Self { kind, kql_type, span }
+    }
+
+    pub(crate) fn column(name: impl Into<String>, kql_type: KqlType, span: Span) -> Self {
+        Self::new(ExprKind::Column(name.into()), kql_type, span)
+    }
+
+    pub(crate) const fn constant(value: ScalarValue, kql_type: KqlType, span: Span) -> Self {
+        Self::new(ExprKind::Constant(value), kql_type, span)
+    }
+
+    pub(crate) fn text(value: impl Into<String>, span: Span) -> Self {
+        let value = ScalarValue::Utf8View(Some(value.into()));
+        Self::constant(value, KqlType::String, span)
+    }
+
+    pub(crate) const fn long(value: i64, span: Span) -> Self {
+        Self::constant(ScalarValue::Int64(Some(value)), KqlType::Long, span)
+    }
+
+    pub(crate) const fn bool(value: bool, span: Span) -> Self {
+        Self::constant(ScalarValue::Boolean(Some(value)), KqlType::Bool, span)
+    }
+
+    /// The type's null; the empty string for strings, which have none.
+    pub(crate) fn null(kql_type: KqlType, span: Span) -> Self {
+        Self::constant(null_of(kql_type), kql_type, span)
+    }
+
+    pub(crate) const fn as_constant(&self) -> Option<&ScalarValue> {
+        match &self.kind {
+            ExprKind::Constant(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The constant count of ticks or the constant integer.
+    pub(crate) const fn as_long(&self) -> Option<i64> {
+        match self.as_constant() {
+            Some(ScalarValue::Int64(value)) => *value,
+            Some(ScalarValue::Int32(Some(value))) => Some(*value as i64),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match self.as_constant() {
+            Some(ScalarValue::Utf8View(Some(value))) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Whether it is made of constants and is not one.
+    pub(crate) fn is_foldable(&self) -> bool {
+        let constant = |part: &Self| part.as_constant().is_some() || part.is_foldable();
+        match &self.kind {
+            ExprKind::Constant(_) | ExprKind::Column(_) | ExprKind::Hold(_) => false,
+            ExprKind::And(parts) | ExprKind::Or(parts) => parts.iter().all(constant),
+            ExprKind::Not(part) | ExprKind::IsNull(part) | ExprKind::Cast(part) => constant(part),
+            ExprKind::Compare(_, left, right) | ExprKind::Arithmetic(_, left, right) => {
+                constant(left) && constant(right)
+            }
+            ExprKind::In { value, .. } => constant(value),
+            ExprKind::Case { branches, otherwise } => {
+                branches.iter().all(|(when, then)| constant(when) && constant(then))
+                    && constant(otherwise)
+            }
+            ExprKind::Call { arguments, .. } => arguments.iter().all(constant),
+        }
+    }
+}
+
+impl Expr {
+    /// The size over an input's columns.
+    pub(crate) fn cost(&self, input: &Relation) -> Cost {
+        let cost = |part: &Self| part.cost(input);
+        match &self.kind {
+            ExprKind::Constant(_) => Cost::LEAF,
+            ExprKind::Column(name) => {
+                let at = input.columns.iter().position(|column| column.name == *name);
+                at.and_then(|at| input.costs.get(at)).copied().unwrap_or(Cost::LEAF)
+            }
+            ExprKind::Hold(inner) => Cost { nodes: 1, ..cost(inner) },
+            ExprKind::And(parts) | ExprKind::Or(parts) => {
+                // They become a balanced tree.
+                let all = Cost::over(parts.iter().map(cost));
+                let levels = usize::try_from(parts.len().max(1).ilog2()).unwrap_or(0);
+                Cost { depth: all.depth + levels, ..all }
+            }
+            ExprKind::Not(part) | ExprKind::IsNull(part) | ExprKind::Cast(part) => {
+                Cost::over([cost(part)])
+            }
+            ExprKind::In { value, items } => {
+                let value = Cost::over([cost(value)]);
+                Cost { nodes: value.nodes.saturating_add(items.len()), ..value }
+            }
+            ExprKind::Compare(_, left, right) | ExprKind::Arithmetic(_, left, right) => {
+                Cost::over([cost(left), cost(right)])
+            }
+            ExprKind::Case { branches, otherwise } => Cost::over(
+                branches
+                    .iter()
+                    .flat_map(|(when, then)| [cost(when), cost(then)])
+                    .chain([cost(otherwise)]),
+            ),
+            ExprKind::Call { arguments, .. } => Cost::over(arguments.iter().map(cost)),
+        }
+    }
+}
+
+/// The type's null in its computed form; the empty string for strings.
+pub(crate) fn null_of(kql_type: KqlType) -> ScalarValue {
+    match kql_type {
+        KqlType::Bool => ScalarValue::Boolean(None),
+        KqlType::Int => ScalarValue::Int32(None),
+        KqlType::Long | KqlType::DateTime | KqlType::TimeSpan => ScalarValue::Int64(None),
+        KqlType::Real => ScalarValue::Float64(None),
+        KqlType::String => ScalarValue::Utf8View(Some(String::new())),
+        KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => ScalarValue::Utf8View(None),
+    }
+}
+
+/// Rows and how to make them.
+#[derive(Clone, Debug)]
+pub(crate) struct Relation {
+    pub(crate) kind: RelationKind,
+    pub(crate) columns: Vec<Column>,
+    /// Of each column, how large it is when it is computed from stored columns.
+    pub(crate) costs: Vec<Cost>,
+    /// The count of relations in the tree, a shared one counted each time.
+    pub(crate) size: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum RelationKind {
+    Scan {
+        table: String,
+        provider: Arc<dyn TableProvider>,
+    },
+    /// Row by row, in computed form.
+    Rows(Vec<Vec<ScalarValue>>),
+    Range {
+        first: i64,
+        step: i64,
+        count: usize,
+    },
+    Filter {
+        input: Arc<Relation>,
+        predicate: Expr,
+    },
+    Project {
+        input: Arc<Relation>,
+        items: Vec<(String, Expr)>,
+    },
+    Aggregate {
+        input: Arc<Relation>,
+        keys: Vec<(String, Expr)>,
+        aggregates: Vec<(String, Aggregate)>,
+    },
+    Sort {
+        input: Arc<Relation>,
+        keys: Vec<OrderKey>,
+        limit: Option<usize>,
+    },
+    Limit {
+        input: Arc<Relation>,
+        count: usize,
+    },
+    /// The inputs have the same columns in the same order.
+    Union(Vec<Arc<Relation>>),
+    /// The sides have no column name in common.
+    Join {
+        left: Arc<Relation>,
+        right: Arc<Relation>,
+        kind: JoinKind,
+        keys: Vec<(String, String)>,
+    },
+}
+
+impl RelationKind {
+    pub(crate) fn inputs(&self) -> Vec<&Arc<Relation>> {
+        match self {
+            Self::Scan { .. } | Self::Rows(_) | Self::Range { .. } => Vec::new(),
+            Self::Filter { input, .. }
+            | Self::Project { input, .. }
+            | Self::Aggregate { input, .. }
+            | Self::Sort { input, .. }
+            | Self::Limit { input, .. } => vec![input],
+            Self::Union(inputs) => inputs.iter().collect(),
+            Self::Join { left, right, .. } => vec![left, right],
+        }
+    }
+
+    /// The size of each column that it makes; short where columns are stored.
+    pub(crate) fn costs(&self) -> Vec<Cost> {
+        match self {
+            Self::Scan { .. } | Self::Rows(_) | Self::Range { .. } => Vec::new(),
+            Self::Filter { input, .. } | Self::Sort { input, .. } | Self::Limit { input, .. } => {
+                input.costs.clone()
+            }
+            Self::Project { input, items } => {
+                items.iter().map(|(_, expr)| expr.cost(input)).collect()
+            }
+            Self::Aggregate { input, keys, aggregates } => {
+                let keys = keys.iter().map(|(_, key)| key.cost(input));
+                keys.chain(aggregates.iter().map(|_| Cost::LEAF)).collect()
+            }
+            Self::Union(inputs) => {
+                let most = |costs: Vec<Cost>, input: &Arc<Relation>| {
+                    (0..costs.len().max(input.costs.len()))
+                        .map(|at| {
+                            let of = |all: &[Cost]| all.get(at).copied().unwrap_or(Cost::LEAF);
+                            let (a, b) = (of(&costs), of(&input.costs));
+                            Cost { depth: a.depth.max(b.depth), nodes: a.nodes.max(b.nodes) }
+                        })
+                        .collect()
+                };
+                inputs.iter().fold(Vec::new(), most)
+            }
+            Self::Join { left, right, .. } => {
+                let of = |side: &Relation| {
+                    let costs = (0..side.columns.len())
+                        .map(|at| side.costs.get(at).copied().unwrap_or(Cost::LEAF));
+                    costs.collect::<Vec<_>>()
+                };
+                of(left).into_iter().chain(of(right)).collect()
+            }
+        }
+    }
+
+    /// The sizes of what it computes besides its columns.
+    pub(crate) fn inner_costs(&self) -> Vec<Cost> {
+        match self {
+            Self::Filter { input, predicate } => vec![predicate.cost(input)],
+            Self::Sort { input, keys, .. } => keys.iter().map(|key| key.expr.cost(input)).collect(),
+            Self::Aggregate { input, aggregates, .. } => aggregates
+                .iter()
+                .flat_map(|(_, made)| std::iter::once(&made.argument).chain(&made.filter))
+                .map(|expr| expr.cost(input))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OrderKey {
+    pub(crate) expr: Expr,
+    pub(crate) ascending: bool,
+    pub(crate) nulls_first: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum JoinKind {
+    Inner,
+    LeftOuter,
+    RightOuter,
+    FullOuter,
+    LeftSemi,
+    LeftAnti,
+    RightSemi,
+    RightAnti,
+}
+
+/// One aggregate of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Aggregate {
+    pub(crate) function: AggregateFunction,
+    pub(crate) argument: Expr,
+    /// Only rows for which this holds are counted.
+    pub(crate) filter: Option<Expr>,
+    pub(crate) kql_type: KqlType,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum AggregateFunction {
+    /// Rows, whatever the argument.
+    Rows,
+    /// Values that are not null.
+    Values,
+    DistinctValues,
+    Sum,
+    Min,
+    Max,
+    StandardDeviation {
+        sample: bool,
+    },
+    Variance {
+        sample: bool,
+    },
+    /// The nearest-rank percentile, from 0 to 100.
+    Percentile(f64),
+    /// The argument in the row where the expression is greatest or least.
+    ValueAt {
+        order: Box<Expr>,
+        greatest: bool,
+    },
+    /// The argument in one row, not null if any row has one.
+    AnyValue,
+    /// The argument in one row, the same for all such aggregates of a group.
+    RowValue,
+}

@@ -1,0 +1,174 @@
+//! The arguments of a kernel as typed columns, and the columns it makes.
+
+use crate::query::time;
+use crate::query::types::KqlType;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringViewArray,
+    StringViewBuilder,
+};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::ColumnarValue;
+use std::sync::Arc;
+
+/// The arguments of one call over a batch of rows.
+#[derive(Debug)]
+pub(crate) struct Args<'a> {
+    pub(super) values: &'a [ColumnarValue],
+    pub(super) types: &'a [KqlType],
+    /// The rows to make: one if every argument is the same for all rows.
+    pub(super) rows: usize,
+}
+
+/// One argument: a value per row, or one for all rows.
+#[derive(Debug)]
+pub(crate) struct Column<A> {
+    array: A,
+    single: bool,
+}
+
+impl<A: Array> Column<A> {
+    const fn at(&self, row: usize) -> usize {
+        if self.single { 0 } else { row }
+    }
+
+    /// Whether it is one value for all rows.
+    pub(crate) const fn is_single(&self) -> bool {
+        self.single
+    }
+
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        self.array.is_null(self.at(row))
+    }
+}
+
+impl Column<StringViewArray> {
+    /// The text, empty for null.
+    pub(crate) fn get(&self, row: usize) -> &str {
+        if self.is_null(row) { "" } else { self.array.value(self.at(row)) }
+    }
+}
+
+impl Column<Int64Array> {
+    pub(crate) fn get(&self, row: usize) -> Option<i64> {
+        (!self.is_null(row)).then(|| self.array.value(self.at(row)))
+    }
+}
+
+impl Column<Float64Array> {
+    pub(crate) fn get(&self, row: usize) -> Option<f64> {
+        (!self.is_null(row)).then(|| self.array.value(self.at(row)))
+    }
+}
+
+impl Column<BooleanArray> {
+    pub(crate) fn get(&self, row: usize) -> Option<bool> {
+        (!self.is_null(row)).then(|| self.array.value(self.at(row)))
+    }
+}
+
+impl Args<'_> {
+    /// The count of arguments.
+    pub(crate) const fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// The argument's type.
+    pub(crate) fn kql_type(&self, at: usize) -> Result<KqlType> {
+        match self.types.get(at) {
+            Some(kql_type) => Ok(*kql_type),
+            None => exec_err!("argument {at} is missing"),
+        }
+    }
+
+    fn array(&self, at: usize) -> Result<(ArrayRef, bool)> {
+        match self.values.get(at) {
+            Some(ColumnarValue::Array(array)) => Ok((Arc::clone(array), false)),
+            Some(ColumnarValue::Scalar(value)) => Ok((value.to_array()?, true)),
+            None => exec_err!("argument {at} is missing"),
+        }
+    }
+
+    /// The first argument as it is.
+    pub(super) fn first(&self) -> Result<ArrayRef> {
+        self.array(0).map(|(array, _)| array)
+    }
+
+    pub(crate) fn text(&self, at: usize) -> Result<Column<StringViewArray>> {
+        let (array, single) = self.array(at)?;
+        let array = cast(&array, &DataType::Utf8View)?.as_string_view().clone();
+        Ok(Column { array, single })
+    }
+
+    /// Integers, or ticks of a datetime or timespan.
+    pub(crate) fn long(&self, at: usize) -> Result<Column<Int64Array>> {
+        let (array, single) = self.array(at)?;
+        Ok(Column { array: longs(&array)?, single })
+    }
+
+    pub(crate) fn real(&self, at: usize) -> Result<Column<Float64Array>> {
+        let (array, single) = self.array(at)?;
+        let array = cast(&array, &DataType::Float64)?.as_primitive().clone();
+        Ok(Column { array, single })
+    }
+
+    pub(crate) fn bool(&self, at: usize) -> Result<Column<BooleanArray>> {
+        let (array, single) = self.array(at)?;
+        match array.as_boolean_opt() {
+            Some(array) => Ok(Column { array: array.clone(), single }),
+            None => exec_err!("argument {at} is not a bool"),
+        }
+    }
+
+    pub(crate) fn make_text<S: AsRef<str>>(
+        &self,
+        mut each: impl FnMut(usize) -> Option<S>,
+    ) -> ArrayRef {
+        let mut builder = StringViewBuilder::with_capacity(self.rows);
+        (0..self.rows).for_each(|row| builder.append_option(each(row)));
+        Arc::new(builder.finish())
+    }
+
+    /// Like [`Self::make_text`], for values that may fail.
+    pub(crate) fn try_text(
+        &self,
+        mut each: impl FnMut(usize) -> Result<Option<String>>,
+    ) -> Result<ArrayRef> {
+        let mut builder = StringViewBuilder::with_capacity(self.rows);
+        for row in 0..self.rows {
+            builder.append_option(each(row)?);
+        }
+        Ok(Arc::new(builder.finish()))
+    }
+
+    pub(crate) fn make_long(&self, each: impl FnMut(usize) -> Option<i64>) -> ArrayRef {
+        Arc::new((0..self.rows).map(each).collect::<Int64Array>())
+    }
+
+    pub(crate) fn make_int(&self, each: impl FnMut(usize) -> Option<i32>) -> ArrayRef {
+        Arc::new((0..self.rows).map(each).collect::<Int32Array>())
+    }
+
+    pub(crate) fn make_real(&self, each: impl FnMut(usize) -> Option<f64>) -> ArrayRef {
+        Arc::new((0..self.rows).map(each).collect::<Float64Array>())
+    }
+
+    pub(crate) fn make_bool(&self, each: impl FnMut(usize) -> Option<bool>) -> ArrayRef {
+        Arc::new((0..self.rows).map(each).collect::<BooleanArray>())
+    }
+}
+
+/// Integers, or ticks: a stored timestamp outside the years 1 to 9999 reads as null.
+pub(crate) fn longs(array: &ArrayRef) -> Result<Int64Array> {
+    Ok(match array.data_type() {
+        DataType::Int64 => array.as_primitive::<Int64Type>().clone(),
+        DataType::Timestamp(..) => {
+            let micros = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+            let array = cast(array, &micros)?;
+            let micros = array.as_primitive::<TimestampMicrosecondType>();
+            micros.iter().map(|micros| micros.and_then(time::ticks_of_micros)).collect()
+        }
+        _ => cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
+    })
+}

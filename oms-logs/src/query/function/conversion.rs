@@ -1,0 +1,317 @@
+//! Conversions between types. What cannot be converted is null.
+
+use super::arguments::Args;
+use super::kernel::call;
+use super::{Call, Function, Naming, Parameter, kernel, special};
+use crate::query::bound::Expr;
+use crate::query::diagnostic::Problem;
+use crate::query::time;
+use crate::query::types::KqlType;
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::{Result, exec_err};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    special("tostring", Naming::FirstArgument, bind_to_text),
+    kernel("tobool", Naming::FirstArgument, &[Parameter::Any], KqlType::Bool, to_bool),
+    kernel("toboolean", Naming::FirstArgument, &[Parameter::Any], KqlType::Bool, to_bool),
+    kernel("toint", Naming::FirstArgument, &[Parameter::Any], KqlType::Int, to_int),
+    kernel("tolong", Naming::FirstArgument, &[Parameter::Any], KqlType::Long, to_long),
+    kernel("toreal", Naming::FirstArgument, &[Parameter::Any], KqlType::Real, to_real),
+    kernel("todouble", Naming::FirstArgument, &[Parameter::Any], KqlType::Real, to_real),
+    kernel("todatetime", Naming::FirstArgument, &[Parameter::Any], KqlType::DateTime, to_datetime),
+    kernel("totimespan", Naming::FirstArgument, &[Parameter::Any], KqlType::TimeSpan, to_timespan),
+    kernel("totime", Naming::FirstArgument, &[Parameter::Any], KqlType::TimeSpan, to_timespan),
+    kernel("toguid", Naming::FirstArgument, &[Parameter::Any], KqlType::Guid, to_guid),
+    special("gettype", Naming::Default, |call, arguments| get_type(call, &arguments)),
+];
+
+/// The value as text; a string stays what it is, and null is the empty string.
+pub(crate) fn to_text(expr: Expr) -> Expr {
+    if expr.kql_type == KqlType::String {
+        return expr;
+    }
+    let span = expr.span;
+    call("tostring", text_of, vec![expr], KqlType::String, span)
+}
+
+fn bind_to_text(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    call.arity(arguments.len(), 1, 1)?;
+    let [argument] = <[Expr; 1]>::try_from(arguments).map_err(|_| call.problem("one argument"))?;
+    Ok(to_text(argument))
+}
+
+fn get_type(call: &Call<'_>, arguments: &[Expr]) -> Result<Expr, Problem> {
+    call.arity(arguments.len(), 1, 1)?;
+    let kql_type = arguments.first().map_or(KqlType::String, |argument| argument.kql_type);
+    if kql_type == KqlType::Dynamic {
+        return Err(Problem::unsupported(call.span, "gettype of a dynamic value"));
+    }
+    Ok(Expr::text(kql_type.name(), call.span))
+}
+
+/// A number with the digits that are needed to read the same number back, and at least one decimal.
+pub(super) fn format_real(value: f64) -> String {
+    if value.is_nan() { "NaN".to_owned() } else { format!("{value:?}") }
+}
+
+fn text_of(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(match args.kql_type(0)? {
+        KqlType::Bool => {
+            let value = args.bool(0)?;
+            args.make_text(|row| {
+                Some(value.get(row).map_or("", |v| if v { "True" } else { "False" }))
+            })
+        }
+        KqlType::Int | KqlType::Long => {
+            let value = args.long(0)?;
+            args.make_text(|row| Some(value.get(row).map(|v| v.to_string()).unwrap_or_default()))
+        }
+        KqlType::Real => {
+            let value = args.real(0)?;
+            args.make_text(|row| Some(value.get(row).map(format_real).unwrap_or_default()))
+        }
+        KqlType::DateTime => {
+            let value = args.long(0)?;
+            args.make_text(|row| {
+                Some(value.get(row).map(|t| time::format_datetime(t, true)).unwrap_or_default())
+            })
+        }
+        KqlType::TimeSpan => {
+            let value = args.long(0)?;
+            args.make_text(|row| {
+                Some(value.get(row).map(time::format_timespan).unwrap_or_default())
+            })
+        }
+        KqlType::Dynamic => {
+            let value = args.text(0)?;
+            args.make_text(|row| Some(text_of_json(value.get(row))))
+        }
+        KqlType::String | KqlType::Guid | KqlType::Decimal => {
+            let value = args.text(0)?;
+            args.make_text(|row| Some(value.get(row)))
+        }
+    })
+}
+
+/// The members of JSON that have a counterpart among scalars.
+enum Scalar {
+    None,
+    Bool(bool),
+    Long(i64),
+    Real(f64),
+    Text(String),
+}
+
+fn scalar_of(text: &str) -> Scalar {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Bool(value)) => Scalar::Bool(value),
+        Ok(serde_json::Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(value), _) => Scalar::Long(value),
+            (None, Some(value)) => Scalar::Real(value),
+            (None, None) => Scalar::None,
+        },
+        Ok(serde_json::Value::String(text)) => Scalar::Text(text),
+        _ => Scalar::None,
+    }
+}
+
+/// A dynamic string without its quotes; other JSON as it is.
+fn text_of_json(text: &str) -> String {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(serde_json::Value::Null) => String::new(),
+        _ => text.to_owned(),
+    }
+}
+
+fn to_bool(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(match args.kql_type(0)? {
+        KqlType::Bool => {
+            let value = args.bool(0)?;
+            args.make_bool(|row| value.get(row))
+        }
+        KqlType::Int | KqlType::Long => {
+            let value = args.long(0)?;
+            args.make_bool(|row| value.get(row).map(|v| v != 0))
+        }
+        KqlType::Real => {
+            let value = args.real(0)?;
+            args.make_bool(|row| value.get(row).map(|v| v != 0.0))
+        }
+        KqlType::String => {
+            let value = args.text(0)?;
+            args.make_bool(|row| parse_bool(value.get(row)))
+        }
+        KqlType::Dynamic => {
+            let value = args.text(0)?;
+            args.make_bool(|row| match scalar_of(value.get(row)) {
+                Scalar::None => None,
+                Scalar::Bool(value) => Some(value),
+                Scalar::Long(value) => Some(value != 0),
+                Scalar::Real(value) => Some(value != 0.0),
+                Scalar::Text(text) => parse_bool(&text),
+            })
+        }
+        other => return exec_err!("tobool does not take {other}"),
+    })
+}
+
+fn parse_bool(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        number => parse_long(number).map(|value| value != 0),
+    }
+}
+
+/// An integer, decimal or `0x` hexadecimal, with blanks around it.
+fn parse_long(text: &str) -> Option<i64> {
+    let text = text.trim();
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u64::from_str_radix(digits, 16).ok().map(u64::cast_signed),
+        None => text.parse().ok(),
+    }
+}
+
+/// The real cut off at its decimal point, at most the largest and at least the smallest long.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, as the language does")]
+fn long_of_real(value: f64) -> Option<i64> {
+    (!value.is_nan()).then_some(value as i64)
+}
+
+fn long_at(args: &Args<'_>) -> Result<Box<dyn Fn(usize) -> Option<i64>>> {
+    Ok(match args.kql_type(0)? {
+        KqlType::Bool => {
+            let value = args.bool(0)?;
+            Box::new(move |row| value.get(row).map(i64::from))
+        }
+        KqlType::Real => {
+            let value = args.real(0)?;
+            Box::new(move |row| value.get(row).and_then(long_of_real))
+        }
+        KqlType::Int | KqlType::Long | KqlType::DateTime | KqlType::TimeSpan => {
+            let value = args.long(0)?;
+            Box::new(move |row| value.get(row))
+        }
+        KqlType::String => {
+            let value = args.text(0)?;
+            Box::new(move |row| parse_long(value.get(row)))
+        }
+        KqlType::Dynamic => {
+            let value = args.text(0)?;
+            Box::new(move |row| match scalar_of(value.get(row)) {
+                Scalar::None => None,
+                Scalar::Bool(value) => Some(i64::from(value)),
+                Scalar::Long(value) => Some(value),
+                Scalar::Real(value) => long_of_real(value),
+                Scalar::Text(text) => parse_long(&text),
+            })
+        }
+        KqlType::Decimal => {
+            let value = args.text(0)?;
+            Box::new(move |row| value.get(row).parse().ok().and_then(long_of_real))
+        }
+        KqlType::Guid => return exec_err!("a guid is no number"),
+    })
+}
+
+fn to_long(args: &Args<'_>) -> Result<ArrayRef> {
+    let value = long_at(args)?;
+    Ok(args.make_long(value))
+}
+
+/// A long is cut to its lower 32 bits, a real to the nearest int, and text must be an int.
+fn to_int(args: &Args<'_>) -> Result<ArrayRef> {
+    #[expect(clippy::cast_possible_truncation, reason = "the language keeps the lower 32 bits")]
+    let lower_bits = |value: i64| Some(value as i32);
+    Ok(match args.kql_type(0)? {
+        KqlType::String => {
+            let value = args.text(0)?;
+            args.make_int(|row| parse_long(value.get(row)).and_then(|v| i32::try_from(v).ok()))
+        }
+        KqlType::Real | KqlType::Decimal => {
+            let value = long_at(args)?;
+            let (least, most) = (i64::from(i32::MIN), i64::from(i32::MAX));
+            args.make_int(|row| value(row).and_then(|v| i32::try_from(v.clamp(least, most)).ok()))
+        }
+        _ => {
+            let value = long_at(args)?;
+            args.make_int(|row| value(row).and_then(lower_bits))
+        }
+    })
+}
+
+fn parse_real(text: &str) -> Option<f64> {
+    let text = text.trim();
+    match text {
+        "NaN" | "nan" => return Some(f64::NAN),
+        "inf" | "+inf" | "Infinity" | "+Infinity" => return Some(f64::INFINITY),
+        "-inf" | "-Infinity" => return Some(f64::NEG_INFINITY),
+        _ => {}
+    }
+    let number = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if number { text.parse().ok() } else { None }
+}
+
+fn to_real(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(match args.kql_type(0)? {
+        KqlType::Real => {
+            let value = args.real(0)?;
+            args.make_real(|row| value.get(row))
+        }
+        KqlType::String | KqlType::Decimal => {
+            let value = args.text(0)?;
+            args.make_real(|row| parse_real(value.get(row)))
+        }
+        KqlType::Dynamic => {
+            let value = args.text(0)?;
+            #[expect(clippy::cast_precision_loss, reason = "a real has 53 bits")]
+            args.make_real(|row| match scalar_of(value.get(row)) {
+                Scalar::None => None,
+                Scalar::Bool(value) => Some(f64::from(u8::from(value))),
+                Scalar::Long(value) => Some(value as f64),
+                Scalar::Real(value) => Some(value),
+                Scalar::Text(text) => parse_real(&text),
+            })
+        }
+        _ => {
+            let value = long_at(args)?;
+            #[expect(clippy::cast_precision_loss, reason = "a real has 53 bits")]
+            args.make_real(|row| value(row).map(|v| v as f64))
+        }
+    })
+}
+
+fn to_datetime(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(match args.kql_type(0)? {
+        KqlType::DateTime | KqlType::Long | KqlType::Int => {
+            let value = args.long(0)?;
+            args.make_long(|row| value.get(row).and_then(time::in_range))
+        }
+        KqlType::String | KqlType::Dynamic => {
+            let value = args.text(0)?;
+            args.make_long(|row| time::parse_datetime(value.get(row).trim_matches('"')))
+        }
+        other => return exec_err!("todatetime does not take {other}"),
+    })
+}
+
+fn to_timespan(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(match args.kql_type(0)? {
+        KqlType::TimeSpan | KqlType::Long | KqlType::Int => {
+            let value = args.long(0)?;
+            args.make_long(|row| value.get(row))
+        }
+        KqlType::String | KqlType::Dynamic => {
+            let value = args.text(0)?;
+            args.make_long(|row| time::parse_timespan(value.get(row).trim_matches('"')))
+        }
+        other => return exec_err!("totimespan does not take {other}"),
+    })
+}
+
+fn to_guid(args: &Args<'_>) -> Result<ArrayRef> {
+    let value = args.text(0)?;
+    Ok(args
+        .make_text(|row| uuid::Uuid::try_parse(value.get(row).trim()).ok().map(|g| g.to_string())))
+}

@@ -1,0 +1,109 @@
+//! Kernels as DataFusion functions.
+
+use super::Args;
+use crate::query::bound::{Expr, ExprKind};
+use crate::query::syntax::Span;
+use crate::query::types::KqlType;
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+use std::hash::{Hash, Hasher};
+
+/// Makes a column of [`Args`]' rows. It must not depend on anything but the arguments.
+pub(crate) type KernelFn = fn(&Args<'_>) -> Result<ArrayRef>;
+
+/// A call of a kernel.
+pub(crate) const fn call(
+    name: &'static str,
+    kernel: KernelFn,
+    arguments: Vec<Expr>,
+    kql_type: KqlType,
+    span: Span,
+) -> Expr {
+    Expr::new(ExprKind::Call { name, kernel, arguments }, kql_type, span)
+}
+
+#[derive(Debug)]
+struct KernelUdf {
+    name: &'static str,
+    kernel: KernelFn,
+    types: Vec<KqlType>,
+    returns: DataType,
+    signature: Signature,
+}
+
+// A kernel is known by its name and its types: two functions never share both.
+impl PartialEq for KernelUdf {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.types == other.types && self.returns == other.returns
+    }
+}
+
+impl Eq for KernelUdf {}
+
+impl Hash for KernelUdf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.name, &self.types, &self.returns).hash(state);
+    }
+}
+
+/// The kernel as a DataFusion function for arguments of the types.
+pub(crate) fn udf(
+    name: &'static str,
+    kernel: KernelFn,
+    types: Vec<KqlType>,
+    returns: KqlType,
+) -> ScalarUDF {
+    ScalarUDF::from(KernelUdf {
+        name,
+        kernel,
+        signature: if types.is_empty() {
+            Signature::nullary(Volatility::Immutable)
+        } else {
+            Signature::variadic_any(Volatility::Immutable)
+        },
+        types,
+        returns: returns.computed_type(),
+    })
+}
+
+/// The value itself, in its computed form. DataFusion takes it for a function that can answer
+/// differently each time, and so neither moves nor repeats it.
+pub(crate) fn hold(kql_type: KqlType) -> ScalarUDF {
+    ScalarUDF::from(KernelUdf {
+        name: "hold",
+        kernel: |args| args.first(),
+        signature: Signature::any(1, Volatility::Volatile),
+        types: vec![kql_type],
+        returns: kql_type.computed_type(),
+    })
+}
+
+impl ScalarUDFImpl for KernelUdf {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arguments: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let single = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+        let rows = if single { 1 } else { args.number_rows };
+        let array = (self.kernel)(&Args { values: &args.args, types: &self.types, rows })?;
+        Ok(if single {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+        } else {
+            ColumnarValue::Array(array)
+        })
+    }
+}

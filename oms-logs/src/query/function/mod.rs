@@ -1,0 +1,261 @@
+//! The functions of the language, one file per family.
+//!
+//! Most are *kernels*: they read typed argument columns row by row and make one column. Those whose
+//! type depends on their arguments, or that are other expressions in disguise, bind themselves.
+
+pub(crate) mod aggregate;
+
+mod arguments;
+
+mod conditional;
+
+mod conversion;
+
+mod datetime;
+
+mod datetime_format;
+
+mod kernel;
+
+pub(crate) mod known;
+
+mod math;
+
+pub(crate) mod operator;
+
+mod percentile;
+
+mod string;
+
+mod text_match;
+
+pub(crate) use arguments::Args;
+pub(crate) use conversion::to_text;
+pub(crate) use kernel::{KernelFn, call, hold, udf};
+pub(crate) use percentile::percentile;
+pub(crate) use string::StringTooLong;
+pub(crate) use text_match::{kernel as text_kernel, list_kernel};
+
+use super::bound::{Expr, ExprKind};
+use super::diagnostic::Problem;
+use super::syntax::Span;
+use super::types::KqlType;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// A scalar function.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    /// How the column of an unnamed call is called.
+    pub(crate) naming: Naming,
+    body: Body,
+}
+
+/// How the column of an unnamed call is called.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Naming {
+    /// `Column1`
+    Default,
+    /// Like the first argument.
+    FirstArgument,
+    /// The function's name, `_`, and the first argument's name.
+    NameAndFirstArgument,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Kernel(Kernel),
+    Special(fn(&Call<'_>, Vec<Expr>) -> Result<Expr, Problem>),
+}
+
+/// A function over typed columns.
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    parameters: &'static [Parameter],
+    /// How many arguments must be given.
+    required: usize,
+    /// Whether the last parameter repeats.
+    repeats: bool,
+    returns: KqlType,
+    run: KernelFn,
+}
+
+/// What an argument can be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Parameter {
+    /// Any type, as it is.
+    Any,
+    /// Any type, as text.
+    Text,
+    /// `int` or `long`, as a long.
+    Long,
+    /// Any number, as a real.
+    Real,
+    DateTime,
+    TimeSpan,
+    Bool,
+}
+
+/// Where and under what circumstances a function is called.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) span: Span,
+    /// The query's current time, in ticks.
+    pub(crate) now: i64,
+}
+
+impl Call<'_> {
+    pub(crate) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::semantic(self.span, message)
+    }
+
+    /// Fails unless the count of arguments is within the bounds.
+    pub(crate) fn arity(&self, given: usize, least: usize, most: usize) -> Result<(), Problem> {
+        if (least..=most).contains(&given) {
+            return Ok(());
+        }
+        let expected = match (least, most) {
+            (least, most) if least == most => format!("{least}"),
+            (least, usize::MAX) => format!("at least {least}"),
+            (least, most) => format!("{least} to {most}"),
+        };
+        let message = format!("`{}` takes {expected} arguments, not {given}", self.name);
+        Err(self.problem(message))
+    }
+}
+
+const fn kernel(
+    name: &'static str,
+    naming: Naming,
+    parameters: &'static [Parameter],
+    returns: KqlType,
+    run: KernelFn,
+) -> Function {
+    let required = parameters.len();
+    let kernel = Kernel { parameters, required, repeats: false, returns, run };
+    Function { name, naming, body: Body::Kernel(kernel) }
+}
+
+const fn special(
+    name: &'static str,
+    naming: Naming,
+    bind: fn(&Call<'_>, Vec<Expr>) -> Result<Expr, Problem>,
+) -> Function {
+    Function { name, naming, body: Body::Special(bind) }
+}
+
+impl Function {
+    /// The same function, of whose arguments only the first ones must be given.
+    const fn optional(mut self, required: usize) -> Self {
+        if let Body::Kernel(kernel) = &mut self.body {
+            kernel.required = required;
+        }
+        self
+    }
+
+    /// The same function, whose last parameter repeats.
+    const fn repeated(mut self) -> Self {
+        if let Body::Kernel(kernel) = &mut self.body {
+            kernel.repeats = true;
+        }
+        self
+    }
+
+    /// Binds a call.
+    pub(crate) fn bind(&self, call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+        let kernel = match self.body {
+            Body::Special(bind) => return bind(call, arguments),
+            Body::Kernel(kernel) => kernel,
+        };
+        let most = if kernel.repeats { usize::MAX } else { kernel.parameters.len() };
+        call.arity(arguments.len(), kernel.required, most)?;
+        let arguments = arguments
+            .into_iter()
+            .enumerate()
+            .map(|(at, argument)| {
+                let parameter = kernel.parameters.get(at).or(kernel.parameters.last());
+                coerce(argument, parameter.copied().unwrap_or(Parameter::Any), self.name)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(self::call(self.name, kernel.run, arguments, kernel.returns, call.span))
+    }
+}
+
+/// The argument in the form that the parameter needs.
+pub(crate) fn coerce(
+    argument: Expr,
+    parameter: Parameter,
+    function: &str,
+) -> Result<Expr, Problem> {
+    use KqlType as T;
+    let (given, span) = (argument.kql_type, argument.span);
+    let expected = match (parameter, given) {
+        (Parameter::Any, _)
+        | (Parameter::Long, T::Long)
+        | (Parameter::Real, T::Real)
+        | (Parameter::DateTime, T::DateTime)
+        | (Parameter::TimeSpan, T::TimeSpan)
+        | (Parameter::Bool, T::Bool) => return Ok(argument),
+        (Parameter::Text, _) => return Ok(to_text(argument)),
+        (Parameter::Long, T::Int) => return Ok(cast(argument, T::Long)),
+        (Parameter::Real, T::Int | T::Long) => return Ok(cast(argument, T::Real)),
+        (Parameter::Long, _) => "int or long",
+        (Parameter::Real, _) => "a number",
+        (Parameter::DateTime, _) => "datetime",
+        (Parameter::TimeSpan, _) => "timespan",
+        (Parameter::Bool, _) => "bool",
+    };
+    let message = format!("`{function}` takes {expected} here, not {given}");
+    Err(Problem::semantic(span, message))
+}
+
+/// The number in another type of number; itself if it has the type.
+pub(crate) fn cast(expr: Expr, kql_type: KqlType) -> Expr {
+    if expr.kql_type == kql_type {
+        return expr;
+    }
+    let span = expr.span;
+    Expr::new(ExprKind::Cast(Box::new(expr)), kql_type, span)
+}
+
+/// The one type of several values, or `None` if they have none.
+pub(crate) fn common_type(types: impl IntoIterator<Item = KqlType>) -> Option<KqlType> {
+    types.into_iter().map(Some).reduce(|a, b| {
+        let (a, b) = (a?, b?);
+        if a == b {
+            return Some(a);
+        }
+        match (a.is_number(), b.is_number()) {
+            (true, true) if a == KqlType::Real || b == KqlType::Real => Some(KqlType::Real),
+            (true, true) => Some(KqlType::Long),
+            _ => None,
+        }
+    })?
+}
+
+/// The function of a name.
+pub(crate) fn find(name: &str) -> Option<&'static Function> {
+    REGISTRY.get(name).copied()
+}
+
+/// The names of every function.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.keys().copied()
+}
+
+static REGISTRY: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
+    [
+        conditional::FUNCTIONS,
+        conversion::FUNCTIONS,
+        datetime::FUNCTIONS,
+        datetime_format::FUNCTIONS,
+        math::FUNCTIONS,
+        string::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|function| (function.name, function))
+    .collect()
+});

@@ -1,0 +1,179 @@
+//! The operators that look into text.
+//!
+//! A *term* is a run of letters and digits. `has` finds its operand where no term continues over
+//! either end of it.
+
+use super::arguments::Args;
+use super::kernel::KernelFn;
+use crate::query::syntax::ast::{ListOperator, TextOperator};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::{cast, regexp_is_match, regexp_is_match_scalar};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::Result;
+use datafusion::logical_expr::ColumnarValue;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The kernel of an operator: (text, operand) to bool, never null.
+pub(crate) fn kernel(operator: TextOperator) -> KernelFn {
+    match operator {
+        TextOperator::EqualAnyCase => |args| any_case(args, |text, operand| text == operand),
+        TextOperator::Contains => |args| any_case(args, |text, operand| text.contains(operand)),
+        TextOperator::ContainsCase => |args| as_is(args, |text, operand| text.contains(operand)),
+        TextOperator::StartsWith => |args| any_case(args, |text, op| text.starts_with(op)),
+        TextOperator::StartsWithCase => |args| as_is(args, |text, op| text.starts_with(op)),
+        TextOperator::EndsWith => |args| any_case(args, |text, op| text.ends_with(op)),
+        TextOperator::EndsWithCase => |args| as_is(args, |text, op| text.ends_with(op)),
+        TextOperator::Has => |args| any_case(args, |text, op| has(text, op, true, true)),
+        TextOperator::HasCase => |args| as_is(args, |text, op| has(text, op, true, true)),
+        TextOperator::HasPrefix => |args| any_case(args, |text, op| has(text, op, true, false)),
+        TextOperator::HasPrefixCase => |args| as_is(args, |text, op| has(text, op, true, false)),
+        TextOperator::HasSuffix => |args| any_case(args, |text, op| has(text, op, false, true)),
+        TextOperator::HasSuffixCase => |args| as_is(args, |text, op| has(text, op, false, true)),
+        TextOperator::MatchesRegex => matches_regex,
+    }
+}
+
+/// The kernel of an operator with a list of constants after the text.
+pub(crate) fn list_kernel(operator: ListOperator) -> KernelFn {
+    match operator {
+        ListOperator::In | ListOperator::InAnyCase => in_any_case,
+        ListOperator::HasAny => |args| {
+            has_items(args, |text, items| items.iter().any(|item| has(text, item, true, true)))
+        },
+        ListOperator::HasAll => |args| {
+            has_items(args, |text, items| items.iter().all(|item| has(text, item, true, true)))
+        },
+    }
+}
+
+fn as_is(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {
+    let (text, operand) = (args.text(0)?, args.text(1)?);
+    Ok(args.make_bool(|row| Some(test(text.get(row), operand.get(row)))))
+}
+
+fn any_case(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {
+    let (text, operand) = (args.text(0)?, args.text(1)?);
+    if operand.is_single() {
+        let operand = lower(operand.get(0)).into_owned();
+        return Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &operand))));
+    }
+    Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &lower(operand.get(row))))))
+}
+
+/// The text in lower case, borrowed if it is that already.
+fn lower(text: &str) -> Cow<'_, str> {
+    if !text.is_ascii() {
+        Cow::Owned(text.to_lowercase())
+    } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Whether the operand stands in the text so that no term continues before its start or after its
+/// end. An empty operand stands everywhere.
+fn has(text: &str, operand: &str, start: bool, end: bool) -> bool {
+    if operand.is_empty() {
+        return true;
+    }
+    let in_term = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let start = start && in_term(operand.chars().next());
+    let end = end && in_term(operand.chars().next_back());
+    text.match_indices_overlapping(operand).any(|at| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        let after = text.get(at + operand.len()..).and_then(|text| text.chars().next());
+        !(start && in_term(before) || end && in_term(after))
+    })
+}
+
+trait Overlapping {
+    /// Where the operand starts, also within an earlier match.
+    fn match_indices_overlapping(&self, operand: &str) -> impl Iterator<Item = usize>;
+}
+
+impl Overlapping for str {
+    fn match_indices_overlapping(&self, operand: &str) -> impl Iterator<Item = usize> {
+        let step = operand.chars().next().map_or(1, char::len_utf8);
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let at = from + self.get(from..)?.find(operand)?;
+            from = at + step;
+            Some(at)
+        })
+    }
+}
+
+fn matches_regex(args: &Args<'_>) -> Result<ArrayRef> {
+    let text = |at: usize| -> Result<ArrayRef> {
+        let value = match args.values.get(at) {
+            Some(ColumnarValue::Array(array)) => Arc::clone(array),
+            Some(ColumnarValue::Scalar(value)) => value.to_array_of_size(args.rows)?,
+            None => return datafusion::common::exec_err!("argument {at} is missing"),
+        };
+        Ok(cast(&value, &DataType::Utf8View)?)
+    };
+    let array = text(0)?;
+    let pattern = args.text(1)?;
+    let matched = if pattern.is_single() {
+        regexp_is_match_scalar(array.as_string_view(), pattern.get(0), None)?
+    } else {
+        let patterns = text(1)?;
+        let no_flags: Option<&arrow::array::StringViewArray> = None;
+        regexp_is_match(array.as_string_view(), patterns.as_string_view(), no_flags)?
+    };
+    // Null text is the empty string.
+    let empty = pattern.is_single()
+        && regexp_is_match_scalar(
+            &arrow::array::StringArray::from(vec![""]),
+            pattern.get(0),
+            None,
+        )?
+        .value(0);
+    Ok(Arc::new(matched.iter().map(|found| Some(found.unwrap_or(empty))).collect::<BooleanArray>()))
+}
+
+fn in_any_case(args: &Args<'_>) -> Result<ArrayRef> {
+    let text = args.text(0)?;
+    let items = (1..args.len())
+        .map(|at| Ok(lower(args.text(at)?.get(0)).into_owned()))
+        .collect::<Result<HashSet<_>>>()?;
+    Ok(args.make_bool(|row| Some(items.contains(lower(text.get(row)).as_ref()))))
+}
+
+fn has_items(args: &Args<'_>, test: impl Fn(&str, &[String]) -> bool) -> Result<ArrayRef> {
+    let text = args.text(0)?;
+    let items = (1..args.len())
+        .map(|at| Ok(lower(args.text(at)?.get(0)).into_owned()))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &items))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_end_at_what_is_no_letter_or_digit() {
+        for (text, operand, expect) in [
+            ("error: disk full", "disk", true),
+            ("diskfull", "disk", false),
+            ("1_2_3", "2", true),
+            ("v1.2.3", "1", false),
+            ("a-b a", "a", true),
+            ("aa a", "a", true),
+            ("x.conf", ".conf", true),
+            ("", "", true),
+            ("aab ab", "ab", true),
+            ("café au lait", "café", true),
+            ("cafés", "café", false),
+        ] {
+            assert_eq!(has(text, operand, true, true), expect, "{text} has {operand}");
+        }
+        assert!(has("prefixed", "prefix", true, false));
+        assert!(!has("unprefixed", "prefix", true, false));
+        assert!(has("unfixed", "fixed", false, true));
+    }
+}

@@ -1,0 +1,47 @@
+//! Bounds of one query. Past each of them the query fails, or its answer is cut, with the bound's name.
+
+/// The longest query text, in bytes.
+pub const QUERY_BYTES_MAX: usize = 256 * 1024;
+
+/// The deepest nesting of expressions and sub-queries, in levels. Parsing, binding and planning
+/// recurse, so this bounds their stack.
+pub const NESTING_DEPTH_MAX: usize = 64;
+
+/// The longest pipeline, in operators, counting those of the `let` tables it reads.
+pub const OPERATORS_MAX: usize = 100;
+
+/// The most expressions that one query may have, counting each use of a `let` table.
+pub const EXPRESSIONS_MAX: usize = 50_000;
+
+/// The most diagnostics that one query reports.
+pub const DIAGNOSTICS_MAX: usize = 50;
+
+/// The most rows that `range` makes.
+pub const RANGE_ROWS_MAX: usize = 1_000_000;
+
+/// The default bound on the rows of an answer, that of the Log Analytics query API.
+pub const ROWS_MAX_DEFAULT: usize = 500_000;
+
+/// The default bound on the bytes of an answer in memory.
+pub const RESULT_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// The default time that a query may take, in seconds.
+pub const TIMEOUT_SECONDS_DEFAULT: u64 = 180;
+
+/// The default bound on the memory that sorting and grouping may take, in bytes.
+pub const MEMORY_BYTES_MAX_DEFAULT: usize = 1024 * 1024 * 1024;
+
+/// The deepest expression after columns are replaced by what they were computed from, in levels:
+/// DataFusion does so and recurses over the result, on the 2 MiB stack of a worker thread.
+pub const COMPUTED_DEPTH_MAX: usize = 64;
+
+/// The largest expression that DataFusion may put in the place of its column, in nodes. A larger
+/// one is computed where it stands, so that chains of columns that each use the one before several
+/// times do not double at each step.
+pub const COMPUTED_NODES_MAX: usize = 64;
+
+/// The largest key of a group, counted in the same way.
+pub const KEY_NODES_MAX: usize = 10_000;
+
+/// The longest string that a function makes, in bytes.
+pub const STRING_BYTES_MAX: usize = 1024 * 1024;

@@ -1,0 +1,301 @@
+//! The Kusto query language over tables.
+//!
+//! ```text
+//! text ──► syntax ──► ast ──► bind ──► bound tree ──► plan ──► DataFusion ──► QueryReport
+//!            │                 │ names, KQL types,     │ stored columns stay
+//!            │                 │ column names          │ stored, so files prune
+//!            └── diagnostics ──┴── function/, operator/ hold one file per family
+//! ```
+//!
+//! # Example
+//! ```
+//! use datafusion::catalog::TableProvider;
+//! use oms_logs::query::{self, QueryOptions, TableSource};
+//! use std::sync::Arc;
+//!
+//! #[derive(Debug)]
+//! struct NoTables;
+//!
+//! impl TableSource for NoTables {
+//!     fn table(&self, _name: &str) -> Option<Arc<dyn TableProvider>> {
+//!         None
+//!     }
+//!
+//!     fn table_names(&self) -> Vec<String> {
+//!         Vec::new()
+//!     }
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let options = QueryOptions::new(Arc::new(oms_core::SystemClock));
+//! let text = "range x from 1 to 10 step 1 | summarize sum(x) by Even = x % 2 == 0 | sort by sum_x";
+//! let report = query::run(&NoTables, text, &options).await.unwrap();
+//! assert_eq!(report.to_text(), "Even   sum_x\n-----  -----\ntrue      30\nfalse     25\n");
+//! # });
+//! ```
+//!
+//! # What runs
+//! Statements: `let` of scalars and tables. Sources: tables, `print`, `range`, `datatable`, `union`.
+//! Operators: `where`, `project` (`-away`, `-keep`, `-rename`), `extend`, `summarize`, `sort`,
+//! `take`, `top`, `count`, `distinct`, `join` (every kind), `union`, `render`. Everything else of
+//! the language is an error that names it and its place.
+//!
+//! # Where it differs from the service
+//! - `dcount` and `percentile` are exact, not estimates.
+//! - `dynamic` values are passed on and turned to text; looking into them is not there yet.
+//! - `datetime` values have the language's ticks of 100 ns throughout a query. Stored columns have
+//!   microseconds, so a tick below is truncated when a record is stored.
+//! - A query's timespan includes its start and not its end, so that adjoining ones share no row.
+
+pub mod diagnostic;
+
+pub mod limits;
+
+pub mod time;
+
+pub mod types;
+
+pub mod syntax;
+
+mod bind;
+
+mod bound;
+
+mod function;
+
+mod operator;
+
+mod plan;
+
+mod render;
+
+mod report;
+
+mod error;
+
+mod workspace;
+
+pub use bound::Column;
+pub use diagnostic::{Diagnostic, DiagnosticKind};
+pub use error::QueryError;
+pub use render::Render;
+pub use report::{QueryReport, Statistics};
+pub use types::KqlType;
+
+use datafusion::catalog::TableProvider;
+use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::Optimizer;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use diagnostic::Problem;
+use futures::StreamExt;
+use jiff::Timestamp;
+use oms_core::Clock;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a query's tables are.
+pub trait TableSource: Debug + Send + Sync {
+    /// The table of a name, as of one moment: the rows of later writes may or may not be in it.
+    fn table(&self, name: &str) -> Option<Arc<dyn TableProvider>>;
+
+    /// The names of every table, for `union *` and for suggestions.
+    fn table_names(&self) -> Vec<String>;
+
+    /// The caches and object stores that the tables need. By default there are none, and each query
+    /// gets an environment of its own.
+    fn runtime(&self) -> Option<Arc<RuntimeEnv>> {
+        None
+    }
+}
+
+/// What one query may do.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct QueryOptions {
+    /// What `now()` is, for the whole query.
+    pub now: Timestamp,
+    /// Only rows whose `TimeGenerated` lies in this half-open range are read, from tables that have
+    /// such a column.
+    pub timespan: Option<(Timestamp, Timestamp)>,
+    /// The most rows of the answer; past it the answer is partial.
+    pub rows_max: usize,
+    /// The most bytes of the answer in memory; past it the answer is partial.
+    pub result_bytes_max: usize,
+    /// The most memory for sorting and grouping, in bytes; past it the query fails.
+    pub memory_bytes_max: usize,
+    /// The longest that the query may take.
+    pub timeout: Duration,
+    /// Measures how long it took.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl QueryOptions {
+    /// The default bounds, with the clock's time as `now()`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            now: clock.now(),
+            timespan: None,
+            rows_max: limits::ROWS_MAX_DEFAULT,
+            result_bytes_max: limits::RESULT_BYTES_MAX_DEFAULT,
+            memory_bytes_max: limits::MEMORY_BYTES_MAX_DEFAULT,
+            timeout: Duration::from_secs(limits::TIMEOUT_SECONDS_DEFAULT),
+            clock,
+        }
+    }
+}
+
+/// Runs a query.
+///
+/// # Errors
+/// [`QueryError`]: one of its variants for what is wrong with the text, with all diagnostics, and
+/// others for bounds that were reached and for failures to read.
+pub async fn run(
+    source: &dyn TableSource,
+    text: &str,
+    options: &QueryOptions,
+) -> Result<QueryReport, QueryError> {
+    let timeout_seconds = options.timeout.as_secs();
+    match tokio::time::timeout(options.timeout, run_unbounded(source, text, options)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(QueryError::Timeout { timeout_seconds }),
+    }
+}
+
+/// Checks a query without running it, and answers with its columns.
+///
+/// # Errors
+/// [`QueryError`] for what is wrong with the text.
+pub fn check(
+    source: &dyn TableSource,
+    text: &str,
+    options: &QueryOptions,
+) -> Result<Vec<Column>, QueryError> {
+    analyze(source, text, options).map(|bound| bound.relation.columns.clone())
+}
+
+fn analyze(
+    source: &dyn TableSource,
+    text: &str,
+    options: &QueryOptions,
+) -> Result<bind::BoundQuery, QueryError> {
+    let bytes_max = limits::QUERY_BYTES_MAX;
+    if text.len() > bytes_max {
+        return Err(QueryError::TooLong { bytes: text.len(), bytes_max });
+    }
+    let parse = syntax::parse(text);
+    let query = match parse.query {
+        Some(query) if parse.problems.is_empty() => query,
+        _ => return Err(refused(text, parse.problems)),
+    };
+    let now = time::ticks_of_timestamp(options.now);
+    let timespan = options
+        .timespan
+        .map(|(start, end)| (time::ticks_of_timestamp(start), time::ticks_of_timestamp(end)));
+    bind::bind(&query, source, now, timespan).map_err(|problems| refused(text, problems))
+}
+
+/// The error for what is wrong: syntax before meaning, meaning before what is not there yet.
+fn refused(text: &str, problems: Vec<Problem>) -> QueryError {
+    let diagnostics = diagnostic::locate(text, problems);
+    let has = |kind| diagnostics.iter().any(|diagnostic: &Diagnostic| diagnostic.kind == kind);
+    if has(DiagnosticKind::Syntax) {
+        return QueryError::Syntax { diagnostics };
+    }
+    if has(DiagnosticKind::Semantic) {
+        return QueryError::Semantic { diagnostics };
+    }
+    match diagnostics.first() {
+        Some(first) => QueryError::Unsupported {
+            name: first.message.split('`').nth(1).unwrap_or_default().to_owned(),
+            line: first.line,
+            column: first.column,
+            diagnostics,
+        },
+        None => QueryError::Semantic { diagnostics },
+    }
+}
+
+async fn run_unbounded(
+    source: &dyn TableSource,
+    text: &str,
+    options: &QueryOptions,
+) -> Result<QueryReport, QueryError> {
+    let started = options.clock.monotonic();
+    let bound = analyze(source, text, options)?;
+    let failed = |source| failure(source, options);
+    let plan = plan::plan(&bound.relation).map_err(failed)?;
+    let context = context(source, options).map_err(failed)?;
+    let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
+    let mut stream = frame.execute_stream().await.map_err(failed)?;
+    let mut report = QueryReport {
+        columns: bound.relation.columns.clone(),
+        batches: Vec::new(),
+        render: bound.render,
+        statistics: Statistics::default(),
+        is_partial: false,
+    };
+    while let Some(batch) = stream.next().await {
+        let mut batch = batch.map_err(failed)?;
+        let left = options.rows_max - report.statistics.rows_returned;
+        if batch.num_rows() > left {
+            report.is_partial = true;
+            batch = batch.slice(0, left);
+        }
+        report.statistics.rows_returned += batch.num_rows();
+        report.statistics.bytes_returned += batch.get_array_memory_size();
+        if batch.num_rows() > 0 {
+            report.batches.push(batch);
+        }
+        report.is_partial |= report.statistics.bytes_returned > options.result_bytes_max;
+        if report.is_partial {
+            break;
+        }
+    }
+    report.statistics.elapsed = options.clock.monotonic().saturating_sub(started);
+    Ok(report)
+}
+
+fn context(
+    source: &dyn TableSource,
+    options: &QueryOptions,
+) -> Result<SessionContext, DataFusionError> {
+    let mut runtime = match source.runtime() {
+        Some(shared) => RuntimeEnvBuilder::from_runtime_env(&shared),
+        None => RuntimeEnvBuilder::new(),
+    };
+    runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(options.memory_bytes_max)));
+    // This rule looks through projections by putting their expressions into a copy of the filter,
+    // which grows without bound over a chain of columns that use the one before several times.
+    let mut rules = Optimizer::new().rules;
+    rules.retain(|rule| rule.name() != "eliminate_outer_join");
+    let state = SessionStateBuilder::new()
+        .with_config(SessionConfig::new())
+        .with_runtime_env(runtime.build_arc()?)
+        .with_default_features()
+        .with_optimizer_rules(rules)
+        .build();
+    Ok(SessionContext::new_with_state(state))
+}
+
+fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
+    let source = Box::new(source);
+    match source.find_root() {
+        DataFusionError::External(cause) if cause.is::<function::StringTooLong>() => {
+            QueryError::StringTooLong { reason: cause.to_string() }
+        }
+        DataFusionError::ArrowError(cause, _)
+            if cause.to_string().contains("Regular expression") =>
+        {
+            QueryError::Regex { reason: cause.to_string() }
+        }
+        DataFusionError::ResourcesExhausted(_) => {
+            QueryError::Memory { memory_bytes_max: options.memory_bytes_max, source }
+        }
+        _ => QueryError::Execution { source },
+    }
+}

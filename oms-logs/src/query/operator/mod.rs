@@ -1,0 +1,13 @@
+//! The operators of a pipeline, one file per family: what columns each makes, and of what.
+
+mod columns;
+
+mod combine;
+
+mod join;
+
+mod rows;
+
+mod source;
+
+mod summarize;

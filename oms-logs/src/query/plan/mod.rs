@@ -1,0 +1,400 @@
+//! The bound tree as a DataFusion plan.
+//!
+//! Stored columns stay in their stored form for as long as they are only passed on: microsecond
+//! timestamps, text that may be null. Only where an expression needs the language's form is it
+//! made: ticks, text that is never null. So a filter on a stored column is one that the table's
+//! files can be pruned by.
+
+mod expression;
+
+use super::bound::{
+    Aggregate, AggregateFunction, Column, Expr, JoinKind, OrderKey, Relation, RelationKind,
+};
+use super::function;
+use super::syntax::Span;
+use super::types::KqlType;
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{Column as DfColumn, DFSchema, NullEquality, Result, TableReference};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::functions_aggregate as aggregates;
+use datafusion::logical_expr::expr::{NullTreatment, Sort};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr as DfExpr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, lit,
+};
+use datafusion::scalar::ScalarValue;
+use expression::{Lowering, column};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The plan of a query; strings of its answer are never null.
+pub(super) fn plan(relation: &Relation) -> Result<LogicalPlan> {
+    let input = Planner::default().lower(relation)?;
+    let lowering = input.lowering();
+    let items = relation.columns.iter().map(|column| {
+        let expr = Expr::column(&column.name, column.kql_type, Span::default());
+        let expr = if column.kql_type == KqlType::String {
+            lowering.orderable(&expr)
+        } else {
+            lowering.stored(&expr)
+        };
+        Ok(expr?.alias(&column.name))
+    });
+    let items = items.collect::<Result<Vec<_>>>()?;
+    LogicalPlanBuilder::from(input.plan).project(items)?.build()
+}
+
+/// The value of an expression of constants.
+pub(super) fn evaluate(expr: &Expr) -> Result<ScalarValue> {
+    let schema = DFSchema::empty();
+    let names = HashMap::new();
+    let lowered = Lowering { schema: &schema, names: &names }.computed(expr)?;
+    let physical = datafusion::physical_expr::create_physical_expr(
+        &lowered,
+        &schema,
+        &ExecutionProps::new(),
+        &Default::default(),
+    )?;
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row)?;
+    let array = physical.evaluate(&batch)?.into_array(1)?;
+    ScalarValue::try_from_array(&array, 0)
+}
+
+/// A plan and what the relation's columns are called in it.
+struct Planned {
+    plan: LogicalPlan,
+    names: HashMap<String, String>,
+}
+
+impl Planned {
+    /// A plan whose columns have the relation's names.
+    fn plain(plan: LogicalPlan) -> Self {
+        Self { plan, names: HashMap::new() }
+    }
+
+    fn lowering(&self) -> Lowering<'_> {
+        Lowering { schema: self.plan.schema(), names: &self.names }
+    }
+}
+
+/// Gives every computed column a name of its own. Two equal steps, such as `extend x = x + 1`
+/// twice, would otherwise be equal plan nodes, and DataFusion 55's projection merging drops one of
+/// two equal neighbours.
+#[derive(Debug, Default)]
+struct Planner {
+    made: usize,
+}
+
+impl Planner {
+    fn fresh(&mut self) -> String {
+        self.made += 1;
+        format!("#{}", self.made)
+    }
+
+    /// The expressions under fresh names, and the names by those of the relation.
+    fn named(
+        &mut self,
+        items: impl IntoIterator<Item = (String, DfExpr)>,
+    ) -> (Vec<DfExpr>, HashMap<String, String>) {
+        let mut names = HashMap::new();
+        let exprs = items.into_iter().map(|(name, expr)| {
+            let fresh = self.fresh();
+            names.insert(name, fresh.clone());
+            expr.alias(fresh)
+        });
+        (exprs.collect(), names)
+    }
+
+    fn project(
+        &mut self,
+        input: LogicalPlan,
+        items: impl IntoIterator<Item = (String, DfExpr)>,
+    ) -> Result<Planned> {
+        let (exprs, names) = self.named(items);
+        let plan = LogicalPlanBuilder::from(input).project(exprs)?.build()?;
+        Ok(Planned { plan, names })
+    }
+
+    fn lower(&mut self, relation: &Relation) -> Result<Planned> {
+        match &relation.kind {
+            RelationKind::Scan { table, provider } => {
+                let source = provider_as_source(Arc::clone(provider));
+                let name = TableReference::bare(table.as_str());
+                let scan = LogicalPlanBuilder::scan(name, source, None)?.build()?;
+                readable(scan, &relation.columns).map(Planned::plain)
+            }
+            RelationKind::Rows(rows) => {
+                in_memory(rows_batch(&relation.columns, rows)?).map(Planned::plain)
+            }
+            RelationKind::Range { first, step, count } => {
+                let batch = range_batch(&relation.columns, *first, *step, *count)?;
+                in_memory(batch).map(Planned::plain)
+            }
+            RelationKind::Filter { input, predicate } => {
+                let input = self.lower(input)?;
+                let predicate = input.lowering().filter(predicate)?;
+                let plan = LogicalPlanBuilder::from(input.plan).filter(predicate)?.build()?;
+                Ok(Planned { plan, names: input.names })
+            }
+            RelationKind::Project { input, items } => {
+                let input = self.lower(input)?;
+                let lowering = input.lowering();
+                let items = items
+                    .iter()
+                    .map(|(name, expr)| Ok((name.clone(), lowering.stored(expr)?)))
+                    .collect::<Result<Vec<_>>>()?;
+                self.project(input.plan, items)
+            }
+            RelationKind::Aggregate { input, keys, aggregates } => {
+                let input = self.lower(input)?;
+                self.aggregate(input, keys, aggregates)
+            }
+            RelationKind::Sort { input, keys, limit } => {
+                let input = self.lower(input)?;
+                sort(input, keys, *limit)
+            }
+            RelationKind::Limit { input, count } => {
+                let input = self.lower(input)?;
+                let plan = LogicalPlanBuilder::from(input.plan).limit(0, Some(*count))?.build()?;
+                Ok(Planned { plan, names: input.names })
+            }
+            RelationKind::Union(inputs) => self.union(inputs, &relation.columns),
+            RelationKind::Join { left, right, kind, keys } => self.join(left, right, *kind, keys),
+        }
+    }
+
+    fn aggregate(
+        &mut self,
+        input: Planned,
+        keys: &[(String, Expr)],
+        made: &[(String, Aggregate)],
+    ) -> Result<Planned> {
+        let lowering = input.lowering();
+        let keys = keys
+            .iter()
+            .map(|(name, key)| Ok((name.clone(), lowering.orderable(key)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let made = made
+            .iter()
+            .map(|(name, made)| Ok((name.clone(), aggregate_expr(&lowering, made)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let (keys, mut names) = self.named(keys);
+        let (made, made_names) = self.named(made);
+        names.extend(made_names);
+        let plan = LogicalPlanBuilder::from(input.plan).aggregate(keys, made)?.build()?;
+        Ok(Planned { plan, names })
+    }
+
+    fn union(&mut self, inputs: &[Arc<Relation>], columns: &[Column]) -> Result<Planned> {
+        let plans = inputs.iter().map(|input| self.lower(input)).collect::<Result<Vec<_>>>()?;
+        let same_type = |of: &Column| {
+            let types = plans
+                .iter()
+                .map(|input| Ok(input.lowering().data_type(&of.name)?.0.clone()))
+                .collect::<Result<Vec<DataType>>>()?;
+            Ok(types.windows(2).all(|pair| pair[0] == pair[1]))
+        };
+        let same = columns.iter().map(same_type).collect::<Result<Vec<bool>>>()?;
+        let fresh: Vec<String> = columns.iter().map(|_| self.fresh()).collect();
+        let mut aligned = plans.iter().map(|input| {
+            let lowering = input.lowering();
+            let items = columns.iter().zip(&same).zip(&fresh).map(|((of, same), fresh)| {
+                let expr = Expr::column(&of.name, of.kql_type, Span::default());
+                let lowered = if *same { lowering.stored(&expr) } else { lowering.computed(&expr) };
+                Ok(lowered?.alias(fresh))
+            });
+            let items = items.collect::<Result<Vec<_>>>()?;
+            LogicalPlanBuilder::from(input.plan.clone()).project(items)?.build()
+        });
+        let Some(first) = aligned.next() else {
+            return LogicalPlanBuilder::empty(false).build().map(Planned::plain);
+        };
+        let union =
+            aligned.try_fold(LogicalPlanBuilder::from(first?), |union, next| union.union(next?))?;
+        let names = columns.iter().map(|of| of.name.clone()).zip(fresh).collect();
+        Ok(Planned { plan: union.build()?, names })
+    }
+
+    fn join(
+        &mut self,
+        left: &Relation,
+        right: &Relation,
+        kind: JoinKind,
+        keys: &[(String, String)],
+    ) -> Result<Planned> {
+        let (left_keys, right_keys): (Vec<&str>, Vec<&str>) =
+            keys.iter().map(|(left, right)| (left.as_str(), right.as_str())).unzip();
+        let left = self.side(left, &left_keys)?;
+        let right = self.side(right, &right_keys)?;
+        let columns = |side: &Planned, keys: Vec<&str>| {
+            let name = |key: &str| side.names.get(key).cloned().unwrap_or_else(|| key.to_owned());
+            keys.into_iter().map(|key| DfColumn::new_unqualified(name(key))).collect::<Vec<_>>()
+        };
+        let keys = (columns(&left, left_keys), columns(&right, right_keys));
+        let kind = match kind {
+            JoinKind::Inner => JoinType::Inner,
+            JoinKind::LeftOuter => JoinType::Left,
+            JoinKind::RightOuter => JoinType::Right,
+            JoinKind::FullOuter => JoinType::Full,
+            JoinKind::LeftSemi => JoinType::LeftSemi,
+            JoinKind::LeftAnti => JoinType::LeftAnti,
+            JoinKind::RightSemi => JoinType::RightSemi,
+            JoinKind::RightAnti => JoinType::RightAnti,
+        };
+        let mut names = left.names;
+        names.extend(right.names);
+        let plan = LogicalPlanBuilder::from(left.plan)
+            .join_detailed(right.plan, kind, keys, None, NullEquality::NullEqualsNull)?
+            .build()?;
+        Ok(Planned { plan, names })
+    }
+
+    /// One side of a join; keys of both sides are brought to one form.
+    fn side(&mut self, relation: &Relation, keys: &[&str]) -> Result<Planned> {
+        let input = self.lower(relation)?;
+        let lowering = input.lowering();
+        let items = relation.columns.iter().map(|of| {
+            let expr = Expr::column(&of.name, of.kql_type, Span::default());
+            let is_key = keys.contains(&of.name.as_str());
+            let lowered = if is_key { lowering.computed(&expr) } else { lowering.stored(&expr) };
+            Ok((of.name.clone(), lowered?))
+        });
+        let items = items.collect::<Result<Vec<_>>>()?;
+        self.project(input.plan, items)
+    }
+}
+
+/// Casts the columns whose Arrow type is not one that the language's types are read from.
+fn readable(scan: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+    let reads = |of: &Column| -> Result<bool> {
+        let field = scan.schema().field_with_unqualified_name(&of.name)?;
+        Ok(of.kql_type.reads(field.data_type()))
+    };
+    let all = columns.iter().map(reads).collect::<Result<Vec<_>>>()?;
+    if all.iter().all(|reads| *reads) {
+        return Ok(scan);
+    }
+    let items: Vec<DfExpr> = columns
+        .iter()
+        .zip(all)
+        .map(|(of, reads)| {
+            let stored = column(&of.name);
+            let utc = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+            let cast = match of.kql_type {
+                _ if reads => stored,
+                KqlType::DateTime => datafusion::logical_expr::cast(stored, utc),
+                other => datafusion::logical_expr::cast(stored, other.computed_type()),
+            };
+            cast.alias(&of.name)
+        })
+        .collect();
+    LogicalPlanBuilder::from(scan).project(items)?.build()
+}
+
+fn in_memory(batch: RecordBatch) -> Result<LogicalPlan> {
+    let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
+    let source = provider_as_source(Arc::new(table));
+    LogicalPlanBuilder::scan(TableReference::bare("rows"), source, None)?.build()
+}
+
+fn field(column: &Column) -> Field {
+    let nullable = column.kql_type != KqlType::String;
+    Field::new(&column.name, column.kql_type.computed_type(), nullable)
+}
+
+fn rows_batch(columns: &[Column], rows: &[Vec<ScalarValue>]) -> Result<RecordBatch> {
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    if rows.is_empty() {
+        return Ok(RecordBatch::new_empty(schema));
+    }
+    let arrays = (0..columns.len())
+        .map(|at| ScalarValue::iter_to_array(rows.iter().filter_map(|row| row.get(at).cloned())))
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+}
+
+fn range_batch(columns: &[Column], first: i64, step: i64, count: usize) -> Result<RecordBatch> {
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let values = std::iter::successors(Some(first), |value| Some(value.wrapping_add(step)));
+    let values = values.take(count);
+    let array: ArrayRef = match columns.first().map(|column| column.kql_type) {
+        Some(KqlType::Int) => {
+            Arc::new(values.map(|value| i32::try_from(value).ok()).collect::<Int32Array>())
+        }
+        _ => Arc::new(values.collect::<Int64Array>()),
+    };
+    Ok(RecordBatch::try_new(schema, vec![array])?)
+}
+
+fn aggregate_expr(lowering: &Lowering<'_>, made: &Aggregate) -> Result<DfExpr> {
+    let argument = &made.argument;
+    let call = |function: Arc<AggregateUDF>, argument: DfExpr| function.call(vec![argument]);
+    let expr = match &made.function {
+        AggregateFunction::Rows => call(aggregates::count::count_udaf(), lit(1_i64)),
+        AggregateFunction::Values => {
+            call(aggregates::count::count_udaf(), lowering.orderable(argument)?)
+        }
+        AggregateFunction::DistinctValues => {
+            call(aggregates::count::count_udaf(), lowering.orderable(argument)?)
+                .distinct()
+                .build()?
+        }
+        AggregateFunction::Sum => call(aggregates::sum::sum_udaf(), lowering.computed(argument)?),
+        AggregateFunction::Min => {
+            call(aggregates::min_max::min_udaf(), lowering.orderable(argument)?)
+        }
+        AggregateFunction::Max => {
+            call(aggregates::min_max::max_udaf(), lowering.orderable(argument)?)
+        }
+        AggregateFunction::StandardDeviation { sample } => {
+            let function = if *sample {
+                aggregates::stddev::stddev_udaf()
+            } else {
+                aggregates::stddev::stddev_pop_udaf()
+            };
+            call(function, lowering.computed(argument)?)
+        }
+        AggregateFunction::Variance { sample } => {
+            let function = if *sample {
+                aggregates::variance::var_samp_udaf()
+            } else {
+                aggregates::variance::var_pop_udaf()
+            };
+            call(function, lowering.computed(argument)?)
+        }
+        AggregateFunction::Percentile(percent) => {
+            call(Arc::new(function::percentile(*percent)), lowering.computed(argument)?)
+        }
+        AggregateFunction::ValueAt { order, greatest } => {
+            let order = Sort::new(lowering.orderable(order)?, !greatest, false);
+            call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
+                .order_by(vec![order])
+                .build()?
+        }
+        AggregateFunction::AnyValue => {
+            call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
+                .null_treatment(NullTreatment::IgnoreNulls)
+                .build()?
+        }
+        AggregateFunction::RowValue => {
+            call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
+        }
+    };
+    match &made.filter {
+        Some(filter) => expr.filter(lowering.filter(filter)?).build(),
+        None => Ok(expr),
+    }
+}
+
+fn sort(input: Planned, keys: &[OrderKey], limit: Option<usize>) -> Result<Planned> {
+    let lowering = input.lowering();
+    let keys = keys
+        .iter()
+        .map(|key| Ok(Sort::new(lowering.orderable(&key.expr)?, key.ascending, key.nulls_first)))
+        .collect::<Result<Vec<_>>>()?;
+    let plan = LogicalPlanBuilder::from(input.plan).sort_with_limit(keys, limit)?.build()?;
+    Ok(Planned { plan, names: input.names })
+}

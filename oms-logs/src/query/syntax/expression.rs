@@ -1,0 +1,443 @@
+//! Expressions, by operator precedence.
+
+use super::Span;
+use super::ast::{
+    BinaryOperator, Expr, ExprKind, ListOperator, Literal, Name, NamedExpr, TextOperator,
+};
+use super::parser::{Parsed, Parser};
+use super::token::{LiteralType, TokenKind};
+use crate::query::diagnostic::Problem;
+use crate::query::time;
+use serde_json::Value as Json;
+
+/// How tightly operators bind, from the loosest.
+mod level {
+    pub(super) const OR: u8 = 1;
+    pub(super) const AND: u8 = 2;
+    pub(super) const EQUAL: u8 = 3;
+    pub(super) const ORDER: u8 = 4;
+    pub(super) const SUM: u8 = 5;
+    pub(super) const PRODUCT: u8 = 6;
+    pub(super) const TEXT: u8 = 7;
+}
+
+#[derive(Clone, Copy)]
+enum Infix {
+    And,
+    Or,
+    Binary(BinaryOperator),
+    List(ListOperator, bool),
+    Between(bool),
+}
+
+impl Parser {
+    /// An expression.
+    pub(super) fn expression(&mut self) -> Parsed<Expr> {
+        self.nested(|parser| parser.binary(level::OR))
+    }
+
+    /// `name = expression` or `expression`, separated by commas.
+    pub(super) fn named_expressions(&mut self) -> Parsed<Vec<NamedExpr>> {
+        let mut list = vec![self.named_expression()?];
+        while self.take_punct(",") {
+            list.push(self.named_expression()?);
+        }
+        Ok(list)
+    }
+
+    pub(super) fn named_expression(&mut self) -> Parsed<NamedExpr> {
+        let plain = matches!(self.peek(), TokenKind::Name(_)) && self.is_punct_at(1, "=");
+        let bracketed = self.is_punct("[") && self.is_punct_at(2, "]") && self.is_punct_at(3, "=");
+        let name = if plain || bracketed {
+            let name = self.expect_name("a column name")?;
+            self.bump();
+            Some(name)
+        } else {
+            None
+        };
+        Ok(NamedExpr { name, expr: self.expression()? })
+    }
+
+    fn binary(&mut self, least: u8) -> Parsed<Expr> {
+        let mut left = self.unary()?;
+        while let Some((infix, binds, tokens)) = self.infix() {
+            if binds < least {
+                break;
+            }
+            (0..tokens).for_each(|_| drop(self.bump()));
+            left = self.infix_rest(left, infix, binds)?;
+        }
+        Ok(left)
+    }
+
+    fn infix_rest(&mut self, left: Expr, infix: Infix, binds: u8) -> Parsed<Expr> {
+        let start = left.span;
+        let kind = match infix {
+            Infix::And => {
+                let right = self.binary(binds + 1)?;
+                match left.kind {
+                    ExprKind::And(mut parts) => {
+                        parts.push(right);
+                        ExprKind::And(parts)
+                    }
+                    _ => ExprKind::And(vec![left, right]),
+                }
+            }
+            Infix::Or => {
+                let right = self.binary(binds + 1)?;
+                match left.kind {
+                    ExprKind::Or(mut parts) => {
+                        parts.push(right);
+                        ExprKind::Or(parts)
+                    }
+                    _ => ExprKind::Or(vec![left, right]),
+                }
+            }
+            Infix::Binary(operator) => {
+                let right = Box::new(self.binary(binds + 1)?);
+                ExprKind::Binary { operator, left: Box::new(left), right }
+            }
+            Infix::List(operator, negated) => {
+                let list = self.list()?;
+                ExprKind::List { operator, negated, value: Box::new(left), list }
+            }
+            Infix::Between(negated) => {
+                self.expect_punct("(")?;
+                let low = Box::new(self.expression()?);
+                self.expect_punct("..")?;
+                let high = Box::new(self.expression()?);
+                self.expect_punct(")")?;
+                ExprKind::Between { negated, value: Box::new(left), low, high }
+            }
+        };
+        let span = start.to(self.previous());
+        self.expr(kind, span)
+    }
+
+    /// `(item, …)`, or one item without parentheses.
+    fn list(&mut self) -> Parsed<Vec<Expr>> {
+        if !self.take_punct("(") {
+            return Ok(vec![self.unary()?]);
+        }
+        let mut list = Vec::new();
+        while !self.is_punct(")") {
+            list.push(self.expression_or_pipeline()?);
+            if !self.take_punct(",") {
+                break;
+            }
+        }
+        self.expect_punct(")")?;
+        Ok(list)
+    }
+
+    /// The operator that is next, how tightly it binds, and its count of tokens.
+    fn infix(&self) -> Option<(Infix, u8, usize)> {
+        use BinaryOperator as B;
+        let text = |operator, negated, tokens| {
+            Some((Infix::Binary(B::Text { operator, negated }), level::TEXT, tokens))
+        };
+        let binary = |operator, binds| Some((Infix::Binary(operator), binds, 1));
+        match self.peek() {
+            TokenKind::Punct(symbol) => match *symbol {
+                "+" => binary(B::Add, level::SUM),
+                "-" => binary(B::Subtract, level::SUM),
+                "*" => binary(B::Multiply, level::PRODUCT),
+                "/" => binary(B::Divide, level::PRODUCT),
+                "%" => binary(B::Modulo, level::PRODUCT),
+                "==" => binary(B::Equal, level::EQUAL),
+                "!=" | "<>" => binary(B::NotEqual, level::EQUAL),
+                "<" => binary(B::Less, level::ORDER),
+                "<=" => binary(B::LessOrEqual, level::ORDER),
+                ">" => binary(B::Greater, level::ORDER),
+                ">=" => binary(B::GreaterOrEqual, level::ORDER),
+                "=~" => text(TextOperator::EqualAnyCase, false, 1),
+                "!~" => text(TextOperator::EqualAnyCase, true, 1),
+                "!" => self.word_operator(1, true),
+                _ => None,
+            },
+            TokenKind::Name(_) => self.word_operator(0, false),
+            _ => None,
+        }
+    }
+
+    fn word_operator(&self, ahead: usize, negated: bool) -> Option<(Infix, u8, usize)> {
+        let TokenKind::Name(word) = self.peek_at(ahead) else { return None };
+        let list = |operator| Some((Infix::List(operator, negated), level::EQUAL, ahead + 1));
+        match word.as_str() {
+            "and" if !negated => Some((Infix::And, level::AND, 1)),
+            "or" if !negated => Some((Infix::Or, level::OR, 1)),
+            "between" => Some((Infix::Between(negated), level::EQUAL, ahead + 1)),
+            "in" => list(ListOperator::In),
+            "in~" => list(ListOperator::InAnyCase),
+            "has_any" => list(ListOperator::HasAny),
+            "has_all" => list(ListOperator::HasAll),
+            word => {
+                let regex = word == "matches"
+                    && matches!(self.peek_at(ahead + 1), TokenKind::Name(next) if next == "regex");
+                let symbol = if regex { "matches regex" } else { word };
+                let operator = TextOperator::ALL.into_iter().find(|o| o.symbol() == symbol)?;
+                let infix = Infix::Binary(BinaryOperator::Text { operator, negated });
+                Some((infix, level::TEXT, ahead + 1 + usize::from(regex)))
+            }
+        }
+    }
+
+    fn unary(&mut self) -> Parsed<Expr> {
+        let start = self.span();
+        if self.is_punct("-") {
+            self.bump();
+            // The smallest long has no positive counterpart.
+            if *self.peek() == TokenKind::Integer(i64::MIN.unsigned_abs()) {
+                let span = start.to(self.bump().span);
+                return self.expr(ExprKind::Literal(Literal::Long(Some(i64::MIN))), span);
+            }
+            let inner = self.nested(Self::unary)?;
+            let span = start.to(inner.span);
+            return self.expr(ExprKind::Negate(Box::new(inner)), span);
+        }
+        if self.is_punct("+") {
+            self.bump();
+            return self.nested(Self::unary);
+        }
+        let mut expr = self.primary()?;
+        loop {
+            let kind = if self.is_punct(".") {
+                self.bump();
+                let name = self.expect_name("a name after `.`")?;
+                ExprKind::Member(Box::new(expr), name)
+            } else if self.is_punct("[") {
+                self.bump();
+                let index = self.expression()?;
+                self.expect_punct("]")?;
+                ExprKind::Index(Box::new(expr), Box::new(index))
+            } else {
+                return Ok(expr);
+            };
+            let span = start.to(self.previous());
+            expr = self.expr(kind, span)?;
+        }
+    }
+
+    fn primary(&mut self) -> Parsed<Expr> {
+        let span = self.span();
+        if let Some(name) = self.bracketed_name() {
+            return self.expr(ExprKind::Name(name.text), name.span);
+        }
+        match self.peek().clone() {
+            TokenKind::Integer(value) => {
+                self.bump();
+                let Ok(value) = i64::try_from(value) else {
+                    let message = "integer is larger than a long";
+                    return Err(self.problem(Problem::syntax(span, message)));
+                };
+                self.literal(Literal::Long(Some(value)), span)
+            }
+            TokenKind::Real(value) => {
+                self.bump();
+                self.literal(Literal::Real(Some(value)), span)
+            }
+            TokenKind::TimeSpan(ticks) => {
+                self.bump();
+                self.literal(Literal::TimeSpan(Some(ticks)), span)
+            }
+            TokenKind::Text(mut text) => {
+                self.bump();
+                // Neighbouring strings are one.
+                while let TokenKind::Text(more) = self.peek() {
+                    text.push_str(more);
+                    self.bump();
+                }
+                let span = span.to(self.previous());
+                self.literal(Literal::String(text), span)
+            }
+            TokenKind::Typed(kind, text) => {
+                self.bump();
+                self.typed_literal(kind, &text, span)
+            }
+            TokenKind::Punct("(") => {
+                self.bump();
+                let mut expr = self.expression_or_pipeline()?;
+                expr.span = span.to(self.expect_punct(")")?);
+                Ok(expr)
+            }
+            TokenKind::Punct("*") => {
+                self.bump();
+                self.expr(ExprKind::Star("*".to_owned()), span)
+            }
+            TokenKind::Name(word) => self.name_or_call(word, span),
+            TokenKind::Punct(_) | TokenKind::End => Err(self.expected("an expression")),
+        }
+    }
+
+    fn literal(&mut self, literal: Literal, span: Span) -> Parsed<Expr> {
+        self.expr(ExprKind::Literal(literal), span)
+    }
+
+    fn name_or_call(&mut self, word: String, span: Span) -> Parsed<Expr> {
+        match word.as_str() {
+            "true" | "false" => {
+                self.bump();
+                return self.literal(Literal::Bool(Some(word == "true")), span);
+            }
+            "and" | "or" | "by" | "on" => return Err(self.expected("an expression")),
+            "dynamic" if self.is_punct_at(1, "(") => {
+                self.bump();
+                self.bump();
+                let value = self.nested(Self::json)?;
+                let span = span.to(self.expect_punct(")")?);
+                return self.literal(Literal::Dynamic(value), span);
+            }
+            _ => {}
+        }
+        self.bump();
+        if !self.take_punct("(") {
+            return self.expr(ExprKind::Name(word), span);
+        }
+        let name = Name { text: word, span };
+        let mut arguments = Vec::new();
+        while !self.is_punct(")") {
+            let named = matches!(self.peek(), TokenKind::Name(_)) && self.is_punct_at(1, "=");
+            arguments.push(if named {
+                self.named_expression()?
+            } else {
+                NamedExpr { name: None, expr: self.expression_or_pipeline()? }
+            });
+            if !self.take_punct(",") {
+                break;
+            }
+        }
+        let span = span.to(self.expect_punct(")")?);
+        self.expr(ExprKind::Call { name, arguments }, span)
+    }
+
+    fn typed_literal(&mut self, kind: LiteralType, text: &str, span: Span) -> Parsed<Expr> {
+        let Some(literal) = typed_value(kind, text) else {
+            let message = format!("`{text}` is not a value of type {}", kind.name());
+            return Err(self.problem(Problem::syntax(span, message)));
+        };
+        self.literal(literal, span)
+    }
+
+    /// The value inside `dynamic(…)`: JSON, in which typed literals stand for their text.
+    fn json(&mut self) -> Parsed<Json> {
+        let negative = self.take_punct("-");
+        let token = self.bump();
+        let value = match token.kind {
+            TokenKind::Integer(value) => match i64::try_from(value) {
+                Ok(value) if negative => Json::from(-value),
+                Ok(value) => Json::from(value),
+                Err(_) => Json::from(value),
+            },
+            TokenKind::Real(value) => Json::from(if negative { -value } else { value }),
+            TokenKind::Text(text) => Json::from(text),
+            TokenKind::TimeSpan(ticks) => Json::from(time::format_timespan(ticks)),
+            TokenKind::Typed(kind, text) => match typed_value(kind, &text) {
+                Some(literal) => json_of(&literal),
+                None => return Err(self.expected("a JSON value")),
+            },
+            TokenKind::Name(word) if word == "true" => Json::Bool(true),
+            TokenKind::Name(word) if word == "false" => Json::Bool(false),
+            TokenKind::Name(word) if word == "null" => Json::Null,
+            TokenKind::Name(word) if word == "dynamic" && self.is_punct("(") => {
+                self.bump();
+                let value = self.nested(Self::json)?;
+                self.expect_punct(")")?;
+                value
+            }
+            TokenKind::Punct("[") => {
+                let mut items = Vec::new();
+                while !self.is_punct("]") {
+                    items.push(self.nested(Self::json)?);
+                    if !self.take_punct(",") {
+                        break;
+                    }
+                }
+                self.expect_punct("]")?;
+                Json::Array(items)
+            }
+            TokenKind::Punct("{") => self.json_object()?,
+            _ => {
+                let message = "expected a JSON value in `dynamic(…)`";
+                return Err(self.problem(Problem::syntax(token.span, message)));
+            }
+        };
+        Ok(value)
+    }
+
+    fn json_object(&mut self) -> Parsed<Json> {
+        let mut members = serde_json::Map::new();
+        while !self.is_punct("}") {
+            let TokenKind::Text(key) = self.peek().clone() else {
+                return Err(self.expected("a member's name in quotes"));
+            };
+            self.bump();
+            self.expect_punct(":")?;
+            let value = self.nested(Self::json)?;
+            members.insert(key, value);
+            if !self.take_punct(",") {
+                break;
+            }
+        }
+        self.expect_punct("}")?;
+        Ok(Json::Object(members))
+    }
+}
+
+fn json_of(literal: &Literal) -> Json {
+    match literal {
+        Literal::Bool(value) => Json::from(*value),
+        Literal::Int(value) => Json::from(*value),
+        Literal::Long(value) => Json::from(*value),
+        Literal::Real(value) => Json::from(*value),
+        Literal::String(text) => Json::from(text.as_str()),
+        Literal::DateTime(ticks) => Json::from(ticks.map(|t| time::format_datetime(t, true))),
+        Literal::TimeSpan(ticks) => Json::from(ticks.map(time::format_timespan)),
+        Literal::Guid(value) => Json::from(value.map(|guid| guid.to_string())),
+        Literal::Decimal(value) => Json::from(value.clone()),
+        Literal::Dynamic(value) => value.clone(),
+    }
+}
+
+/// The value of `type(text)`, or `None` if the text is no such value.
+fn typed_value(kind: LiteralType, text: &str) -> Option<Literal> {
+    let null = text == "null";
+    Some(match kind {
+        LiteralType::Bool => Literal::Bool(match text {
+            "null" => None,
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => return None,
+        }),
+        LiteralType::DateTime if null => Literal::DateTime(None),
+        LiteralType::DateTime => {
+            Literal::DateTime(Some(time::parse_datetime(&text.replace(" - ", "-"))?))
+        }
+        LiteralType::TimeSpan if null => Literal::TimeSpan(None),
+        LiteralType::TimeSpan => Literal::TimeSpan(Some(time::parse_timespan(text)?)),
+        LiteralType::Guid if null => Literal::Guid(None),
+        LiteralType::Guid => Literal::Guid(Some(text.parse().ok()?)),
+        LiteralType::Int if null => Literal::Int(None),
+        LiteralType::Int => Literal::Int(Some(i32::try_from(integer(text)?).ok()?)),
+        LiteralType::Long if null => Literal::Long(None),
+        LiteralType::Long => Literal::Long(Some(integer(text)?)),
+        LiteralType::Real => Literal::Real(match text {
+            "null" => None,
+            "nan" | "NaN" => Some(f64::NAN),
+            "+inf" | "inf" => Some(f64::INFINITY),
+            "-inf" => Some(f64::NEG_INFINITY),
+            _ => Some(text.parse().ok()?),
+        }),
+        LiteralType::Decimal if null => Literal::Decimal(None),
+        LiteralType::Decimal => {
+            let _: f64 = text.parse().ok()?;
+            Literal::Decimal(Some(text.to_owned()))
+        }
+    })
+}
+
+fn integer(text: &str) -> Option<i64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => i64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}

@@ -1,0 +1,287 @@
+//! Query text: the tree that is read, what is reported, and that nothing panics.
+
+use oms_logs::query::diagnostic::locate;
+use oms_logs::query::limits::QUERY_BYTES_MAX;
+use oms_logs::query::syntax::parse;
+use proptest::prelude::*;
+
+/// The tree as text, then each diagnostic.
+fn read(text: &str) -> String {
+    let parse = parse(text);
+    let mut lines: Vec<String> = parse.query.iter().map(ToString::to_string).collect();
+    lines.extend(locate(text, parse.problems).iter().map(|found| format!("! {found}")));
+    lines.join("\n")
+}
+
+#[track_caller]
+fn check(input: &str, expect: &str) {
+    let expect: Vec<&str> = expect.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(read(input).lines().collect::<Vec<_>>(), expect, "{input}");
+}
+
+#[test]
+fn operators() {
+    check("Perf", "Perf");
+    check(
+        "Perf | where CounterName == 'a' and (x > 1 or y) | take 5",
+        r#"Perf
+           | where ((CounterName == "a") and ((x > 1) or y))
+           | take 5"#,
+    );
+    check(
+        "T | summarize avg(x), n = count() by bin(t, 5m), Computer",
+        "T
+         | summarize avg(x), n=count() by bin(t, timespan(00:05:00)), Computer",
+    );
+    check(
+        "T | order by a asc nulls last, b | top 3 by c desc",
+        "T
+         | sort by a asc nulls last, b desc
+         | top 3 by c desc",
+    );
+    check(
+        "T | project-away a*, ['b c'] | project-rename x = y | project-keep x | distinct *",
+        r#"T
+           | project-away a*, ["b c"]
+           | project-rename x=y
+           | project-keep x
+           | distinct *"#,
+    );
+    check(
+        "union withsource=src kind=inner T*, (U | count) | join kind=leftouter (V) on $left.a == $right.b, k",
+        "union kind=inner withsource=src T*, (U
+         | count)
+         | join kind=leftouter V on ($left.a == $right.b), k",
+    );
+    check(
+        "T | render timechart with (title='x y', series=a, b, ymin=-1)",
+        r#"T
+           | render timechart with (title="x y", series="a,b", ymin="-1")"#,
+    );
+    check(
+        "T | render columnchart kind=stacked",
+        r#"T
+           | render columnchart with (kind="stacked")"#,
+    );
+}
+
+#[test]
+fn sources_and_statements() {
+    check(
+        "let x = 5; let t = T | where a > x; t | extend y = x * 2",
+        "let x = 5;
+         let t = T
+         | where (a > x);
+         t
+         | extend y=(x * 2)",
+    );
+    check(
+        "datatable(a:int, b:string)[1, 'x', 2, 'y']",
+        r#"datatable(a:int, b:string)[1, "x", 2, "y"]"#,
+    );
+    check("print 1, x='a' 'b'", r#"print 1, x="ab""#);
+    check("range i from 1 to 10 step 2", "range i from 1 to 10 step 2");
+    check("(T | take 1) | count", "(T\n| take 1)\n| count");
+}
+
+#[test]
+fn precedence() {
+    check("print a + b * c == d or e and not(f)", "print (((a + (b * c)) == d) or (e and not(f)))");
+    check("print -a.b[0].c", "print (-a.b[(0)].c)");
+    check("print a - b - c", "print ((a - b) - c)");
+    check(
+        "print s !contains 'x', s has_any ('a', 'b'), s matches regex @'\\d', s !~ 'q'",
+        r#"print (s !contains "x"), (s has_any ("a", "b")), (s matches regex "\\d"), (s !~ "q")"#,
+    );
+    check("print n in (1, 2), n !in~ ('A')", r#"print (n in (1, 2)), (n !in~ ("A"))"#);
+    check("print n !between (1 .. 2 + 3)", "print (n !between (1 .. (2 + 3)))");
+}
+
+#[test]
+fn literals() {
+    check(
+        "print datetime(2020-02-29 12:00), 1.5h, time(1.02:03:04), int(-7), long(null), real(nan)",
+        "print datetime(2020-02-29T12:00:00Z), timespan(01:30:00), timespan(1.02:03:04), \
+         int(-7), long(null), real(NaN)",
+    );
+    check(
+        "print guid(74BE27DE-1E4E-49D9-B579-FE0B331D3642), dynamic({'a': [1, -2.5, null, datetime(2020-01-01)]})",
+        r#"print guid(74be27de-1e4e-49d9-b579-fe0b331d3642), dynamic({"a":[1,-2.5,null,"2020-01-01T00:00:00.0000000Z"]})"#,
+    );
+    check(
+        "print -9223372036854775808, 0xFF, bool(1)",
+        "print long(-9223372036854775808), 255, true",
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_where_it_is() {
+    check(
+        "T | wher x > 1 | project a, | take 5",
+        "T
+         | take 5
+         ! 1:5: `wher` is not an operator; did you mean `where`?
+         ! 1:29: expected an expression, found `|`",
+    );
+    check(
+        "T\n| where x >\n| mv-expand y\n| extend z = (1",
+        "T
+         ! 2:12: expected an expression, found `|`
+         ! 3:3: `mv-expand` is not supported in this version
+         ! 4:16: expected `)`, found the end of the query"
+            .replace("2:12", "3:1")
+            .as_str(),
+    );
+    check("", "! 1:1: expected a query, found the end of the query");
+    check("T | ", "T\n! 1:5: expected an operator, found the end of the query");
+    check("print 'open", "print \"open\"\n! 1:7: string is not closed");
+    check("print datetime(2020-13-01)", "! 1:7: `2020-13-01` is not a value of type datetime");
+    check(
+        "T | where a == 1 b",
+        "T\n| where (a == 1)\n! 1:18: expected `|`, `;` or the end of the query, found `b`",
+    );
+    check(
+        "let f = (x:long) { x }; T",
+        "T\n! 1:9: `user-defined functions` is not supported in this version",
+    );
+    check(".show tables", "! 1:1: `management commands` is not supported in this version");
+    check("search 'x'", "! 1:1: `search` is not supported in this version");
+    check("T; U", "T\n! 1:4: `more than one query in a text` is not supported in this version");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    for (open, close) in [("(", ")"), ("not(", ")"), ("-", ""), ("dynamic([", "])"), ("x[", "]")] {
+        let text = format!("print {}1{}", open.repeat(10_000), close.repeat(10_000));
+        let problems = parse(&text).problems;
+        assert!(
+            problems.iter().any(|problem| problem.message.contains("nested deeper")),
+            "{open}: {problems:?}"
+        );
+        assert!(problems.len() < 5, "{open}");
+    }
+    let chain = format!("print 1{}", " + 1".repeat(10_000));
+    assert!(parse(&chain).problems.iter().any(|p| p.message.contains("nested deeper")));
+    let pipes = format!("T{}", " | count".repeat(10_000));
+    assert!(parse(&pipes).problems.iter().any(|p| p.message.contains("operators")));
+    // Alternatives are one level, however many there are.
+    let wide = format!("T | where x == 0{}", " or x == 1".repeat(2_000));
+    assert!(parse(&wide).problems.is_empty());
+}
+
+/// A token of the language.
+fn token() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "|",
+            "(",
+            ")",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ";",
+            "=",
+            "==",
+            "!=",
+            "=~",
+            "!",
+            "<",
+            "..",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            ".",
+            ":",
+            "where",
+            "project",
+            "extend",
+            "summarize",
+            "by",
+            "sort",
+            "take",
+            "top",
+            "count",
+            "join",
+            "kind",
+            "on",
+            "union",
+            "render",
+            "with",
+            "let",
+            "print",
+            "range",
+            "from",
+            "to",
+            "step",
+            "datatable",
+            "dynamic",
+            "datetime(",
+            "time(",
+            "in",
+            "in~",
+            "between",
+            "has",
+            "matches",
+            "regex",
+            "and",
+            "or",
+            "not",
+            "asc",
+            "nulls",
+            "first",
+            "$left",
+            "true",
+            "null",
+            "5m",
+            "1.5",
+            "7",
+            "'s'",
+            "\"q",
+            "@'v'",
+            "h\"x\"",
+            "~~~",
+            "// c\n",
+            "T",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z]{1,3}",
+        any::<i64>().prop_map(|number| number.to_string()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_panic(text in ".{0,400}") {
+        let parse = parse(&text);
+        prop_assert!(parse.query.is_some() || !parse.problems.is_empty());
+        prop_assert!(locate(&text, parse.problems).iter().all(|found| found.line > 0));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        prop_assert!(locate(&text, parse(&text).problems).iter().all(|found| found.column > 0));
+    }
+
+    #[test]
+    fn what_is_printed_reads_the_same(tokens in prop::collection::vec(token(), 0..40)) {
+        let text = tokens.join(" ");
+        let first = parse(&text);
+        prop_assert!(locate(&text, first.problems.clone()).len() <= first.problems.len());
+        if let (Some(query), true) = (first.query, first.problems.is_empty()) {
+            let printed = query.to_string();
+            let again = parse(&printed);
+            prop_assert!(again.problems.is_empty(), "{printed}: {:?}", again.problems);
+            prop_assert_eq!(again.query.map(|query| query.to_string()), Some(printed));
+        }
+    }
+}
+
+#[test]
+fn the_bound_on_length_is_below_a_megabyte() {
+    const { assert!(QUERY_BYTES_MAX < 1024 * 1024) };
+}

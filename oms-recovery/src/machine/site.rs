@@ -1,0 +1,207 @@
+//! Making and opening the two sites of an item.
+
+use super::ReplicationProtectedItem;
+use super::disk::{BlockDevice as _, FileDevice, OverlayDevice};
+use crate::error::{Error, Result};
+use crate::recovery_point::RecoveryLog;
+use crate::replication::mark::{Mark, MarkFile, Role};
+use crate::replication::replica::Replica;
+use crate::replication::tracker::TrackerOptions;
+use crate::replication::transfer::CopyKind;
+use crate::replication::{ProtectionState, Site, Stamp, TrackedDevice};
+use crate::vault::Shared;
+use oms_core::disk::Disk;
+use std::sync::{Arc, Mutex};
+
+/// Makes both sites ready and begins to track. Repeated after a crash.
+pub(crate) fn make_sites(shared: &Shared, item: &ReplicationProtectedItem) -> Result<()> {
+    make_replica(shared, item, &item.recovery)?;
+    let store = shared.stores.open(&item.primary.location)?;
+    store.create_dir_all(&item.primary.folder)?;
+    let mut mark = MarkFile::open(&*store, &item.primary.mark())?;
+    let is_taken = mark.mark().is_some_and(|mark| {
+        mark.item != item.id.0 && !matches!(mark.role, Role::Active | Role::Fenced)
+    });
+    if is_taken {
+        let name = format!("{}/{}", item.primary.location, item.primary.image.display());
+        return Err(Error::AlreadyExists { what: "protection of this disk", name });
+    }
+    let (stamp, floor) = (Stamp::default(), Stamp::default());
+    let (id, epoch) = (item.id.0, item.epoch);
+    mark.set(Mark { item: id, role: Role::Active, epoch, stamp, floor })?;
+    drop(mark);
+    let image = Arc::new(FileDevice::open(&*store, &item.primary.image)?);
+    let device = TrackedDevice::open(image, &store, &item.primary, options(shared, item))?;
+    device.begin_copy(CopyKind::Initial, item.epoch).map(drop)
+}
+
+/// Makes a site an empty replica: its image stays what it is, its log begins anew.
+pub(crate) fn make_replica(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    site: &Site,
+) -> Result<()> {
+    let store = shared.stores.open(&site.location)?;
+    store.create_dir_all(&site.folder)?;
+    let mut mark = MarkFile::open(&*store, &site.mark())?;
+    let (stamp, floor) = (Stamp::default(), Stamp::default());
+    let (id, epoch) = (item.id.0, item.epoch);
+    remove_folder(&*store, &site.log())?;
+    mark.set(Mark { item: id, role: Role::EmptyReplica, epoch, stamp, floor })?;
+    remove_folder(&*store, &site.outgoing())?;
+    FileDevice::open_or_create(&*store, &site.image, item.machine.disk_bytes).map(drop)
+}
+
+/// Removes the files of a folder that may not be there, in order of their names.
+pub(crate) fn remove_folder(store: &dyn Disk, folder: &std::path::Path) -> Result<()> {
+    store.create_dir_all(folder)?;
+    for name in store.list(folder)? {
+        store.remove(&folder.join(name))?;
+    }
+    Ok(store.sync_dir(folder)?)
+}
+
+fn options(shared: &Shared, item: &ReplicationProtectedItem) -> TrackerOptions {
+    TrackerOptions {
+        item: item.id.0,
+        outgoing_log_bytes_max: item.policy.outgoing_log_bytes_max,
+        segment_bytes: shared.settings.segment_bytes,
+        clock: Arc::clone(&shared.clock),
+        entropy: Arc::clone(&shared.entropy),
+    }
+}
+
+/// Production's disk, and what lies under it since a failover that is not committed.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) device: Arc<TrackedDevice>,
+    pub(crate) uncommitted: Option<Uncommitted>,
+}
+
+/// What lies under production's disk since a failover that is not committed.
+#[derive(Debug)]
+pub(crate) struct Uncommitted {
+    pub(crate) log: RecoveryLog,
+    pub(crate) overlay: Arc<OverlayDevice>,
+}
+
+/// Opens the site that runs production as the state and its mark say; a commit that was
+/// interrupted is completed.
+pub(crate) fn open_active(shared: &Shared, item: &ReplicationProtectedItem) -> Result<Active> {
+    let site = item.active_site();
+    let store = shared.stores.open(&site.location)?;
+    if item.state.is_uncommitted() {
+        return open_uncommitted(shared, item, &store);
+    }
+    if MarkFile::open(&*store, &site.mark())?.expect(item.id.0)?.role == Role::FailedOver {
+        settle(shared, site, &open_uncommitted(shared, item, &store)?)?;
+    }
+    let image = Arc::new(FileDevice::open(&*store, &site.image)?);
+    let device = TrackedDevice::open(image, &store, site, options(shared, item))?;
+    Ok(Active { device: Arc::new(device), uncommitted: None })
+}
+
+/// Opens the site that does not run production; one that did until now becomes an empty replica.
+pub(crate) fn open_replica(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+) -> Result<Arc<Mutex<Replica>>> {
+    let site = item.passive_site();
+    let store = shared.stores.open(&site.location)?;
+    let role = MarkFile::open(&*store, &site.mark())?.expect(item.id.0)?.role;
+    if !matches!(role, Role::Replica | Role::EmptyReplica) {
+        use ProtectionState as S;
+        let is_reversing = matches!(
+            item.state,
+            S::Reprotecting | S::ReverseResyncRequired | S::InitialReplication
+        );
+        if !is_reversing {
+            let reason = format!("site of the replica says that it is {role:?}");
+            return Err(Error::Internal { reason });
+        }
+        make_replica(shared, item, site)?;
+    }
+    let mut log = open_log(shared, item, site, &store)?;
+    log.raise_epoch(item.epoch)?;
+    Ok(Arc::new(Mutex::new(Replica::new(item.id.0, log))))
+}
+
+fn open_log(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    site: &Site,
+    store: &Arc<dyn Disk>,
+) -> Result<RecoveryLog> {
+    let base = FileDevice::open(&**store, &site.image)?;
+    if base.len() != item.machine.disk_bytes {
+        return Err(Error::Invalid {
+            what: "replica image",
+            value: site.image.display().to_string(),
+            reason: "differs from the machine's disk in length",
+        });
+    }
+    let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
+    RecoveryLog::open(Arc::new(base), store, site, item.id.0, segment_bytes, entropy)
+}
+
+/// Makes the site that runs production one that failed over to the item's point, and opens it.
+/// Repeated after a crash.
+fn open_uncommitted(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    store: &Arc<dyn Disk>,
+) -> Result<Active> {
+    let site = item.active_site();
+    let mut log = open_log(shared, item, site, store)?;
+    let mark = MarkFile::open(&**store, &site.mark())?.expect(item.id.0)?;
+    let stamp = match item.point {
+        Some(point) => point.stamp,
+        // Committed already: the mark remembers the point.
+        None => mark.stamp,
+    };
+    let is_done = mark.role == Role::FailedOver && mark.stamp == stamp && mark.epoch == item.epoch;
+    if !is_done && item.point.is_some() {
+        remove_folder(&**store, &site.overlay())?;
+        log.fail_over(stamp, item.epoch)?;
+        fence_passive(shared, item);
+    }
+    let view = Arc::new(log.view(stamp)?);
+    let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
+    let (disk, folder) = (Arc::clone(store), site.overlay());
+    let overlay = Arc::new(OverlayDevice::open(view, disk, folder, segment_bytes, entropy)?);
+    let image = Arc::clone(&overlay);
+    let device = TrackedDevice::open(image, store, site, options(shared, item))?;
+    Ok(Active { device: Arc::new(device), uncommitted: Some(Uncommitted { log, overlay }) })
+}
+
+/// Merges what production runs on into the image; the mark of the site decides when it is done.
+/// Repeated after a crash.
+pub(crate) fn settle(shared: &Shared, site: &Site, active: &Active) -> Result<()> {
+    let Some(Uncommitted { log, overlay }) = &active.uncommitted else {
+        return Err(Error::Internal { reason: "commit without an overlay".to_owned() });
+    };
+    active.device.replace_image(|| {
+        let base = Arc::clone(log.base());
+        log.settle(overlay.stamp())?;
+        overlay.settle(&*base)?;
+        base.flush()?;
+        Ok(base)
+    })?;
+    let store = shared.stores.open(&site.location)?;
+    remove_folder(&*store, &site.log())?;
+    remove_folder(&*store, &site.overlay())
+}
+
+/// Tells the former primary's site that production has moved. It may be lost, so failing to is no
+/// failure: its epoch is refused all the same.
+fn fence_passive(shared: &Shared, item: &ReplicationProtectedItem) {
+    let site = item.passive_site();
+    let fenced = shared.stores.open(&site.location).and_then(|store| {
+        let mut mark = MarkFile::open(&*store, &site.mark())?;
+        let last = mark.expect(item.id.0)?;
+        mark.set(Mark { role: Role::Fenced, epoch: item.epoch, ..last })
+    });
+    if let Err(error) = fenced {
+        tracing::warn!(%error, site = %site.location, "former primary could not be fenced");
+    }
+}
