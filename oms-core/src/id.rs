@@ -43,7 +43,7 @@ macro_rules! uuid_id {
         impl ::std::str::FromStr for $name {
             type Err = $crate::id::ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
+            fn from_str(text: &str) -> ::std::result::Result<Self, Self::Err> {
                 ::uuid::Uuid::parse_str(text).map(Self).map_err(|_not_a_uuid| {
                     $crate::id::ParseIdError::new($what, text, "not a UUID")
                 })

@@ -4,6 +4,9 @@
 //! failure and is visible to queries at once; a flush brings it into Delta tables that DuckDB,
 //! Polars, Spark and delta-rs read without this crate.
 //!
+//! An [`Agent`](source::Agent) collects what its Linux computer counts and logs;
+//! [`Workspace::query`] answers in the Kusto query language.
+//!
 //! ```text
 //!  records ──► admit ──► Arrow batch ──► write-ahead log ──► acknowledged
 //!  (RecordSink)  types,     one per        one sync for           │

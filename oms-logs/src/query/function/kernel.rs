@@ -4,14 +4,17 @@ use super::Args;
 use crate::query::bound::{Expr, ExprKind};
 use crate::query::syntax::Span;
 use crate::query::types::KqlType;
-use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// Makes a column of [`Args`]' rows. It must not depend on anything but the arguments.
 pub(crate) type KernelFn = fn(&Args<'_>) -> Result<ArrayRef>;
@@ -33,6 +36,8 @@ struct KernelUdf {
     kernel: KernelFn,
     types: Vec<KqlType>,
     returns: DataType,
+    /// Null text that it makes becomes empty, since strings are never null.
+    never_null: bool,
     signature: Signature,
 }
 
@@ -68,6 +73,7 @@ pub(crate) fn udf(
         },
         types,
         returns: returns.computed_type(),
+        never_null: returns == KqlType::String,
     })
 }
 
@@ -80,7 +86,25 @@ pub(crate) fn hold(kql_type: KqlType) -> ScalarUDF {
         signature: Signature::any(1, Volatility::Volatile),
         types: vec![kql_type],
         returns: kql_type.computed_type(),
+        never_null: kql_type == KqlType::String,
     })
+}
+
+/// The text as a column without nulls.
+fn without_nulls(array: ArrayRef) -> Result<ArrayRef> {
+    let array = cast(&array, &DataType::Utf8View)?;
+    if array.null_count() == 0 {
+        return Ok(array);
+    }
+    let text = array.as_string_view();
+    Ok(Arc::new(
+        text.iter().map(|text| Some(text.unwrap_or_default())).collect::<StringViewArray>(),
+    ))
+}
+
+/// The text itself, empty where it is null.
+pub(crate) fn never_null(kql_type: KqlType) -> ScalarUDF {
+    udf("never_null", |args| args.first(), vec![kql_type], KqlType::String)
 }
 
 impl ScalarUDFImpl for KernelUdf {
@@ -96,10 +120,15 @@ impl ScalarUDFImpl for KernelUdf {
         Ok(self.returns.clone())
     }
 
+    fn return_field_from_args(&self, _args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name, self.returns.clone(), !self.never_null)))
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let single = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if single { 1 } else { args.number_rows };
         let array = (self.kernel)(&Args { values: &args.args, types: &self.types, rows })?;
+        let array = if self.never_null { without_nulls(array)? } else { array };
         Ok(if single {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
         } else {

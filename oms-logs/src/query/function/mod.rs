@@ -31,7 +31,7 @@ mod text_match;
 
 pub(crate) use arguments::Args;
 pub(crate) use conversion::to_text;
-pub(crate) use kernel::{KernelFn, call, hold, udf};
+pub(crate) use kernel::{KernelFn, call, hold, never_null, udf};
 pub(crate) use percentile::percentile;
 pub(crate) use string::StringTooLong;
 pub(crate) use text_match::{kernel as text_kernel, list_kernel};

@@ -7,7 +7,6 @@ use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column as DfColumn, DFSchema, Result};
-use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions::math::expr_fn::isnan;
 use datafusion::functions::string::expr_fn::starts_with;
 use datafusion::logical_expr::expr::{Case, InList};
@@ -53,12 +52,11 @@ impl Lowering<'_> {
         match &expr.kind {
             ExprKind::Column(name) if expr.kql_type == KqlType::String => {
                 let (data_type, nullable) = self.data_type(name)?;
-                let plain = if matches!(data_type, DataType::Dictionary(..)) {
-                    cast(self.column(name), DataType::Utf8View)
+                Ok(if nullable || matches!(data_type, DataType::Dictionary(..)) {
+                    function::never_null(KqlType::String).call(vec![self.column(name)])
                 } else {
                     self.column(name)
-                };
-                Ok(if nullable { coalesce(vec![plain, lit("")]) } else { plain })
+                })
             }
             _ => self.stored(expr),
         }
@@ -141,14 +139,14 @@ impl Lowering<'_> {
                 self.kernel("ticks", ticks, &[expr], KqlType::DateTime)
             }
             KqlType::String | KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => {
-                let text = if *data_type == DataType::Utf8View {
+                if expr.kql_type == KqlType::String && nullable {
+                    return Ok(function::never_null(KqlType::String).call(vec![plain]));
+                }
+                Ok(if *data_type == DataType::Utf8View {
                     plain
                 } else {
                     cast(plain, DataType::Utf8View)
-                };
-                let never_null = expr.kql_type == KqlType::String && nullable;
-                let empty = lit(ScalarValue::Utf8View(Some(String::new())));
-                Ok(if never_null { coalesce(vec![text, empty]) } else { text })
+                })
             }
             _ => Ok(plain),
         }

@@ -153,7 +153,7 @@ impl Planner {
             }
             RelationKind::Sort { input, keys, limit } => {
                 let input = self.lower(input)?;
-                sort(input, keys, *limit)
+                self.sort(input, keys, *limit)
             }
             RelationKind::Limit { input, count } => {
                 let input = self.lower(input)?;
@@ -172,13 +172,21 @@ impl Planner {
         made: &[(String, Aggregate)],
     ) -> Result<Planned> {
         let lowering = input.lowering();
+        let orders = made.iter().filter_map(|(_, made)| match &made.function {
+            AggregateFunction::ValueAt { order, .. } => Some(lowering.orderable(order)),
+            _ => None,
+        });
+        let orders = orders.collect::<Result<Vec<_>>>()?;
+        let (input, orders) = self.with_columns(input, orders)?;
+        let mut orders = orders.into_iter();
+        let lowering = input.lowering();
         let keys = keys
             .iter()
             .map(|(name, key)| Ok((name.clone(), lowering.orderable(key)?)))
             .collect::<Result<Vec<_>>>()?;
         let made = made
             .iter()
-            .map(|(name, made)| Ok((name.clone(), aggregate_expr(&lowering, made)?)))
+            .map(|(name, made)| Ok((name.clone(), aggregate_expr(&lowering, made, &mut orders)?)))
             .collect::<Result<Vec<_>>>()?;
         let (keys, mut names) = self.named(keys);
         let (made, made_names) = self.named(made);
@@ -249,6 +257,51 @@ impl Planner {
             .join_detailed(right.plan, kind, keys, None, NullEquality::NullEqualsNull)?
             .build()?;
         Ok(Planned { plan, names })
+    }
+
+    /// The input with a column for each expression that is none. DataFusion plans an order by
+    /// columns only: of other expressions it loses sight while it rewrites them.
+    fn with_columns(
+        &mut self,
+        input: Planned,
+        exprs: Vec<DfExpr>,
+    ) -> Result<(Planned, Vec<DfExpr>)> {
+        let is_column = |expr: &DfExpr| matches!(expr, DfExpr::Column(_));
+        if exprs.iter().all(is_column) {
+            return Ok((input, exprs));
+        }
+        let mut items: Vec<DfExpr> =
+            input.plan.schema().columns().into_iter().map(DfExpr::Column).collect();
+        let mut columns = Vec::new();
+        let mut made: Vec<(DfExpr, DfExpr)> = Vec::new();
+        for expr in exprs {
+            if is_column(&expr) {
+                columns.push(expr);
+            } else if let Some((_, same)) = made.iter().find(|(known, _)| *known == expr) {
+                columns.push(same.clone());
+            } else {
+                let fresh = self.fresh();
+                columns.push(column(&fresh));
+                made.push((expr.clone(), column(&fresh)));
+                items.push(expr.alias(fresh));
+            }
+        }
+        let plan = LogicalPlanBuilder::from(input.plan).project(items)?.build()?;
+        Ok((Planned { plan, names: input.names }, columns))
+    }
+
+    fn sort(&mut self, input: Planned, keys: &[OrderKey], limit: Option<usize>) -> Result<Planned> {
+        let lowering = input.lowering();
+        let exprs = keys.iter().map(|key| lowering.orderable(&key.expr));
+        let exprs = exprs.collect::<Result<Vec<_>>>()?;
+        let (input, columns) = self.with_columns(input, exprs)?;
+        let keys = columns
+            .into_iter()
+            .zip(keys)
+            .map(|(column, key)| Sort::new(column, key.ascending, key.nulls_first));
+        let keys: Vec<Sort> = keys.collect();
+        let plan = LogicalPlanBuilder::from(input.plan).sort_with_limit(keys, limit)?.build()?;
+        Ok(Planned { plan, names: input.names })
     }
 
     /// One side of a join; keys of both sides are brought to one form.
@@ -329,7 +382,12 @@ fn range_batch(columns: &[Column], first: i64, step: i64, count: usize) -> Resul
     Ok(RecordBatch::try_new(schema, vec![array])?)
 }
 
-fn aggregate_expr(lowering: &Lowering<'_>, made: &Aggregate) -> Result<DfExpr> {
+/// `orders` has the column of each order, in turn.
+fn aggregate_expr(
+    lowering: &Lowering<'_>,
+    made: &Aggregate,
+    orders: &mut impl Iterator<Item = DfExpr>,
+) -> Result<DfExpr> {
     let argument = &made.argument;
     let call = |function: Arc<AggregateUDF>, argument: DfExpr| function.call(vec![argument]);
     let expr = match &made.function {
@@ -369,7 +427,11 @@ fn aggregate_expr(lowering: &Lowering<'_>, made: &Aggregate) -> Result<DfExpr> {
             call(Arc::new(function::percentile(*percent)), lowering.computed(argument)?)
         }
         AggregateFunction::ValueAt { order, greatest } => {
-            let order = Sort::new(lowering.orderable(order)?, !greatest, false);
+            let order = match orders.next() {
+                Some(column) => column,
+                None => lowering.orderable(order)?,
+            };
+            let order = Sort::new(order, !greatest, false);
             call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
                 .order_by(vec![order])
                 .build()?
@@ -387,14 +449,4 @@ fn aggregate_expr(lowering: &Lowering<'_>, made: &Aggregate) -> Result<DfExpr> {
         Some(filter) => expr.filter(lowering.filter(filter)?).build(),
         None => Ok(expr),
     }
-}
-
-fn sort(input: Planned, keys: &[OrderKey], limit: Option<usize>) -> Result<Planned> {
-    let lowering = input.lowering();
-    let keys = keys
-        .iter()
-        .map(|key| Ok(Sort::new(lowering.orderable(&key.expr)?, key.ascending, key.nulls_first)))
-        .collect::<Result<Vec<_>>>()?;
-    let plan = LogicalPlanBuilder::from(input.plan).sort_with_limit(keys, limit)?.build()?;
-    Ok(Planned { plan, names: input.names })
 }

@@ -55,7 +55,7 @@ impl Machine {
         let file = self.file(self.changes);
         fs::write(&file, &noise)?;
         let wanted = self.folder.join(format!("wanted-{}.img", self.changes));
-        let device = item.device();
+        let device = item.device()?;
         export_raw(&*device, &wanted)?;
         if self.has_files {
             image::put(&wanted, &file, &format!("from-the-machine-{}", self.changes))?;
@@ -149,7 +149,7 @@ async fn move_and_return(
     machine.change(item)?;
     item.planned_failover().await?;
     let exported = tour.folder.join("failed-over.img");
-    export_raw(&*item.device(), &exported)?;
+    export_raw(&*item.device()?, &exported)?;
     machine.check(&exported, 3)?;
     item.commit().await?;
     teller.say(format!("planned failover with a change still under way: {}", machine.what()));
@@ -164,11 +164,11 @@ async fn move_and_return(
     item.failback().await?;
     item.commit().await?;
     let back = tour.folder.join("failed-back.img");
-    export_raw(&*item.device(), &back)?;
+    export_raw(&*item.device()?, &back)?;
     machine.check(&back, 5)?;
-    item.device().flush()?;
+    item.device()?.flush()?;
     ensure!(
-        image::is_equal(&*item.device(), &machine.disk())?,
+        image::is_equal(&*item.device()?, &machine.disk())?,
         "production is not on its own disk"
     );
     teller.say(format!("failed back to the machine's own disk: {}", machine.what()));
