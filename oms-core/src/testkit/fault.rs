@@ -241,6 +241,24 @@ mod tests {
     use crate::journal::{Envelope, JournalExt, MemoryJournal};
     use jiff::Timestamp;
 
+    /// A wrapper that is told to do no harm is the seam itself.
+    mod journal {
+        use super::*;
+
+        crate::journal_conformance!(|| async {
+            Faulty::new(MemoryJournal::default(), Arc::new(Faults::new(1)))
+        });
+    }
+
+    mod disk {
+        use super::*;
+        use crate::testkit::disk::SimDisk;
+
+        crate::disk_conformance!(|| {
+            ((), Faulty::new(SimDisk::default(), Arc::new(Faults::new(1))))
+        });
+    }
+
     #[tokio::test]
     async fn a_lost_answer_leaves_the_event_and_a_refusal_does_not() {
         let faults = Arc::new(Faults::new(1));

@@ -12,6 +12,10 @@ mod load;
 #[cfg(test)]
 mod query;
 #[cfg(test)]
+mod query_generated;
+#[cfg(test)]
+mod query_support;
+#[cfg(test)]
 mod query_text;
 #[cfg(test)]
 mod source_agent;
