@@ -1,5 +1,5 @@
-//! The `oms` program, and one short program for each user journey. See the README of the
-//! workspace, whose programs are compiled and run as tests of this crate.
+//! The `oms` program, and programs of single services. See the README of the workspace, whose
+//! programs are compiled and run as tests of this crate.
 
 /// The README's programs.
 #[cfg(all(

@@ -59,9 +59,6 @@
 //! folder; the system's programs and libraries, to read. How it writes to the six streams: [`stream`].
 //! What it is kept away from: [`worker::isolation`].
 //!
-//! # Features
-//! - `testkit`: passes `oms-core`'s on.
-//!
 //! # What it is not
 //! It runs Python 3 and Bash on Linux; every other kind of runbook is refused by name. It has no
 //! checkpoints, so a job is never suspended, and one whose worker died while it ran is Failed rather

@@ -47,8 +47,9 @@ pub type Mapping = dyn Fn(&Event) -> Vec<Record> + Send + Sync;
 /// ```
 ///
 /// The range of a batch is kept before the batch is sent, so a repeat after a crash carries the
-/// same events under the same sequence and the sink drops it if it had taken it. One task at a
-/// time may run one projection.
+/// same events under the same sequence and the sink drops it if it had taken it. An event whose
+/// records the sink refuses for good is left out and logged; those around it are sent. One task at
+/// a time may run one projection.
 pub struct Projection {
     journal: Arc<dyn Journal>,
     sink: Arc<dyn RecordSink>,
@@ -134,21 +135,62 @@ impl Projection {
         history: &HistoryId,
         progress: &mut Progress,
     ) -> Result<usize, ProjectionError> {
-        let mut records = Vec::new();
+        loop {
+            let (events, records) = self.read(*progress).await?;
+            let count = records.len();
+            let batch = Batch { producer: self.name.clone(), sequence: progress.sequence, records };
+            match self.sink.write(batch).await {
+                Ok(()) => {
+                    progress.is_written = true;
+                    self.save(history, *progress).await?;
+                    return Ok(count);
+                }
+                // Nothing of a refused batch was written, so its sequence may carry another one:
+                // half of the events, down to the one that is not taken.
+                Err(SinkError::Refused { reason, .. }) => {
+                    let Some(middle) = events.len().checked_sub(1).map(|last| last / 2) else {
+                        return Ok(0);
+                    };
+                    if events.len() > 1 {
+                        progress.to = events[middle];
+                    } else {
+                        tracing::error!(
+                            projection = self.name,
+                            position = progress.to,
+                            reason,
+                            "records of an event are refused for good and left out"
+                        );
+                        // The sequence was not used; the next batch takes it.
+                        progress.sequence -= 1;
+                        progress.is_written = true;
+                    }
+                    self.save(history, *progress).await?;
+                    if progress.is_written {
+                        return Ok(0);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The positions of the events of a batch that have records, and their records.
+    async fn read(&self, progress: Progress) -> Result<(Vec<u64>, Vec<Record>), JournalError> {
+        let (mut positions, mut records) = (Vec::new(), Vec::new());
         let mut after = progress.from;
         while after < progress.to {
             let events = self.journal.read_all(after, READ_MAX).await?;
             let Some(last) = events.last() else { break };
             after = last.position;
-            let covered = events.iter().filter(|event| event.position <= progress.to);
-            records.extend(covered.flat_map(|event| (self.mapping)(event)));
+            for event in events.iter().filter(|event| event.position <= progress.to) {
+                let made = (self.mapping)(event);
+                if !made.is_empty() {
+                    positions.push(event.position);
+                    records.extend(made);
+                }
+            }
         }
-        let count = records.len();
-        let batch = Batch { producer: self.name.clone(), sequence: progress.sequence, records };
-        self.sink.write(batch).await?;
-        progress.is_written = true;
-        self.save(history, *progress).await?;
-        Ok(count)
+        Ok((positions, records))
     }
 }
 
@@ -179,6 +221,47 @@ mod tests {
             }
             Ok(())
         }
+    }
+
+    /// A sink that refuses batches with the record of one event.
+    #[derive(Debug, Default)]
+    struct Picky {
+        taken: Mutex<Vec<(u64, usize)>>,
+    }
+
+    #[async_trait]
+    impl RecordSink for Picky {
+        async fn write(&self, batch: Batch) -> Result<(), SinkError> {
+            let is_bad = |record: &Record| record.fields["Detail"] == "job-5".into();
+            if batch.records.iter().any(is_bad) {
+                let Batch { producer, sequence, .. } = batch;
+                return Err(SinkError::Refused { producer, sequence, reason: "bad".into() });
+            }
+            self.taken.lock().expect("not poisoned").push((batch.sequence, batch.records.len()));
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_refused_for_good_holds_up_no_other() {
+        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+        for key in 0..12 {
+            let event = Envelope::new("queued", 1, Timestamp::UNIX_EPOCH, "me", &());
+            let history = HistoryId::new("job", &format!("job-{key}")).expect("a name");
+            let appended = journal.append_to(&history, 0, vec![event.expect("a body")]).await;
+            appended.expect("append");
+        }
+        let sink = Arc::new(Picky::default());
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let as_sink = Arc::clone(&sink) as Arc<dyn RecordSink>;
+        let projection = Projection::new("svc", journal, as_sink, clock, Arc::new(mapping));
+        projection.catch_up().await.expect("the others are sent");
+        assert_eq!(projection.catch_up().await.expect("nothing is left"), 0);
+        let taken = sink.taken.lock().expect("not poisoned").clone();
+        assert_eq!(taken.iter().map(|(_, count)| count).sum::<usize>(), 11, "{taken:?}");
+        let sequences: Vec<u64> = taken.iter().map(|(sequence, _)| *sequence).collect();
+        let expected: Vec<u64> = (1..=taken.len() as u64).collect();
+        assert_eq!(sequences, expected, "no gap, no repeat");
     }
 
     fn mapping(event: &Event) -> Vec<Record> {

@@ -227,6 +227,15 @@ impl Workspace {
         Ok(self.inner()?.identity.workspace_id)
     }
 
+    /// The highest sequence of a producer that was written, 0 if none was: a producer that keeps no
+    /// count of its own goes on from here.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn last_sequence(&self, producer: &str) -> Result<u64, Error> {
+        Ok(self.inner()?.syncer.last_sequence(producer))
+    }
+
     /// Writes a batch: `Ok` means that it survives a power failure and that queries see it. A
     /// batch of the same producer and sequence is written once.
     ///

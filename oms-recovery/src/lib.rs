@@ -56,7 +56,6 @@
 //! ```
 //!
 //! # Features
-//! - `testkit`: nothing of its own; switches on that of `oms-core`.
 //! - `interop`: tests that need e2fsprogs.
 //!
 //! # What it is not

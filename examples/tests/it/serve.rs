@@ -81,6 +81,29 @@ fn a_node_pulls_from_a_served_directory() {
     assert!(server.stop());
 }
 
+/// A runbook runs as the same user and can reach the socket; without the token it gets nothing.
+#[test]
+fn a_runbook_commands_nothing_through_the_socket() {
+    let place = Place::new();
+    let server = place.serve();
+    let socket = place.data().join("oms.sock");
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_UNIX)\n\
+         s.connect({socket:?})\n\
+         s.send(b'POST /command HTTP/1.1\\r\\nhost: x\\r\\ncontent-length: 19\\r\\n\\r\\n\
+         {{\"Logs\":\"Tables\"}}  ')\n\
+         print(s.recv(100).split(b'\\r\\n')[0].decode())\n"
+    );
+    fs::write(place.path("break_in.py"), script).expect("a script");
+    place.good(&["automation", "runbook", "publish", "break_in.py"]);
+    let said = place.run(&["automation", "start", "break_in"]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let is_kept_out = said.contains("401 Unauthorized") || said.contains("PermissionError");
+    assert!(is_kept_out, "{said}");
+    assert!(server.stop());
+}
+
 #[test]
 fn a_port_in_use_and_clear_text_for_others_are_refused_by_name() {
     let place = Place::new();

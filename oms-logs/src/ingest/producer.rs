@@ -51,6 +51,12 @@ impl Producers {
         if touches || runs.len() < RUNS_MAX { Verdict::New } else { Verdict::TooManyGaps }
     }
 
+    /// The highest sequence that was written; 0 if none was.
+    pub(crate) fn last(&self, producer: &str) -> u64 {
+        let runs = self.written.get(producer);
+        runs.and_then(|runs| runs.last()).map_or(0, |&(_, last)| last)
+    }
+
     /// Remembers a batch. One that was remembered before changes nothing.
     pub(crate) fn insert(&mut self, producer: &str, sequence: u64) {
         let runs = match self.written.get_mut(producer) {

@@ -12,9 +12,7 @@ mod load;
 #[cfg(test)]
 mod query;
 #[cfg(test)]
-mod query_generated;
-#[cfg(test)]
-mod query_support;
+mod query_random;
 #[cfg(test)]
 mod query_text;
 #[cfg(test)]

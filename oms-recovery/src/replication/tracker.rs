@@ -335,6 +335,10 @@ impl TrackedDevice {
         while tracker.commit_times.front().is_some_and(|(sequence, _)| *sequence <= through) {
             tracker.commit_times.pop_front();
         }
+        // An image that missed a write has it in the log alone, to be replayed when it is opened.
+        if tracker.broken.is_some() {
+            return Ok(());
+        }
         let acknowledged = tracker.log.batch_through(through.min(tracker.durable));
         let removable = acknowledged.map(|batch| batch.last);
         if let Some(stamp) = removable.filter(|stamp| tracker.log.has_removable(*stamp)) {
@@ -590,6 +594,9 @@ impl Tracker {
 
     /// Goes on without the log. That is durable before the first write that is in no log.
     fn diverge(&mut self, reason: DivergenceReason, options: &TrackerOptions) -> Result<()> {
+        // Whoever opens a diverged site does not replay its log, so what the log holds durably has
+        // to be in the image first.
+        self.image.flush()?;
         self.say(options, Role::Diverged)?;
         self.mode = Mode::Diverged(reason);
         let is_log_trusted = matches!(

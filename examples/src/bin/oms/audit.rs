@@ -2,28 +2,29 @@
 
 use anyhow::Result;
 use oms_core::record::{Batch, Record};
-use oms_core::{Clock, EntropyExt, SystemClock, SystemEntropy};
+use oms_core::{Clock, SystemClock};
 use oms_logs::Workspace;
 use oms_logs::query::{QueryError, QueryOptions, QueryReport};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Mutex;
 
 /// How much of a query's text its record keeps, in characters.
 const TEXT_CHARACTERS_MAX: usize = 30_000;
 
+/// The producer of the records. One for all processes: the repository remembers each for ever.
+const PRODUCER: &str = "oms-queries";
+
 /// Asks, and records that it asked.
 #[derive(Debug)]
 pub(crate) struct Auditor {
-    producer: String,
-    sequence: AtomicU64,
+    /// One record at a time, so that sequences have no gaps.
+    turn: Mutex<()>,
     computer: String,
 }
 
 impl Auditor {
     pub(crate) fn new(computer: &str) -> Self {
-        // A producer of its own for each process, so its count begins at 1.
-        let producer = format!("oms-queries-{}", SystemEntropy.uuid());
-        Self { producer, sequence: AtomicU64::new(1), computer: computer.to_owned() }
+        Self { turn: Mutex::default(), computer: computer.to_owned() }
     }
 
     /// Runs a query; what it came to is recorded whether it succeeds or not.
@@ -32,11 +33,10 @@ impl Auditor {
         let options = QueryOptions::new(Arc::new(SystemClock));
         let asked = workspace.query(kql, &options).await;
         let milliseconds = (SystemClock.monotonic() - begin).as_secs_f64() * 1e3;
-        let batch = Batch {
-            producer: self.producer.clone(),
-            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
-            records: vec![self.record(kql, &asked, milliseconds)?],
-        };
+        let records = vec![self.record(kql, &asked, milliseconds)?];
+        let _turn = self.turn.lock().await;
+        let sequence = workspace.last_sequence(PRODUCER)? + 1;
+        let batch = Batch { producer: PRODUCER.to_owned(), sequence, records };
         if let Err(error) = workspace.write(batch).await {
             tracing::warn!(%error, "a query was not recorded");
         }

@@ -74,6 +74,9 @@ async fn execute(root: &Path, command: Command, search_path: &[PathBuf]) -> Resu
     let admin = admin::Admin::load_or_create(data.root(), &SystemEntropy)?;
     let suite = Suite::open(data, &admin, Wanted::new(&command.services(), search_path)).await?;
     let output = command.run(&suite).await;
-    suite.close().await?;
+    if let Err(error) = suite.close().await {
+        // Everything acknowledged is durable without it; the command's own outcome counts.
+        tracing::warn!(error = format!("{error:#}"), "the data directory was not closed well");
+    }
     output
 }

@@ -46,12 +46,13 @@ impl DataDir {
         let is_new = !root.join("format").exists();
         if is_new && root.is_dir() {
             let mut entries = fs::read_dir(root).map_err(unwritable)?;
-            let is_ours = |name: &std::ffi::OsStr| name == "lock";
+            // What a process leaves that was killed while it made the directory.
+            let is_ours = |name: &std::ffi::OsStr| name == "lock" || name == ".format.new";
             if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name()))) {
                 return Err(OpenError::Foreign { path: root.to_owned() });
             }
         }
-        fs::create_dir_all(root).map_err(unwritable)?;
+        make_private(root).map_err(unwritable)?;
         let lock = lock(root)?;
         if is_new {
             write_durably(root, "format", format!("{FORMAT}\n").as_bytes()).map_err(unwritable)?;
@@ -68,7 +69,7 @@ impl DataDir {
     /// A folder in the directory, made if it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
-        fs::create_dir_all(&path).with_context(|| format!("folder {}", path.display()))?;
+        make_private(&path).with_context(|| format!("folder {}", path.display()))?;
         Ok(path)
     }
 
@@ -76,6 +77,16 @@ impl DataDir {
     pub(crate) fn socket(root: &Path) -> PathBuf {
         root.join("oms.sock")
     }
+}
+
+/// Makes a folder for its owner alone: some of what lies below is made by libraries with the
+/// process's ordinary permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 fn lock(root: &Path) -> Result<File, OpenError> {
@@ -161,6 +172,24 @@ mod tests {
         assert!(second.to_string().contains(&std::process::id().to_string()), "{second}");
         drop(first);
         DataDir::open(&root).expect("free again");
+    }
+
+    #[test]
+    fn a_directory_is_for_its_owner_alone_also_if_its_making_was_cut_off() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().join("data");
+        fs::create_dir(&root).expect("folder");
+        fs::write(root.join(".format.new"), "").expect("write");
+        drop(DataDir::open(&root).expect("goes on"));
+        fs::remove_dir_all(&root).expect("removed");
+        let data = DataDir::open(&root).expect("made");
+        data.folder("logs").expect("made");
+        #[cfg(unix)]
+        for path in [root.clone(), root.join("logs")] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
     }
 
     #[test]

@@ -4,10 +4,12 @@ use crate::admin::Admin;
 use crate::data::DataDir;
 use crate::suite::{Service, Suite, Wanted};
 use crate::{socket, tls};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use http::{Method, StatusCode};
 use oms_core::auth::Grants;
-use oms_core::http::{Access, Call, Route, Surface, mount, respond, serve, serve_unix, serve_with};
+use oms_core::http::{
+    Access, Call, Route, Surface, Upgrade, mount, respond, serve, serve_unix, serve_with,
+};
 use oms_core::{Clock, Secret, SystemClock, SystemEntropy};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -68,44 +70,75 @@ pub(crate) async fn run(
         };
         anyhow::anyhow!("{hint}. address=`{}`, reason=`{error}`", options.listen)
     })?;
-    let address = listener.local_addr()?;
     let data = DataDir::open(root)?;
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
     let mut wanted = Wanted::new(&options.services, search_path);
     wanted.registration_key = options.registration_key;
     let suite = Arc::new(Suite::open(data, &admin, wanted).await?);
+    let served = serve_suite(root, &suite, listener, upgrade).await;
+    // Whatever ended it, what was acknowledged reaches its place.
+    let begin = SystemClock.monotonic();
+    suite.close().await?;
+    served?;
+    println!("stopped in {:.1} s", (SystemClock.monotonic() - begin).as_secs_f64());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until it is asked to end, or until a part of it breaks.
+async fn serve_suite(
+    root: &Path,
+    suite: &Arc<Suite>,
+    listener: TcpListener,
+    upgrade: Option<Upgrade>,
+) -> Result<()> {
+    let address = listener.local_addr()?;
+    let scheme = if upgrade.is_some() { "https" } else { "http" };
     let mut surfaces = suite.surfaces();
     surfaces.push(portal());
     let mounted = Arc::new(mount(surfaces, Arc::new(Grants::default()))?);
-    let commands = Arc::new(socket::mounted(Arc::clone(&suite))?);
+    let commands = Arc::new(socket::mounted(Arc::clone(suite))?);
     let socket = socket::listen(root)?;
-
     let (stop, stopped) = watch::channel(false);
     let wait = || {
         let mut stopped = stopped.clone();
         async move { drop(stopped.wait_for(|is_stopped| *is_stopped).await) }
     };
-    let scheme = if is_tls { "https" } else { "http" };
     println!("serving {} on {scheme}://{address}", suite.names().join(", "));
     println!("data in {}, credentials in {}", root.display(), root.join("admin.json").display());
-    let web = match upgrade {
+    let mut web = match upgrade {
         Some(upgrade) => tokio::spawn(serve_with(listener, upgrade, mounted, wait())),
         None => tokio::spawn(serve(listener, mounted, wait())),
     };
-    let local = tokio::spawn(serve_unix(socket, commands, wait()));
-    let background = tokio::spawn(background(Arc::clone(&suite), wait()));
-
-    ask_to_end().await?;
+    let mut local = tokio::spawn(serve_unix(socket, commands, wait()));
+    let mut work = tokio::spawn(background(Arc::clone(suite), wait()));
+    let broken = tokio::select! {
+        asked = ask_to_end() => asked.err(),
+        ended = &mut web => Some(broke("server", flat(ended))),
+        ended = &mut local => Some(broke("command server", flat(ended))),
+        ended = &mut work => Some(broke("background work", ended.map_err(Into::into))),
+    };
     println!("stopping");
-    let begin = SystemClock.monotonic();
     stop.send_replace(true);
-    web.await.context("the server broke")??;
-    local.await.context("the command server broke")??;
-    background.await.context("the background work broke")?;
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    flat(web.await)?;
+    flat(local.await)?;
+    work.await?;
     let _ = std::fs::remove_file(DataDir::socket(root));
-    suite.close().await?;
-    println!("stopped in {:.1} s", (SystemClock.monotonic() - begin).as_secs_f64());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+fn flat(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<()> {
+    Ok(ended??)
+}
+
+/// A part that ended by itself is broken, also without an error.
+fn broke(part: &'static str, ended: Result<()>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("the {part} ended by itself"),
+        Err(error) => error.context(format!("the {part} broke")),
+    }
 }
 
 /// Collects this machine's records and sends the services' own, until it is asked to end.

@@ -1,15 +1,16 @@
 //! Commands for a directory that another process serves.
 //!
-//! The serving process listens on a socket in the directory that its owner alone may open. A
-//! command is one `POST /command` with the command as JSON; the answer is what it would have
-//! printed, or why it failed.
+//! The serving process listens on a socket in the directory that its owner alone may open, and
+//! writes a token beside it that a command has to carry: a runbook runs as the same user and may
+//! reach the socket, but cannot read the directory. A command is one `POST /command` with the
+//! command as JSON; the answer is what it would have printed, or why it failed.
 
 use crate::command::{Command, Output};
-use crate::data::DataDir;
+use crate::data::{DataDir, read_secret, write_durably};
 use crate::suite::Suite;
 use anyhow::{Context, Result, anyhow, bail};
 use axum::body::Body;
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use oms_core::auth::{AuthError, Authorizer, Grant, Grants, Principal};
@@ -17,6 +18,7 @@ use oms_core::http::{
     Access, Authenticator, BodyLimits, Call, Mounted, Response, Route, Surface, mount, respond,
 };
 use oms_core::resource::ResourceId;
+use oms_core::{EntropyExt, Secret, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -35,14 +37,31 @@ enum Answer {
     Failed(String),
 }
 
-/// Whoever can open the socket owns the directory.
+/// Where the token of the serving process is, in the directory.
+const TOKEN_FILE: &str = "oms.token";
+
+/// Whoever can read the token owns the directory.
 #[derive(Debug)]
-struct Owner;
+struct Owner {
+    token: Secret,
+}
 
 impl Authenticator for Owner {
-    fn authenticate(&self, _parts: &http::request::Parts) -> Result<Principal, AuthError> {
-        Ok(Principal::local())
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        let given = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let token = given.and_then(|given| given.strip_prefix(b"Bearer "));
+        if token.is_some_and(|token| Secret::new(token) == self.token) {
+            return Ok(Principal::local());
+        }
+        Err(AuthError::Unauthenticated { reason: "the token of the data directory is missing" })
     }
+}
+
+/// Draws the token of this process and writes it for the directory's owner.
+fn write_token(root: &Path) -> Result<Secret> {
+    let token = format!("{}{}", SystemEntropy.uuid().simple(), SystemEntropy.uuid().simple());
+    write_durably(root, TOKEN_FILE, token.as_bytes()).context("the command socket's token")?;
+    Ok(Secret::from(token.as_str()))
 }
 
 /// Listens in the directory. The caller holds its lock, so a socket that is there is a dead
@@ -62,15 +81,16 @@ pub(crate) fn listen(root: &Path) -> Result<UnixListener> {
 
 /// The one route of the socket.
 pub(crate) fn mounted(suite: Arc<Suite>) -> Result<Mounted> {
+    let runner = Arc::clone(&suite);
     let run = move |call: Call| {
-        let suite = Arc::clone(&suite);
+        let suite = Arc::clone(&runner);
         async move { answer(&suite, &call).await }
     };
     let access = Access::Operation { operation: "oms/command/action" };
     let limits = BodyLimits { sent_bytes_max: COMMAND_BYTES_MAX, ..BodyLimits::default() };
     let surface = Surface::new("command")
         .claim("/command")
-        .authenticator(Arc::new(Owner))
+        .authenticator(Arc::new(Owner { token: write_token(suite.root())? }))
         .route(Route::new(Method::POST, "/command", access, run).limits(limits));
     let everything = Grant {
         principal: Principal::local(),
@@ -110,11 +130,18 @@ pub(crate) async fn send(root: &Path, holder: &str, command: &Command) -> Result
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let body = Body::from(serde_json::to_vec(command)?);
-    let request = Request::post("/command").header("host", "oms").body(body)?;
+    let token = read_secret(&root.join(TOKEN_FILE))?;
+    let bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())?;
+    let request = Request::post("/command").header(header::HOST, "oms");
+    let request = request.header(header::AUTHORIZATION, bearer).body(body)?;
     let response = sender.send_request(request).await.context("the serving process hung up")?;
+    let status = response.status();
     let bytes = response.into_body().collect().await?.to_bytes();
     drop(sender);
     connection.abort();
+    if status != StatusCode::OK && status != StatusCode::BAD_REQUEST {
+        bail!("the serving process refused the command: {}", String::from_utf8_lossy(&bytes));
+    }
     match serde_json::from_slice(&bytes).context("the serving process answered something else")? {
         Answer::Done(output) => Ok(output),
         Answer::Failed(message) => bail!(message),

@@ -260,11 +260,11 @@ impl Suite {
 
     /// Ends the services. What they acknowledged is where it belongs.
     pub(crate) async fn close(&self) -> Result<()> {
-        let sent = self.send_records().await;
+        let mut sent = self.send_records().await;
         if let Some(automation) = &self.automation {
             automation.shutdown().await;
             // Jobs that were cut off have one more event to tell.
-            self.send_records().await?;
+            sent = sent.and(self.send_records().await);
         }
         if let Some(logs) = &self.logs {
             logs.close().await.context("the log repository")?;

@@ -57,6 +57,11 @@ impl Syncer {
         Ok(Self { queue: Some(queue), thread: Some(thread), producers })
     }
 
+    /// The highest sequence of a producer that was written.
+    pub(crate) fn last_sequence(&self, producer: &str) -> u64 {
+        self.producers.lock().unwrap_or_else(PoisonError::into_inner).last(producer)
+    }
+
     /// Whether this batch was written already.
     pub(crate) fn is_written(&self, producer: &str, sequence: u64) -> bool {
         let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);

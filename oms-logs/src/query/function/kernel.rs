@@ -91,8 +91,8 @@ pub(crate) fn hold(kql_type: KqlType) -> ScalarUDF {
 }
 
 /// The text as a column without nulls.
-fn without_nulls(array: ArrayRef) -> Result<ArrayRef> {
-    let array = cast(&array, &DataType::Utf8View)?;
+fn without_nulls(array: &ArrayRef) -> Result<ArrayRef> {
+    let array = cast(array, &DataType::Utf8View)?;
     if array.null_count() == 0 {
         return Ok(array);
     }
@@ -128,7 +128,7 @@ impl ScalarUDFImpl for KernelUdf {
         let single = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if single { 1 } else { args.number_rows };
         let array = (self.kernel)(&Args { values: &args.args, types: &self.types, rows })?;
-        let array = if self.never_null { without_nulls(array)? } else { array };
+        let array = if self.never_null { without_nulls(&array)? } else { array };
         Ok(if single {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
         } else {

@@ -7,13 +7,20 @@ use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use jiff::Timestamp;
 use oms_core::record::{Batch, Record, RecordType, Value};
-use oms_core::{Clock, EntropyExt, SystemClock, SystemEntropy};
+use oms_core::{Clock, SystemClock};
 use oms_logs::query::QueryReport;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The producer of ingested rows. One for all files: the repository remembers each for ever.
+const PRODUCER: &str = "oms-ingest";
+
+/// One command ingests at a time, so that the producer's sequences have no gaps.
+static INGESTING: Mutex<()> = Mutex::const_new(());
 
 /// Records of one batch.
 const BATCH_RECORDS: usize = 1_000;
@@ -174,12 +181,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
         bail!("format is not supported in this version. format=`{format:?}`");
     }
     let begin = SystemClock.monotonic();
-    let mut sender = Sender {
-        suite,
-        producer: format!("ingest-{}", SystemEntropy.uuid()),
-        sequence: 1,
-        ingested: Ingested::default(),
-    };
+    let mut sender = Sender { suite, _turn: INGESTING.lock().await, ingested: Ingested::default() };
     for path in files {
         let file = File::open(path).with_context(|| format!("file {}", path.display()))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -249,22 +251,21 @@ fn read_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 /// Sends rows in batches, leaving out those that the repository refuses.
 struct Sender<'a> {
     suite: &'a Suite,
-    producer: String,
-    sequence: u64,
+    _turn: MutexGuard<'static, ()>,
     ingested: Ingested,
 }
 
 impl Sender<'_> {
     async fn send(&mut self, file: &Path, mut rows: Vec<(u64, Record)>) -> Result<()> {
+        let logs = self.suite.logs()?;
         while !rows.is_empty() {
             let batch = Batch {
-                producer: self.producer.clone(),
-                sequence: self.sequence,
+                producer: PRODUCER.to_owned(),
+                sequence: logs.last_sequence(PRODUCER)? + 1,
                 records: rows.iter().map(|(_, record)| record.clone()).collect(),
             };
-            match self.suite.logs()?.write(batch).await {
+            match logs.write(batch).await {
                 Ok(()) => {
-                    self.sequence += 1;
                     self.ingested.accepted += rows.len() as u64;
                     return Ok(());
                 }
@@ -277,7 +278,7 @@ impl Sender<'_> {
                     self.ingested.refuse(file, line, why);
                 }
                 Err(oms_logs::Error::Busy { .. }) => {
-                    self.suite.logs()?.flush().await?;
+                    logs.flush().await?;
                 }
                 Err(error) => return Err(error.into()),
             }

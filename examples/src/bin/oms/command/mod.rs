@@ -103,7 +103,10 @@ impl Command {
             Self::Recovery(command) => command.run(suite).await,
             Self::Backup(_) => bail!("this command works on a vault, not on a data directory"),
         }?;
-        suite.send_records().await?;
+        // The command is done; what it recorded is sent again by whoever opens the directory next.
+        if let Err(error) = suite.send_records().await {
+            tracing::warn!(error = format!("{error:#}"), "records wait to be sent");
+        }
         Ok(output)
     }
 

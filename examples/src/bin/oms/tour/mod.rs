@@ -20,6 +20,7 @@ use crate::data::{DataDir, OpenError};
 use crate::suite::{Suite, Wanted};
 use account::{Part, Teller, Verdict, table};
 use anyhow::{Result, bail};
+use jiff::Timestamp;
 use oms_core::{Clock, SystemClock, SystemEntropy};
 use progress::Progress;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub(crate) struct Tour {
     folder: PathBuf,
     /// This run's number, from 1.
     run: u64,
+    /// When it began.
+    begin: Timestamp,
 }
 
 impl Tour {
@@ -79,7 +82,8 @@ pub(crate) async fn run(
         }
     }
     let folder = progress.folder().to_owned();
-    let tour = Tour { suite: Arc::clone(&suite), admin, folder, run: progress.run() };
+    let run = progress.run();
+    let tour = Tour { suite: Arc::clone(&suite), admin, folder, run, begin: SystemClock.now() };
     let parts = take(&tour, &mut progress, is_json).await;
     let closed = suite.close().await;
     let is_verified = parts.iter().all(|part| part.verdict != Verdict::Failed) && closed.is_ok();
@@ -93,7 +97,14 @@ pub(crate) async fn run(
         println!("{account:#}");
     } else {
         println!("\n{}", table(&parts));
-        let outcome = if is_verified { "Every part was verified" } else { "The tour FAILED" };
+        let partial = parts.iter().filter(|part| part.verdict == Verdict::Partial).count();
+        let outcome = match (is_verified, partial) {
+            (false, _) => "The tour FAILED".to_owned(),
+            (true, 0) => "Every part was verified".to_owned(),
+            (true, _) => format!(
+                "What was shown was verified; {partial} parts lack what this machine does not have"
+            ),
+        };
         println!("{outcome} in {seconds:.1} s.");
         println!("Ask on: oms logs query --data {} 'Perf | take 5'", root.display());
     }

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 /// A service, and the query that finds its records of this run.
 fn queries(tour: &Tour) -> Vec<(&'static str, String)> {
     let run = tour.run;
+    let since = format!("where TimeGenerated >= datetime({})", tour.begin);
     vec![
         (
             "Log Analytics",
@@ -24,14 +25,17 @@ fn queries(tour: &Tour) -> Vec<(&'static str, String)> {
         ),
         (
             "DSC",
-            "AzureDiagnostics | where Category == 'DscNodeStatus' | summarize Records = count() \
-             by OperationName"
-                .to_owned(),
+            format!(
+                "AzureDiagnostics | {since} | where Category == 'DscNodeStatus' \
+                 | summarize Records = count() by OperationName"
+            ),
         ),
         (
             "Backup",
-            "AddonAzureBackupJobs | summarize Records = count() by JobOperation, JobStatus"
-                .to_owned(),
+            format!(
+                "AddonAzureBackupJobs | {since} | summarize Records = count() by JobOperation, \
+                 JobStatus"
+            ),
         ),
         (
             "Site Recovery",
