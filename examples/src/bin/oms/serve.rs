@@ -96,7 +96,7 @@ async fn serve_suite(
     let mut surfaces = suite.surfaces();
     surfaces.push(portal());
     let mounted = Arc::new(mount(surfaces, Arc::new(Grants::default()))?);
-    let commands = Arc::new(socket::mounted(Arc::clone(suite))?);
+    let commands = Arc::new(socket::mounted(suite)?);
     let socket = socket::listen(root)?;
     let (stop, stopped) = watch::channel(false);
     let wait = || {

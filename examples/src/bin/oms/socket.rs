@@ -80,8 +80,8 @@ pub(crate) fn listen(root: &Path) -> Result<UnixListener> {
 }
 
 /// The one route of the socket.
-pub(crate) fn mounted(suite: Arc<Suite>) -> Result<Mounted> {
-    let runner = Arc::clone(&suite);
+pub(crate) fn mounted(suite: &Arc<Suite>) -> Result<Mounted> {
+    let runner = Arc::clone(suite);
     let run = move |call: Call| {
         let suite = Arc::clone(&runner);
         async move { answer(&suite, &call).await }
