@@ -19,5 +19,5 @@ mod simulation;
 #[cfg(all(feature = "http", feature = "client"))]
 mod conversation;
 
-#[cfg(feature = "interop")]
+#[cfg(all(test, feature = "interop"))]
 mod interop;
