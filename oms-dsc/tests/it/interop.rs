@@ -21,6 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[expect(clippy::print_stderr, reason = "says what is missing")]
 fn folder(name: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("OMS_CONFORMANCE_DIR") else {
         eprintln!("OMS_CONFORMANCE_DIR is not set: there are no captured {name} to compare with");
