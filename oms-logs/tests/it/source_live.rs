@@ -45,10 +45,11 @@ fn values(records: &[Record]) -> BTreeMap<(&str, &str, &str), f64> {
 fn counters_of_this_computer_are_sane() {
     let mut perf = Perf::new();
     let first = perf.collect(&moment(0)).expect("collected");
-    // Some processor time passes, so that there is something to divide.
+    // Some processor time passes, so that there is something to divide. The kernel adds the total up
+    // before it prints each processor, so one processor may have moved on alone.
     let mut second = perf.collect(&moment(1)).expect("collected");
-    for seconds in 2..10_000 {
-        if values(&second.records).keys().any(|key| key.0 == "Processor") {
+    for seconds in 2..1_000_000 {
+        if values(&second.records).keys().any(|key| (key.0, key.1) == ("Processor", "_Total")) {
             break;
         }
         second = perf.collect(&moment(seconds)).expect("collected");
