@@ -24,7 +24,7 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::str::FromStr;
 
-/// The most events one append may carry, over all its histories.
+/// The most events and conditions one append may carry, over all its histories.
 pub const APPEND_EVENTS_MAX: usize = 10_000;
 
 /// The most events or heads one read returns.
@@ -174,15 +174,26 @@ pub struct Event {
     pub envelope: Envelope,
 }
 
-/// Events to append to one history.
+/// Events to append to one history, or a condition on it.
+///
+/// With no events it is a condition: its history must hold exactly `expected` events when the
+/// others of the same call are written, and stays as it is.
 #[derive(Clone, Debug)]
 pub struct Append {
     /// Which history.
     pub history: HistoryId,
-    /// How many events it must hold now.
+    /// How many events it must hold now; 0 if it must not exist.
     pub expected: u64,
-    /// At least one event.
+    /// What to append; nothing makes it a condition.
     pub events: Vec<Envelope>,
+}
+
+impl Append {
+    /// The condition that `history` holds exactly `expected` events, 0 if it must not exist.
+    #[must_use]
+    pub const fn condition(history: HistoryId, expected: u64) -> Self {
+        Self { history, expected, events: Vec::new() }
+    }
 }
 
 /// A history and how many events it holds.
@@ -291,9 +302,14 @@ pub trait Journal: Debug + Send + Sync {
     /// Appends to several histories, all or none, each only if it holds exactly the expected
     /// number of events. `Ok` means durable, and carries each history's new version in order.
     ///
+    /// An [`Append`] with no events is a condition: its history must hold exactly `expected`
+    /// events (0: it must not exist), nothing is appended to it, and its unchanged version is
+    /// among the answers. No other append comes between the check of a condition and the write.
+    /// A call with no appends at all does nothing.
+    ///
     /// # Errors
     /// [`JournalError::Conflict`] names the first history that does not match;
-    /// [`JournalError::Id`] if an append is empty or two name one history;
+    /// [`JournalError::Id`] if all appends are conditions or two name one history;
     /// [`JournalError::TooLarge`] past a limit of this module. On any error but
     /// [`JournalError::Unavailable`] nothing was written.
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError>;
@@ -405,14 +421,16 @@ impl<T: Journal + ?Sized> JournalExt for T {}
 
 /// Checks the limits that every adapter keeps.
 pub(crate) fn check_append(appends: &[Append]) -> Result<(), JournalError> {
-    let count = appends.iter().map(|append| append.events.len()).sum();
+    let count = appends.iter().map(|append| append.events.len().max(1)).sum();
     check_size("events of one append", count, APPEND_EVENTS_MAX)?;
+    if let Some(first) = appends.first()
+        && appends.iter().all(|append| append.events.is_empty())
+    {
+        return Err(ParseIdError::new("append", &first.history.to_string(), "no event").into());
+    }
     let mut seen = BTreeSet::new();
     let mut bytes = 0;
     for append in appends {
-        if append.events.is_empty() {
-            return Err(ParseIdError::new("append", &append.history.to_string(), "no event").into());
-        }
         if !seen.insert(&append.history) {
             let name = append.history.to_string();
             return Err(ParseIdError::new("append", &name, "names a history twice").into());

@@ -5,6 +5,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test suite fails by panicking")]
 
+mod condition;
+
+pub use condition::{
+    a_condition_alone_is_refused, a_condition_changes_nothing, a_condition_holds_until_the_write,
+    a_failed_condition_writes_nothing, of_writers_that_exclude_each_other_one_wins,
+};
+
 use crate::id::CorrelationId;
 use crate::journal::{
     APPEND_EVENTS_MAX, Append, BODY_BYTES_MAX, Envelope, Event, Head, HistoryId, Journal,
@@ -246,17 +253,6 @@ pub async fn a_history_named_twice_is_refused(journal: &dyn Journal) {
     assert_eq!(everything(journal).await, []);
 }
 
-/// An append to a history carries an event; an append to no history does nothing.
-pub async fn an_append_without_events_is_refused(journal: &dyn Journal) {
-    match journal.append(vec![part(&job("1"), 0, &["a"]), part(&job("2"), 0, &[])]).await {
-        Err(JournalError::Id(_)) => {}
-        other => panic!("expected a refusal, got {other:?}"),
-    }
-    assert_eq!(journal.append(Vec::new()).await.expect("nothing to do"), Vec::<u64>::new());
-    assert_eq!(everything(journal).await, []);
-    assert_eq!(journal.list_whole("job").await.expect("list"), []);
-}
-
 /// What is larger than a limit is refused and writes nothing; what just fits is taken.
 pub async fn limits_are_kept(journal: &dyn Journal) {
     let history = job("1");
@@ -278,7 +274,15 @@ pub async fn limits_are_kept(journal: &dyn Journal) {
     let events = journal.read_whole(&history).await.expect("read");
     assert!(events.into_iter().map(|event| event.envelope).eq(fits), "as it was written");
     let count = APPEND_EVENTS_MAX as u64;
-    assert_eq!(journal.append_to(&job("2"), 0, full).await.expect("it fits"), count);
+    assert_eq!(journal.append_to(&job("2"), 0, full.clone()).await.expect("it fits"), count);
+
+    let events = Append { history: job("3"), expected: 0, events: full };
+    match journal.append(vec![events, Append::condition(job("4"), 0)]).await {
+        Err(JournalError::TooLarge { actual, limit: APPEND_EVENTS_MAX, .. }) => {
+            assert_eq!(actual, APPEND_EVENTS_MAX + 1, "a condition counts as one");
+        }
+        other => panic!("expected a refusal, got {other:?}"),
+    }
 }
 
 /// One read or list answers at most [`READ_MAX`], and none if asked for none.
@@ -674,7 +678,11 @@ macro_rules! journal_cases {
             several_histories_or_none
             neighbours_do_not_disturb
             a_history_named_twice_is_refused
-            an_append_without_events_is_refused
+            a_condition_alone_is_refused
+            a_condition_changes_nothing
+            a_failed_condition_writes_nothing
+            a_condition_holds_until_the_write
+            of_writers_that_exclude_each_other_one_wins
             limits_are_kept
             one_answer_is_bounded
             read_pages

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use jiff::Timestamp;
 use oms_core::journal::{
-    Append, Event, Head, HistoryId, Journal, JournalError, JournalExt, MemoryJournal, READ_MAX,
-    Snapshot,
+    Append, Envelope, Event, Head, HistoryId, Journal, JournalError, JournalExt, MemoryJournal,
+    READ_MAX, Snapshot,
 };
 use oms_core::testkit::journal::CASES;
 use std::panic::AssertUnwindSafe;
@@ -20,7 +20,11 @@ enum Flaw {
     HalfApplies,
     AnswersVersionsUnordered,
     MergesOneHistoryNamedTwice,
-    DropsEmptyAppends,
+    DropsLoneConditions,
+    IgnoresConditions,
+    BumpsConditions,
+    BeginsConditions,
+    ChecksConditionsApart,
     CutsLargeBodies,
     TakesTooManyEvents,
     RepeatsPositions,
@@ -57,6 +61,39 @@ impl Mutant {
 
     async fn version(&self, history: &HistoryId) -> Result<u64, JournalError> {
         Ok(self.inner.read_whole(history).await?.len() as u64)
+    }
+
+    async fn append_on_wrong_conditions(
+        &self,
+        mut appends: Vec<Append>,
+    ) -> Result<Vec<u64>, JournalError> {
+        let has_events = appends.iter().any(|append| !append.events.is_empty());
+        let mut is_met = has_events;
+        let conditions = appends.iter_mut().filter(|append| append.events.is_empty());
+        for condition in conditions.filter(|_| has_events) {
+            let actual = self.version(&condition.history).await?;
+            match self.flaw {
+                Flaw::IgnoresConditions => condition.expected = actual,
+                Flaw::BeginsConditions if condition.expected == actual => {
+                    let event = Envelope::new("touched", 1, Timestamp::UNIX_EPOCH, "me", &"");
+                    condition.events.push(event?);
+                }
+                Flaw::ChecksConditionsApart => is_met &= condition.expected == actual,
+                _ => {}
+            }
+        }
+        if self.has(Flaw::ChecksConditionsApart) && is_met {
+            // Others come in between the check and the write.
+            tokio::task::yield_now().await;
+            for condition in appends.iter_mut().filter(|append| append.events.is_empty()) {
+                condition.expected = self.version(&condition.history).await?;
+            }
+        }
+        let is_bumped =
+            |append: &Append| self.has(Flaw::BumpsConditions) && append.events.is_empty();
+        let bumps: Vec<u64> = appends.iter().map(|append| u64::from(is_bumped(append))).collect();
+        let versions = self.inner.append(appends).await?;
+        Ok(versions.into_iter().zip(bumps).map(|(version, bump)| version + bump).collect())
     }
 
     /// How the flaw changes what is written.
@@ -151,10 +188,16 @@ impl Journal for Mutant {
                 }
                 self.inner.append(merged).await
             }
-            Flaw::DropsEmptyAppends => {
-                appends.retain(|append| !append.events.is_empty());
+            Flaw::DropsLoneConditions => {
+                if appends.iter().all(|append| append.events.is_empty()) {
+                    return Ok(appends.iter().map(|append| append.expected).collect());
+                }
                 self.inner.append(appends).await
             }
+            Flaw::IgnoresConditions
+            | Flaw::BumpsConditions
+            | Flaw::BeginsConditions
+            | Flaw::ChecksConditionsApart => self.append_on_wrong_conditions(appends).await,
             Flaw::TakesTooManyEvents => {
                 let mut versions = Vec::new();
                 for Append { history, mut expected, mut events } in appends {
@@ -278,7 +321,12 @@ async fn every_flaw_is_caught_by_the_case_that_names_it() {
         (Flaw::HalfApplies, "neighbours_do_not_disturb"),
         (Flaw::AnswersVersionsUnordered, "several_histories_at_once"),
         (Flaw::MergesOneHistoryNamedTwice, "a_history_named_twice_is_refused"),
-        (Flaw::DropsEmptyAppends, "an_append_without_events_is_refused"),
+        (Flaw::DropsLoneConditions, "a_condition_alone_is_refused"),
+        (Flaw::IgnoresConditions, "a_failed_condition_writes_nothing"),
+        (Flaw::BumpsConditions, "a_condition_changes_nothing"),
+        (Flaw::BeginsConditions, "a_condition_changes_nothing"),
+        (Flaw::ChecksConditionsApart, "a_condition_holds_until_the_write"),
+        (Flaw::ChecksConditionsApart, "of_writers_that_exclude_each_other_one_wins"),
         (Flaw::CutsLargeBodies, "limits_are_kept"),
         (Flaw::TakesTooManyEvents, "limits_are_kept"),
         (Flaw::RepeatsPositions, "read_all_pages_in_order"),

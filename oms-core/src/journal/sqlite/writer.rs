@@ -169,6 +169,10 @@ impl Writer {
             if actual != append.expected {
                 return Ok(Err(conflict(&append.history, append.expected, actual)));
             }
+            if append.events.is_empty() {
+                versions.push(actual);
+                continue;
+            }
             let version = actual + append.events.len() as u64;
             let id = self.advance(&append.history, found.map(|(id, _)| id), version)?;
             for event in &append.events {
@@ -176,7 +180,8 @@ impl Writer {
             }
             versions.push(version);
         }
-        // The event inserted last has the highest position.
+        // The event inserted last has the highest position, and there is one: not all appends of
+        // a request are conditions.
         let last_position = u64::try_from(self.connection.last_insert_rowid()).ok();
         Ok(Ok(Applied { versions, last_position }))
     }
