@@ -52,6 +52,8 @@ pub mod projection;
 
 pub mod disk;
 
+pub mod lease;
+
 pub mod resource;
 
 pub mod auth;

@@ -82,6 +82,12 @@ impl HistoryId {
     pub fn key(&self) -> &str {
         &self.key
     }
+
+    /// A history of another kind whose key is this one's and more. The caller keeps the forms
+    /// above.
+    pub(crate) fn beside(&self, kind: &str, suffix: &str) -> Self {
+        Self { kind: kind.to_owned(), key: format!("{}{suffix}", self.key) }
+    }
 }
 
 impl fmt::Display for HistoryId {

@@ -1,6 +1,7 @@
 //! Simulation, fault injection and conformance suites.
 //!
 //! - [`sim`]: a seeded world of actors, messages, timers, partitions, pauses and crashes.
+//! - [`skew`]: clocks that disagree.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
@@ -9,6 +10,8 @@
 #![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
 
 pub mod sim;
+
+pub mod skew;
 
 pub mod disk;
 

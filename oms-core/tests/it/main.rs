@@ -5,6 +5,10 @@
 mod mutants;
 
 #[cfg(test)]
+#[cfg(feature = "testkit")]
+mod lease;
+
+#[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod files;
 
