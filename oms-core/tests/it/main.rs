@@ -9,9 +9,11 @@ mod mutants;
 mod files;
 
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod crash;
 
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(all(test, feature = "interop"))]
+mod interop;
