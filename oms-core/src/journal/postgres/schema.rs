@@ -2,7 +2,8 @@
 
 use super::failure;
 use crate::journal::JournalError;
-use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Column};
 
 /// The format this version writes, and the newest it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -80,6 +81,39 @@ CREATE TABLE @snapshot (
 );
 "#;
 
+/// One query for each table and every column, with the columns' types, to see at the opening that
+/// they are there.
+const CHECKS: [(&str, &[Type]); 4] = [
+    (
+        "SELECT is_one, format, head, histories FROM @log",
+        &[Type::BOOL, Type::INT4, Type::INT8, Type::INT8],
+    ),
+    (
+        "SELECT id, kind, key, version FROM @history",
+        &[Type::INT8, Type::TEXT, Type::TEXT, Type::INT8],
+    ),
+    (
+        "SELECT position, history, version, kind, format, time, actor, correlation, body, checksum
+         FROM @event",
+        &[
+            Type::INT8,
+            Type::INT8,
+            Type::INT8,
+            Type::TEXT,
+            Type::INT4,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::TEXT,
+            Type::BYTEA,
+        ],
+    ),
+    (
+        "SELECT history, version, format, body, checksum FROM @snapshot",
+        &[Type::INT8, Type::INT8, Type::INT4, Type::TEXT, Type::BYTEA],
+    ),
+];
+
 /// Makes the tables if there are none, and checks the format of those that are there.
 pub(super) async fn open(client: &Client, schema: &Schema) -> Result<(), JournalError> {
     if !is_there(client, schema).await? {
@@ -96,7 +130,16 @@ pub(super) async fn open(client: &Client, schema: &Schema) -> Result<(), Journal
         let reason = format!("its table log has {} rows, not one", rows.len());
         return Err(JournalError::Corrupt { reason });
     };
-    check_format(super::column(row, 0)?)
+    check_format(super::column(row, 0)?)?;
+    for (query, types) in CHECKS {
+        let query = schema.query(query);
+        let statement = client.prepare(&query).await.map_err(|error| failure(&error))?;
+        if !statement.columns().iter().map(Column::type_).eq(types) {
+            let reason = format!("a column is of another type. query=`{query}`");
+            return Err(JournalError::Corrupt { reason });
+        }
+    }
+    Ok(())
 }
 
 /// Whether this version reads and writes `format`.

@@ -89,7 +89,7 @@ async fn kill_server(cluster: &Arc<Cluster>, progress: &Progress) {
     let mut acknowledged = progress.acknowledged.subscribe();
     let mut interrupted = 0;
     for _ in 0..RESTARTS {
-        let moment = *acknowledged.borrow() + 1 + entropy.below(200);
+        let moment = *acknowledged.borrow() + 1 + entropy.below(60);
         within(acknowledged.wait_for(|count| *count >= moment)).await.expect("writers write");
         let before = progress.in_doubt.load(Ordering::SeqCst);
         let cluster = Arc::clone(cluster);

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 /// The longest one step of a test may take: it turns a hang into a failure.
-const STEP_TIME_MAX: Duration = Duration::from_secs(60);
+const STEP_TIME_MAX: Duration = Duration::from_secs(300);
 
 fn url() -> String {
     std::env::var("OMS_INTEROP_POSTGRES").expect("OMS_INTEROP_POSTGRES names a PostgreSQL server")
