@@ -31,6 +31,7 @@
 //!
 //! # Features
 //! - `sqlite` (default): [`journal::SqliteJournal`], the durable default.
+//! - `postgres`: `journal::PostgresJournal`, for several processes on one database.
 //! - `http`: surfaces and their mounting, see the `http` module.
 //! - `testkit`: the seeded simulation, fault injection and conformance suites.
 //!

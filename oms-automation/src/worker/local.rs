@@ -228,7 +228,7 @@ impl LocalWorker {
                     tracing::error!(%job, error = %error.describe(), "job event is unreadable");
                 }
             }
-            if events.len() < FOLLOW_EVENTS_MAX {
+            if events.is_empty() {
                 return Ok(());
             }
             self.work().await;

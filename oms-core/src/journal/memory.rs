@@ -1,6 +1,6 @@
 use super::{
-    Append, Event, Head, HistoryId, Journal, JournalError, READ_MAX, Snapshot, check_append,
-    check_snapshot,
+    Append, Event, Head, HistoryId, Journal, JournalError, PageBytes, READ_MAX, Snapshot,
+    check_append, check_snapshot, json_bytes,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -94,13 +94,13 @@ impl Journal for MemoryJournal {
         let Some(entry) = state.histories.get(history) else { return Ok(Vec::new()) };
         let after = usize::try_from(after).unwrap_or(usize::MAX);
         let positions = entry.positions.iter().skip(after).take(limit.min(READ_MAX));
-        Ok(positions.filter_map(|position| state.log.get(position).cloned()).collect())
+        page(positions.filter_map(|position| state.log.get(position)))
     }
 
     async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
         let state = self.lock();
         let range = state.log.range((Bound::Excluded(after), Bound::Unbounded));
-        Ok(range.take(limit.min(READ_MAX)).map(|(_, event)| event.clone()).collect())
+        page(range.take(limit.min(READ_MAX)).map(|(_, event)| event))
     }
 
     async fn wait(&self, after: u64) -> Result<u64, JournalError> {
@@ -165,6 +165,18 @@ impl Journal for MemoryJournal {
         }
         Ok(())
     }
+}
+
+/// As many of the events as one read returns.
+fn page<'a>(events: impl Iterator<Item = &'a Event>) -> Result<Vec<Event>, JournalError> {
+    let (mut page, mut bytes) = (Vec::new(), PageBytes::default());
+    for event in events {
+        if !bytes.admit(json_bytes(&event.envelope.kind, &event.envelope.body)?) {
+            break;
+        }
+        page.push(event.clone());
+    }
+    Ok(page)
 }
 
 #[cfg(test)]

@@ -6,10 +6,16 @@
 //! from which projections read and wait for more.
 
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
 pub use memory::MemoryJournal;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresJournal, PostgresSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteJournal;
 
@@ -29,6 +35,12 @@ pub const APPEND_EVENTS_MAX: usize = 10_000;
 
 /// The most events or heads one read returns.
 pub const READ_MAX: usize = 10_000;
+
+/// The largest sum of the bodies that one read returns, in bytes of JSON text.
+///
+/// A page may so end before its limit; only an empty one tells that there is no more. No single
+/// body reaches this size, so every page of a read that finds something holds an event.
+pub const READ_BYTES_MAX: usize = 16 << 20;
 
 /// The largest body of one event, in bytes of JSON text.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -272,6 +284,12 @@ pub enum JournalError {
         /// What was found, and where.
         reason: String,
     },
+    /// The journal cannot be used as it is set up, and a repeat will not help.
+    #[error("journal is not set up. reason=`{reason}`")]
+    Setup {
+        /// What is wrong with the address, the rights or the server's settings.
+        reason: String,
+    },
     /// The disk is full; nothing of the call was written.
     #[error("no space left for the journal")]
     Full,
@@ -290,7 +308,7 @@ impl JournalError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Conflict { .. } => ErrorKind::Conflict,
-            Self::Id(_) | Self::Body { .. } => ErrorKind::Invalid,
+            Self::Id(_) | Self::Body { .. } | Self::Setup { .. } => ErrorKind::Invalid,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Newer { .. } => ErrorKind::Unsupported,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
@@ -320,8 +338,8 @@ pub trait Journal: Debug + Send + Sync {
     /// [`JournalError::Unavailable`] nothing was written.
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError>;
 
-    /// Events of one history after its first `after`, oldest first, at most `limit` and
-    /// [`READ_MAX`]; none if there is no such history.
+    /// Events of one history after its first `after`, oldest first, at most `limit`, [`READ_MAX`]
+    /// and [`READ_BYTES_MAX`]; none if there is no such history. Only an empty page is the end.
     async fn read(
         &self,
         history: &HistoryId,
@@ -329,8 +347,9 @@ pub trait Journal: Debug + Send + Sync {
         limit: usize,
     ) -> Result<Vec<Event>, JournalError>;
 
-    /// Events of all histories after position `after`, in order, at most `limit` and
-    /// [`READ_MAX`]. Whoever has read a position never finds a lower one later.
+    /// Events of all histories after position `after`, in order, at most `limit`, [`READ_MAX`]
+    /// and [`READ_BYTES_MAX`]. Only an empty page is the end. Whoever has read a position never
+    /// finds a lower one later.
     async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
 
     /// Waits until a position after `after` was given out, then answers the last one given out.
@@ -397,11 +416,10 @@ pub trait JournalExt: Journal {
         loop {
             let after = events.last().map_or(0, |event: &Event| event.version);
             let page = self.read(history, after, READ_MAX).await?;
-            let is_last = page.len() < READ_MAX;
-            events.extend(page);
-            if is_last {
+            if page.is_empty() {
                 return Ok(events);
             }
+            events.extend(page);
         }
     }
 
@@ -463,6 +481,21 @@ fn check_size(what: &'static str, actual: usize, limit: usize) -> Result<(), Jou
         return Err(JournalError::TooLarge { what, actual, limit });
     }
     Ok(())
+}
+
+/// Counts the bodies of one page.
+#[derive(Debug, Default)]
+pub(crate) struct PageBytes {
+    sum: usize,
+}
+
+impl PageBytes {
+    /// Whether a body of this many bytes still goes onto the page. The first one always does.
+    pub(crate) const fn admit(&mut self, bytes: usize) -> bool {
+        let is_first = self.sum == 0;
+        self.sum = self.sum.saturating_add(bytes);
+        is_first || self.sum <= READ_BYTES_MAX
+    }
 }
 
 /// How long the JSON text of `body` is, without making it.

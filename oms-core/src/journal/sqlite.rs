@@ -13,16 +13,14 @@
 
 mod file;
 
-mod row;
-
 mod writer;
 
 mod reader;
 
 use self::file::JournalFile;
 use self::reader::Readers;
-use self::row::{AppendRows, SnapshotRow};
 use self::writer::{Answer, QUEUE_MAX, Request, Work, Writer};
+use super::row::{AppendRows, SnapshotRow};
 use super::{
     Append, Event, Head, HistoryId, Journal, JournalError, Snapshot, check_append, check_snapshot,
 };

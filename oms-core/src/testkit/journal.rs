@@ -15,7 +15,7 @@ pub use condition::{
 use crate::id::CorrelationId;
 use crate::journal::{
     APPEND_EVENTS_MAX, Append, BODY_BYTES_MAX, Envelope, Event, Head, HistoryId, Journal,
-    JournalError, JournalExt, NAME_BYTES_MAX, READ_MAX, Snapshot,
+    JournalError, JournalExt, NAME_BYTES_MAX, READ_BYTES_MAX, READ_MAX, Snapshot,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -299,6 +299,27 @@ pub async fn one_answer_is_bounded(journal: &dyn Journal) {
     assert_eq!(journal.read(&history, 0, 0).await.expect("read"), []);
     assert_eq!(journal.read_all(0, 0).await.expect("read"), []);
     assert_eq!(journal.list("job", None, 0).await.expect("list"), []);
+}
+
+/// One read answers at most [`READ_BYTES_MAX`] of bodies, and never stops at an event.
+pub async fn one_answer_is_bounded_in_bytes(journal: &dyn Journal) {
+    // As long as JSON text as a body may be: two quotation marks belong to it.
+    let large = Envelope { body: "x".repeat(BODY_BYTES_MAX - 2).into(), ..envelope("") };
+    let history = job("1");
+    for version in [0, 8, 16] {
+        let part = vec![large.clone(); 8];
+        journal.append_to(&history, version, part).await.expect("append");
+    }
+    append(journal, &job("2"), 0, &["small"]).await;
+    let most = READ_BYTES_MAX / BODY_BYTES_MAX;
+    let page = journal.read(&history, 0, usize::MAX).await.expect("read");
+    assert_eq!(page.len(), most, "as many as the limit in bytes admits");
+    let page = journal.read_all(0, usize::MAX).await.expect("read");
+    assert_eq!(page.len(), most, "as many as the limit in bytes admits");
+    let whole = journal.read_whole(&history).await.expect("read");
+    assert_eq!(whole.len(), 24, "pages that end early are not the end");
+    assert!(whole.iter().all(|event| event.envelope == large));
+    assert_eq!(everything(journal).await.len(), 25);
 }
 
 /// A history is read from after a version, oldest first, in pages.
@@ -685,6 +706,7 @@ macro_rules! journal_cases {
             of_writers_that_exclude_each_other_one_wins
             limits_are_kept
             one_answer_is_bounded
+            one_answer_is_bounded_in_bytes
             read_pages
             read_all_pages_in_order
             positions_become_visible_in_order

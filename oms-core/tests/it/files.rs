@@ -8,8 +8,10 @@ use oms_core::journal::{
 };
 use rusqlite::Connection;
 use serde_json::json;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 fn place() -> (TempDir, PathBuf) {
@@ -28,6 +30,49 @@ fn envelope(body: &str) -> Envelope {
 
 fn bodies(events: &[Event]) -> Vec<String> {
     events.iter().map(|event| event.envelope.decode().expect("a text")).collect()
+}
+
+/// What a process of its own does with the journal at [`PATH_VARIABLE`].
+const ROLE_VARIABLE: &str = "OMS_FILES_ROLE";
+const PATH_VARIABLE: &str = "OMS_FILES_JOURNAL";
+
+/// Not a test of its own: the process that tests below start. It says what came of it.
+#[tokio::test]
+async fn child() {
+    let (Ok(role), Ok(path)) = (env::var(ROLE_VARIABLE), env::var(PATH_VARIABLE)) else { return };
+    let journal = match SqliteJournal::open(path) {
+        Ok(journal) => journal,
+        Err(error) => return println!("said refused {error}"),
+    };
+    if role == "append" {
+        return println!("said appended");
+    }
+    let mut count = 0;
+    let error = loop {
+        match journal.append_to(&job("1"), count, vec![envelope(&"x".repeat(1000))]).await {
+            Ok(version) => count = version,
+            Err(error) => break error,
+        }
+        assert!(count < 10_000, "nothing limits it");
+    };
+    println!("said {count} {:?} {error}", error.kind());
+}
+
+/// Runs the process above, with `limit` of its files in blocks of the shell's `ulimit`.
+fn run_child(role: &str, path: &Path, limit: Option<u32>) -> String {
+    // A write past the limit is an error then, and no signal.
+    let limit = limit.map_or_else(String::new, |limit| format!("trap '' XFSZ; ulimit -f {limit};"));
+    let output = Command::new("sh")
+        .args(["-c", &format!("{limit} exec \"$0\" --exact files::child --nocapture")])
+        .arg(env::current_exe().expect("this test"))
+        .env(ROLE_VARIABLE, role)
+        .env(PATH_VARIABLE, path)
+        .output()
+        .expect("start the child");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let said = text.lines().find_map(|line| line.split_once("said "));
+    let Some((_, said)) = said else { panic!("{text}{}", String::from_utf8_lossy(&output.stderr)) };
+    said.to_owned()
 }
 
 /// A journal with three events, one of them large, and a snapshot.
@@ -144,6 +189,47 @@ async fn a_second_opener_is_refused_by_the_name_of_the_lock() {
     first.append_to(&job("1"), 0, vec![envelope("a")]).await.expect("it is not disturbed");
     drop(first);
     SqliteJournal::open(&others[1]).expect("it is free again");
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_by_the_name_of_the_lock() {
+    let (_directory, path) = place();
+    let journal = SqliteJournal::open(&path).expect("open");
+    let said = run_child("append", &path, None);
+    assert!(said.starts_with("refused") && said.contains("journal.sqlite.lock"), "{said}");
+    journal.append_to(&job("1"), 0, vec![envelope("a")]).await.expect("it is not disturbed");
+    drop(journal);
+    assert_eq!(run_child("append", &path, None), "appended");
+}
+
+/// Where the file may not grow, what was acknowledged is kept, and what was not has an error; with
+/// room again it goes on.
+#[tokio::test]
+async fn a_file_that_may_not_grow_loses_nothing() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    SqliteJournal::open(&path).expect("open").delete(&job("1"), 2).await.expect("delete");
+    for limit in [200, 500] {
+        let before = SqliteJournal::open(&path).expect("open");
+        let held = before.read_whole(&job("1")).await.expect("read").len() as u64;
+        before.delete(&job("1"), held).await.expect("begin anew");
+        drop(before);
+        let said = run_child("fill", &path, Some(limit));
+        let (count, error) = said.split_once(' ').expect("a count and an error");
+        let count: u64 = count.parse().expect("a count");
+        assert!(error.starts_with("Unavailable") || error.starts_with("LimitExceeded"), "{said}");
+        let journal = SqliteJournal::open(&path).expect("open where there is room");
+        let events = journal.read_whole(&job("1")).await.expect("read");
+        // The one that failed may have been written: its effect is unknown.
+        let found = events.len() as u64;
+        assert!(found == count || found == count + 1, "{count} acknowledged, {found} found");
+        assert!(count > 0, "{said}");
+        let body = "x".repeat(1000);
+        assert!(bodies(&events).iter().all(|found| *found == body));
+        assert_eq!(bodies(&journal.read_whole(&job("2")).await.expect("read")), ["b"]);
+        let version = journal.append_to(&job("1"), found, vec![envelope(&body)]).await;
+        assert_eq!(version.expect("it goes on"), found + 1);
+    }
 }
 
 #[test]

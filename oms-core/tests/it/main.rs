@@ -13,9 +13,11 @@ mod lease;
 mod files;
 
 #[cfg(test)]
-#[cfg(feature = "sqlite")]
 mod crash;
 
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(all(test, feature = "interop"))]
+mod interop;

@@ -31,6 +31,7 @@ enum Flaw {
     ShowsLowerPositionsLater,
     ReadsFromInclusive,
     IgnoresLimit,
+    IgnoresBytes,
     ReadsAllUnsorted,
     WaitsForNothing,
     WaitAnswersTheArgument,
@@ -223,7 +224,16 @@ impl Journal for Mutant {
         let after =
             if self.has(Flaw::ReadsFromInclusive) { after.saturating_sub(1) } else { after };
         let limit = if self.has(Flaw::IgnoresLimit) { READ_MAX } else { limit };
-        let events = self.inner.read(history, after, limit).await?;
+        let mut events = self.inner.read(history, after, limit).await?;
+        if self.has(Flaw::IgnoresBytes) {
+            let mut after = events.last().map_or(after, |event| event.version);
+            while events.len() < limit.min(READ_MAX) {
+                let more = self.inner.read(history, after, limit - events.len()).await?;
+                let Some(last) = more.last() else { break };
+                after = last.version;
+                events.extend(more);
+            }
+        }
         Ok(if self.has(Flaw::ShowsNothing) { Vec::new() } else { events })
     }
 
@@ -334,6 +344,7 @@ async fn every_flaw_is_caught_by_the_case_that_names_it() {
         (Flaw::ReadsFromInclusive, "read_pages"),
         (Flaw::IgnoresLimit, "one_answer_is_bounded"),
         (Flaw::IgnoresLimit, "read_pages"),
+        (Flaw::IgnoresBytes, "one_answer_is_bounded_in_bytes"),
         (Flaw::ReadsAllUnsorted, "read_all_pages_in_order"),
         (Flaw::WaitsForNothing, "wait_wakes_and_answers"),
         (Flaw::WaitAnswersTheArgument, "wait_wakes_and_answers"),

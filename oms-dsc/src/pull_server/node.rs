@@ -299,11 +299,11 @@ impl Nodes {
         }
         loop {
             let events = self.journal.read(&history, node.version, READ_MAX).await?;
+            if events.is_empty() {
+                return Ok(node);
+            }
             for event in &events {
                 node.replay(event)?;
-            }
-            if events.len() < READ_MAX {
-                return Ok(node);
             }
         }
     }

@@ -2,15 +2,20 @@
 
 use super::failure;
 use super::file::connect_reader;
-use super::row::{self, EVENT_COLUMNS, stored, unstored};
-use crate::journal::{Event, Head, HistoryId, JournalError, READ_MAX, Snapshot};
-use rusqlite::{Connection, Params, Row};
+use crate::journal::row::{EventRow, SnapshotRow, stored};
+use crate::journal::{Event, Head, HistoryId, JournalError, PageBytes, READ_MAX, Snapshot};
+use rusqlite::{Connection, Params, Row, RowIndex};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 /// The most reads, and so connections, at one time; more wait for their turn.
 const READERS_MAX: usize = 4;
+
+/// What [`events`] reads, from `event` and its `history`.
+const EVENT_COLUMNS: &str = "event.position, history.kind AS history_kind, \
+     history.key AS history_key, event.version, event.kind, event.format, event.time, \
+     event.actor, event.correlation, event.body, event.checksum";
 
 /// Connections that read.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ impl Readers {
         );
         self.run(move |connection| {
             let values = (history.kind(), history.key(), stored(after), page(limit));
-            rows(connection, &query, values, row::event)
+            events(connection, &query, values)
         })
         .await
     }
@@ -65,10 +70,7 @@ impl Readers {
              FROM event CROSS JOIN history ON event.history = history.id
              WHERE event.position > ?1 ORDER BY event.position LIMIT ?2"
         );
-        self.run(move |connection| {
-            rows(connection, &query, (stored(after), page(limit)), row::event)
-        })
-        .await
+        self.run(move |connection| events(connection, &query, (stored(after), page(limit)))).await
     }
 
     pub(super) async fn list(
@@ -97,7 +99,7 @@ impl Readers {
                  FROM history CROSS JOIN snapshot ON snapshot.history = history.id
                  WHERE history.kind = ?1 AND history.key = ?2";
             let values = (history.kind(), history.key());
-            let found = rows(connection, query, values, |row| row::snapshot(&history, row))?;
+            let found = rows(connection, query, values, |row| snapshot(&history, row))?;
             Ok(found.into_iter().next())
         })
         .await
@@ -141,13 +143,69 @@ fn rows<T>(
     values: impl Params,
     read: impl Fn(&Row<'_>) -> Result<T, JournalError>,
 ) -> Result<Vec<T>, JournalError> {
+    rows_while(connection, query, values, |row| read(row).map(Some))
+}
+
+/// Rows until `read` takes no more.
+fn rows_while<T>(
+    connection: &Connection,
+    query: &str,
+    values: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>, JournalError>,
+) -> Result<Vec<T>, JournalError> {
     let mut statement = connection.prepare_cached(query).map_err(|error| failure(&error))?;
     let mut rows = statement.query(values).map_err(|error| failure(&error))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().map_err(|error| failure(&error))? {
-        found.push(read(row)?);
+        let Some(value) = read(row)? else { break };
+        found.push(value);
     }
     Ok(found)
+}
+
+fn events(
+    connection: &Connection,
+    query: &str,
+    values: impl Params,
+) -> Result<Vec<Event>, JournalError> {
+    let mut bytes = PageBytes::default();
+    rows_while(connection, query, values, |row| {
+        let (position, kind, key, event) = event(row).map_err(|error| failure(&error))?;
+        if !bytes.admit(event.body.len()) {
+            return Ok(None);
+        }
+        event.decode(position, &kind, &key).map(Some)
+    })
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<(u64, String, String, EventRow)> {
+    let event = EventRow {
+        version: unstored(row, "version")?,
+        kind: row.get("kind")?,
+        format: row.get("format")?,
+        time: row.get("time")?,
+        actor: row.get("actor")?,
+        correlation: row.get("correlation")?,
+        body: row.get("body")?,
+        checksum: row.get("checksum")?,
+    };
+    Ok((unstored(row, "position")?, row.get("history_kind")?, row.get("history_key")?, event))
+}
+
+/// Reads the columns version, format, body and checksum.
+fn snapshot(history: &HistoryId, row: &Row<'_>) -> Result<Snapshot, JournalError> {
+    let read = || {
+        let (version, format) = (unstored(row, "version")?, row.get("format")?);
+        Ok(SnapshotRow { version, format, body: row.get("body")?, checksum: row.get("checksum")? })
+    };
+    let row = read().map_err(|error: rusqlite::Error| failure(&error))?;
+    row.decode(history)
+}
+
+/// Reads what [`stored`] made.
+pub(super) fn unstored(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_negative| rusqlite::Error::IntegralValueOutOfRange(0, number))
 }
 
 fn head(row: &Row<'_>) -> Result<Head, JournalError> {

@@ -1,7 +1,8 @@
 //! The one thread that writes, many requests to a transaction.
 
 use super::failure;
-use super::row::{AppendRows, EventRow, SnapshotRow, stored, unstored};
+use super::reader::unstored;
+use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};

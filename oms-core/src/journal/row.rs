@@ -1,14 +1,12 @@
-//! Events and snapshots as rows, with a checksum each.
+//! Events and snapshots as the rows that every database keeps, with a checksum each.
 
-use super::failure;
+use super::{Append, Envelope, Event, HistoryId, JournalError, Snapshot};
 use crate::id::CorrelationId;
-use crate::journal::{Append, Envelope, Event, HistoryId, JournalError, Snapshot};
 use jiff::Timestamp;
-use rusqlite::{Row, RowIndex};
 use sha2::{Digest, Sha256};
 
 /// Enough of a SHA-256 to notice damage; it is no protection against a forger.
-type Checksum = [u8; 8];
+pub(super) type Checksum = [u8; 8];
 
 /// One event, ready to be written.
 #[derive(Debug)]
@@ -82,18 +80,32 @@ impl EventRow {
         ])
     }
 
-    fn read(row: &Row<'_>) -> rusqlite::Result<(u64, String, String, Self)> {
-        let event = Self {
-            version: unstored(row, "version")?,
-            kind: row.get("kind")?,
-            format: row.get("format")?,
-            time: row.get("time")?,
-            actor: row.get("actor")?,
-            correlation: row.get("correlation")?,
-            body: row.get("body")?,
-            checksum: row.get("checksum")?,
+    /// The event that the row at `position` holds, if it is undamaged.
+    pub(super) fn decode(
+        self,
+        position: u64,
+        history_kind: &str,
+        history_key: &str,
+    ) -> Result<Event, JournalError> {
+        let damaged = |what: &str| JournalError::Corrupt {
+            reason: format!("{what} of the event at position {position} does not fit"),
         };
-        Ok((unstored(row, "position")?, row.get("history_kind")?, row.get("history_key")?, event))
+        let history =
+            HistoryId::new(history_kind, history_key).map_err(|_not_one| damaged("history"))?;
+        if self.sum(&history) != self.checksum {
+            return Err(damaged("checksum"));
+        }
+        let time: Timestamp = self.time.parse().map_err(|_no_time| damaged("time"))?;
+        let correlation: Option<CorrelationId> = self
+            .correlation
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| damaged("correlation"))?;
+        let body = serde_json::from_str(&self.body).map_err(|_no_json| damaged("body"))?;
+        let Self { version, kind, format, actor, .. } = self;
+        let envelope = Envelope { kind, format, time, actor, correlation, body };
+        Ok(Event { position, history, version, envelope })
     }
 }
 
@@ -109,69 +121,28 @@ impl SnapshotRow {
         Ok(row)
     }
 
+    /// The snapshot that the row holds, if it is undamaged.
+    pub(super) fn decode(self, history: &HistoryId) -> Result<Snapshot, JournalError> {
+        let damaged = |what: &str| JournalError::Corrupt {
+            reason: format!("{what} of the snapshot of {history} does not fit"),
+        };
+        if self.sum(history) != self.checksum {
+            return Err(damaged("checksum"));
+        }
+        let body = serde_json::from_str(&self.body).map_err(|_no_json| damaged("body"))?;
+        Ok(Snapshot { version: self.version, format: self.format, body })
+    }
+
     fn sum(&self, history: &HistoryId) -> Checksum {
         let (version, format) = (self.version.to_string(), self.format.to_string());
         checksum(&[history.kind(), history.key(), &version, &format, &self.body])
     }
 }
 
-/// The columns that [`event`] reads, from `event` and its `history`.
-pub(super) const EVENT_COLUMNS: &str = "event.position, history.kind AS history_kind, \
-     history.key AS history_key, event.version, event.kind, event.format, event.time, \
-     event.actor, event.correlation, event.body, event.checksum";
-
-/// Reads an event back and checks it.
-pub(super) fn event(row: &Row<'_>) -> Result<Event, JournalError> {
-    let (position, history_kind, history_key, row) =
-        EventRow::read(row).map_err(|error| failure(&error))?;
-    let damaged = |what: &str| JournalError::Corrupt {
-        reason: format!("{what} of the event at position {position} does not fit"),
-    };
-    let history =
-        HistoryId::new(&history_kind, &history_key).map_err(|_not_one| damaged("history"))?;
-    if row.sum(&history) != row.checksum {
-        return Err(damaged("checksum"));
-    }
-    let time: Timestamp = row.time.parse().map_err(|_no_time| damaged("time"))?;
-    let correlation: Option<CorrelationId> = row
-        .correlation
-        .as_deref()
-        .map(str::parse)
-        .transpose()
-        .map_err(|_| damaged("correlation"))?;
-    let body = serde_json::from_str(&row.body).map_err(|_no_json| damaged("body"))?;
-    let (kind, format, actor) = (row.kind, row.format, row.actor);
-    let envelope = Envelope { kind, format, time, actor, correlation, body };
-    Ok(Event { position, history, version: row.version, envelope })
-}
-
-/// Reads the columns version, format, body and checksum back and checks them.
-pub(super) fn snapshot(history: &HistoryId, row: &Row<'_>) -> Result<Snapshot, JournalError> {
-    let read = || {
-        let (version, format) = (unstored(row, "version")?, row.get("format")?);
-        Ok(SnapshotRow { version, format, body: row.get("body")?, checksum: row.get("checksum")? })
-    };
-    let row = read().map_err(|error: rusqlite::Error| failure(&error))?;
-    let damaged = |what: &str| JournalError::Corrupt {
-        reason: format!("{what} of the snapshot of {history} does not fit"),
-    };
-    if row.sum(history) != row.checksum {
-        return Err(damaged("checksum"));
-    }
-    let body = serde_json::from_str(&row.body).map_err(|_no_json| damaged("body"))?;
-    Ok(Snapshot { version: row.version, format: row.format, body })
-}
-
-/// A number as SQLite can hold it. Past its range lies no version and no position, so nothing is
+/// A number as a database can hold it. Past its range lies no version and no position, so nothing is
 /// confused by the cut.
 pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Reads what [`stored`] made.
-pub(super) fn unstored(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<u64> {
-    let number: i64 = row.get(column)?;
-    u64::try_from(number).map_err(|_negative| rusqlite::Error::IntegralValueOutOfRange(0, number))
 }
 
 fn json_text(kind: &str, body: &serde_json::Value) -> Result<String, JournalError> {
