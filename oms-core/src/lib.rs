@@ -32,7 +32,8 @@
 //! # Features
 //! - `sqlite` (default): [`journal::SqliteJournal`], the durable default.
 //! - `http`: surfaces and their mounting, see the `http` module.
-//! - `testkit`: the seeded simulation, fault injection and conformance suites.
+//! - `testkit`: the seeded simulation, fault injection and conformance suites;
+//!   `testkit-object-store`: the same for object stores.
 //!
 //! # What it is not
 //! It holds no Arrow, starts no runtime, reads no clock outside [`clock`] and draws no randomness
