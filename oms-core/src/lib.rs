@@ -33,7 +33,8 @@
 //! - `sqlite` (default): [`journal::SqliteJournal`], the durable default.
 //! - `postgres`: `journal::PostgresJournal`, for several processes on one database.
 //! - `http`: surfaces and their mounting, see the `http` module.
-//! - `testkit`: the seeded simulation, fault injection and conformance suites.
+//! - `testkit`: the seeded simulation, fault injection and conformance suites;
+//!   `testkit-object-store`: the same for object stores.
 //!
 //! # What it is not
 //! It holds no Arrow, starts no runtime, reads no clock outside [`clock`] and draws no randomness

@@ -1,21 +1,78 @@
 //! A seam that fails.
+//!
+//! [`Faulty`] wraps a [`Journal`], a [`Disk`], a [`RecordSink`](crate::RecordSink) or (feature
+//! `testkit-object-store`) an object store:
+//!
+//! | fault | journal, sink | disk | object store |
+//! |---|---|---|---|
+//! | before the effect | the call fails | the call fails | the call fails |
+//! | after the effect (the answer is lost) | appended | written, renamed, synced | put, removed |
+//! | torn | an append is whole | a part of a write | part of a body, of a listing, of the parts |
+//! | late (others overtake it) | yes | its calls block | yes |
+//! | latency, on a simulated clock | yes | yes | yes |
+//!
+//! Reordering of what a disk was not asked to sync is
+//! [`SimDisk::crash`](super::disk::SimDisk::crash).
 
+use crate::clock::ManualClock;
 use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
 use crate::entropy::{EntropyExt, SeededEntropy};
 use crate::journal::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
+use std::future::poll_fn;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+/// How many turns of the other tasks a late call lets pass at most.
+pub const LATE_TURNS_MAX: u64 = 32;
+
+/// One kind of fault: how often, and how often so far.
+#[derive(Debug)]
+pub(super) struct Rate {
+    per_mille: AtomicU16,
+    count: AtomicU64,
+}
+
+impl Rate {
+    const fn new() -> Self {
+        Self { per_mille: AtomicU16::new(0), count: AtomicU64::new(0) }
+    }
+
+    fn set(&self, per_mille: u16) {
+        self.per_mille.store(per_mille, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
 
 /// How often a seam fails, changed while it is in use. It never fails until it is told to.
 #[derive(Debug)]
 pub struct Faults {
     draws: SeededEntropy,
-    before: AtomicU16,
-    after: AtomicU16,
-    count: AtomicU64,
+    pub(super) before: Rate,
+    pub(super) after: Rate,
+    pub(super) torn: Rate,
+    late: Rate,
+    latency: Mutex<Option<(Arc<ManualClock>, Duration)>>,
+}
+
+/// How many faults of each kind there were.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FaultCounts {
+    /// Calls that failed without any effect.
+    pub before: u64,
+    /// Calls that took effect and whose answer was lost.
+    pub after: u64,
+    /// Calls that took effect in part.
+    pub torn: u64,
+    /// Calls that others overtook.
+    pub late: u64,
 }
 
 impl Faults {
@@ -24,36 +81,104 @@ impl Faults {
     pub const fn new(seed: u64) -> Self {
         Self {
             draws: SeededEntropy::new(seed),
-            before: AtomicU16::new(0),
-            after: AtomicU16::new(0),
-            count: AtomicU64::new(0),
+            before: Rate::new(),
+            after: Rate::new(),
+            torn: Rate::new(),
+            late: Rate::new(),
+            latency: Mutex::new(None),
         }
     }
 
     /// How many of a thousand calls fail without any effect.
     pub fn set_before(&self, per_mille: u16) {
-        self.before.store(per_mille, Ordering::Relaxed);
+        self.before.set(per_mille);
     }
 
     /// How many of a thousand calls take effect and then fail: the answer is lost.
     pub fn set_after(&self, per_mille: u16) {
-        self.after.store(per_mille, Ordering::Relaxed);
+        self.after.set(per_mille);
     }
 
-    /// How many faults there were.
+    /// How many of a thousand calls that can take effect in part do so, and fail.
+    pub fn set_torn(&self, per_mille: u16) {
+        self.torn.set(per_mille);
+    }
+
+    /// How many of a thousand asynchronous calls are held back, before or after their effect, so
+    /// that others overtake them.
+    pub fn set_late(&self, per_mille: u16) {
+        self.late.set(per_mille);
+    }
+
+    /// Lets every call take up to `max` of a simulated clock's time; zero by default.
+    pub fn set_latency(&self, clock: Arc<ManualClock>, max: Duration) {
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = Some((clock, max));
+    }
+
+    /// No more faults, and no more latency.
+    pub fn calm(&self) {
+        for rate in [&self.before, &self.after, &self.torn, &self.late] {
+            rate.set(0);
+        }
+        *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// How many faults there were that the caller saw as a failure.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.before.count() + self.after.count() + self.torn.count()
     }
 
-    fn strikes(&self, per_mille: &AtomicU16) -> bool {
-        let strikes = self.draws.below(1000) < u64::from(per_mille.load(Ordering::Relaxed));
-        self.count.fetch_add(u64::from(strikes), Ordering::Relaxed);
+    /// How many faults of each kind there were.
+    #[must_use]
+    pub fn counts(&self) -> FaultCounts {
+        let (before, after) = (self.before.count(), self.after.count());
+        FaultCounts { before, after, torn: self.torn.count(), late: self.late.count() }
+    }
+
+    /// Whether a fault happens now. A kind that is off draws nothing, so that turning one on does
+    /// not change the runs without it.
+    pub(super) fn strikes(&self, rate: &Rate) -> bool {
+        let per_mille = rate.per_mille.load(Ordering::Relaxed);
+        let strikes = per_mille > 0 && self.draws.below(1000) < u64::from(per_mille);
+        rate.count.fetch_add(u64::from(strikes), Ordering::Relaxed);
         strikes
     }
 
-    fn journal(&self, per_mille: &AtomicU16, when: &str) -> Result<(), JournalError> {
-        if self.strikes(per_mille) {
+    /// A number in `0..end`.
+    pub(super) fn below(&self, end: u64) -> u64 {
+        self.draws.below(end)
+    }
+
+    /// Lets simulated time pass, if a call takes any.
+    pub(super) fn pass_time(&self) {
+        let latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((clock, max)) = latency {
+            let nanos = u64::try_from(max.as_nanos()).unwrap_or(u64::MAX - 1);
+            clock.advance(Duration::from_nanos(self.draws.below(nanos + 1)));
+        }
+    }
+
+    /// Lets time and, if the call is late, other tasks pass.
+    pub(super) async fn linger(&self) {
+        self.pass_time();
+        if !self.strikes(&self.late) {
+            return;
+        }
+        let mut turns = 1 + self.draws.below(LATE_TURNS_MAX);
+        poll_fn(|context| {
+            if turns == 0 {
+                return Poll::Ready(());
+            }
+            turns -= 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn journal(&self, rate: &Rate, when: &str) -> Result<(), JournalError> {
+        if self.strikes(rate) {
             return Err(JournalError::Unavailable {
                 reason: format!("injected {when} the effect"),
             });
@@ -61,13 +186,9 @@ impl Faults {
         Ok(())
     }
 
-    fn disk(
-        &self,
-        per_mille: &AtomicU16,
-        operation: &'static str,
-        path: &Path,
-    ) -> Result<(), DiskError> {
-        if self.strikes(per_mille) {
+    fn disk(&self, rate: &Rate, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        self.pass_time();
+        if self.strikes(rate) {
             let source = io::Error::other("injected");
             return Err(DiskError { operation, path: path.to_owned(), source });
         }
@@ -75,11 +196,11 @@ impl Faults {
     }
 }
 
-/// Wraps a [`Journal`] or a [`Disk`] with [`Faults`].
+/// Wraps a seam with [`Faults`].
 #[derive(Debug)]
 pub struct Faulty<T> {
-    inner: T,
-    faults: Arc<Faults>,
+    pub(super) inner: T,
+    pub(super) faults: Arc<Faults>,
 }
 
 impl<T> Faulty<T> {
@@ -100,8 +221,10 @@ impl<T> Faulty<T> {
 #[async_trait]
 impl<T: Journal> Journal for Faulty<T> {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         let versions = self.inner.append(appends).await?;
+        self.faults.linger().await;
         self.faults.journal(&self.faults.after, "after")?;
         Ok(versions)
     }
@@ -112,16 +235,19 @@ impl<T: Journal> Journal for Faulty<T> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Event>, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.read(history, after, limit).await
     }
 
     async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.read_all(after, limit).await
     }
 
     async fn wait(&self, after: u64) -> Result<u64, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.wait(after).await
     }
@@ -132,6 +258,7 @@ impl<T: Journal> Journal for Faulty<T> {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Head>, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.list(kind, after, limit).await
     }
@@ -141,19 +268,24 @@ impl<T: Journal> Journal for Faulty<T> {
         history: &HistoryId,
         snapshot: Snapshot,
     ) -> Result<(), JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.save_snapshot(history, snapshot).await?;
+        self.faults.linger().await;
         self.faults.journal(&self.faults.after, "after")
     }
 
     async fn snapshot(&self, history: &HistoryId) -> Result<Option<Snapshot>, JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.snapshot(history).await
     }
 
     async fn delete(&self, history: &HistoryId, expected: u64) -> Result<(), JournalError> {
+        self.faults.linger().await;
         self.faults.journal(&self.faults.before, "before")?;
         self.inner.delete(history, expected).await?;
+        self.faults.linger().await;
         self.faults.journal(&self.faults.after, "after")
     }
 }
@@ -163,6 +295,7 @@ impl<T: Disk> Disk for Faulty<T> {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
         self.faults.disk(&self.faults.before, "open", path)?;
         let inner = self.inner.open(path, mode)?;
+        self.faults.disk(&self.faults.after, "open", path)?;
         let (faults, path) = (Arc::clone(&self.faults), path.to_owned());
         Ok(Box::new(FaultyFile { inner, faults, path }))
     }
@@ -181,7 +314,8 @@ impl<T: Disk> Disk for Faulty<T> {
 
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         self.faults.disk(&self.faults.before, "create folder", path)?;
-        self.inner.create_dir_all(path)
+        self.inner.create_dir_all(path)?;
+        self.faults.disk(&self.faults.after, "create folder", path)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
@@ -191,7 +325,8 @@ impl<T: Disk> Disk for Faulty<T> {
 
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         self.faults.disk(&self.faults.before, "sync folder", path)?;
-        self.inner.sync_dir(path)
+        self.inner.sync_dir(path)?;
+        self.faults.disk(&self.faults.after, "sync folder", path)
     }
 }
 
@@ -211,6 +346,12 @@ impl DiskFile for FaultyFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         self.faults.disk(&self.faults.before, "write", &self.path)?;
+        if self.faults.strikes(&self.faults.torn) {
+            let kept = usize::try_from(self.faults.below(bytes.len() as u64 + 1)).unwrap_or(0);
+            self.inner.write_at(offset, &bytes[..kept])?;
+            let source = io::Error::other("injected: torn");
+            return Err(DiskError { operation: "write", path: self.path.clone(), source });
+        }
         self.inner.write_at(offset, bytes)?;
         self.faults.disk(&self.faults.after, "write", &self.path)
     }
@@ -225,7 +366,8 @@ impl DiskFile for FaultyFile {
 
     fn set_len(&self, len: u64) -> Result<(), DiskError> {
         self.faults.disk(&self.faults.before, "set length", &self.path)?;
-        self.inner.set_len(len)
+        self.inner.set_len(len)?;
+        self.faults.disk(&self.faults.after, "set length", &self.path)
     }
 
     fn sync(&self) -> Result<(), DiskError> {
@@ -274,5 +416,67 @@ mod tests {
         assert!(journal.append_to(&history, 0, event()).await.is_err());
         assert_eq!(journal.inner().read_whole(&history).await.expect("read").len(), 1);
         assert_eq!(faults.count(), 2);
+    }
+
+    #[test]
+    fn a_torn_write_leaves_its_beginning_and_says_so() {
+        use crate::testkit::disk::SimDisk;
+        let faults = Arc::new(Faults::new(2));
+        let disk = Faulty::new(SimDisk::default(), Arc::clone(&faults));
+        let path = Path::new("f");
+        let file = disk.open(path, OpenMode::CreateNew).expect("created");
+        faults.set_torn(1000);
+        let mut lengths = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            file.set_len(0).expect("cut");
+            file.write_at(0, b"0123456789").expect_err("torn");
+            let kept = disk.inner().contents()[path].clone();
+            assert!(b"0123456789".starts_with(&kept), "{kept:?}");
+            lengths.insert(kept.len());
+        }
+        assert!(lengths.len() > 5, "{lengths:?}");
+        assert_eq!(faults.counts(), FaultCounts { torn: 50, ..FaultCounts::default() });
+    }
+
+    #[test]
+    fn a_lost_answer_of_a_disk_leaves_what_was_done() {
+        use crate::testkit::disk::SimDisk;
+        let faults = Arc::new(Faults::new(3));
+        let disk = Faulty::new(SimDisk::default(), Arc::clone(&faults));
+        faults.set_after(1000);
+        disk.create_dir_all(Path::new("d")).expect_err("its answer is lost");
+        disk.open(Path::new("d/f"), OpenMode::CreateNew).expect_err("its answer is lost");
+        disk.rename(Path::new("d/f"), Path::new("d/g")).expect_err("its answer is lost");
+        disk.sync_dir(Path::new("d")).expect_err("its answer is lost");
+        disk.inner().crash(&SeededEntropy::new(1));
+        assert!(disk.inner().contents().contains_key(Path::new("d/g")), "it was synced");
+        disk.remove(Path::new("d/g")).expect_err("its answer is lost");
+        assert!(disk.inner().contents().is_empty());
+        assert_eq!(faults.counts(), FaultCounts { after: 5, ..FaultCounts::default() });
+    }
+
+    /// Appends that are held back are overtaken: they take effect in another order.
+    #[tokio::test]
+    async fn late_appends_are_overtaken_and_latency_passes_on_the_clock() {
+        let faults = Arc::new(Faults::new(4));
+        let journal = Faulty::new(MemoryJournal::default(), Arc::clone(&faults));
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        faults.set_late(500);
+        faults.set_latency(Arc::clone(&clock), Duration::from_secs(1));
+        let journal = &journal;
+        let append = |number: u32| async move {
+            let history = HistoryId::new("job", &number.to_string()).expect("a name");
+            let event = Envelope::new("queued", 1, Timestamp::UNIX_EPOCH, "me", &number);
+            journal.append_to(&history, 0, vec![event.expect("a body")]).await.expect("taken");
+        };
+        futures::future::join_all((0..20).map(append)).await;
+        faults.calm();
+        let events = journal.read_all(0, 100).await.expect("read");
+        let order: Vec<u64> = events.iter().filter_map(|it| it.envelope.body.as_u64()).collect();
+        assert!(order.len() == 20 && !order.is_sorted(), "{order:?}");
+        assert_eq!(faults.count(), 0);
+        assert!(faults.counts().late > 5, "{:?}", faults.counts());
+        let passed = crate::Clock::monotonic(&*clock);
+        assert!(passed > Duration::from_secs(5), "{passed:?}");
     }
 }

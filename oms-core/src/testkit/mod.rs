@@ -2,19 +2,33 @@
 //!
 //! - [`sim`]: a seeded world of actors, messages, timers, partitions, pauses and crashes.
 //! - [`skew`]: clocks that disagree.
+//! - [`seeds`]: which seeds a simulation runs: a fixed set, one again, or fresh ones for a while.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
+//! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
+//!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
+//! - `object_store` (feature `testkit-object-store`): an object store that fails, and a suite.
 
 #![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
 
 pub mod sim;
 
 pub mod skew;
+pub mod seeds;
 
 pub mod disk;
 
 pub mod fault;
 
 pub mod journal;
+
+pub mod sink;
+
+pub mod action;
+
+pub mod key;
+
+#[cfg(feature = "testkit-object-store")]
+pub mod object_store;

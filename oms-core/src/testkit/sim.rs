@@ -115,6 +115,7 @@ pub struct Sim<M> {
     order: u64,
     lives: HashMap<Actor, u64>,
     paused_until: HashMap<Actor, Duration>,
+    /// Cut ways, from an actor to another.
     partitions: BTreeSet<(Actor, Actor)>,
 }
 
@@ -191,12 +192,27 @@ impl<M: Clone + Debug> Sim<M> {
 
     /// Loses every message between the two, in both directions, also those under way.
     pub fn partition(&mut self, a: Actor, b: Actor) {
-        self.partitions.insert((a.min(b), a.max(b)));
+        self.partition_one_way(a, b);
+        self.partition_one_way(b, a);
     }
 
-    /// Ends a partition.
+    /// Loses every message from one to the other, also those under way; answers still come back.
+    pub fn partition_one_way(&mut self, from: Actor, to: Actor) {
+        self.partitions.insert((from, to));
+    }
+
+    /// Ends a partition, whether it was of one way or of both.
     pub fn heal(&mut self, a: Actor, b: Actor) {
-        self.partitions.remove(&(a.min(b), a.max(b)));
+        self.partitions.remove(&(a, b));
+        self.partitions.remove(&(b, a));
+    }
+
+    /// Ends every partition and pause, and lets the network lose, double and reorder no more: what
+    /// has to happen in the end happens from here on.
+    pub fn calm(&mut self) {
+        self.partitions.clear();
+        self.paused_until.clear();
+        self.network = Network::default();
     }
 
     /// Holds back everything for an actor, as a stopped process or a long collection does.
@@ -241,7 +257,7 @@ impl<M: Clone + Debug> Sim<M> {
     }
 
     fn is_cut(&self, from: Actor, to: Actor) -> bool {
-        from != to && self.partitions.contains(&(from.min(to), from.max(to)))
+        from != to && self.partitions.contains(&(from, to))
     }
 
     fn delay(&mut self) -> Duration {
@@ -318,6 +334,55 @@ mod tests {
         sim.heal("b", "a");
         sim.send("a", "b", 4);
         assert_eq!(drain(&mut sim), [("b", 4)]);
+    }
+
+    #[test]
+    fn a_partition_of_one_way_lets_answers_through() {
+        let mut sim = Sim::new(5);
+        sim.send("a", "b", 1);
+        sim.partition_one_way("a", "b");
+        sim.send("a", "b", 2);
+        sim.send("b", "a", 3);
+        assert_eq!(drain(&mut sim), [("a", 3)]);
+        sim.heal("a", "b");
+        sim.send("a", "b", 4);
+        assert_eq!(drain(&mut sim), [("b", 4)]);
+    }
+
+    #[test]
+    fn messages_are_lost_doubled_and_delayed_as_often_as_the_network_says() {
+        let mut sim = Sim::new(8);
+        let delay_max = Duration::from_secs(9);
+        sim.set_network(Network {
+            loss_per_mille: 200,
+            duplicate_per_mille: 100,
+            delay_max,
+            ..Network::default()
+        });
+        (0..1000).for_each(|number| sim.send("a", "b", number));
+        let start = sim.clock().now();
+        let (mut times, mut latest) = (vec![0; 1000], start);
+        while let Some(delivery) = sim.next() {
+            times[delivery.message as usize] += 1;
+            latest = delivery.at;
+        }
+        let arrived = |count| times.iter().filter(|it| **it == count).count();
+        assert!((150..250).contains(&arrived(0)) && (50..120).contains(&arrived(2)), "{times:?}");
+        let last = latest.duration_since(start).unsigned_abs();
+        assert!(last > delay_max / 2 && last <= delay_max, "{last:?}");
+    }
+
+    #[test]
+    fn calm_ends_what_was_wrong_with_the_world() {
+        let mut sim = Sim::new(9);
+        sim.set_network(Network { loss_per_mille: 1000, ..Network::default() });
+        sim.partition_one_way("a", "b");
+        sim.pause("b", Duration::from_secs(60));
+        sim.calm();
+        sim.send("a", "b", 1);
+        let before = sim.clock().now();
+        let delivery = sim.next().expect("it arrives");
+        assert!(delivery.at.duration_since(before).as_secs() < 1);
     }
 
     #[test]
