@@ -15,3 +15,9 @@ mod crash;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(test)]
+mod schedule;
+
+#[cfg(test)]
+mod secrets;
