@@ -3,7 +3,6 @@
 use crate::Error;
 use crate::error::failed;
 use crate::job::{self, Admission, Job, JobId, JobLabel, JobRecorded, JobState, JobTask};
-use crate::recorded;
 use crate::runbook::{
     self, ContentStore, Named, PARAMETERS_BYTES_MAX, ParameterDefinition, PublishedVersion,
     Runbook, RunbookContent, RunbookEvent, RunbookId, RunbookName, RunbookRecorded, RunbookState,
@@ -13,7 +12,7 @@ use crate::settings::{
 };
 use crate::stream::{Redactor, StreamRecord, StreamStore, StreamType};
 use crate::worker::{LocalWorker, Shared, Support, isolation};
-use oms_core::journal::{Journal, JournalError, JournalExt, READ_MAX};
+use oms_core::journal::{Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX};
 use oms_core::lifecycle::Lifecycle;
 use oms_core::{Clock, Disk, Entropy, EntropyExt, LocalDisk, Secret, SystemClock, SystemEntropy};
 use serde_json::Value;
@@ -339,7 +338,7 @@ impl AutomationAccount {
             if state.next(event.transition()).is_err() {
                 return Err(refused(name, state, event.transition()));
             }
-            let sealed = recorded::seal(&event, self.shared.clock.now(), "automation")?;
+            let sealed = event.seal(self.shared.clock.now(), "automation")?;
             match self.shared.journal.append_to(&history, named.version, vec![sealed]).await {
                 Ok(_) if event.transition() == RunbookEvent::Delete => {
                     return named
@@ -387,7 +386,7 @@ impl AutomationAccount {
             .ok_or(Error::QueueFull { limit: shared.settings.open_jobs_max })?;
         let actor = label.started_by.clone();
         let queued = JobRecorded::Queued { label, name, task: task.1 };
-        let sealed = recorded::seal(&queued, shared.clock.now(), &actor)?;
+        let sealed = queued.seal(shared.clock.now(), &actor)?;
         match shared.journal.append_to(&job::history(&shared.account, id)?, 0, vec![sealed]).await {
             Ok(_) => reservation.keep(),
             // Another start under the same name was first.
@@ -496,7 +495,7 @@ impl AutomationAccount {
             if event.transition().is_none_or(|transition| job.state.next(transition).is_err()) {
                 return Err(Error::JobState { job: id, operation: "stop", state: job.state });
             }
-            let sealed = recorded::seal(&event, self.shared.clock.now(), "automation")?;
+            let sealed = event.seal(self.shared.clock.now(), "automation")?;
             let history = job::history(&self.shared.account, id)?;
             match self.shared.journal.append_to(&history, job.version, vec![sealed]).await {
                 Ok(_) => return self.job(id).await,

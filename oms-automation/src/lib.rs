@@ -82,8 +82,6 @@ pub mod action;
 
 pub mod projection;
 
-mod recorded;
-
 pub mod error;
 
 pub use account::{AutomationAccount, AutomationAccountBuilder};

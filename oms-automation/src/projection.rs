@@ -5,9 +5,9 @@
 
 use crate::account::AutomationAccount;
 use crate::job::{self, JOB_HISTORY, JobId, JobRecorded};
-use crate::recorded;
 use crate::stream::StreamRecord;
-use oms_core::journal::Event;
+use oms_core::journal::{Event, JournalEvent as _};
+use oms_core::projection::MappingError;
 use oms_core::record::{Record, RecordType};
 
 /// The most `JobStreams` rows of one job; a last one says how many more are in its streams.
@@ -18,9 +18,11 @@ pub const DESCRIPTION_CHARACTERS_MAX: usize = 30_000;
 
 /// The `JobLogs` row of an event of a job; none for other histories and for the states that Azure
 /// does not report. `computer` is where this process runs.
-#[must_use]
-pub fn records(event: &Event, computer: &str) -> Vec<Record> {
-    let Some((job, recorded)) = job_event(event) else { return Vec::new() };
+///
+/// # Errors
+/// [`MappingError::Poisoned`] if an event of a job is not one that this version knows.
+pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingError> {
+    let Some((job, recorded)) = job_event(event)? else { return Ok(Vec::new()) };
     let (result, description) = match &recorded {
         JobRecorded::Queued { .. } => ("Created", "The job was created".to_owned()),
         JobRecorded::Running { isolation, .. } => {
@@ -31,27 +33,30 @@ pub fn records(event: &Event, computer: &str) -> Vec<Record> {
         JobRecorded::Stopped { reason, .. } => {
             ("Stopped", format!("The job was stopped: {reason}"))
         }
-        JobRecorded::Activating { .. } | JobRecorded::Stopping { .. } => return Vec::new(),
+        JobRecorded::Activating { .. } | JobRecorded::Stopping { .. } => return Ok(Vec::new()),
     };
     let row = row(event, job, &recorded, computer, "JobLogs");
-    row.map(|row| described(row.with("ResultType", result), &description)).into_iter().collect()
+    let row = row.map(|row| described(row.with("ResultType", result), &description));
+    Ok(row.into_iter().collect())
 }
 
 impl AutomationAccount {
     /// The rows of an event of this account's jobs, with the `JobStreams` rows of a job that ended.
     /// They are on disk before the end is recorded, so the same event always gives the same rows. It
     /// reads a file.
-    #[must_use]
-    pub fn records(&self, event: &Event, computer: &str) -> Vec<Record> {
-        let mut rows = records(event, computer);
-        let Some((job, recorded)) = job_event(event) else { return rows };
+    ///
+    /// # Errors
+    /// [`MappingError::Poisoned`] if an event of a job is not one that this version knows.
+    pub fn records(&self, event: &Event, computer: &str) -> Result<Vec<Record>, MappingError> {
+        let mut rows = records(event, computer)?;
+        let Some((job, recorded)) = job_event(event)? else { return Ok(rows) };
         let streams = match &recorded {
             JobRecorded::Completed { streams, .. } => Some(*streams),
             JobRecorded::Failed { streams, .. } | JobRecorded::Stopped { streams, .. } => *streams,
             _ => None,
         };
         let Some(streams) = streams.filter(|_| recorded.label().account == *self.name()) else {
-            return rows;
+            return Ok(rows);
         };
         let kept = self.stored_streams().read(job, 0, JOB_STREAM_ROWS_MAX, |_| true);
         let kept = kept.unwrap_or_else(|error| {
@@ -76,17 +81,17 @@ impl AutomationAccount {
             });
             rows.extend(last);
         }
-        rows
+        Ok(rows)
     }
 }
 
-fn job_event(event: &Event) -> Option<(JobId, JobRecorded)> {
+fn job_event(event: &Event) -> Result<Option<(JobId, JobRecorded)>, MappingError> {
     if event.history.kind() != JOB_HISTORY {
-        return None;
+        return Ok(None);
     }
-    let recorded: JobRecorded = recorded::open(&event.envelope).ok()?;
-    let job = job::job_of(&recorded.label().account, &event.history)?;
-    Some((job, recorded))
+    let recorded = JobRecorded::open(&event.envelope)?;
+    let job = job::job_of(&recorded.label().account, &event.history);
+    Ok(job.map(|job| (job, recorded)))
 }
 
 fn row(

@@ -14,6 +14,9 @@
 //!  bulk bytes ──► Disk / object store                     RecordSink ──► log repository
 //! ```
 //!
+//! The modules are listed below in the order in which data flows through them. [`guide`] leads
+//! through them by building a sixth service, of sixty lines, and is where to begin.
+//!
 //! # Example
 //! ```
 //! use oms_core::journal::{Envelope, HistoryId, Journal, JournalExt, MemoryJournal};
@@ -39,6 +42,8 @@
 //! # What it is not
 //! It holds no Arrow, starts no runtime, reads no clock outside [`clock`] and draws no randomness
 //! outside [`entropy`]. A type lives here only if two services need it.
+
+pub mod guide;
 
 pub mod source;
 

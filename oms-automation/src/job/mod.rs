@@ -8,14 +8,13 @@ pub use queue::{Admission, Queue, Reservation};
 pub use state::{JobEvent, JobState};
 
 use crate::Error;
-use crate::recorded::{self, Recorded};
 use crate::runbook::{Argument, ContentId, LogSwitches, RunbookId, RunbookKind, RunbookName};
 use crate::settings::AccountName;
 use crate::stream::StreamSummary;
 use crate::worker::{Applied, WorkerRunId};
 use jiff::Timestamp;
 use oms_core::id::{ActionId, ParseIdError};
-use oms_core::journal::{Event, HistoryId, JournalError};
+use oms_core::journal::{Event, HistoryId, JournalError, JournalEvent as _};
 use oms_core::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -163,9 +162,15 @@ pub enum JobRecorded {
     },
 }
 
-impl Recorded for JobRecorded {
-    const FORMAT: u16 = 1;
-}
+oms_core::journal_event!(JobRecorded, format 1, content, {
+    Self::Queued { .. } => "job-queued",
+    Self::Activating { .. } => "job-activating",
+    Self::Running { .. } => "job-running",
+    Self::Stopping { .. } => "job-stopping",
+    Self::Completed { .. } => "job-completed",
+    Self::Failed { .. } => "job-failed",
+    Self::Stopped { .. } => "job-stopped",
+});
 
 impl JobRecorded {
     /// The step in the state table; none for the event that begins the history.
@@ -237,7 +242,7 @@ impl Job {
     pub(crate) fn replay(id: JobId, events: &[Event]) -> Result<Option<Self>, Error> {
         let mut job: Option<Self> = None;
         for event in events {
-            let recorded: JobRecorded = recorded::open(&event.envelope)?;
+            let recorded = JobRecorded::open(&event.envelope)?;
             let time = event.envelope.time;
             let illegal = |reason: String| JournalError::Corrupt {
                 reason: format!("{} at version {}: {reason}", event.history, event.version),

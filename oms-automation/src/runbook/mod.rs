@@ -15,11 +15,10 @@ pub(crate) use parameters::{bind, check_definitions};
 pub use state::{RunbookEvent, RunbookState};
 
 use crate::Error;
-use crate::recorded::{self, Recorded};
 use crate::settings::AccountName;
 use jiff::Timestamp;
 use oms_core::id::ParseIdError;
-use oms_core::journal::{Event, HistoryId, JournalError};
+use oms_core::journal::{Event, HistoryId, JournalError, JournalEvent as _};
 use oms_core::lifecycle::{IllegalTransition, Lifecycle};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -202,9 +201,13 @@ pub enum RunbookRecorded {
     Deleted {},
 }
 
-impl Recorded for RunbookRecorded {
-    const FORMAT: u16 = 1;
-}
+oms_core::journal_event!(RunbookRecorded, format 1, content, {
+    Self::Created { .. } => "runbook-created",
+    Self::DraftSaved { .. } => "runbook-draft-saved",
+    Self::Published { .. } => "runbook-published",
+    Self::EditUndone {} => "runbook-edit-undone",
+    Self::Deleted {} => "runbook-deleted",
+});
 
 impl RunbookRecorded {
     /// The step in the state table.
@@ -232,7 +235,7 @@ impl Named {
     pub(crate) fn replay(events: &[Event]) -> Result<Self, Error> {
         let mut named = Self::default();
         for event in events {
-            let recorded: RunbookRecorded = recorded::open(&event.envelope)?;
+            let recorded = RunbookRecorded::open(&event.envelope)?;
             named.apply(event.envelope.time, recorded).map_err(|illegal| {
                 JournalError::Corrupt {
                     reason: format!("{} at version {}: {illegal}", event.history, event.version),

@@ -6,11 +6,12 @@ use crate::Error;
 use crate::executor::process::{self, Launch, RunContext, sandbox};
 use crate::job::engine::{Effect, Ending, Engine, EngineSettings, Input};
 use crate::job::{self, Admission, Job, JobId, JobRecorded, JobState};
-use crate::recorded::{self, Recorded};
 use crate::runbook::ContentStore;
 use crate::settings::{AccountName, AutomationSettings};
 use crate::stream::{Redactor, StreamStore, StreamSummary};
-use oms_core::journal::{Event, HistoryId, Journal, JournalError, JournalExt, Snapshot};
+use oms_core::journal::{
+    Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, Snapshot,
+};
 use oms_core::lifecycle::Lifecycle;
 use oms_core::{Clock, Entropy};
 use serde::{Deserialize, Serialize};
@@ -77,9 +78,9 @@ enum WorkerRecorded {
     Started { worker: WorkerRunId, support: Support },
 }
 
-impl Recorded for WorkerRecorded {
-    const FORMAT: u16 = 1;
-}
+oms_core::journal_event!(WorkerRecorded, format 1, content, {
+    Self::Started { .. } => "worker-started",
+});
 
 /// The worker's place in the journal and the jobs that were open there.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ impl LocalWorker {
         let history = HistoryId::new(WORKER_HISTORY, shared.account.as_str())?;
         let support = shared.support;
         let event = WorkerRecorded::Started { worker, support };
-        let event = recorded::seal(&event, shared.clock.now(), "worker")?;
+        let event = event.seal(shared.clock.now(), "worker")?;
         let version = shared.journal.read_whole(&history).await?.len() as u64;
         let version = shared.journal.append_to(&history, version, vec![event]).await?;
         let settings = EngineSettings {
@@ -236,7 +237,7 @@ impl LocalWorker {
     }
 
     fn record(&mut self, job: JobId, event: &Event) -> Result<(), Error> {
-        let event_of_job: JobRecorded = recorded::open(&event.envelope)?;
+        let event_of_job = JobRecorded::open(&event.envelope)?;
         let version = event.version;
         self.inputs.push_back(Input::Recorded { job, version, event: event_of_job });
         Ok(())
@@ -304,7 +305,7 @@ impl LocalWorker {
     async fn append(&mut self, job: JobId, expected: u64, event: &JobRecorded) {
         let appended = async {
             let history = job::history(&self.shared.account, job)?;
-            let sealed = recorded::seal(event, self.shared.clock.now(), "worker")?;
+            let sealed = event.seal(self.shared.clock.now(), "worker")?;
             self.shared.journal.append_to(&history, expected, vec![sealed]).await?;
             Ok::<(), Error>(())
         };

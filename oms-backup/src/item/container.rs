@@ -13,7 +13,9 @@ use crate::recovery_point::RecoveryPoint;
 use crate::vault::format::KdfParameters;
 use crate::vault::{Holder, Open, Vault, WriteSettings};
 use jiff::Timestamp;
-use oms_core::journal::{Append, Event, HistoryId, Journal, JournalError, JournalExt as _};
+use oms_core::journal::{
+    Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt as _,
+};
 use oms_core::{Clock, Disk, Entropy, Secret, SystemClock, SystemEntropy};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -382,7 +384,7 @@ impl Inner {
         let mut job: Option<Job> = None;
         for event in self.events(JOB_HISTORY, &id).await? {
             let time = event.envelope.time;
-            match (event.envelope.decode()?, &mut job) {
+            match (JobEvent::open(&event.envelope)?, &mut job) {
                 (JobEvent::Queued { operation }, None) => {
                     job = Some(Job::queued(id, operation, time));
                 }
@@ -397,7 +399,7 @@ impl Inner {
         let mut item: Option<ProtectedItem> = None;
         for event in self.events(ITEM_HISTORY, &id).await? {
             let time = event.envelope.time;
-            match (event.envelope.decode()?, &mut item) {
+            match (ItemEvent::open(&event.envelope)?, &mut item) {
                 (ItemEvent::Enabled { options }, None) => {
                     item = Some(ProtectedItem::enabled(id, options, time));
                 }
@@ -491,10 +493,10 @@ impl Inner {
         for change in changes {
             let (history, envelope) = match change {
                 Change::Job(id, event) => {
-                    (self.history(JOB_HISTORY, id)?, event.envelope(now, &self.name)?)
+                    (self.history(JOB_HISTORY, id)?, event.seal(now, &self.name)?)
                 }
                 Change::Item(id, event) => {
-                    (self.history(ITEM_HISTORY, id)?, event.envelope(now, &self.name)?)
+                    (self.history(ITEM_HISTORY, id)?, event.seal(now, &self.name)?)
                 }
             };
             let expected = engine.version(change);

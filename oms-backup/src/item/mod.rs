@@ -12,15 +12,11 @@ use crate::error::Error;
 use crate::vault::format::SnapshotId;
 use jiff::Timestamp;
 use oms_core::Lifecycle as _;
-use oms_core::journal::{Envelope, JournalError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The kind of a protected item's history in the journal.
 pub const ITEM_HISTORY: &str = "backup-item";
-
-/// The version of the bodies of this crate's events.
-pub(crate) const EVENT_FORMAT: u16 = 1;
 
 /// The longest name of an item or container, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
@@ -84,20 +80,10 @@ pub enum ItemEvent {
     },
 }
 
-impl ItemEvent {
-    /// The event's kind in the journal.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Enabled { .. } => "backup-item-enabled",
-            Self::Changed { .. } => "backup-item-changed",
-        }
-    }
-
-    pub(crate) fn envelope(&self, time: Timestamp, actor: &str) -> Result<Envelope, JournalError> {
-        Envelope::new(self.kind(), EVENT_FORMAT, time, actor, self)
-    }
-}
+oms_core::journal_event!(ItemEvent, format 1, whole, {
+    Self::Enabled { .. } => "backup-item-enabled",
+    Self::Changed { .. } => "backup-item-changed",
+});
 
 impl ProtectedItem {
     /// The item after its first event.

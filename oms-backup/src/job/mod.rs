@@ -10,12 +10,11 @@ pub use records::records;
 pub use state::{JobEventKind, JobState};
 
 use crate::error::{Error, with_causes};
-use crate::item::{EVENT_FORMAT, ItemId};
+use crate::item::ItemId;
 use crate::operation::{BackupReport, RestoreReport};
 use crate::vault::format::SnapshotId;
 use jiff::Timestamp;
 use oms_core::Lifecycle as _;
-use oms_core::journal::{Envelope, JournalError};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -206,22 +205,12 @@ pub enum JobEvent {
     },
 }
 
-impl JobEvent {
-    /// The event's kind in the journal.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Queued { .. } => "backup-job-queued",
-            Self::Started => "backup-job-started",
-            Self::CancelRequested => "backup-job-cancel-requested",
-            Self::Ended { .. } => "backup-job-ended",
-        }
-    }
-
-    pub(crate) fn envelope(&self, time: Timestamp, actor: &str) -> Result<Envelope, JournalError> {
-        Envelope::new(self.kind(), EVENT_FORMAT, time, actor, self)
-    }
-}
+oms_core::journal_event!(JobEvent, format 1, whole, {
+    Self::Queued { .. } => "backup-job-queued",
+    Self::Started => "backup-job-started",
+    Self::CancelRequested => "backup-job-cancel-requested",
+    Self::Ended { .. } => "backup-job-ended",
+});
 
 /// One run of a backup or a restore.
 #[derive(Clone, Debug, Eq, PartialEq)]

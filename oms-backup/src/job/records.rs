@@ -4,7 +4,8 @@ use super::{JOB_HISTORY, JobEnd, JobEvent, JobOperation, JobOutcome};
 use crate::item::{ITEM_HISTORY, ItemEvent};
 use jiff::Timestamp;
 use oms_core::Record;
-use oms_core::journal::Event;
+use oms_core::journal::{Event, JournalEvent as _};
+use oms_core::projection::MappingError;
 
 /// The version of the tables' schema.
 const SCHEMA_VERSION: &str = "V2";
@@ -16,14 +17,16 @@ const MANAGEMENT_TYPE: &str = "MAB";
 /// ends, `CoreAzureBackup` when a protected item changes; none for other events.
 ///
 /// `computer` is the computer that is backed up.
-#[must_use]
-pub fn records(event: &Event, computer: &str) -> Vec<Record> {
+///
+/// # Errors
+/// [`MappingError::Poisoned`] if an event of these histories is not one that this version knows.
+pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingError> {
     let record = match event.history.kind() {
-        JOB_HISTORY => job_record(event, computer),
-        ITEM_HISTORY => item_record(event, computer),
+        JOB_HISTORY => job_record(event, JobEvent::open(&event.envelope)?, computer),
+        ITEM_HISTORY => item_record(event, ItemEvent::open(&event.envelope)?, computer),
         _ => None,
     };
-    record.into_iter().collect()
+    Ok(record.into_iter().collect())
 }
 
 /// The container and the id in a history's key.
@@ -31,10 +34,8 @@ fn parts(event: &Event) -> Option<(&str, &str)> {
     event.history.key().rsplit_once('/')
 }
 
-fn job_record(event: &Event, computer: &str) -> Option<Record> {
-    let JobEvent::Ended { end, state, operation, queued } = event.envelope.decode().ok()? else {
-        return None;
-    };
+fn job_record(event: &Event, of_job: JobEvent, computer: &str) -> Option<Record> {
+    let JobEvent::Ended { end, state, operation, queued } = of_job else { return None };
     let (container, job) = parts(event)?;
     let time = event.envelope.time;
     let seconds = time.duration_since(queued).as_secs_f64().max(0.0);
@@ -80,10 +81,10 @@ fn with_operation(record: Record, operation: &JobOperation) -> Record {
     }
 }
 
-fn item_record(event: &Event, computer: &str) -> Option<Record> {
+fn item_record(event: &Event, of_item: ItemEvent, computer: &str) -> Option<Record> {
     let (container, item) = parts(event)?;
     let time: Timestamp = event.envelope.time;
-    let (name, state, point) = match event.envelope.decode().ok()? {
+    let (name, state, point) = match of_item {
         ItemEvent::Enabled { options } => {
             (options.name, crate::item::ProtectionState::IrPending, None)
         }

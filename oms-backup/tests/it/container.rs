@@ -65,7 +65,8 @@ async fn an_item_is_backed_up_and_restored_by_jobs() {
     assert_eq!(jobs.len(), 3);
 
     let events = journal.read_all(0, 100).await.expect("events");
-    let all: Vec<_> = events.iter().flat_map(|event| records(event, "pc")).collect();
+    let all: Vec<_> =
+        events.iter().flat_map(|event| records(event, "pc").expect("known")).collect();
     let rows = |table: &str| all.iter().filter(|r| r.record_type.as_str() == table).count();
     assert_eq!((rows("AddonAzureBackupJobs"), rows("CoreAzureBackup")), (3, 2));
     let statuses: Vec<_> = all.iter().filter_map(|record| record.fields.get("JobStatus")).collect();

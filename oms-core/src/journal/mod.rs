@@ -12,12 +12,14 @@ mod postgres;
 mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod typed;
 
 pub use memory::MemoryJournal;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresJournal, PostgresSettings};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteJournal;
+pub use typed::{BodyShape, JournalEvent};
 
 use crate::ErrorKind;
 use crate::id::{CorrelationId, ParseIdError};
@@ -260,6 +262,15 @@ pub enum JournalError {
         #[source]
         source: serde_json::Error,
     },
+    /// The event is of a kind or a format that the reader does not know: another history's, or a
+    /// newer version's.
+    #[error("event is not known to this version. kind=`{kind}`, format=`{format}`")]
+    UnknownEvent {
+        /// The event's kind.
+        kind: String,
+        /// The format of its body.
+        format: u16,
+    },
     /// More than one call may carry.
     #[error("too large. what=`{what}`, actual=`{actual}`, limit=`{limit}`")]
     TooLarge {
@@ -310,7 +321,7 @@ impl JournalError {
             Self::Conflict { .. } => ErrorKind::Conflict,
             Self::Id(_) | Self::Body { .. } | Self::Setup { .. } => ErrorKind::Invalid,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
-            Self::Newer { .. } => ErrorKind::Unsupported,
+            Self::Newer { .. } | Self::UnknownEvent { .. } => ErrorKind::Unsupported,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Full => ErrorKind::LimitExceeded { retry_after: None },
             Self::Unavailable { .. } => ErrorKind::Unavailable,

@@ -6,8 +6,8 @@
 //!
 //! Two local times a year are special. In a *gap* (clocks go forward) a local time does not exist;
 //! [`GapPolicy`] says what becomes of an occurrence there. In a *fold* (clocks go back) it exists
-//! twice; [`FoldPolicy`] says which counts. Minutes and hours are exact durations from the first
-//! occurrence and know neither.
+//! twice; [`FoldPolicy`] says which counts. Minutes and hours are exact durations from the start (or from
+//! the end of the gap that it is in) and know neither.
 //!
 //! ```
 //! use oms_core::schedule::{Frequency, Schedule};
@@ -20,6 +20,27 @@
 //! assert_eq!(due, ["2026-03-27T01:30:00Z", "2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! An engine asks [`Rule::due`] what to act on since the instant that it dealt with last and has
+//! kept, such as the last event of the schedule's history. What was missed while it was down
+//! follows the [`MisfirePolicy`].
+//!
+//! ```
+//! use jiff::{SignedDuration, Timestamp};
+//! use oms_core::schedule::{Frequency, MisfirePolicy, Schedule};
+//!
+//! let mut schedule = Schedule::new("2026-01-01T00:00:00".parse()?, "UTC".parse()?);
+//! schedule.frequency = Frequency::Hour { interval: 1 };
+//! schedule.misfire = MisfirePolicy::All { count_max: 2 };
+//! let (since, now) = ("2026-01-01T00:00:00Z".parse()?, "2026-01-01T05:00:01Z".parse()?);
+//! let report = schedule.compile()?.due(since, now, SignedDuration::from_secs(10));
+//! // 05:00 is on time, 03:00 and 04:00 are made up for, 01:00 and 02:00 are left out.
+//! let due: Vec<String> = report.due.iter().map(Timestamp::to_string).collect();
+//! assert_eq!(due, ["2026-01-01T03:00:00Z", "2026-01-01T04:00:00Z", "2026-01-01T05:00:00Z"]);
+//! assert_eq!(report.left_out, 2);
+//! assert_eq!(report.next, Some("2026-01-01T06:00:00Z".parse()?));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod rule;
 
@@ -28,12 +49,16 @@ mod zone;
 #[cfg(test)]
 mod oracle;
 
-pub use rule::{Due, Rule};
+#[cfg(test)]
+mod foreign;
+
+pub use rule::{DUE_COUNT_MAX, Due, DueReport, Rule};
 pub use zone::ZoneName;
 
 use crate::ErrorKind;
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Weekday};
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// How often.
@@ -138,20 +163,21 @@ pub enum FoldPolicy {
     Both,
 }
 
-/// What happens to instants that passed while nobody was there to act on them.
+/// What happens to instants that passed while nobody was there to act on them. An instant that is
+/// acted on a little late, as [`Rule::due`] is told, is not one of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MisfirePolicy {
     /// They are left out.
     Skip,
-    /// The latest of them counts, if it is not older than the deadline.
+    /// The latest of them counts, if it is not older than the deadline and no later one is on time.
     Once {
         /// In seconds.
         deadline_seconds: u64,
     },
     /// The latest so many of them count.
     All {
-        /// At most this many.
+        /// 1 to [`DUE_COUNT_MAX`].
         count_max: u32,
     },
 }
@@ -202,7 +228,16 @@ impl Schedule {
     /// # Errors
     /// [`ScheduleError`] names the field that is wrong.
     pub fn compile(&self) -> Result<Rule, ScheduleError> {
-        Rule::new(self)
+        self.compile_in(self.zone.time_zone()?)
+    }
+
+    /// Checks the schedule and takes `zone` for its zone: that of the same name in a database of
+    /// the caller's.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] names the field that is wrong.
+    pub fn compile_in(&self, zone: TimeZone) -> Result<Rule, ScheduleError> {
+        Rule::new(self, zone)
     }
 }
 

@@ -1,17 +1,34 @@
-//! The rule against a brute-force reading of its definition.
+//! The rule against a brute-force reading of its definition, in every zone that is built in.
 
 use super::{
-    DayOfWeek, FoldPolicy, Frequency, GapPolicy, MisfirePolicy, MonthlyOccurrence, Schedule,
-    ZoneName,
+    DUE_COUNT_MAX, DayOfWeek, FoldPolicy, Frequency, GapPolicy, MisfirePolicy, MonthlyOccurrence,
+    Rule, Schedule, ZoneName,
 };
 use jiff::civil::{Date, DateTime, Weekday, date};
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, ToSpan};
+use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
-fn zone(name: &str) -> ZoneName {
+/// How many schedules each zone is tried with.
+const SCHEDULES_PER_ZONE: u32 = 4;
+
+/// How many instants of minutes and hours, which have millions in forty years, are compared.
+const ELAPSED_COUNT: usize = 1_500;
+
+pub(super) fn zone(name: &str) -> ZoneName {
     let Ok(zone) = name.parse();
     zone
+}
+
+/// Every zone of the database that is built in.
+pub(super) fn bundled_zones() -> Vec<(String, TimeZone)> {
+    let bundled = TimeZoneDatabase::bundled();
+    let names = bundled.available().map(|name| name.as_str().to_owned());
+    let zones: Vec<_> =
+        names.map(|name| (name.clone(), bundled.get(&name).expect("it is there"))).collect();
+    assert!(zones.len() > 590, "{}", zones.len());
+    zones
 }
 
 fn at(text: &str) -> Timestamp {
@@ -23,7 +40,7 @@ fn local(text: &str) -> DateTime {
 }
 
 /// Changes of offset from 2000 to 2040: when, from what, to what.
-fn changes(zone: &TimeZone) -> Vec<(Timestamp, Offset, Offset)> {
+pub(super) fn changes(zone: &TimeZone) -> Vec<(Timestamp, Offset, Offset)> {
     let (begin, end) = (at("2000-01-01T00:00:00Z"), at("2040-12-31T00:00:00Z"));
     let mut changes = Vec::new();
     for transition in zone.following(begin) {
@@ -63,31 +80,29 @@ fn instants(
     (found, gap.map(|(when, ..)| *when))
 }
 
-fn once(start: DateTime, zone: ZoneName, gap: GapPolicy, fold: FoldPolicy) -> Vec<Timestamp> {
-    let schedule = Schedule { gap, fold, ..Schedule::new(start, zone) };
-    schedule.compile().expect("a schedule").iter().collect()
+fn once(time_zone: &TimeZone, start: DateTime, gap: GapPolicy, fold: FoldPolicy) -> Vec<Timestamp> {
+    let schedule = Schedule { gap, fold, ..Schedule::new(start, zone("UTC")) };
+    schedule.compile_in(time_zone.clone()).expect("a schedule").iter().collect()
 }
 
 /// Around every change of every zone, each local quarter of an hour gives what the definition of
 /// the policies gives.
 #[test]
 fn every_zone_and_change_of_offset() {
-    let (mut zones, mut gaps, mut folds) = (0, 0, 0);
-    for name in jiff::tz::db().available() {
-        let Ok(time_zone) = TimeZone::get(name.as_str()) else { continue };
+    let (mut gaps, mut folds) = (0, 0);
+    for (name, time_zone) in bundled_zones() {
         let changes = changes(&time_zone);
-        zones += 1;
         for (index, (when, before, after)) in changes.iter().enumerate() {
             let near = &changes[index.saturating_sub(1)..(index + 2).min(changes.len())];
             let early = before.to_datetime(*when).min(after.to_datetime(*when));
             for quarter in -3..14 {
                 let local = early.checked_add((15 * quarter).minutes()).expect("in range");
                 let (shown, gap_end) = instants(&time_zone, near, local);
-                let start = || zone(name.as_str());
-                let skip = once(local, start(), GapPolicy::Skip, FoldPolicy::Both);
+                let once = |gap, fold| once(&time_zone, local, gap, fold);
+                let skip = once(GapPolicy::Skip, FoldPolicy::Both);
                 assert_eq!(skip, shown, "{name:?} {local}");
-                let first = once(local, start(), GapPolicy::FirstValid, FoldPolicy::First);
-                let last = once(local, start(), GapPolicy::FirstValid, FoldPolicy::Last);
+                let first = once(GapPolicy::FirstValid, FoldPolicy::First);
+                let last = once(GapPolicy::FirstValid, FoldPolicy::Last);
                 match (shown.as_slice(), gap_end) {
                     ([], Some(end)) => {
                         gaps += 1;
@@ -103,11 +118,11 @@ fn every_zone_and_change_of_offset() {
             }
         }
     }
-    assert!(zones > 300 && gaps > 10_000 && folds > 10_000, "{zones} {gaps} {folds}");
+    assert!(gaps > 10_000 && folds > 10_000, "{gaps} {folds}");
 }
 
 /// Whether a date belongs to a rule, as the documentation of [`Frequency`] says.
-fn is_wanted(frequency: &Frequency, start: Date, day: Date) -> bool {
+pub(super) fn is_wanted(frequency: &Frequency, start: Date, day: Date) -> bool {
     let days_between = |a: Date, b: Date| i64::from((b - a).get_days());
     let monday = |date: Date| date - i64::from(date.weekday().to_monday_zero_offset()).days();
     match frequency {
@@ -139,7 +154,7 @@ fn is_wanted(frequency: &Frequency, start: Date, day: Date) -> bool {
     }
 }
 
-fn weekday() -> impl Strategy<Value = DayOfWeek> {
+pub(super) fn weekday() -> impl Strategy<Value = DayOfWeek> {
     use DayOfWeek as D;
     prop::sample::select(vec![
         D::Monday,
@@ -152,7 +167,7 @@ fn weekday() -> impl Strategy<Value = DayOfWeek> {
     ])
 }
 
-fn frequency() -> impl Strategy<Value = Frequency> {
+pub(super) fn calendar() -> impl Strategy<Value = Frequency> {
     let day = prop_oneof![Just(-1i8), 1i8..=31];
     let occurrence = (prop_oneof![Just(-1i8), 1i8..=5], weekday())
         .prop_map(|(occurrence, day)| MonthlyOccurrence { occurrence, day });
@@ -170,64 +185,164 @@ fn frequency() -> impl Strategy<Value = Frequency> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let frequency = prop_oneof![
+        5 => calendar(),
+        1 => (1u32..3000).prop_map(|interval| Frequency::Minute { interval }),
+        1 => (1u32..100).prop_map(|interval| Frequency::Hour { interval }),
+    ];
+    // Clocks change in the small hours more often than not.
+    let minute_of_day = prop_oneof![0i32..240, 0i32..1440];
+    let gap = prop_oneof![Just(GapPolicy::FirstValid), Just(GapPolicy::Skip)];
+    let fold = prop_oneof![Just(FoldPolicy::First), Just(FoldPolicy::Last), Just(FoldPolicy::Both)];
+    let misfire = prop_oneof![
+        Just(MisfirePolicy::Skip),
+        (0u64..1_000_000).prop_map(|deadline_seconds| MisfirePolicy::Once { deadline_seconds }),
+        (1u32..100).prop_map(|count_max| MisfirePolicy::All { count_max }),
+    ];
+    let expiry = prop::option::weighted(0.2, 0i64..1_262_304_000);
+    (frequency, 0i32..14_000, minute_of_day, gap, fold, misfire, expiry).prop_map(
+        |(frequency, day, minute, gap, fold, misfire, expiry)| Schedule {
+            start: (date(2000, 1, 1) + day.days()).at(0, 0, 0, 0) + minute.minutes(),
+            zone: zone("UTC"),
+            frequency,
+            expiry: expiry
+                .map(|after| at("2000-01-01T00:00:00Z") + SignedDuration::from_secs(after)),
+            gap,
+            fold,
+            misfire,
+        },
+    )
+}
 
-    /// Over forty years a rule is due on exactly the days of its definition, and asking in the
-    /// middle gives the same as counting from the start.
-    #[test]
-    fn rules_are_due_on_the_days_of_their_definition(
-        frequency in frequency(),
-        start_day in 0i32..2000,
-        hour in 0i8..24,
-        name in prop::sample::select(vec![
-            "Europe/Zurich", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe",
-            "America/St_Johns", "Pacific/Apia", "UTC",
-        ]),
-        probe in 0usize..1000,
-    ) {
-        let first = date(2000, 1, 1) + start_day.days();
-        let start = first.at(hour, 30, 0, 0);
-        let schedule = Schedule { frequency, ..Schedule::new(start, zone(name)) };
-        let rule = schedule.compile().expect("a schedule");
-        let time_zone = schedule.zone.time_zone().expect("a zone");
-        let end = date(2040, 1, 1);
-        let mut expected = Vec::new();
-        let mut day = first;
-        while day < end {
-            if is_wanted(&schedule.frequency, first, day) {
-                let ambiguous = time_zone.to_ambiguous_timestamp(day.at(hour, 30, 0, 0));
-                // Gaps have a test of their own; here the days count.
-                if !matches!(ambiguous.offset(), jiff::tz::AmbiguousOffset::Gap { .. }) {
-                    expected.push(ambiguous.earlier().expect("in range"));
-                }
+/// The instants of one local time under the schedule's policies.
+fn chosen(
+    schedule: &Schedule,
+    zone: &TimeZone,
+    changes: &[(Timestamp, Offset, Offset)],
+    local: DateTime,
+) -> Vec<Timestamp> {
+    let reading = Offset::UTC.to_timestamp(local).expect("in range");
+    let days = SignedDuration::from_hours(72);
+    let begin = changes.partition_point(|(when, ..)| *when < reading - days);
+    let end = changes.partition_point(|(when, ..)| *when <= reading + days);
+    let (shown, gap_end) = instants(zone, &changes[begin..end], local);
+    match (shown.as_slice(), schedule.gap, schedule.fold) {
+        ([], GapPolicy::FirstValid, _) => vec![gap_end.expect("in a gap")],
+        ([], GapPolicy::Skip, _) => Vec::new(),
+        ([first, ..], _, FoldPolicy::First) => vec![*first],
+        ([.., last], _, FoldPolicy::Last) => vec![*last],
+        (both, _, FoldPolicy::Both) => both.to_vec(),
+    }
+}
+
+/// Every due instant before 2040, or the first of them: by looking at each day, or by adding up.
+fn expected(
+    schedule: &Schedule,
+    zone: &TimeZone,
+    changes: &[(Timestamp, Offset, Offset)],
+) -> Vec<Timestamp> {
+    let end = at("2040-01-01T00:00:00Z");
+    let seconds = match &schedule.frequency {
+        Frequency::Minute { interval } => Some(60 * i64::from(*interval)),
+        Frequency::Hour { interval } => Some(3600 * i64::from(*interval)),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    if let Some(seconds) = seconds {
+        let lenient = Schedule { gap: GapPolicy::FirstValid, ..schedule.clone() };
+        let first = chosen(&lenient, zone, changes, schedule.start)[0];
+        let is_first_due = !chosen(schedule, zone, changes, schedule.start).is_empty();
+        for index in i64::from(!is_first_due)..ELAPSED_COUNT as i64 + 1 {
+            found.push(first + SignedDuration::from_secs(seconds * index));
+        }
+    } else {
+        let mut day = schedule.start.date();
+        while day.year() < 2040 {
+            if is_wanted(&schedule.frequency, schedule.start.date(), day) {
+                found.extend(chosen(
+                    schedule,
+                    zone,
+                    changes,
+                    day.to_datetime(schedule.start.time()),
+                ));
             }
             day = day.tomorrow().expect("in range");
         }
-        let skipping = Schedule { gap: GapPolicy::Skip, ..schedule.clone() };
-        let skipping = skipping.compile().expect("a schedule");
-        let limit = time_zone.to_ambiguous_timestamp(end.at(0, 0, 0, 0)).earlier().expect("in range");
-        let due: Vec<_> = skipping.iter().take_while(|due| *due < limit).collect();
-        prop_assert_eq!(&due, &expected);
-        if let Some(middle) = due.get(probe % due.len().max(1)) {
-            let next = skipping.next_after(*middle);
-            let counted = skipping.iter().find(|due| due > middle);
-            prop_assert_eq!(next, counted);
-        }
-        prop_assert_eq!(rule.next_after(Timestamp::MIN), rule.iter().next());
+        found.sort_unstable();
+        found.dedup();
     }
+    found.retain(|due| *due < end && schedule.expiry.is_none_or(|expiry| *due <= expiry));
+    found
+}
 
-    /// Minutes and hours are exact.
-    #[test]
-    fn minutes_and_hours_are_elapsed_time(interval in 1u32..100, count in 0usize..200) {
-        let mut schedule = Schedule::new(local("2026-03-28T23:15:00"), zone("Europe/Zurich"));
-        schedule.frequency = Frequency::Minute { interval };
-        let rule = schedule.compile().expect("a schedule");
-        let due = rule.iter().nth(count).expect("for ever");
-        let elapsed = due.duration_since(at("2026-03-28T22:15:00Z"));
-        prop_assert_eq!(elapsed.as_secs(), i64::from(interval) * 60 * count as i64);
-        prop_assert_eq!(rule.next_after(due), rule.iter().nth(count + 1));
+/// In every zone, from 2000 to 2040, a schedule is due at exactly the instants of its definition;
+/// asking in the middle gives what counting from the start gives; and what passed is answered as
+/// the misfire policy says.
+#[test]
+fn every_zone_is_due_at_the_instants_of_the_definition() {
+    for (name, zone) in bundled_zones() {
+        let changes = changes(&zone);
+        let config =
+            Config { cases: SCHEDULES_PER_ZONE, failure_persistence: None, ..Config::default() };
+        let probes = (any::<prop::sample::Index>(), 0i64..4_000_000, 0i64..4_000);
+        let checked = TestRunner::new(config).run(&(schedule(), probes), |(schedule, probes)| {
+            let expected = expected(&schedule, &zone, &changes);
+            let rule = schedule.compile_in(zone.clone()).expect("a schedule");
+            let end = at("2040-01-01T00:00:00Z");
+            let due: Vec<_> =
+                rule.iter().take_while(|due| *due < end).take(expected.len().max(1)).collect();
+            prop_assert_eq!(&due, &expected);
+            if expected.is_empty() {
+                return Ok(());
+            }
+            let (index, passed, lateness) = probes;
+            let index = index.index(expected.len());
+            let just_before = expected[index] - 1.nanosecond();
+            prop_assert_eq!(rule.next_after(just_before), Some(expected[index]));
+            if let Some(next) = expected.get(index + 1) {
+                prop_assert_eq!(rule.next_after(expected[index]), Some(*next));
+            }
+            let (since, now) = (just_before, just_before + SignedDuration::from_secs(passed));
+            let now = now.min(*expected.last().expect("not empty"));
+            check_due(&schedule, &rule, &expected, since, now, SignedDuration::from_secs(lateness))
+        });
+        checked.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+/// What is answered of `expected` between `since` and `now`, by taking one after the other.
+fn check_due(
+    schedule: &Schedule,
+    rule: &Rule,
+    expected: &[Timestamp],
+    since: Timestamp,
+    now: Timestamp,
+    lateness: SignedDuration,
+) -> Result<(), TestCaseError> {
+    let late = |due: &Timestamp| now.duration_since(*due);
+    let mut passed: Vec<_> =
+        expected.iter().copied().filter(|due| since < *due && *due <= now).collect();
+    passed.drain(..passed.len().saturating_sub(DUE_COUNT_MAX));
+    let (missed, on_time): (Vec<_>, Vec<_>) =
+        passed.iter().copied().partition(|due| late(due) > lateness);
+    let mut wanted = match schedule.misfire {
+        MisfirePolicy::Skip => Vec::new(),
+        MisfirePolicy::Once { deadline_seconds } => {
+            let deadline = SignedDuration::from_secs(deadline_seconds as i64);
+            let latest = missed.last().filter(|due| late(due) <= deadline);
+            latest.filter(|_| on_time.is_empty()).into_iter().copied().collect()
+        }
+        MisfirePolicy::All { count_max } => {
+            missed[missed.len().saturating_sub(count_max as usize)..].to_vec()
+        }
+    };
+    wanted.extend(on_time);
+    let report = rule.due(since, now, lateness);
+    prop_assert_eq!(report.left_out, passed.len() - wanted.len());
+    prop_assert_eq!(report.due, wanted);
+    prop_assert_eq!(report.next, rule.next_after(now));
+    Ok(())
 }
 
 #[test]
@@ -252,22 +367,57 @@ fn a_day_that_never_comes_ends_the_search() {
 fn missed_instants_follow_their_policy() {
     let mut schedule = Schedule::new(local("2026-01-01T00:00:00"), zone("UTC"));
     schedule.frequency = Frequency::Hour { interval: 1 };
-    let missed = |misfire, now: &str| {
+    let report = |misfire, now: &str| {
         let schedule = Schedule { misfire, ..schedule.clone() };
         let rule = schedule.compile().expect("a schedule");
-        let due = rule.missed(at("2026-01-01T00:00:00Z"), at(now));
-        due.into_iter().map(|at| at.to_string()).collect::<Vec<_>>()
+        let since = at("2026-01-01T00:00:00Z");
+        let report = rule.due(since, at(now), SignedDuration::from_secs(5));
+        assert_eq!(report.next, Some(at("2026-01-01T06:00:00Z")));
+        let due: Vec<String> = report.due.iter().map(Timestamp::to_string).collect();
+        (due.join(" "), report.left_out)
     };
-    let late = "2026-01-01T05:20:00Z";
-    let none: [&str; 0] = [];
-    assert_eq!(missed(MisfirePolicy::Skip, late), none);
-    assert_eq!(missed(MisfirePolicy::Skip, "2026-01-01T05:00:00Z"), ["2026-01-01T05:00:00Z"]);
-    assert_eq!(missed(MisfirePolicy::default(), late), ["2026-01-01T05:00:00Z"]);
-    assert_eq!(missed(MisfirePolicy::Once { deadline_seconds: 600 }, late), none);
-    assert_eq!(
-        missed(MisfirePolicy::All { count_max: 2 }, late),
-        ["2026-01-01T04:00:00Z", "2026-01-01T05:00:00Z"]
-    );
+    let (late, on_time) = ("2026-01-01T05:20:00Z", "2026-01-01T05:00:05Z");
+    assert_eq!(report(MisfirePolicy::Skip, late), (String::new(), 5));
+    assert_eq!(report(MisfirePolicy::Skip, on_time), ("2026-01-01T05:00:00Z".to_owned(), 4));
+    for now in [late, on_time] {
+        let once = report(MisfirePolicy::default(), now);
+        assert_eq!(once, ("2026-01-01T05:00:00Z".to_owned(), 4), "{now}");
+    }
+    let in_vain = MisfirePolicy::Once { deadline_seconds: 600 };
+    assert_eq!(report(in_vain, late), (String::new(), 5));
+    let two = "2026-01-01T04:00:00Z 2026-01-01T05:00:00Z";
+    assert_eq!(report(MisfirePolicy::All { count_max: 2 }, late), (two.to_owned(), 3));
+    let three = format!("2026-01-01T03:00:00Z {two}");
+    assert_eq!(report(MisfirePolicy::All { count_max: 2 }, on_time), (three, 2));
+}
+
+#[test]
+fn years_of_missed_minutes_are_answered_with_the_latest() {
+    let mut schedule = Schedule::new(local("2000-01-01T00:00:00"), zone("UTC"));
+    schedule.frequency = Frequency::Minute { interval: 1 };
+    let rule = schedule.compile().expect("a schedule");
+    let (since, now) = (at("2000-01-01T00:00:00Z"), at("2039-12-31T23:59:30Z"));
+    let report = rule.due(since, now, SignedDuration::ZERO);
+    assert_eq!(report.due, [at("2039-12-31T23:59:00Z")]);
+    assert_eq!(report.left_out, DUE_COUNT_MAX - 1);
+    // A clock that was set back makes nothing due again.
+    let report = rule.due(now, since, SignedDuration::ZERO);
+    assert_eq!((report.due, report.left_out), (vec![], 0));
+    assert_eq!(report.next, Some(at("2040-01-01T00:00:00Z")));
+}
+
+#[test]
+fn minutes_count_from_the_end_of_the_gap_that_the_start_is_in() {
+    let mut schedule = Schedule::new(local("2026-03-29T02:30:00"), zone("Europe/Zurich"));
+    schedule.frequency = Frequency::Minute { interval: 20 };
+    let first = |schedule: &Schedule| schedule.compile().expect("a schedule").iter().next();
+    assert_eq!(first(&schedule), Some(at("2026-03-29T01:00:00Z")));
+    schedule.gap = GapPolicy::Skip;
+    assert_eq!(first(&schedule), Some(at("2026-03-29T01:20:00Z")));
+    schedule.start = local("2026-10-25T02:30:00");
+    assert_eq!(first(&schedule), Some(at("2026-10-25T00:30:00Z")));
+    schedule.fold = FoldPolicy::Last;
+    assert_eq!(first(&schedule), Some(at("2026-10-25T01:30:00Z")));
 }
 
 #[test]
@@ -281,6 +431,9 @@ fn wrong_fields_are_named() {
     let month = |days, occurrences| Frequency::Month { interval: 1, days, occurrences };
     assert!(error(month(vec![32], vec![])).contains("month day"));
     assert!(error(month(vec![0], vec![])).contains("month day"));
+    let misfire = MisfirePolicy::All { count_max: 0 };
+    let refused = Schedule { misfire, ..schedule.clone() }.compile().expect_err("refused");
+    assert!(refused.to_string().contains("misfire count"));
     let sixth = MonthlyOccurrence { occurrence: 6, day: DayOfWeek::Monday };
     assert!(error(month(vec![], vec![sixth])).contains("monthly occurrence"));
 }

@@ -6,19 +6,37 @@ use super::{
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Span, Timestamp, ToSpan};
+use std::collections::VecDeque;
 
 /// How many empty periods in a row end a rule: a 29 February that meets no leap year, or a day
 /// that no month of the rule has, is never due again. Eight centuries of months hold every pattern
 /// of the calendar, which repeats after four.
 const EMPTY_PERIODS_MAX: u32 = 12 * 800;
 
-/// The most instants that [`Rule::missed`] looks at before it keeps the latest alone.
-const MISSED_MAX: usize = 100_000;
+/// The most instants that [`Rule::due`] answers or counts at once, and the largest `count_max` of
+/// [`MisfirePolicy::All`].
+pub const DUE_COUNT_MAX: usize = 10_000;
+
+/// What [`Rule::due`] answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DueReport {
+    /// Act on these, in order: at most [`DUE_COUNT_MAX`].
+    pub due: Vec<Timestamp>,
+    /// How many instants passed and are not acted on. With `due` it is at most [`DUE_COUNT_MAX`]:
+    /// what passed before those is neither answered nor counted.
+    pub left_out: usize,
+    /// When to ask again: the first due instant later than both `since` and `now`; none if the
+    /// schedule has ended.
+    pub next: Option<Timestamp>,
+}
 
 /// A checked schedule in its zone.
 #[derive(Clone, Debug)]
 pub struct Rule {
     start: DateTime,
+    /// What elapsed time counts from: the start, or the end of the gap that it is in, whether or
+    /// not it is due there.
+    first: Timestamp,
     zone: TimeZone,
     expiry: Timestamp,
     gap: GapPolicy,
@@ -37,10 +55,22 @@ enum Step {
 }
 
 impl Rule {
-    pub(super) fn new(schedule: &Schedule) -> Result<Self, ScheduleError> {
+    pub(super) fn new(schedule: &Schedule, zone: TimeZone) -> Result<Self, ScheduleError> {
+        if let MisfirePolicy::All { count_max } = schedule.misfire
+            && !(1..=DUE_COUNT_MAX).contains(&(count_max as usize))
+        {
+            let (field, value) = ("misfire count", i64::from(count_max));
+            return Err(ScheduleError::Range { field, value, range: "1 to 10000" });
+        }
+        let (gap, fold) = (GapPolicy::FirstValid, schedule.fold);
+        let [first, _] = instants(&zone, schedule.start, gap, fold);
+        let value = i64::from(schedule.start.year());
+        let range = "-9999 to 9999 in UTC";
+        let first = first.ok_or(ScheduleError::Range { field: "start year", value, range })?;
         Ok(Self {
             start: schedule.start,
-            zone: schedule.zone.time_zone()?,
+            first,
+            zone,
             expiry: schedule.expiry.unwrap_or(Timestamp::MAX),
             gap: schedule.gap,
             fold: schedule.fold,
@@ -62,66 +92,67 @@ impl Rule {
         Due::new(self, period).find(|due| *due > after)
     }
 
-    /// What to act on at `now`, if the last act was at or before `since`: every instant in
-    /// (`since`, `now`] that the misfire policy keeps, in order. An instant that is due exactly
-    /// now is never a misfire.
+    /// What to act on at `now`, if everything up to `since` has been dealt with: of the instants in
+    /// (`since`, `now`] those that are at most `lateness` late are on time and all count, and the
+    /// earlier ones are missed and count as the misfire policy says.
+    ///
+    /// An engine keeps the latest instant it dealt with durably and passes it as `since`, so that a
+    /// restart neither repeats nor forgets one. A clock that was set back before `since` makes
+    /// nothing due again.
     #[must_use]
-    pub fn missed(&self, since: Timestamp, now: Timestamp) -> Vec<Timestamp> {
-        let period = self.period_before(since);
-        let mut due: Vec<Timestamp> = Due::new(self, period)
-            .skip_while(|due| *due <= since)
-            .take_while(|due| *due <= now)
-            .take(MISSED_MAX)
-            .collect();
-        let keep = match self.misfire {
-            MisfirePolicy::Skip => {
-                due.retain(|due| *due == now);
-                due.len()
-            }
+    pub fn due(&self, since: Timestamp, now: Timestamp, lateness: SignedDuration) -> DueReport {
+        let next = self.next_after(now.max(since));
+        let passed = self.latest(since, now);
+        let is_missed =
+            |due: &&Timestamp| now.duration_since(**due) > lateness.max(SignedDuration::ZERO);
+        let missed = passed.iter().take_while(is_missed).count();
+        let left_out = match self.misfire {
+            MisfirePolicy::Skip => missed,
+            // An instant that is on time makes up for those before it.
+            MisfirePolicy::Once { .. } if missed < passed.len() => missed,
             MisfirePolicy::Once { deadline_seconds } => {
                 let deadline = i64::try_from(deadline_seconds).unwrap_or(i64::MAX);
                 let deadline = SignedDuration::from_secs(deadline);
-                due.retain(|due| now.duration_since(*due) <= deadline);
-                1
+                let is_late = |due: &Timestamp| now.duration_since(*due) > deadline;
+                if passed.last().is_some_and(is_late) { missed } else { missed.saturating_sub(1) }
             }
-            MisfirePolicy::All { count_max } => count_max as usize,
+            MisfirePolicy::All { count_max } => missed.saturating_sub(count_max as usize),
         };
-        due.split_off(due.len().saturating_sub(keep))
+        let due = passed[left_out..].to_vec();
+        DueReport { due, left_out, next }
     }
 
-    /// The instants of one local time: none or one in a gap, one or two in a fold.
-    fn instants(&self, local: DateTime) -> [Option<Timestamp>; 2] {
-        let ambiguous = self.zone.to_ambiguous_timestamp(local);
-        match ambiguous.offset() {
-            AmbiguousOffset::Unambiguous { .. } => [ambiguous.compatible().ok(), None],
-            AmbiguousOffset::Gap { before, .. } => match self.gap {
-                GapPolicy::Skip => [None, None],
-                // The time before the gap continued is after it; the gap's end is the transition.
-                GapPolicy::FirstValid => {
-                    let inside = before.to_timestamp(local).ok();
-                    [inside.and_then(|inside| self.transition_at_or_before(inside)), None]
+    /// The latest [`DUE_COUNT_MAX`] instants in (`since`, `now`], in order.
+    fn latest(&self, since: Timestamp, now: Timestamp) -> Vec<Timestamp> {
+        if now <= since {
+            return Vec::new();
+        }
+        let (first, last) = (self.period_before(since), self.period_before(now));
+        let mut back = DUE_COUNT_MAX as i64;
+        loop {
+            let begin = last.saturating_sub(back).max(first);
+            let mut latest = VecDeque::new();
+            let passed = Due::new(self, begin).skip_while(|due| *due <= since);
+            for due in passed.take_while(|due| *due <= now) {
+                if latest.len() == DUE_COUNT_MAX {
+                    latest.pop_front();
                 }
-            },
-            AmbiguousOffset::Fold { .. } => {
-                let (first, last) = (ambiguous.earlier().ok(), ambiguous.later().ok());
-                match self.fold {
-                    FoldPolicy::First => [first, None],
-                    FoldPolicy::Last => [last, None],
-                    FoldPolicy::Both => [first, last],
-                }
+                latest.push_back(due);
             }
+            if latest.len() == DUE_COUNT_MAX || begin == first {
+                return latest.into();
+            }
+            back = back.saturating_mul(4);
         }
     }
 
-    fn transition_at_or_before(&self, at: Timestamp) -> Option<Timestamp> {
-        let just_after = at.checked_add(1.nanosecond()).ok()?;
-        self.zone.preceding(just_after).next().map(|transition| transition.timestamp())
+    fn instants(&self, local: DateTime) -> [Option<Timestamp>; 2] {
+        instants(&self.zone, local, self.gap, self.fold)
     }
 
     /// A period that certainly begins before `after`, near it.
     fn period_before(&self, after: Timestamp) -> i64 {
-        let Some(first) = self.first_instant() else { return 0 };
-        let elapsed = after.duration_since(first);
+        let elapsed = after.duration_since(self.first);
         // Offsets differ by less than two days over a zone's history; two periods cover the rest.
         let days = elapsed.as_secs().div_euclid(86_400) - 2;
         let periods = match &self.step {
@@ -137,17 +168,16 @@ impl Rule {
         (periods - 2).max(0)
     }
 
-    /// The instant that elapsed time counts from.
-    fn first_instant(&self) -> Option<Timestamp> {
-        self.zone.to_ambiguous_timestamp(self.start).compatible().ok()
-    }
-
     /// The instants of one period, sorted. `None` when time has run out.
     fn period(&self, index: i64) -> Option<Vec<Timestamp>> {
         if let Step::Elapsed(every) = &self.step {
             let offset = every.as_nanos().checked_mul(i128::from(index))?;
             let offset = SignedDuration::try_from_nanos_i128(offset)?;
-            return Some(vec![self.first_instant()?.checked_add(offset).ok()?]);
+            let due = self.first.checked_add(offset).ok()?;
+            return Some(match index {
+                0 => self.instants(self.start)[0].into_iter().collect(),
+                _ => vec![due],
+            });
         }
         let dates = self.step.dates(self.start.date(), index)?;
         let locals = dates.into_iter().map(|date| self.local(date));
@@ -162,6 +192,40 @@ impl Rule {
         let time: Time = self.start.time();
         date.to_datetime(time)
     }
+}
+
+/// The instants of one local time: none or one in a gap, one or two in a fold.
+fn instants(
+    zone: &TimeZone,
+    local: DateTime,
+    gap: GapPolicy,
+    fold: FoldPolicy,
+) -> [Option<Timestamp>; 2] {
+    let ambiguous = zone.to_ambiguous_timestamp(local);
+    match ambiguous.offset() {
+        AmbiguousOffset::Unambiguous { .. } => [ambiguous.compatible().ok(), None],
+        AmbiguousOffset::Gap { before, .. } => match gap {
+            GapPolicy::Skip => [None, None],
+            // The time before the gap continued is after it; the gap's end is the transition.
+            GapPolicy::FirstValid => {
+                let inside = before.to_timestamp(local).ok();
+                [inside.and_then(|inside| transition_at_or_before(zone, inside)), None]
+            }
+        },
+        AmbiguousOffset::Fold { .. } => {
+            let (first, last) = (ambiguous.earlier().ok(), ambiguous.later().ok());
+            match fold {
+                FoldPolicy::First => [first, None],
+                FoldPolicy::Last => [last, None],
+                FoldPolicy::Both => [first, last],
+            }
+        }
+    }
+}
+
+fn transition_at_or_before(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
+    let just_after = at.checked_add(1.nanosecond()).ok()?;
+    zone.preceding(just_after).next().map(|transition| transition.timestamp())
 }
 
 impl Step {
@@ -184,15 +248,21 @@ impl Step {
                 if days.is_empty() {
                     days.push(start.weekday());
                 }
+                days.sort_unstable_by_key(|day| day.to_monday_zero_offset());
+                days.dedup();
                 Self::Weeks { interval: at_least_one(*interval)?, days }
             }
             Frequency::Month { interval, days, occurrences } => {
                 check_month(days, occurrences)?;
                 let mut days = days.clone();
+                days.sort_unstable();
+                days.dedup();
                 if days.is_empty() && occurrences.is_empty() {
                     days.push(start.day());
                 }
-                let occurrences = occurrences.clone();
+                let mut occurrences = occurrences.clone();
+                occurrences.sort_unstable_by_key(|wanted| (wanted.occurrence, wanted.day as u8));
+                occurrences.dedup();
                 Self::Months { interval: at_least_one(*interval)?, days, occurrences }
             }
         })

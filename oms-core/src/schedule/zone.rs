@@ -55,7 +55,8 @@ impl fmt::Display for ZoneName {
 }
 
 /// Windows zones and the IANA zone of their main territory (`001`), from the Unicode CLDR's
-/// `windowsZones`; sorted by lower-case name.
+/// `windowsZones`; sorted by lower-case name. Two that Windows keeps for old settings and CLDR
+/// leaves out are here: Kamchatka and Mid-Atlantic, which since has no summer time.
 #[rustfmt::skip]
 const WINDOWS: &[(&str, &str)] = &[
     ("Afghanistan Standard Time", "Asia/Kabul"),
@@ -118,6 +119,7 @@ const WINDOWS: &[(&str, &str)] = &[
     ("Israel Standard Time", "Asia/Jerusalem"),
     ("Jordan Standard Time", "Asia/Amman"),
     ("Kaliningrad Standard Time", "Europe/Kaliningrad"),
+    ("Kamchatka Standard Time", "Asia/Kamchatka"),
     ("Korea Standard Time", "Asia/Seoul"),
     ("Libya Standard Time", "Africa/Tripoli"),
     ("Line Islands Standard Time", "Pacific/Kiritimati"),
@@ -127,6 +129,7 @@ const WINDOWS: &[(&str, &str)] = &[
     ("Manitoba Standard Time", "America/Winnipeg"),
     ("Marquesas Standard Time", "Pacific/Marquesas"),
     ("Mauritius Standard Time", "Indian/Mauritius"),
+    ("Mid-Atlantic Standard Time", "Etc/GMT+2"),
     ("Middle East Standard Time", "Asia/Beirut"),
     ("Montevideo Standard Time", "America/Montevideo"),
     ("Morocco Standard Time", "Africa/Casablanca"),
@@ -205,6 +208,7 @@ const WINDOWS: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::tz::TimeZoneDatabase;
 
     fn zone(name: &str) -> ZoneName {
         let Ok(zone) = name.parse();
@@ -215,8 +219,47 @@ mod tests {
     fn the_table_is_sorted_and_every_zone_is_known() {
         let names: Vec<String> = WINDOWS.iter().map(|(name, _)| name.to_lowercase()).collect();
         assert!(names.is_sorted());
-        for (name, _) in WINDOWS {
+        let bundled = TimeZoneDatabase::bundled();
+        for (name, iana) in WINDOWS {
             assert!(zone(name).time_zone().is_ok(), "{name}");
+            assert!(bundled.get(iana).is_ok(), "{iana} of {name}");
+        }
+        assert!(WINDOWS.len() >= 141, "{}", WINDOWS.len());
+    }
+
+    /// Offsets that Microsoft's list of zones names, in minutes in January and in July 2025.
+    #[test]
+    fn windows_zones_have_the_offsets_of_their_description() {
+        let offsets = [
+            ("Dateline Standard Time", -720, -720),
+            ("Hawaiian Standard Time", -600, -600),
+            ("Pacific Standard Time", -480, -420),
+            ("US Mountain Standard Time", -420, -420),
+            ("Central Standard Time (Mexico)", -360, -360),
+            ("Eastern Standard Time", -300, -240),
+            ("Newfoundland Standard Time", -210, -150),
+            ("Mid-Atlantic Standard Time", -120, -120),
+            ("UTC", 0, 0),
+            ("GMT Standard Time", 0, 60),
+            ("Romance Standard Time", 60, 120),
+            ("FLE Standard Time", 120, 180),
+            ("Iran Standard Time", 210, 210),
+            ("Afghanistan Standard Time", 270, 270),
+            ("India Standard Time", 330, 330),
+            ("Nepal Standard Time", 345, 345),
+            ("AUS Central Standard Time", 570, 570),
+            ("AUS Eastern Standard Time", 660, 600),
+            ("Lord Howe Standard Time", 660, 630),
+            ("Kamchatka Standard Time", 720, 720),
+            ("Chatham Islands Standard Time", 825, 765),
+            ("Line Islands Standard Time", 840, 840),
+        ];
+        let at = |text: &str| text.parse().expect("an instant");
+        for (name, january, july) in offsets {
+            let zone = zone(name).time_zone().expect("known");
+            let minutes = |at| zone.to_offset(at).seconds() / 60;
+            let found = (minutes(at("2025-01-15T00:00:00Z")), minutes(at("2025-07-15T00:00:00Z")));
+            assert_eq!(found, (january, july), "{name}");
         }
     }
 

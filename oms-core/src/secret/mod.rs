@@ -22,10 +22,17 @@ pub use ring::{KeyError, KeyRing, SEALED_BYTES_MAX, Sealed};
 
 use std::fmt;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// A key, password or token: erased from memory when dropped, absent from `Debug`, without
 /// `Display` and `Serialize`, and compared in constant time.
+///
+/// ```compile_fail,E0277
+/// println!("{}", oms_core::Secret::from("hunter2"));
+/// ```
+/// ```compile_fail,E0277
+/// serde_json::to_string(&oms_core::Secret::from("hunter2")).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
@@ -56,6 +63,8 @@ impl Secret {
         self.0.is_empty()
     }
 }
+
+impl ZeroizeOnDrop for Secret {}
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Self {

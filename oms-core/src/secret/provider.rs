@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The file that holds the key, below the disk's folder.
-const FILE: &str = "kek";
+pub(super) const FILE: &str = "kek";
 
 /// The name of the file while it is being written.
 const FILE_NEW: &str = "kek.new";

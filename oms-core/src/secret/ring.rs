@@ -1,6 +1,6 @@
 //! Account keys, and the values they seal.
 
-use super::{KeyProvider, Secret};
+use super::{FileKeyProvider, KeyProvider, Secret, provider};
 use crate::ErrorKind;
 use crate::disk::{Disk, DiskError, OpenMode};
 use crate::entropy::Entropy;
@@ -37,8 +37,14 @@ pub enum KeyError {
     /// The key-encryption key is not there. Put its copy back; a new one would open nothing.
     #[error("key-encryption key is missing beside existing data")]
     Missing,
-    /// There is a key-encryption key already.
-    #[error("key-encryption key exists already")]
+    /// The account keys are not there. Put their copy back; new ones would open nothing.
+    #[error("key ring is missing beside existing data. account=`{account}`")]
+    MissingRing {
+        /// Whose keys.
+        account: String,
+    },
+    /// There is a key-encryption key already, or a key ring.
+    #[error("key or key ring exists already")]
     Exists,
     /// The key file is not one.
     #[error("key file has the wrong length. found=`{found}`, expected=`{expected}`")]
@@ -85,7 +91,9 @@ impl KeyError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Missing | Self::UnknownKey { .. } => ErrorKind::PreconditionFailed,
+            Self::Missing | Self::MissingRing { .. } | Self::UnknownKey { .. } => {
+                ErrorKind::PreconditionFailed
+            }
             Self::Exists => ErrorKind::AlreadyExists,
             Self::Length { .. } | Self::Refused | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Format { .. } => ErrorKind::Invalid,
@@ -199,11 +207,31 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Opens the ring of `account`, or begins one with its first key if the disk has none.
+    /// Begins the ring of `account` with its first key.
     ///
     /// # Errors
-    /// [`KeyError::Refused`] if the provider's key is another; [`KeyError::Corrupt`] if the file
-    /// cannot be read.
+    /// [`KeyError::Exists`] if the disk has one: it is never replaced.
+    pub fn create(
+        disk: Arc<dyn Disk>,
+        provider: Arc<dyn KeyProvider>,
+        entropy: Arc<dyn Entropy>,
+        account: &str,
+    ) -> Result<Self, KeyError> {
+        if has_file(&*disk, FILE)? {
+            return Err(KeyError::Exists);
+        }
+        let account = account.to_owned();
+        let mut ring = Self { disk, provider, entropy, account, keys: BTreeMap::new() };
+        ring.rotate_account_key()?;
+        Ok(ring)
+    }
+
+    /// Opens the ring of `account`.
+    ///
+    /// # Errors
+    /// [`KeyError::MissingRing`] if there is none: a ring beside existing data is never begun anew;
+    /// [`KeyError::Refused`] if the provider's key or the account is another;
+    /// [`KeyError::Corrupt`] if the file cannot be read.
     pub fn open(
         disk: Arc<dyn Disk>,
         provider: Arc<dyn KeyProvider>,
@@ -211,13 +239,39 @@ impl KeyRing {
         account: &str,
     ) -> Result<Self, KeyError> {
         let account = account.to_owned();
-        let mut ring = Self { disk, provider, entropy, account, keys: BTreeMap::new() };
-        if ring.disk.list(Path::new(""))?.iter().any(|name| name == FILE) {
-            ring.load()?;
-        } else {
-            ring.rotate_account_key()?;
+        if !has_file(&*disk, FILE)? {
+            return Err(KeyError::MissingRing { account });
         }
+        let mut ring = Self { disk, provider, entropy, account, keys: BTreeMap::new() };
+        ring.load()?;
         Ok(ring)
+    }
+
+    /// Opens the ring and the key-encryption key of one folder, the default of a service that
+    /// starts. What is missing is drawn only if there is nothing yet that it would have to open:
+    /// neither data (`has_data`, which the caller knows: the journal or the store holds something)
+    /// nor, for the key-encryption key, a ring.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`] or [`KeyError::MissingRing`] beside existing data; those of
+    /// [`KeyRing::open`].
+    pub fn open_folder(
+        disk: Arc<dyn Disk>,
+        entropy: Arc<dyn Entropy>,
+        account: &str,
+        has_data: bool,
+    ) -> Result<Self, KeyError> {
+        let has_ring = has_file(&*disk, FILE)?;
+        let is_new = !has_data && !has_ring && !has_file(&*disk, provider::FILE)?;
+        let provider: Arc<dyn KeyProvider> = match is_new {
+            true => Arc::new(FileKeyProvider::create(&*disk, Arc::clone(&entropy))?),
+            false => Arc::new(FileKeyProvider::open(&*disk, Arc::clone(&entropy))?),
+        };
+        match has_data || has_ring {
+            true => Self::open(disk, provider, entropy, account),
+            // Also after a crash between the key and the first ring.
+            false => Self::create(disk, provider, entropy, account),
+        }
     }
 
     /// Seals a value for `identity`, which says whose it is: a table and row, a credential's name.
@@ -357,6 +411,10 @@ impl KeyRing {
     }
 }
 
+fn has_file(disk: &dyn Disk, name: &str) -> Result<bool, KeyError> {
+    Ok(disk.list(Path::new(""))?.iter().any(|found| found == name))
+}
+
 /// Parts with their lengths, so that no two lists of parts give the same bytes.
 fn context(parts: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -371,7 +429,6 @@ fn context(parts: &[&str]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::entropy::SeededEntropy;
-    use crate::secret::FileKeyProvider;
     use crate::testkit::disk::SimDisk;
 
     fn entropy(seed: u64) -> Arc<dyn Entropy> {
@@ -385,7 +442,11 @@ mod tests {
 
     fn ring(disk: &SimDisk, provider: &Arc<dyn KeyProvider>) -> Result<KeyRing, KeyError> {
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        KeyRing::open(disk, Arc::clone(provider), entropy(9), "account")
+        let open = match has_file(&*disk, FILE)? {
+            true => KeyRing::open,
+            false => KeyRing::create,
+        };
+        open(disk, Arc::clone(provider), entropy(9), "account")
     }
 
     #[test]
@@ -435,6 +496,66 @@ mod tests {
         FileKeyProvider::create(&keys, entropy(1)).expect("a new key");
         assert!(matches!(FileKeyProvider::create(&keys, entropy(2)), Err(KeyError::Exists)));
         FileKeyProvider::open(&keys, entropy(3)).expect("the same key");
+    }
+
+    #[test]
+    fn a_folder_begins_once_and_never_again_beside_data() {
+        let folder = |disk: &SimDisk, has_data| {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            KeyRing::open_folder(disk, entropy(5), "account", has_data)
+        };
+        let disk = SimDisk::default();
+        assert!(matches!(folder(&disk, true), Err(KeyError::Missing)), "neither, beside data");
+        let sealed = folder(&disk, false).expect("begun").seal(&"x".into(), "a").expect("sealed");
+        let again = folder(&disk, true).expect("opened");
+        assert_eq!(again.open_sealed(&sealed, "a").expect("opens").expose(), b"x");
+        assert!(folder(&disk, false).expect("opened").open_sealed(&sealed, "a").is_ok());
+
+        let without = |names: &[&str]| {
+            let disk = SimDisk::default();
+            folder(&disk, false).expect("begun");
+            for name in names {
+                disk.remove(Path::new(name)).expect("it was there");
+            }
+            disk
+        };
+        for has_data in [true, false] {
+            let missing = folder(&without(&["kek"]), has_data);
+            assert!(matches!(missing, Err(KeyError::Missing)), "a ring is data too");
+        }
+        let missing = folder(&without(&[FILE]), true).expect_err("no ring beside data");
+        assert!(matches!(&missing, KeyError::MissingRing { account } if account == "account"));
+        assert_eq!(missing.kind(), ErrorKind::PreconditionFailed);
+        assert!(folder(&without(&[FILE]), false).is_ok(), "a crash before the first ring");
+        assert!(matches!(folder(&without(&["kek", FILE]), true), Err(KeyError::Missing)));
+        let disk: Arc<dyn Disk> = Arc::new(without(&[]));
+        let created = KeyRing::create(disk, provider(1), entropy(1), "account");
+        assert!(matches!(created, Err(KeyError::Exists)));
+    }
+
+    /// Every part of the text: another key, row, account or provider, each bit, each length.
+    #[test]
+    fn values_of_other_rings_and_accounts_are_refused() {
+        let (disk, provider) = (SimDisk::default(), provider(1));
+        let ours = ring(&disk, &provider).expect("a new ring");
+        let sealed = ours.seal(&"hunter2".into(), "a").expect("sealed");
+        for index in 0..sealed.wrapped.len() {
+            let mut changed = sealed.clone();
+            changed.wrapped[index] ^= 0x80;
+            assert!(matches!(ours.open_sealed(&changed, "a"), Err(KeyError::Refused)), "{index}");
+        }
+        // The value of one row under the data key of another.
+        let other = ours.seal(&"hunter3".into(), "b").expect("sealed");
+        let mixed = Sealed { value: other.value.clone(), ..sealed.clone() };
+        assert!(matches!(ours.open_sealed(&mixed, "a"), Err(KeyError::Refused)));
+        assert!(matches!(ours.open_sealed(&mixed, "b"), Err(KeyError::Refused)));
+        let empty: Arc<dyn Disk> = Arc::new(SimDisk::default());
+        let theirs = KeyRing::create(empty, Arc::clone(&provider), entropy(10), "account");
+        let opened = theirs.expect("another ring").open_sealed(&sealed, "a");
+        assert!(matches!(opened, Err(KeyError::Refused)));
+        let same_disk: Arc<dyn Disk> = Arc::new(disk);
+        let renamed = KeyRing::open(same_disk, provider, entropy(9), "another account");
+        assert!(matches!(renamed, Err(KeyError::Refused)), "a ring is bound to its account");
     }
 
     #[test]

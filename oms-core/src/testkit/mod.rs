@@ -6,6 +6,7 @@
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
+//! - [`replay_fixtures`]: events as released versions wrote them, read by every later one.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 //! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
 //!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
@@ -32,3 +33,6 @@ pub mod key;
 
 #[cfg(feature = "testkit-object-store")]
 pub mod object_store;
+mod fixtures;
+
+pub use fixtures::replay_fixtures;

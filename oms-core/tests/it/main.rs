@@ -21,3 +21,8 @@ mod round_trip;
 
 #[cfg(all(test, feature = "interop"))]
 mod interop;
+#[cfg(test)]
+mod schedule;
+
+#[cfg(test)]
+mod secrets;

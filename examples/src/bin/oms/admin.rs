@@ -4,10 +4,11 @@ use crate::data::write_durably;
 use anyhow::{Context, Result};
 use oms_core::{Entropy, EntropyExt};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::Path;
 
 /// Everything that a client needs to know, in the spelling that scripts use.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Admin {
     pub(crate) tenant_id: String,
     pub(crate) client_id: String,
@@ -21,6 +22,12 @@ pub(crate) struct Admin {
     pub(crate) automation_key: String,
     pub(crate) backup_vault: String,
     pub(crate) recovery_vault: String,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("tenant_id", &self.tenant_id).finish_non_exhaustive()
+    }
 }
 
 impl Admin {

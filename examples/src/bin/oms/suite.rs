@@ -164,9 +164,15 @@ impl Suite {
         let Some(logs) = &self.logs else { return Vec::new() };
         let new = |name: &str, mapping: fn(&Event, &str) -> Vec<Record>| {
             let computer = self.computer.clone();
-            self.projection(logs, name, Arc::new(move |event: &Event| mapping(event, &computer)))
+            self.projection(
+                logs,
+                name,
+                Arc::new(move |event: &Event| Ok(mapping(event, &computer))),
+            )
         };
-        let mut projections = vec![new("oms-backup", oms_backup::records)];
+        let computer = self.computer.clone();
+        let mapping = Arc::new(move |event: &Event| oms_backup::records(event, &computer));
+        let mut projections = vec![self.projection(logs, "oms-backup", mapping)];
         if let Some(account) = &self.automation {
             let (account, computer) = (Arc::clone(account), self.computer.clone());
             let mapping = Arc::new(move |event: &Event| account.records(event, &computer));
