@@ -46,24 +46,40 @@ mod call;
 
 mod surface;
 
+mod claim;
+
 mod mount;
 
 pub mod respond;
+
+mod arm;
+
+mod operation;
+
+mod resources;
 
 mod serve;
 
 mod token;
 
+pub use arm::{ArmError, preconditions};
 pub use body::BodyLimits;
-pub use call::{Call, Params, PeerCertificate};
+pub use call::{Call, Params, PeerCertificate, RequestIds, Transport};
 pub use mount::{MountError, Mounted, RouteInfo, mount};
+pub use operation::{
+    OPERATIONS_MAX, Operation, OperationError, OperationEvent, OperationFailure, OperationId,
+    OperationState, Operations, RESULT_RETENTION,
+};
 pub use path::PatternError;
+pub use resources::surface as resource_surface;
 pub use serve::{
     Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_unix,
     serve_with,
 };
-pub use surface::{Access, Authenticator, Handler, Route, Surface};
-pub use token::{TOKEN_SECONDS, TokenService};
+pub use surface::{Access, Authenticator, ByCertificate, FirstOf, Handler, Route, Surface};
+pub use token::{
+    SigningKeyError, SigningKeyId, SigningKeys, TOKEN_SECONDS, TokenService, TokenServiceBuilder,
+};
 
 /// A response of any handler.
 pub type Response = http::Response<axum::body::Body>;
