@@ -284,10 +284,13 @@ async fn patch(resources: Arc<Resources>, request: Request) -> Answer {
 
 async fn delete(resources: Arc<Resources>, request: Request) -> Answer {
     let (id, conditions, by) = (&request.id, &request.conditions, &request.by);
+    let is_group = request.id.arm().is_ok_and(|arm_id| arm_id.providers().is_empty());
     match resources.delete(id, conditions, Completion::Done, by).await {
-        Ok(_) => Ok(respond::empty(StatusCode::OK)),
+        // The clients of groups take 200 alone, those of the types below 204 alone.
+        Ok(_) if is_group => Ok(respond::empty(StatusCode::OK)),
+        Err(ResourceError::NotFound { id }) if is_group => Err(not_there(&id)),
         // What is not there need not be deleted.
-        Err(ResourceError::NotFound { .. }) => Ok(respond::empty(StatusCode::NO_CONTENT)),
+        Ok(_) | Err(ResourceError::NotFound { .. }) => Ok(respond::empty(StatusCode::NO_CONTENT)),
         Err(error) => Err(arm(error)),
     }
 }

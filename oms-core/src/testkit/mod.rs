@@ -5,6 +5,7 @@
 //!   [`Disk`](crate::Disk).
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
+//! - `routes` (with feature `http`): walks over every route of mounted surfaces.
 
 #![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
 
@@ -15,3 +16,6 @@ pub mod disk;
 pub mod fault;
 
 pub mod journal;
+
+#[cfg(feature = "http")]
+pub mod routes;

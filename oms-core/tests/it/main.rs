@@ -15,3 +15,15 @@ mod crash;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "testkit"))]
+mod sample;
+
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "testkit"))]
+mod arm;
+
+#[cfg(test)]
+#[cfg(feature = "interop")]
+mod interop;
