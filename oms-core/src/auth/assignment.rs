@@ -6,7 +6,7 @@ use crate::journal::{Envelope, Event, HistoryId, Journal, JournalError, JournalE
 use crate::resource::ResourceId;
 use crate::{Clock, ErrorKind};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -133,7 +133,7 @@ impl Change {
 struct Index {
     roles: HashMap<RoleId, RoleDefinition>,
     assignments: BTreeMap<AssignmentId, RoleAssignment>,
-    by_principal: HashMap<Principal, Vec<AssignmentId>>,
+    by_principal: HashMap<Principal, BTreeSet<AssignmentId>>,
     /// How many events each history holds, also those of what was removed.
     versions: HashMap<HistoryId, u64>,
 }
@@ -156,14 +156,14 @@ impl Index {
     fn insert(&mut self, assignment: RoleAssignment) {
         self.remove(assignment.id);
         let held = self.by_principal.entry(assignment.principal.clone()).or_default();
-        held.push(assignment.id);
+        held.insert(assignment.id);
         self.assignments.insert(assignment.id, assignment);
     }
 
     fn remove(&mut self, id: AssignmentId) {
         let Some(assignment) = self.assignments.remove(&id) else { return };
         if let Some(held) = self.by_principal.get_mut(&assignment.principal) {
-            held.retain(|other| *other != id);
+            held.remove(&id);
             if held.is_empty() {
                 self.by_principal.remove(&assignment.principal);
             }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use subtle::{Choice, ConstantTimeEq};
@@ -38,7 +38,7 @@ struct Held {
 #[derive(Debug, Default, PartialEq)]
 struct Index {
     held: BTreeMap<CredentialId, Held>,
-    by_principal: HashMap<Principal, Vec<CredentialId>>,
+    by_principal: HashMap<Principal, BTreeSet<CredentialId>>,
     by_digest: HashMap<String, CredentialId>,
     versions: HashMap<CredentialId, u64>,
 }
@@ -46,7 +46,7 @@ struct Index {
 impl Index {
     fn insert(&mut self, stored: Stored, key: Option<Secret>) {
         let id = stored.id;
-        self.by_principal.entry(stored.principal.clone()).or_default().push(id);
+        self.by_principal.entry(stored.principal.clone()).or_default().insert(id);
         match &stored.proof {
             Proof::Digest(digest) | Proof::Agent { digest, .. } => {
                 self.by_digest.insert(digest.clone(), id);
@@ -62,7 +62,7 @@ impl Index {
             self.by_digest.remove(digest);
         }
         if let Some(of_principal) = self.by_principal.get_mut(&stored.principal) {
-            of_principal.retain(|other| *other != id);
+            of_principal.remove(&id);
             if of_principal.is_empty() {
                 self.by_principal.remove(&stored.principal);
             }

@@ -12,6 +12,12 @@
 //!                                                          413, 400
 //! ```
 //!
+//! Services share the paths of Azure Resource Manager: a claim may have segments of any name, such
+//! as `/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.Automation`, and
+//! [`resource_surface`] serves what none of them owns. [`respond::list`], [`ArmError`] and
+//! [`Operations`] make the lists, errors and long-running operations that its clients read, and a
+//! [`TokenService`] gives their tokens out.
+//!
 //! A route is closed unless it says otherwise: [`Access::Anonymous`] gives its reason, and
 //! [`Access::InHandler`] names the scheme that only the handler can check (a signature over the
 //! body).

@@ -369,6 +369,80 @@ mod tests {
         assert!(mount(vec![exact("/a"), claim("two", "/a")]).is_err());
     }
 
+    /// Services share the paths above the types that each of them owns.
+    #[test]
+    fn claims_with_any_names_overlap_where_some_path_lies_in_both() {
+        let mount = |first: Surface, second: Surface| {
+            mount(vec![first, second], Arc::new(Grants::default())).is_ok()
+        };
+        let claim = |path: &str| Surface::new("one").claim(path);
+        let exact = |path: &str| Surface::new("two").claim_exact(path);
+        let vault = "/s/{s}/vaults/{v}";
+        let of = |child: &str| claim(&format!("{vault}/{child}"));
+        assert!(mount(of("backupPolicies"), of("replicationFabrics")));
+        assert!(!mount(of("backupPolicies"), of("{any}")));
+        assert!(!mount(of("backupPolicies"), claim("/S/x/Vaults/y/BackupPolicies/z")));
+        assert!(mount(of("backupPolicies"), exact(vault)));
+        assert!(mount(claim("/{any}/a"), claim("/x/b")));
+        assert!(!mount(claim("/{any}/a"), claim("/x")));
+        assert!(!mount(exact("/{a}/b"), exact("/c/{d}")));
+        assert!(!mount(claim("/x/{*rest}"), claim("/y")), "a claim needs no rest");
+    }
+
+    #[tokio::test]
+    async fn a_yielding_claim_answers_where_nobody_else_does() {
+        let open = || Access::Anonymous { reason: "a test" };
+        let anyone = Surface::new("tokens").claim_yielding("/{x}/token");
+        let anyone = anyone.route(Route::new(Method::GET, "/{x}/token", open(), echo));
+        let api = Surface::new("api").claim("/api");
+        let api = api.route(Route::new(Method::GET, "/api/{y}/z", open(), echo));
+        let both = mount(vec![anyone.clone(), api], Arc::new(Grants::default())).expect("mounts");
+        let ask = |uri: &'static str| {
+            let both = &both;
+            async move {
+                let request = Request::get(uri).body(Body::empty()).expect("a request");
+                let response = both.handle(request).await;
+                assert!(response.headers().contains_key("x-ms-request-id"), "{uri}");
+                assert!(response.headers().contains_key("x-ms-correlation-request-id"), "{uri}");
+                response.status()
+            }
+        };
+        assert_eq!(ask("/tenant/token").await, StatusCode::OK);
+        assert_eq!(ask("/API/token").await, StatusCode::NOT_FOUND);
+        assert_eq!(ask("/api/token/z").await, StatusCode::OK);
+        let twice = mount(vec![anyone.clone(), anyone], Arc::new(Grants::default()));
+        assert!(matches!(twice, Err(MountError::Overlap { .. })));
+    }
+
+    /// A body that inflates a thousandfold is cut off at the limit, in each encoding.
+    #[tokio::test]
+    async fn a_bomb_is_refused() {
+        let zeros = vec![0; 10 << 20];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&zeros).expect("write");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), Compression::best());
+        zlib.write_all(&zeros).expect("write");
+        let bombs = [("gzip", gzip.finish()), ("deflate", zlib.finish())];
+        let limits = BodyLimits { sent_bytes_max: 1 << 20, inflated_bytes_max: 1 << 20 };
+        let open = Access::Anonymous { reason: "a test" };
+        let route = Route::new(Method::POST, "/b", open, echo).limits(limits);
+        let surface = Surface::new("b").claim("/b").route(route);
+        let mounted = mount(vec![surface], Arc::new(Grants::default())).expect("mounts");
+        for (encoding, bomb) in bombs {
+            let bomb = bomb.expect("finish");
+            assert!(bomb.len() < 20_000, "{}", bomb.len());
+            // Twice in one body: gzip has members, of which the sum counts.
+            let body = [bomb.clone(), bomb].concat();
+            let request = Request::post("/b").header("content-encoding", encoding);
+            let response = mounted.handle(request.body(body.into()).expect("a request")).await;
+            assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{encoding}");
+            assert_eq!(response.headers()["x-ms-error-code"], "RequestContentTooLarge");
+        }
+        let twice = Request::post("/b").header("content-encoding", "gzip, gzip");
+        let response = mounted.handle(twice.body(Body::empty()).expect("a request")).await;
+        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
     #[test]
     fn mistakes_in_a_surface_are_found_at_start() {
         let mount = |surface| mount(vec![surface], Arc::new(Grants::default())).map(|_| ());

@@ -211,12 +211,12 @@ mod tests {
     async fn a_stop_lets_the_request_under_way_end() {
         let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (signal, wait) = (Arc::clone(&entered), Arc::clone(&leave));
-        let slow = move |_call: Call| {
+        let slow = move |call: Call| {
             let (signal, wait) = (Arc::clone(&signal), Arc::clone(&wait));
             async move {
                 signal.notify_one();
                 wait.notified().await;
-                respond::text(StatusCode::OK, "done")
+                respond::text(StatusCode::OK, format!("{:?} done", call.transport()))
             }
         };
         let open = Access::Anonymous { reason: "a test" };
@@ -236,7 +236,7 @@ mod tests {
         leave.notify_one();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("answer");
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("Clear done"), "{answer}");
         server.await.expect("no panic").expect("ends well");
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     }

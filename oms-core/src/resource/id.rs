@@ -79,8 +79,8 @@ impl ResourceId {
     fn below(&self, segments: &[&str]) -> Result<Self, ParseIdError> {
         let mut path = self.0.trim_end_matches('/').to_owned();
         for segment in segments {
-            if segment.contains('/') {
-                let reason = "a segment has a slash";
+            if segment.is_empty() || segment.contains('/') {
+                let reason = "a segment is empty or has a slash";
                 return Err(ParseIdError::new("resource id", segment, reason));
             }
             path.push('/');
