@@ -40,7 +40,11 @@ pub(super) async fn read(
         Some(other) => {
             let name = String::from_utf8_lossy(other).into_owned();
             let message = format!("content encoding is not supported. encoding=`{name}`");
-            Err(Box::new(respond::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)))
+            Err(Box::new(respond::refusal(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "UnsupportedMediaType",
+                &message,
+            )))
         }
     }
 }
@@ -49,7 +53,8 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            Box::new(respond::text(StatusCode::BAD_REQUEST, format!("body broke off: {error}")))
+            let message = format!("body broke off: {error}");
+            Box::new(respond::refusal(StatusCode::BAD_REQUEST, "InvalidRequestContent", &message))
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
@@ -66,14 +71,15 @@ fn inflate(decoder: impl Read, limits: BodyLimits) -> Result<Bytes, Box<Response
     match decoder.take(limit as u64 + 1).read_to_end(&mut bytes) {
         Ok(_) if bytes.len() > limit => Err(too_large("inflated", limit)),
         Ok(_) => Ok(bytes.into()),
-        Err(error) => Err(Box::new(respond::text(
-            StatusCode::BAD_REQUEST,
-            format!("body does not fit its content encoding: {error}"),
-        ))),
+        Err(error) => {
+            let message = format!("body does not fit its content encoding: {error}");
+            let code = "InvalidRequestContent";
+            Err(Box::new(respond::refusal(StatusCode::BAD_REQUEST, code, &message)))
+        }
     }
 }
 
 fn too_large(which: &str, limit: usize) -> Box<Response> {
     let message = format!("body is too large {which}. limit_bytes=`{limit}`");
-    Box::new(respond::text(StatusCode::PAYLOAD_TOO_LARGE, message))
+    Box::new(respond::refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLarge", &message))
 }

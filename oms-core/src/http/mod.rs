@@ -12,6 +12,12 @@
 //!                                                          413, 400
 //! ```
 //!
+//! Services share the paths of Azure Resource Manager: a claim may have segments of any name, such
+//! as `/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.Automation`, and
+//! [`resource_surface`] serves what none of them owns. [`respond::list`], [`ArmError`] and
+//! [`Operations`] make the lists, errors and long-running operations that its clients read, and a
+//! [`TokenService`] gives their tokens out.
+//!
 //! A route is closed unless it says otherwise: [`Access::Anonymous`] gives its reason, and
 //! [`Access::InHandler`] names the scheme that only the handler can check (a signature over the
 //! body).
@@ -46,24 +52,40 @@ mod call;
 
 mod surface;
 
+mod claim;
+
 mod mount;
 
 pub mod respond;
+
+mod arm;
+
+mod operation;
+
+mod resources;
 
 mod serve;
 
 mod token;
 
+pub use arm::{ArmError, preconditions};
 pub use body::BodyLimits;
-pub use call::{Call, Params, PeerCertificate};
+pub use call::{Call, Params, PeerCertificate, RequestIds, Transport};
 pub use mount::{MountError, Mounted, RouteInfo, mount};
+pub use operation::{
+    OPERATIONS_MAX, Operation, OperationError, OperationEvent, OperationFailure, OperationId,
+    OperationState, Operations, RESULT_RETENTION,
+};
 pub use path::PatternError;
+pub use resources::surface as resource_surface;
 pub use serve::{
     Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_unix,
     serve_with,
 };
-pub use surface::{Access, Authenticator, Handler, Route, Surface};
-pub use token::{TOKEN_SECONDS, TokenService};
+pub use surface::{Access, Authenticator, ByCertificate, FirstOf, Handler, Route, Surface};
+pub use token::{
+    SigningKeyError, SigningKeyId, SigningKeys, TOKEN_SECONDS, TokenService, TokenServiceBuilder,
+};
 
 /// A response of any handler.
 pub type Response = http::Response<axum::body::Body>;

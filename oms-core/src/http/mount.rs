@@ -1,9 +1,12 @@
 //! Several surfaces on one address.
 
+use super::call::RequestIds;
+use super::claim::Territory;
 use super::path::{Pattern, PatternError, segments};
-use super::surface::{Access, Authenticator, Claim, Route, Surface};
+use super::surface::{Access, Authenticator, Route, Surface};
 use super::{Call, Params, Response, body, respond};
 use crate::auth::{AuthError, Authorizer, Principal};
+use crate::entropy::{Entropy, SystemEntropy};
 use crate::resource::ResourceId;
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -65,13 +68,18 @@ struct Entry {
     route: Route,
     pattern: Pattern,
     authenticator: Option<Arc<dyn Authenticator>>,
+    /// Whether it answers only where no other surface claims the path.
+    is_yielding: bool,
 }
 
 /// Surfaces that answer requests. [`Mounted::handle`] never fails: every refusal is a response.
 #[derive(Debug)]
 pub struct Mounted {
     entries: Vec<Entry>,
+    /// What yielding claims yield to.
+    claimed: Vec<Territory>,
     authorizer: Arc<dyn Authorizer>,
+    entropy: Arc<dyn Entropy>,
 }
 
 /// Puts surfaces together, with `GET /healthz` beside them.
@@ -89,7 +97,7 @@ pub fn mount(
         let own = surface.claims.iter().map(Territory::new).collect::<Result<Vec<_>, _>>()?;
         for territory in &own {
             if let Some((first, _)) = claimed.iter().find(|(_, other)| territory.overlaps(other)) {
-                let path = format!("/{}", territory.path.join("/"));
+                let path = territory.shown();
                 return Err(MountError::Overlap { path, first, second: surface.name });
             }
         }
@@ -99,7 +107,11 @@ pub fn mount(
             entries.push(Entry::new(surface.name, route, authenticator, &own)?);
         }
     }
-    Ok(Mounted { entries, authorizer })
+    // A yielding route is tried after all others.
+    entries.sort_by_key(|entry: &Entry| entry.is_yielding);
+    let claimed = claimed.into_iter().map(|(_, territory)| territory);
+    let claimed = claimed.filter(|territory| !territory.is_yielding).collect();
+    Ok(Mounted { entries, claimed, authorizer, entropy: Arc::new(SystemEntropy) })
 }
 
 /// `GET /healthz`: the process answers.
@@ -107,40 +119,6 @@ fn healthz() -> Surface {
     let access = Access::Anonymous { reason: "says only that the process answers" };
     let ok = |_call: Call| async { respond::text(StatusCode::OK, "ok\n") };
     Surface::new("health").claim("/healthz").route(Route::new(Method::GET, "/healthz", access, ok))
-}
-
-/// A claim, read.
-#[derive(Clone, Debug)]
-struct Territory {
-    path: Vec<String>,
-    is_exact: bool,
-}
-
-impl Territory {
-    fn new(claim: &Claim) -> Result<Self, PatternError> {
-        let path = segments(&claim.path).map_err(|error| PatternError {
-            pattern: claim.path.clone(),
-            reason: error.message(),
-        })?;
-        Ok(Self { path, is_exact: claim.is_exact })
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        let common = self.path.len().min(other.path.len());
-        let is_prefix = self.path[..common]
-            .iter()
-            .zip(&other.path[..common])
-            .all(|(a, b)| a.eq_ignore_ascii_case(b));
-        let (shorter, longer) = match self.path.len() <= other.path.len() {
-            true => (self, other),
-            false => (other, self),
-        };
-        is_prefix && (shorter.path.len() == longer.path.len() || !shorter.is_exact)
-    }
-
-    fn covers(&self, pattern: &Pattern) -> bool {
-        pattern.is_below(&self.path) && (!self.is_exact || pattern.len() == self.path.len())
-    }
 }
 
 impl Entry {
@@ -151,14 +129,16 @@ impl Entry {
         own: &[Territory],
     ) -> Result<Self, MountError> {
         let pattern = Pattern::parse(&route.pattern)?;
-        if !own.iter().any(|territory| territory.covers(&pattern)) {
+        let covering: Vec<_> = own.iter().filter(|claim| claim.covers(&pattern)).collect();
+        if covering.is_empty() {
             return Err(MountError::Unclaimed { surface, pattern: route.pattern });
         }
+        let is_yielding = covering.iter().all(|claim| claim.is_yielding);
         let needs_caller = matches!(route.access, Access::Operation { .. });
         if needs_caller && authenticator.is_none() {
             return Err(MountError::NoAuthenticator { surface, pattern: route.pattern });
         }
-        Ok(Self { surface, route, pattern, authenticator })
+        Ok(Self { surface, route, pattern, authenticator, is_yielding })
     }
 
     /// Recognises the caller and asks whether the call is allowed.
@@ -173,7 +153,9 @@ impl Entry {
             return Err(AuthError::Unauthenticated { reason: "surface recognises no caller" });
         };
         let principal = authenticator.authenticate(parts)?;
-        let resource = format!("/{}", path.join("/"));
+        // A slash within a segment is no level: it must not lead into another scope.
+        let levels: Vec<_> = path.iter().map(|segment| segment.replace('/', "%2F")).collect();
+        let resource = format!("/{}", levels.join("/"));
         let resource = resource
             .parse::<ResourceId>()
             .map_err(|_not_a_path| AuthError::Unauthenticated { reason: "path is no resource" })?;
@@ -194,12 +176,31 @@ impl Mounted {
         })
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, request: Request<Body>) -> Response {
+    /// The same surfaces with identifiers of requests drawn from `entropy`.
+    #[must_use]
+    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
+        self.entropy = entropy;
+        self
+    }
+
+    /// Answers one request. The response carries `x-ms-request-id` and
+    /// `x-ms-correlation-request-id`; the handler finds both in [`Call::ids`].
+    pub async fn handle(&self, mut request: Request<Body>) -> Response {
+        let ids = RequestIds::of(request.headers(), &*self.entropy);
+        request.extensions_mut().insert(ids.clone());
+        let mut response = self.answer(request).await;
+        ids.stamp(response.headers_mut());
+        response
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response {
         let (parts, request_body) = request.into_parts();
         let path = match segments(parts.uri.path()) {
             Ok(path) => path,
-            Err(error) => return respond::text(StatusCode::BAD_REQUEST, error.message()),
+            Err(error) => {
+                let (status, code) = (StatusCode::BAD_REQUEST, "InvalidRequestUri");
+                return respond::refusal(status, code, error.message());
+            }
         };
         let (entry, captured) = match self.find(&parts.method, &path) {
             Ok(found) => found,
@@ -207,7 +208,7 @@ impl Mounted {
         };
         let principal = match entry.admit(&parts, &path, &*self.authorizer) {
             Ok(principal) => principal,
-            Err(error) => return refuse(&error),
+            Err(error) => return refuse(&error, entry.authenticator.as_deref(), &parts),
         };
         let body = match body::read(&parts.headers, request_body, entry.route.limits).await {
             Ok(body) => body,
@@ -220,7 +221,8 @@ impl Mounted {
 
     fn find(&self, method: &Method, path: &[String]) -> Result<(&Entry, Params), Box<Response>> {
         let mut allowed: Vec<&str> = Vec::new();
-        for entry in &self.entries {
+        let is_claimed = self.claimed.iter().any(|claim| claim.has(path));
+        for entry in self.entries.iter().filter(|entry| !(entry.is_yielding && is_claimed)) {
             let Some(captured) = entry.pattern.matches(path) else { continue };
             let is_head = method == Method::HEAD && entry.route.method == Method::GET;
             if entry.route.method == *method || is_head {
@@ -229,9 +231,11 @@ impl Mounted {
             allowed.push(entry.route.method.as_str());
         }
         if allowed.is_empty() {
-            return Err(Box::new(respond::text(StatusCode::NOT_FOUND, "no such path")));
+            let (status, code) = (StatusCode::NOT_FOUND, "NotFound");
+            return Err(Box::new(respond::refusal(status, code, "no such path")));
         }
-        let mut response = respond::text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+        let (status, code) = (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed");
+        let mut response = respond::refusal(status, code, "method not allowed");
         if let Ok(value) = HeaderValue::from_str(&allowed.join(", ")) {
             response.headers_mut().insert(header::ALLOW, value);
         }
@@ -239,12 +243,22 @@ impl Mounted {
     }
 }
 
-fn refuse(error: &AuthError) -> Response {
+fn refuse(
+    error: &AuthError,
+    authenticator: Option<&dyn Authenticator>,
+    parts: &http::request::Parts,
+) -> Response {
     let code = match error {
         AuthError::Unauthenticated { .. } => "AuthenticationFailed",
         AuthError::Denied { .. } => "AuthorizationFailed",
     };
-    respond::arm_error(error.kind(), code, &error.to_string())
+    let mut response = respond::arm_error(error.kind(), code, &error.to_string());
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(challenge) = authenticator.and_then(|known| known.challenge(parts))
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 #[cfg(test)]
@@ -353,6 +367,80 @@ mod tests {
         let exact = |path: &str| Surface::new("exact").claim_exact(path);
         assert!(mount(vec![exact("/"), claim("two", "/a")]).is_ok());
         assert!(mount(vec![exact("/a"), claim("two", "/a")]).is_err());
+    }
+
+    /// Services share the paths above the types that each of them owns.
+    #[test]
+    fn claims_with_any_names_overlap_where_some_path_lies_in_both() {
+        let mount = |first: Surface, second: Surface| {
+            mount(vec![first, second], Arc::new(Grants::default())).is_ok()
+        };
+        let claim = |path: &str| Surface::new("one").claim(path);
+        let exact = |path: &str| Surface::new("two").claim_exact(path);
+        let vault = "/s/{s}/vaults/{v}";
+        let of = |child: &str| claim(&format!("{vault}/{child}"));
+        assert!(mount(of("backupPolicies"), of("replicationFabrics")));
+        assert!(!mount(of("backupPolicies"), of("{any}")));
+        assert!(!mount(of("backupPolicies"), claim("/S/x/Vaults/y/BackupPolicies/z")));
+        assert!(mount(of("backupPolicies"), exact(vault)));
+        assert!(mount(claim("/{any}/a"), claim("/x/b")));
+        assert!(!mount(claim("/{any}/a"), claim("/x")));
+        assert!(!mount(exact("/{a}/b"), exact("/c/{d}")));
+        assert!(!mount(claim("/x/{*rest}"), claim("/y")), "a claim needs no rest");
+    }
+
+    #[tokio::test]
+    async fn a_yielding_claim_answers_where_nobody_else_does() {
+        let open = || Access::Anonymous { reason: "a test" };
+        let anyone = Surface::new("tokens").claim_yielding("/{x}/token");
+        let anyone = anyone.route(Route::new(Method::GET, "/{x}/token", open(), echo));
+        let api = Surface::new("api").claim("/api");
+        let api = api.route(Route::new(Method::GET, "/api/{y}/z", open(), echo));
+        let both = mount(vec![anyone.clone(), api], Arc::new(Grants::default())).expect("mounts");
+        let ask = |uri: &'static str| {
+            let both = &both;
+            async move {
+                let request = Request::get(uri).body(Body::empty()).expect("a request");
+                let response = both.handle(request).await;
+                assert!(response.headers().contains_key("x-ms-request-id"), "{uri}");
+                assert!(response.headers().contains_key("x-ms-correlation-request-id"), "{uri}");
+                response.status()
+            }
+        };
+        assert_eq!(ask("/tenant/token").await, StatusCode::OK);
+        assert_eq!(ask("/API/token").await, StatusCode::NOT_FOUND);
+        assert_eq!(ask("/api/token/z").await, StatusCode::OK);
+        let twice = mount(vec![anyone.clone(), anyone], Arc::new(Grants::default()));
+        assert!(matches!(twice, Err(MountError::Overlap { .. })));
+    }
+
+    /// A body that inflates a thousandfold is cut off at the limit, in each encoding.
+    #[tokio::test]
+    async fn a_bomb_is_refused() {
+        let zeros = vec![0; 10 << 20];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(&zeros).expect("write");
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), Compression::best());
+        zlib.write_all(&zeros).expect("write");
+        let bombs = [("gzip", gzip.finish()), ("deflate", zlib.finish())];
+        let limits = BodyLimits { sent_bytes_max: 1 << 20, inflated_bytes_max: 1 << 20 };
+        let open = Access::Anonymous { reason: "a test" };
+        let route = Route::new(Method::POST, "/b", open, echo).limits(limits);
+        let surface = Surface::new("b").claim("/b").route(route);
+        let mounted = mount(vec![surface], Arc::new(Grants::default())).expect("mounts");
+        for (encoding, bomb) in bombs {
+            let bomb = bomb.expect("finish");
+            assert!(bomb.len() < 20_000, "{}", bomb.len());
+            // Twice in one body: gzip has members, of which the sum counts.
+            let body = [bomb.clone(), bomb].concat();
+            let request = Request::post("/b").header("content-encoding", encoding);
+            let response = mounted.handle(request.body(body.into()).expect("a request")).await;
+            assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE, "{encoding}");
+            assert_eq!(response.headers()["x-ms-error-code"], "RequestContentTooLarge");
+        }
+        let twice = Request::post("/b").header("content-encoding", "gzip, gzip");
+        let response = mounted.handle(twice.body(Body::empty()).expect("a request")).await;
+        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 
     #[test]

@@ -179,12 +179,14 @@ impl Pattern {
         (path.len() == self.segments.len()).then_some(captured)
     }
 
-    /// Whether every path that fits lies below `prefix` (decoded, compared without case).
-    pub(super) fn is_below(&self, prefix: &[String]) -> bool {
+    /// Whether every path that fits lies below `prefix` (decoded, compared without case; none is
+    /// any segment).
+    pub(super) fn is_below(&self, prefix: &[Option<String>]) -> bool {
         self.segments.len() >= prefix.len()
-            && prefix.iter().zip(&self.segments).all(|(want, piece)| match piece {
-                Piece::Literal(literal) => literal.eq_ignore_ascii_case(want),
-                Piece::Capture(_) | Piece::Rest(_) | Piece::Function { .. } => false,
+            && prefix.iter().zip(&self.segments).all(|(want, piece)| match (want, piece) {
+                (Some(want), Piece::Literal(literal)) => literal.eq_ignore_ascii_case(want),
+                (Some(_), _) | (None, Piece::Rest(_)) => false,
+                (None, Piece::Literal(_) | Piece::Capture(_) | Piece::Function { .. }) => true,
             })
     }
 

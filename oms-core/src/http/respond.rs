@@ -1,6 +1,6 @@
 //! Responses.
 
-use super::Response;
+use super::{ArmError, Response};
 use crate::ErrorKind;
 use axum::body::Body;
 use http::{HeaderValue, StatusCode, header};
@@ -58,14 +58,27 @@ pub fn empty(status: StatusCode) -> Response {
 }
 
 /// The error envelope of Azure Resource Manager, with `Retry-After` where the kind knows it.
-/// See the Microsoft REST API guidelines, 7.10.2.
+/// See the Microsoft REST API guidelines, 7.10.2. [`ArmError`](super::ArmError) has more of it.
 #[must_use]
 pub fn arm_error(kind: ErrorKind, code: &str, message: &str) -> Response {
-    let envelope = serde_json::json!({"error": {"code": code, "message": message}});
-    let mut response = json(status_of(kind), &envelope);
-    if let ErrorKind::LimitExceeded { retry_after: Some(wait) } = kind {
-        let seconds = wait.as_secs().max(1);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    ArmError::new(kind, code, message).response()
+}
+
+/// A page of a list: `{"value": […], "nextLink": "…"}`, the link only where there is more.
+#[must_use]
+pub fn list(items: &[impl Serialize], next_link: Option<&str>) -> Response {
+    let mut envelope = serde_json::Map::new();
+    match serde_json::to_value(items) {
+        Ok(items) => envelope.insert("value".to_owned(), items),
+        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    if let Some(link) = next_link {
+        envelope.insert("nextLink".to_owned(), link.into());
     }
-    response
+    json(StatusCode::OK, &envelope)
+}
+
+/// The error envelope with a status of its own, for what is refused before any service sees it.
+pub(super) fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    ArmError::new(ErrorKind::Invalid, code, message).status(status).response()
 }

@@ -1,6 +1,6 @@
 //! Mounted surfaces on a listener.
 
-use super::{Mounted, PeerCertificate};
+use super::{Mounted, PeerCertificate, Transport};
 use axum::body::Body;
 use futures::future::BoxFuture;
 use http::Request;
@@ -46,10 +46,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     let clear: Upgrade =
         Arc::new(|stream| Box::pin(async move { Ok((Box::new(stream) as Box<dyn Stream>, None)) }));
-    serve_with(listener, clear, mounted, stop).await
+    serve_tcp(listener, clear, Transport::Clear, mounted, stop).await
 }
 
-/// Serves HTTP/1.1 over what `upgrade` makes of each connection.
+/// Serves HTTP/1.1 over the TLS stream that `upgrade` makes of each connection: requests carry
+/// [`Transport::Tls`].
 ///
 /// # Errors
 /// When the listener breaks for good.
@@ -59,12 +60,22 @@ pub async fn serve_with(
     mounted: Arc<Mounted>,
     stop: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
+    serve_tcp(listener, upgrade, Transport::Tls, mounted, stop).await
+}
+
+async fn serve_tcp(
+    listener: TcpListener,
+    upgrade: Upgrade,
+    transport: Transport,
+    mounted: Arc<Mounted>,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let accept = || async {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     };
-    run(accept, move |stream| upgrade(stream), mounted, stop).await
+    run(accept, move |stream| upgrade(stream), transport, mounted, stop).await
 }
 
 /// Serves HTTP/1.1 on a socket of the file system, whose permissions decide who may connect.
@@ -80,12 +91,13 @@ pub async fn serve_unix(
     let plain = |stream| -> BoxFuture<'static, io::Result<Accepted>> {
         Box::pin(async move { Ok((Box::new(stream) as Box<dyn Stream>, None)) })
     };
-    run(accept, plain, mounted, stop).await
+    run(accept, plain, Transport::Local, mounted, stop).await
 }
 
 async fn run<S, A, AFut, U>(
     accept: A,
     upgrade: U,
+    transport: Transport,
     mounted: Arc<Mounted>,
     stop: impl Future<Output = ()> + Send,
 ) -> io::Result<()>
@@ -123,7 +135,7 @@ where
             else {
                 return;
             };
-            converse(stream, certificate, mounted, stopping).await;
+            converse(stream, (transport, certificate), mounted, stopping).await;
         });
     }
     stopping.send_replace(true);
@@ -139,12 +151,12 @@ where
 /// after a stop.
 async fn converse(
     stream: Box<dyn Stream>,
-    certificate: Option<PeerCertificate>,
+    peer: (Transport, Option<PeerCertificate>),
     mounted: Arc<Mounted>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let service = hyper::service::service_fn(move |request| {
-        answer(Arc::clone(&mounted), request, certificate.clone())
+        answer(Arc::clone(&mounted), request, peer.clone())
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
@@ -176,9 +188,10 @@ fn is_passing(error: &io::Error) -> bool {
 async fn answer(
     mounted: Arc<Mounted>,
     request: Request<hyper::body::Incoming>,
-    certificate: Option<PeerCertificate>,
+    (transport, certificate): (Transport, Option<PeerCertificate>),
 ) -> Result<super::Response, Infallible> {
     let mut request = request.map(Body::new);
+    request.extensions_mut().insert(transport);
     if let Some(certificate) = certificate {
         request.extensions_mut().insert(certificate);
     }
@@ -198,12 +211,12 @@ mod tests {
     async fn a_stop_lets_the_request_under_way_end() {
         let (entered, leave) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (signal, wait) = (Arc::clone(&entered), Arc::clone(&leave));
-        let slow = move |_call: Call| {
+        let slow = move |call: Call| {
             let (signal, wait) = (Arc::clone(&signal), Arc::clone(&wait));
             async move {
                 signal.notify_one();
                 wait.notified().await;
-                respond::text(StatusCode::OK, "done")
+                respond::text(StatusCode::OK, format!("{:?} done", call.transport()))
             }
         };
         let open = Access::Anonymous { reason: "a test" };
@@ -223,7 +236,7 @@ mod tests {
         leave.notify_one();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("answer");
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("Clear done"), "{answer}");
         server.await.expect("no panic").expect("ends well");
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     }

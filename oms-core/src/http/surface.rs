@@ -1,9 +1,9 @@
 //! What one service serves.
 
-use super::{BodyLimits, Call, Response};
-use crate::auth::{AuthError, Principal};
+use super::{BodyLimits, Call, PeerCertificate, Response};
+use crate::auth::{AuthError, Credentials, Principal};
 use futures::future::BoxFuture;
-use http::Method;
+use http::{HeaderValue, Method};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +16,48 @@ pub trait Authenticator: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`AuthError::Unauthenticated`].
     fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError>;
+
+    /// The `WWW-Authenticate` of a refusal: by which scheme a caller can make itself known. See
+    /// RFC 9110, 11.6.1.
+    fn challenge(&self, parts: &http::request::Parts) -> Option<HeaderValue> {
+        let _ = parts;
+        None
+    }
+}
+
+/// Asks several authenticators in turn. The first that recognises the caller decides; if none
+/// does, the last one says why.
+#[derive(Debug)]
+pub struct FirstOf(pub Vec<Arc<dyn Authenticator>>);
+
+impl Authenticator for FirstOf {
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        let mut refused = AuthError::Unauthenticated { reason: "surface recognises no caller" };
+        for authenticator in &self.0 {
+            match authenticator.authenticate(parts) {
+                Ok(principal) => return Ok(principal),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn challenge(&self, parts: &http::request::Parts) -> Option<HeaderValue> {
+        self.0.iter().find_map(|authenticator| authenticator.challenge(parts))
+    }
+}
+
+/// Recognises a caller by the certificate that the connection presented.
+#[derive(Debug)]
+pub struct ByCertificate(pub Arc<Credentials>);
+
+impl Authenticator for ByCertificate {
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        let certificate: Option<&PeerCertificate> = parts.extensions.get();
+        let certificate = certificate
+            .ok_or(AuthError::Unauthenticated { reason: "the connection has no certificate" })?;
+        self.0.verify_certificate(&certificate.0)
+    }
 }
 
 /// Who may use a route.
@@ -38,6 +80,23 @@ pub enum Access {
         /// Such as `Microsoft.Automation/automationAccounts/jobs/read`.
         operation: &'static str,
     },
+}
+
+impl Access {
+    /// The operation that a caller needs, if it needs one.
+    #[must_use]
+    pub const fn operation(&self) -> Option<&'static str> {
+        match self {
+            Self::Operation { operation } => Some(operation),
+            Self::Anonymous { .. } | Self::InHandler { .. } => None,
+        }
+    }
+
+    /// Whether nobody needs to be known.
+    #[must_use]
+    pub const fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous { .. })
+    }
 }
 
 /// A handler, once it is boxed.
@@ -96,6 +155,8 @@ pub(super) struct Claim {
     pub(super) path: String,
     /// The path alone, without what lies below it.
     pub(super) is_exact: bool,
+    /// Only where no other surface claims the path.
+    pub(super) is_yielding: bool,
 }
 
 /// What one service serves: the paths it claims and the routes below them.
@@ -114,18 +175,34 @@ impl Surface {
         Self { name, claims: Vec::new(), routes: Vec::new(), authenticator: None }
     }
 
-    /// Claims a path and everything below it. Every route lies below a claim.
+    /// Claims a path and everything below it. Every route lies below a claim. A segment
+    /// `{name}` stands for any one segment.
     #[must_use]
-    pub fn claim(mut self, prefix: &str) -> Self {
-        self.claims.push(Claim { path: prefix.to_owned(), is_exact: false });
-        self
+    pub fn claim(self, prefix: &str) -> Self {
+        self.push(prefix, false, false)
     }
 
     /// Claims one path and nothing below it, such as `/`.
     #[must_use]
-    pub fn claim_exact(mut self, path: &str) -> Self {
-        self.claims.push(Claim { path: path.to_owned(), is_exact: true });
+    pub fn claim_exact(self, path: &str) -> Self {
+        self.push(path, true, false)
+    }
+
+    /// Claims one path where no other surface claims it, such as `/{tenant}/oauth2/v2.0/token`,
+    /// which would overlap with every claim of one segment.
+    #[must_use]
+    pub fn claim_yielding(self, path: &str) -> Self {
+        self.push(path, true, true)
+    }
+
+    fn push(mut self, path: &str, is_exact: bool, is_yielding: bool) -> Self {
+        self.claims.push(Claim { path: path.to_owned(), is_exact, is_yielding });
         self
+    }
+
+    /// Method, pattern and access of every route, before they are mounted.
+    pub fn routes(&self) -> impl Iterator<Item = (&Method, &str, &Access)> {
+        self.routes.iter().map(|route| (&route.method, route.pattern.as_str(), &route.access))
     }
 
     /// Adds a route. Of two that fit a request the earlier answers.

@@ -11,6 +11,7 @@
 //! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
 //!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
 //! - `object_store` (feature `testkit-object-store`): an object store that fails, and a suite.
+//! - `routes` (with feature `http`): walks over every route of mounted surfaces.
 
 #![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
 
@@ -36,3 +37,5 @@ pub mod object_store;
 mod fixtures;
 
 pub use fixtures::replay_fixtures;
+#[cfg(feature = "http")]
+pub mod routes;

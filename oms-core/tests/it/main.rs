@@ -26,3 +26,14 @@ mod schedule;
 
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "testkit"))]
+mod sample;
+
+#[cfg(test)]
+#[cfg(all(feature = "http", feature = "testkit"))]
+mod arm;
+
+#[cfg(test)]
+#[cfg(feature = "interop")]
+mod interop;

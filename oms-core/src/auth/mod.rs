@@ -1,11 +1,47 @@
 //! Who calls, and what they may do.
+//!
+//! A [`Principal`] is a caller that a credential vouched for: [`Credentials`] keeps them and
+//! checks what is presented. An [`Authorizer`] decides, and denies by default: [`Grants`] is a
+//! list in memory, [`RoleAssignments`] keeps roles and who holds them in the journal.
+//!
+//! ```text
+//!  secret, MAC, certificate, token ─► Credentials::verify… ─► Principal
+//!                                                               │
+//!  operation, resource ──────────► Authorizer::check ◄──────────┘
+//!                                       │ some role: action fits, no not-action fits,
+//!                                       ▼ scope is the resource or lies above it
+//!                                  Ok, or Denied
+//! ```
+
+mod assignment;
+
+mod credential;
+
+mod credentials;
+
+mod pattern;
+
+mod role;
+
+pub use assignment::{
+    ASSIGNMENTS_MAX, AssignmentId, ROLES_MAX, RoleAssignment, RoleAssignments, RoleError,
+};
+pub use credential::{
+    Credential, CredentialError, CredentialId, CredentialKind, DRAWN_BYTES, NewCredential,
+    SECRET_BYTES_MIN, thumbprint,
+};
+pub use credentials::{CREDENTIALS_MAX, Credentials, SecretVerdict};
+pub use pattern::OperationPattern;
+pub use role::{RoleDefinition, RoleId};
 
 use crate::ErrorKind;
 use crate::resource::ResourceId;
+use serde::{Deserialize, Serialize};
 use std::fmt::{self, Debug};
 
 /// How a caller was recognised.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum PrincipalKind {
     /// A client id and its secret, through the token endpoint.
@@ -25,7 +61,7 @@ pub enum PrincipalKind {
 }
 
 /// A caller that somebody vouched for.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Principal {
     /// How the caller was recognised.
     pub kind: PrincipalKind,
@@ -106,7 +142,8 @@ pub trait Authorizer: Debug + Send + Sync {
 pub struct Grant {
     /// Whom it is given to.
     pub principal: Principal,
-    /// An operation, or a prefix of operations that ends in `*`. Compared without ASCII case.
+    /// A pattern of operations, in which `*` stands for any text, such as `*/read`. Compared
+    /// without ASCII case; see [`OperationPattern`].
     pub operation: String,
     /// The resource and everything below it.
     pub scope: ResourceId,
@@ -135,7 +172,7 @@ impl Authorizer for Grants {
     ) -> Result<(), AuthError> {
         let covers = |grant: &Grant| {
             grant.principal == *principal
-                && matches_operation(&grant.operation, operation)
+                && pattern::fits(&grant.operation, operation)
                 && resource.is_within(&grant.scope)
         };
         if self.grants.iter().any(covers) {
@@ -146,16 +183,6 @@ impl Authorizer for Grants {
             operation: operation.to_owned(),
             resource: resource.clone(),
         })
-    }
-}
-
-fn matches_operation(granted: &str, operation: &str) -> bool {
-    match granted.strip_suffix('*') {
-        Some(prefix) => operation
-            .as_bytes()
-            .get(..prefix.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes())),
-        None => granted.eq_ignore_ascii_case(operation),
     }
 }
 
@@ -187,6 +214,7 @@ mod tests {
         assert!(check(&local, "Jobs/read", "/accounts/A/jobs/1"));
         assert!(!check(&local, "runbooks/read", "/accounts/a"));
         assert!(!check(&local, "jobs/read", "/accounts/b"));
+        assert!(!check(&local, "jobs/read", "/accounts/ab") && !check(&local, "jobs/read", "/"));
         assert!(!check(&Principal::new(PrincipalKind::Agent, "local"), "jobs/read", "/accounts/a"));
     }
 }

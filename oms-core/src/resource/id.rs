@@ -1,5 +1,6 @@
-//! Azure Resource Manager identities.
+//! Paths of resources.
 
+use super::ArmId;
 use crate::id::ParseIdError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,6 +40,83 @@ impl ResourceId {
     #[must_use]
     pub fn root() -> Self {
         Self("/".to_owned())
+    }
+
+    /// A subscription.
+    ///
+    /// # Errors
+    /// If `subscription` is no single segment.
+    pub fn of_subscription(subscription: &str) -> Result<Self, ParseIdError> {
+        Self::root().below(&["subscriptions", subscription])
+    }
+
+    /// A resource group of a subscription.
+    ///
+    /// # Errors
+    /// If a name is no single segment.
+    pub fn of_group(subscription: &str, group: &str) -> Result<Self, ParseIdError> {
+        Self::root().below(&["subscriptions", subscription, "resourceGroups", group])
+    }
+
+    /// A resource of a top-level type in this scope, or an extension of this resource:
+    /// `SCOPE/providers/NAMESPACE/TYPE/NAME`.
+    ///
+    /// # Errors
+    /// If a part is no single segment.
+    pub fn provider(&self, namespace: &str, kind: &str, name: &str) -> Result<Self, ParseIdError> {
+        self.below(&["providers", namespace, kind, name])
+    }
+
+    /// A resource of a child type below this resource: `PARENT/TYPE/NAME`.
+    ///
+    /// # Errors
+    /// If a part is no single segment.
+    pub fn child(&self, kind: &str, name: &str) -> Result<Self, ParseIdError> {
+        self.below(&[kind, name])
+    }
+
+    /// The path with further segments.
+    fn below(&self, segments: &[&str]) -> Result<Self, ParseIdError> {
+        let mut path = self.0.trim_end_matches('/').to_owned();
+        for segment in segments {
+            if segment.is_empty() || segment.contains('/') {
+                let reason = "a segment is empty or has a slash";
+                return Err(ParseIdError::new("resource id", segment, reason));
+            }
+            path.push('/');
+            path.push_str(segment);
+        }
+        path.parse()
+    }
+
+    /// The segments, none for the root.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/').filter(|segment| !segment.is_empty())
+    }
+
+    /// The path without its last segment; none for the root.
+    #[must_use]
+    pub fn above(&self) -> Option<Self> {
+        let (above, last) = self.0.rsplit_once('/')?;
+        match (above, last) {
+            ("", "") => None,
+            ("", _) => Some(Self::root()),
+            _ => Some(Self(above.to_owned())),
+        }
+    }
+
+    /// The path in lower case, the same for every spelling.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+
+    /// What the path says by the rules of Azure Resource Manager.
+    ///
+    /// # Errors
+    /// If it is not of that form; the reason says why.
+    pub fn arm(&self) -> Result<ArmId<'_>, ParseIdError> {
+        ArmId::parse(self)
     }
 }
 
@@ -117,6 +195,22 @@ mod tests {
         assert!(id("/subscriptions/s/resourceGroups/g").is_within(&id("/SUBSCRIPTIONS/S")));
         assert!(!id("/subscriptions/s2").is_within(&id("/subscriptions/s")));
         assert!(id("/subscriptions/s2").is_within(&ResourceId::root()));
+    }
+
+    #[test]
+    fn builders_make_what_parses_and_take_one_segment_at_a_time() {
+        let group = ResourceId::of_group("S", "g").expect("a group");
+        let vault = group.provider("Microsoft.RecoveryServices", "vaults", "v").expect("a vault");
+        let fabric = vault.child("replicationFabrics", "f").expect("a child");
+        let text = "/subscriptions/S/resourceGroups/g/providers/Microsoft.RecoveryServices\
+                    /vaults/v/replicationFabrics/f";
+        assert_eq!(fabric.as_str(), text);
+        assert_eq!(fabric.above().and_then(|kind| kind.above()), Some(vault.clone()));
+        assert_eq!(ResourceId::root().above(), None);
+        assert_eq!(id("/a").above(), Some(ResourceId::root()));
+        for bad in ["a/b", "", ".."] {
+            assert!(vault.child("replicationFabrics", bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
