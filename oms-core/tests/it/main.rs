@@ -19,13 +19,12 @@ mod crash;
 #[cfg(feature = "sqlite")]
 mod round_trip;
 
-#[cfg(all(test, feature = "interop"))]
-mod interop;
 #[cfg(test)]
 mod schedule;
 
 #[cfg(test)]
 mod secrets;
+
 #[cfg(test)]
 #[cfg(all(feature = "http", feature = "testkit"))]
 mod sample;
@@ -37,3 +36,7 @@ mod arm;
 #[cfg(test)]
 #[cfg(feature = "interop")]
 mod interop;
+
+#[cfg(test)]
+#[cfg(feature = "interop")]
+mod interop_azure;

@@ -54,7 +54,7 @@ async fn azure_clients_get_tokens_manage_resources_and_poll() {
     }));
     let mut command = std::process::Command::new(&python);
     command
-        .args(["-c", include_str!("interop.py")])
+        .args(["-c", include_str!("interop_azure.py")])
         .args([format!("https://{address}").as_str(), TENANT, SUBSCRIPTION])
         .env("REQUESTS_CA_BUNDLE", &authority)
         .env("NO_PROXY", "127.0.0.1")
