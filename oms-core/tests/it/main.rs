@@ -15,5 +15,6 @@ mod crash;
 #[cfg(feature = "sqlite")]
 mod round_trip;
 
-#[cfg(all(test, feature = "interop"))]
+#[cfg(test)]
+#[cfg(feature = "interop")]
 mod interop;
