@@ -114,10 +114,20 @@ impl Default for PostgresSettings {
 pub struct PostgresJournal {
     requests: mpsc::Sender<Request>,
     writer: JoinHandle<()>,
-    listener: JoinHandle<()>,
+    /// Ends with the journal.
+    _listener: AbortOnDrop,
     head: watch::Receiver<u64>,
     readers: Readers,
     server: Arc<Server>,
+}
+
+/// A task that nobody waits for.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl fmt::Debug for PostgresJournal {
@@ -164,18 +174,17 @@ impl PostgresJournal {
         let listener = tokio::spawn(listener::run(Arc::clone(&server), Arc::clone(&told)));
         let writer = tokio::spawn(writer.run(queue, told));
         let readers = Readers::new(Arc::clone(&server));
-        Ok(Self { requests, writer, listener, head, readers, server })
+        let listener = AbortOnDrop(listener);
+        Ok(Self { requests, writer, _listener: listener, head, readers, server })
     }
 
     /// Finishes the writes that were accepted, and closes the connection that writes. Without it,
     /// a journal that is dropped finishes them in the background, as long as its runtime runs.
     pub async fn close(self) {
-        let Self { requests, writer, listener, .. } = self;
-        drop(requests);
-        if writer.await.is_err() {
+        drop(self.requests);
+        if self.writer.await.is_err() {
             tracing::error!("the journal's writer panicked");
         }
-        listener.abort();
     }
 
     async fn ask(&self, work: Work) -> Answer {

@@ -190,7 +190,7 @@ impl Readers {
                     return Ok(rows);
                 }
                 // The idle ones come to their end, and then a new one is made.
-                Err(_lost) if is_idle && is_lost(&_lost, &reading.client) => {}
+                Err(error) if is_idle && is_lost(&error, &reading.client) => {}
                 Err(error) => {
                     if !is_lost(&error, &reading.client) {
                         self.idle().push(reading);

@@ -69,8 +69,8 @@ async fn write_through(journal: &PostgresJournal, writer: u64, progress: &Progre
             }
             Err(JournalError::Unavailable { .. }) => {
                 progress.in_doubt.fetch_add(1, Ordering::SeqCst);
-                // Nothing hurries it: it tries again until there is a server.
-                tokio::task::yield_now().await;
+                // Leaves the processors to the server that starts.
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             // The append that failed took effect: it is acknowledged by this.
             Err(JournalError::Conflict { actual, .. }) => {

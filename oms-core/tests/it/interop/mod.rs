@@ -90,6 +90,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a text or a number, whichever is at hand")]
 fn history(kind: &str, key: impl ToString) -> HistoryId {
     HistoryId::new(kind, &key.to_string()).expect("a name")
 }
@@ -98,6 +99,7 @@ fn job(key: impl ToString) -> HistoryId {
     history("job", key)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a text or a number, whichever is at hand")]
 fn envelope(body: impl ToString) -> Envelope {
     Envelope::new("noted", 1, Timestamp::UNIX_EPOCH, "test", &body.to_string()).expect("a body")
 }
