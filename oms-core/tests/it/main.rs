@@ -6,6 +6,10 @@ mod mutants;
 
 #[cfg(test)]
 #[cfg(feature = "testkit")]
+mod disk_mutants;
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod lease;
 
 #[cfg(test)]
