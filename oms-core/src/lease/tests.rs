@@ -97,7 +97,8 @@ proptest! {
         let claim = ClaimId::draw(&SeededEntropy::new(1));
         let mut engine = Engine::new("d".parse().expect("a duty"), "me", claim, settings);
         let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
-        let (mut asked, mut granted) = (None, None);
+        let mut asked: Option<(u64, Option<Duration>)> = None;
+        let mut granted = None;
         for (kind, millis) in inputs {
             clock.advance(Duration::from_millis(millis));
             let now = Moment::of(&clock);

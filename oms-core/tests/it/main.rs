@@ -9,6 +9,9 @@ mod mutants;
 mod disk_mutants;
 
 #[cfg(test)]
+mod disk_lock;
+
+#[cfg(test)]
 #[cfg(feature = "testkit")]
 mod lease;
 
