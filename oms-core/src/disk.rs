@@ -32,6 +32,36 @@ impl DiskError {
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::of_io(&self.source)
     }
+
+    /// A lock that another holds.
+    #[must_use]
+    pub fn locked(path: &Path) -> Self {
+        let source = io::Error::new(io::ErrorKind::ResourceBusy, "another holds the lock");
+        Self { operation: LOCK, path: path.to_owned(), source }
+    }
+
+    /// Whether another holds the lock that was asked for.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.operation == LOCK && self.source.kind() == io::ErrorKind::ResourceBusy
+    }
+}
+
+/// The operation that [`Disk::lock`] fails in.
+const LOCK: &str = "lock";
+
+/// A lock, held until it is dropped.
+#[derive(Debug)]
+pub struct DiskLock {
+    _held: Box<dyn Debug + Send + Sync>,
+}
+
+impl DiskLock {
+    /// A lock that is let go of when `held` is dropped.
+    #[must_use]
+    pub fn new(held: impl Debug + Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
 }
 
 /// How a file is opened.
@@ -63,6 +93,21 @@ pub trait Disk: Debug + Send + Sync {
     /// # Errors
     /// [`DiskError`].
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+
+    /// Names `from` `to`, unless something has that name, in one step.
+    ///
+    /// # Errors
+    /// [`DiskError`]; of kind [`ErrorKind::AlreadyExists`] if `to` is there, and then nothing has
+    /// changed.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError>;
+
+    /// Takes the lock that the file `path` stands for, making an empty file if there is none, and
+    /// keeps every other holder out, in this process and in others, until the lock is dropped or
+    /// this process ends, however it ends. It does not wait. Reading and writing are not hindered.
+    ///
+    /// # Errors
+    /// [`DiskError`], for which [`DiskError::is_locked`] holds while another has it.
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError>;
 
     /// Removes a file.
     ///
@@ -234,6 +279,27 @@ impl Disk for LocalDisk {
         std::fs::rename(&from, &to).map_err(failed("rename", &from))
     }
 
+    /// On a file system that cannot do it in one step, a crash in between leaves both names for
+    /// the one file.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        let (from, to) = (self.resolve("rename", from)?, self.resolve("rename", to)?);
+        rename_without_replacing(&from, &to).map_err(failed("rename", &from))
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        let path = self.resolve(LOCK, path)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path).map_err(failed(LOCK, &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(DiskLock::new(LocalLock { path, file })),
+            Err(std::fs::TryLockError::WouldBlock) => Err(DiskError::locked(&path)),
+            Err(std::fs::TryLockError::Error(source)) => Err(failed(LOCK, &path)(source)),
+        }
+    }
+
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         let path = self.resolve("remove", path)?;
         std::fs::remove_file(&path).map_err(failed("remove", &path))
@@ -256,6 +322,45 @@ impl Disk for LocalDisk {
 
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         sync_folder(&self.resolve("sync folder", path)?)
+    }
+}
+
+/// One step, where the file system can.
+#[cfg(target_os = "linux")]
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_and_unlink(from, to),
+        outcome => outcome.map_err(io::Error::from),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    link_and_unlink(from, to)
+}
+
+/// A second name cannot replace a first.
+fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
+/// A locked file. The operating system lets go of it when the process ends.
+#[derive(Debug)]
+struct LocalLock {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Drop for LocalLock {
+    /// Closing alone is not enough: a child process that is just being started holds a copy of
+    /// the open file, and with it the lock, until it runs its program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(path = %self.path.display(), %error, "lock not released");
+        }
     }
 }
 
@@ -342,6 +447,20 @@ mod tests {
         let disk = LocalDisk::new(folder.path().join("new/folder")).expect("a disk");
         (folder, disk)
     });
+
+    #[test]
+    fn without_the_system_call_a_rename_replaces_nothing_either() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("a"), "one").expect("write");
+        std::fs::write(path("b"), "two").expect("write");
+        let error = link_and_unlink(&path("a"), &path("b")).expect_err("it is there");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        link_and_unlink(&path("a"), &path("c")).expect("it is not");
+        assert_eq!(std::fs::read(path("b")).expect("read"), b"two");
+        assert_eq!(std::fs::read(path("c")).expect("read"), b"one");
+        assert!(!path("a").exists());
+    }
 
     #[cfg(unix)]
     #[test]

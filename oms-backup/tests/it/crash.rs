@@ -4,7 +4,7 @@ use crate::common::*;
 use oms_backup::operation::Control;
 use oms_backup::vault::{Open, Vault, WriteSettings};
 use oms_backup::{Error, operation::BackupOptions};
-use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
+use oms_core::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::{EntropyExt as _, ErrorKind};
@@ -42,6 +42,16 @@ impl Disk for Fragile {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.step("rename", from)?;
         self.disk.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.step("rename", from)?;
+        self.disk.rename_new(from, to)
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        self.step("lock", path)?;
+        self.disk.lock(path)
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {

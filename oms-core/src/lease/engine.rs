@@ -150,6 +150,7 @@ pub struct Watched {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     number: u64,
+    is_read: bool,
     asked_at: Duration,
 }
 
@@ -237,6 +238,12 @@ impl Engine {
         matches!(&self.phase, Phase::Holding(hold) if now < hold.until)
     }
 
+    /// Whether the holder's last call was answered and it knows what the journal holds.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.call.is_none() && matches!(&self.phase, Phase::Holding(hold) if !hold.is_unsure)
+    }
+
     /// The condition under which the holder writes.
     #[must_use]
     pub fn guard(&self) -> Option<Append> {
@@ -259,8 +266,10 @@ impl Engine {
                 self.give_up_call();
                 self.wake(now)
             }
-            Input::Read { call, view } if self.take_call(call).is_some() => self.read(now, view),
-            Input::Appended { call, outcome } => match self.take_call(call) {
+            Input::Read { call, view } if self.take_call(call, true).is_some() => {
+                self.read(now, view)
+            }
+            Input::Appended { call, outcome } => match self.take_call(call, false) {
                 Some(call) => self.appended(now, call.asked_at, outcome),
                 None => Vec::new(),
             },
@@ -505,12 +514,12 @@ impl Engine {
             self.end(Standing::Abandoned);
             return Vec::new();
         }
-        let call = self.begin_call(now);
+        let call = self.begin_call(now, true);
         vec![Effect::Read { call }, self.wake_by(now.monotonic + self.settings.call_max())]
     }
 
     fn append(&mut self, now: Moment, appends: Vec<Append>) -> Vec<Effect> {
-        let call = self.begin_call(now);
+        let call = self.begin_call(now, false);
         let wake = self.wake_by(now.monotonic + self.settings.call_max());
         vec![Effect::Append { call, appends }, wake]
     }
@@ -542,14 +551,14 @@ impl Engine {
         }
     }
 
-    const fn begin_call(&mut self, now: Moment) -> u64 {
+    const fn begin_call(&mut self, now: Moment, is_read: bool) -> u64 {
         self.last_call += 1;
-        self.call = Some(Call { number: self.last_call, asked_at: now.monotonic });
+        self.call = Some(Call { number: self.last_call, is_read, asked_at: now.monotonic });
         self.last_call
     }
 
-    fn take_call(&mut self, number: u64) -> Option<Call> {
-        self.call.take_if(|call| call.number == number)
+    fn take_call(&mut self, number: u64, is_read: bool) -> Option<Call> {
+        self.call.take_if(|call| (call.number, call.is_read) == (number, is_read))
     }
 
     fn end(&mut self, standing: Standing) {

@@ -214,9 +214,10 @@ impl Lease {
     /// # Errors
     /// [`LeaseError::Lost`], or [`LeaseError::Journal`] while it may still be believed in.
     pub async fn renew(&self) -> Result<(), LeaseError> {
-        let before = self.believed_until()?;
+        self.believed_until()?;
         self.shared.turn(Input::Renew).await;
-        if self.believed_until()? > before {
+        self.believed_until()?;
+        if lock(&self.shared.engine).is_sure() {
             return Ok(());
         }
         Err(self.shared.take_failure().into())

@@ -1,6 +1,13 @@
 //! A disk in memory that forgets what was not synced, and the suite of every [`Disk`].
 
-use crate::disk::{Disk, DiskError, DiskFile, OpenMode, check_relative};
+mod claim;
+
+pub use claim::{
+    a_large_read_is_whole, a_lock_has_one_holder, rename_new_replaces_nothing,
+    what_is_synced_survives,
+};
+
+use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode, check_relative};
 use crate::entropy::{Entropy, EntropyExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -34,6 +41,7 @@ struct State {
     /// After how many operations every further one fails, and how.
     broken: Option<(u64, io::ErrorKind)>,
     capacity: Option<u64>,
+    locks: BTreeSet<PathBuf>,
     /// Counts crashes, so that handles from before one stay dead.
     life: u64,
 }
@@ -130,10 +138,11 @@ impl SimDisk {
     /// Power fails: every open handle is dead, and what was not synced is lost, kept or torn as
     /// chance decides.
     pub fn crash(&self, entropy: &dyn Entropy) {
-        let mut state = self.lock();
+        let mut state = self.state();
         state.life += 1;
         state.failing = None;
         state.broken = None;
+        state.locks.clear();
         let pending = std::mem::take(&mut state.pending_names);
         let mut names = std::mem::take(&mut state.durable_names);
         // A journaling file system keeps a prefix of the name changes, never a later one alone.
@@ -159,18 +168,18 @@ impl SimDisk {
 
     /// Makes the next `operations` calls fail without effect.
     pub fn fail_next(&self, operations: u64, kind: io::ErrorKind) {
-        self.lock().failing = Some((operations, kind));
+        self.state().failing = Some((operations, kind));
     }
 
     /// Lets `operations` calls through and makes every later one fail, until a crash: with every
     /// number from 0 on, each point of a program is one at which it stops.
     pub fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
-        self.lock().broken = Some((operations, kind));
+        self.state().broken = Some((operations, kind));
     }
 
     /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.
     pub fn set_capacity(&self, bytes: Option<u64>) {
-        self.lock().capacity = bytes;
+        self.state().capacity = bytes;
     }
 
     /// Flips one bit of a file, as a failing device does.
@@ -178,7 +187,7 @@ impl SimDisk {
     /// # Panics
     /// If there is no such file or byte: the test is wrong.
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) {
-        let mut state = self.lock();
+        let mut state = self.state();
         let file = *state.names.get(path).expect("a file to damage");
         let contents = state.files.get_mut(&file).expect("every name has a file");
         contents.bytes[offset] ^= 1 << (bit % 8);
@@ -190,13 +199,48 @@ impl SimDisk {
     /// Everything that programs see, by path.
     #[must_use]
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let state = self.lock();
+        let state = self.state();
         let bytes_of = |file| state.files.get(file).map(|c| c.bytes.clone()).unwrap_or_default();
         state.names.iter().map(|(path, file)| (path.clone(), bytes_of(file))).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn change_to(&self, from: &Path, to: &Path, may_replace: bool) -> Result<(), DiskError> {
+        check_relative("rename", from)?;
+        check_relative("rename", to)?;
+        let (from, to) = (clean(from), clean(to));
+        let mut state = self.state();
+        state.strike("rename", &from)?;
+        if !state.names.contains_key(&from) {
+            return Err(refuse("rename", &from, io::ErrorKind::NotFound));
+        }
+        if !to.parent().is_none_or(|folder| state.has_folder(folder)) {
+            return Err(refuse("rename", &from, io::ErrorKind::NotFound));
+        }
+        if !may_replace && (state.names.contains_key(&to) || state.folders.contains(&to)) {
+            return Err(refuse("rename", &from, io::ErrorKind::AlreadyExists));
+        }
+        state.change_name(NameChange::Rename { from, to });
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+    life: u64,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life == self.life {
+            state.locks.remove(&self.path);
+        }
     }
 }
 
@@ -244,7 +288,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
         check_relative("open", path)?;
         let path = clean(path);
-        let mut state = self.lock();
+        let mut state = self.state();
         state.strike("open", &path)?;
         let file = match (state.names.get(&path).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => {
@@ -271,22 +315,29 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        check_relative("rename", from)?;
-        check_relative("rename", to)?;
-        let (from, to) = (clean(from), clean(to));
-        let mut state = self.lock();
-        state.strike("rename", &from)?;
-        if !state.names.contains_key(&from) {
-            return Err(refuse("rename", &from, io::ErrorKind::NotFound));
+        self.change_to(from, to, true)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.change_to(from, to, false)
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        self.open(path, OpenMode::OpenOrCreate)?;
+        let path = clean(path);
+        let mut state = self.state();
+        if !state.locks.insert(path.clone()) {
+            return Err(DiskError::locked(&path));
         }
-        state.change_name(NameChange::Rename { from, to });
-        Ok(())
+        let life = state.life;
+        drop(state);
+        Ok(DiskLock::new(SimLock { disk: self.clone(), path, life }))
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         check_relative("remove", path)?;
         let path = clean(path);
-        let mut state = self.lock();
+        let mut state = self.state();
         state.strike("remove", &path)?;
         if !state.names.contains_key(&path) {
             return Err(refuse("remove", &path, io::ErrorKind::NotFound));
@@ -298,7 +349,7 @@ impl Disk for SimDisk {
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
         check_relative("create folder", path)?;
         let path = clean(path);
-        let mut state = self.lock();
+        let mut state = self.state();
         state.strike("create folder", &path)?;
         let folders = path.ancestors().filter(|folder| !folder.as_os_str().is_empty());
         state.folders.extend(folders.map(Path::to_owned));
@@ -308,7 +359,7 @@ impl Disk for SimDisk {
     fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
         check_relative("list", path)?;
         let path = clean(path);
-        let mut state = self.lock();
+        let mut state = self.state();
         state.strike("list", &path)?;
         if !state.has_folder(&path) {
             return Err(refuse("list", &path, io::ErrorKind::NotFound));
@@ -324,7 +375,7 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         check_relative("sync folder", path)?;
         let path = clean(path);
-        let mut state = self.lock();
+        let mut state = self.state();
         state.strike("sync folder", &path)?;
         // Everything up to the last change in the folder goes with it: changes keep their order.
         let last = state.pending_names.iter().rposition(|change| change.touches(&path));
@@ -358,7 +409,7 @@ impl SimFile {
         operation: &'static str,
         action: impl FnOnce(&mut State) -> Result<R, DiskError>,
     ) -> Result<R, DiskError> {
-        let mut state = self.disk.lock();
+        let mut state = self.disk.state();
         if state.life != self.life {
             return Err(refuse(operation, &self.path, io::ErrorKind::BrokenPipe));
         }
@@ -496,12 +547,28 @@ pub fn paths_stay_inside(disk: &dyn Disk) {
     }
 }
 
-/// Instantiates the whole suite for one implementation.
+/// One requirement: its name and the function that checks it on a disk that nobody used before.
+pub type Case = (&'static str, fn(&dyn Disk));
+
+/// Every requirement that needs no crash.
+pub const CASES: &[Case] = &[
+    ("reads_what_was_written", reads_what_was_written),
+    ("modes_are_kept", modes_are_kept),
+    ("names_are_kept", names_are_kept),
+    ("paths_stay_inside", paths_stay_inside),
+    ("a_large_read_is_whole", a_large_read_is_whole),
+    ("rename_new_replaces_nothing", rename_new_replaces_nothing),
+    ("a_lock_has_one_holder", a_lock_has_one_holder),
+];
+
+/// Instantiates the whole suite for one implementation, but for [`what_is_synced_survives`], which
+/// needs a disk whose power can fail.
 #[macro_export]
 macro_rules! disk_conformance {
     ($make:expr) => {
         $crate::disk_conformance!(@each $make;
-            reads_what_was_written, modes_are_kept, names_are_kept, paths_stay_inside);
+            reads_what_was_written, modes_are_kept, names_are_kept, paths_stay_inside,
+            a_large_read_is_whole, rename_new_replaces_nothing, a_lock_has_one_holder);
     };
     (@each $make:expr; $($case:ident),+) => {
         mod conformance {
@@ -522,6 +589,23 @@ mod tests {
     use crate::entropy::SeededEntropy;
 
     crate::disk_conformance!(|| ((), SimDisk::default()));
+
+    #[test]
+    fn what_is_synced_survives_every_crash() {
+        let disk = SimDisk::default();
+        what_is_synced_survives(&disk, &|seed| disk.crash(&SeededEntropy::new(seed)));
+    }
+
+    #[test]
+    fn a_crash_lets_go_of_locks() {
+        let disk = SimDisk::default();
+        let before = disk.lock(Path::new("lock")).expect("lock");
+        disk.crash(&SeededEntropy::new(1));
+        let after = disk.lock(Path::new("lock")).expect("its holder is gone");
+        drop(before);
+        assert!(disk.lock(Path::new("lock")).expect_err("held").is_locked());
+        drop(after);
+    }
 
     fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
         let file = disk.open(Path::new(path), OpenMode::OpenOrCreate).expect("open");

@@ -15,7 +15,7 @@
 //! [`SimDisk::crash`](super::disk::SimDisk::crash).
 
 use crate::clock::ManualClock;
-use crate::disk::{Disk, DiskError, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use crate::entropy::{EntropyExt, SeededEntropy};
 use crate::journal::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
@@ -306,6 +306,17 @@ impl<T: Disk> Disk for Faulty<T> {
         self.faults.disk(&self.faults.after, "rename", from)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.faults.disk(&self.faults.before, "rename", from)?;
+        self.inner.rename_new(from, to)?;
+        self.faults.disk(&self.faults.after, "rename", from)
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        self.faults.disk(&self.faults.before, "lock", path)?;
+        self.inner.lock(path)
+    }
+
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
         self.faults.disk(&self.faults.before, "remove", path)?;
         self.inner.remove(path)?;
@@ -399,6 +410,13 @@ mod tests {
         crate::disk_conformance!(|| {
             ((), Faulty::new(SimDisk::default(), Arc::new(Faults::new(1))))
         });
+
+        #[test]
+        fn what_is_synced_survives() {
+            let disk = Faulty::new(SimDisk::default(), Arc::new(Faults::new(1)));
+            let crash = |seed| disk.inner().crash(&SeededEntropy::new(seed));
+            crate::testkit::disk::what_is_synced_survives(&disk, &crash);
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,13 @@ mod mutants;
 
 #[cfg(test)]
 #[cfg(feature = "testkit")]
+mod disk_mutants;
+
+#[cfg(test)]
+mod disk_lock;
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod lease;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Two sites on simulated disks, and a model of the machine's disk.
 
 use oms_core::clock::ManualClock;
-use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
+use oms_core::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_core::journal::MemoryJournal;
 use oms_core::testkit::disk::SimDisk;
@@ -77,6 +77,16 @@ impl Disk for Fused<SimDisk> {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
         self.fuse.pass("rename", from)?;
         self.inner.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.fuse.pass("rename", from)?;
+        self.inner.rename_new(from, to)
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        self.fuse.pass("lock", path)?;
+        self.inner.lock(path)
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
