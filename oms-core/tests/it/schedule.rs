@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 use oms_core::entropy::{EntropyExt as _, SeededEntropy};
-use oms_core::journal::{HistoryId, Journal, JournalEvent as _, JournalExt as _, MemoryJournal};
+use oms_core::journal::{HistoryId, JournalEvent as _, JournalExt as _, MemoryJournal};
 use oms_core::schedule::{Frequency, MisfirePolicy, Schedule};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How late the engine may be and still be on time: its longest sleep.
-const LATENESS: SignedDuration = SignedDuration::from_secs(90);
+const LATENESS: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Ran {
@@ -63,7 +63,7 @@ async fn fortnight(
                     break 'life;
                 }
             }
-            now += SignedDuration::from_secs(10 + entropy.below(80) as i64);
+            now += SignedDuration::from_secs(60 + entropy.below(540) as i64);
         }
         now += SignedDuration::from_mins(entropy.below(60 * 5) as i64);
         returns.push(now);
@@ -81,12 +81,13 @@ async fn what_was_missed_while_the_engine_was_down_follows_the_policy() {
         MisfirePolicy::All { count_max: 2 },
     ];
     for policy in policies {
-        for seed in 0..20 {
+        for seed in 0..6 {
             let schedule = schedule(policy);
             let (acted, returns) = fortnight(&schedule, seed).await;
             let case = format!("{policy:?}, seed {seed}");
             let rule = schedule.compile().expect("a schedule");
-            assert!(acted.keys().all(|due| rule.iter().take(400).any(|at| at == *due)), "{case}");
+            let ruled: BTreeSet<Timestamp> = rule.iter().take(400).collect();
+            assert!(acted.keys().all(|due| ruled.contains(due)), "{case}");
             let late = |(due, now): &(&Timestamp, &Timestamp)| now.duration_since(**due) > LATENESS;
             let mut made_up: BTreeMap<Timestamp, u32> = BTreeMap::new();
             for (_, now) in acted.iter().filter(late) {
