@@ -383,9 +383,10 @@ mod tests {
         assert!(!mount(of("backupPolicies"), of("{any}")));
         assert!(!mount(of("backupPolicies"), claim("/S/x/Vaults/y/BackupPolicies/z")));
         assert!(mount(of("backupPolicies"), exact(vault)));
-        assert!(mount(claim("/{any}/a"), claim("/x/b")));
-        assert!(!mount(claim("/{any}/a"), claim("/x")));
-        assert!(!mount(exact("/{a}/b"), exact("/c/{d}")));
+        assert!(mount(claim("/s/{any}/a"), claim("/s/x/b")));
+        assert!(!mount(claim("/s/{any}/a"), claim("/s/x")));
+        assert!(!mount(exact("/s/{a}/b"), exact("/s/c/{d}")));
+        assert!(!mount(claim("/{any}"), claim("/s")) && !mount(claim("/s"), claim("/{any}")));
         assert!(!mount(claim("/x/{*rest}"), claim("/y")), "a claim needs no rest");
     }
 

@@ -71,51 +71,36 @@ impl FromStr for Filter {
             let (bytes, limit) = (text.len(), FILTER_BYTES_MAX);
             return Err(ResourceError::TooLarge { what: "$filter", bytes, limit });
         }
-        let mut filter = Self::default();
         let mut words = Words { text, at: 0 };
-        if text.trim().is_empty() {
-            return Ok(filter);
-        }
-        loop {
+        let mut found: [Option<String>; 3] = Default::default();
+        while !words.is_done() {
+            if found.iter().any(Option::is_some) {
+                words.keyword("and", "a connective other than `and` in $filter")?;
+            }
             let (at, property) = words.next()?;
             words.keyword("eq", "an operator other than `eq` in $filter")?;
             let value = words.literal()?;
             let slot = match property.to_ascii_lowercase().as_str() {
-                "tagname" => &mut filter.tag_name,
-                "tagvalue" => &mut filter.tag_value,
-                "resourcetype" => {
-                    let twice = filter.resource_type.replace(value.parse()?);
-                    if twice.is_some() {
-                        return Err(words.refuse("a property twice in $filter", at));
-                    }
-                    if words.is_done() {
-                        return filter.checked();
-                    }
-                    words.keyword("and", "a connective other than `and` in $filter")?;
-                    continue;
-                }
+                "tagname" => &mut found[0],
+                "tagvalue" => &mut found[1],
+                "resourcetype" => &mut found[2],
                 _ => return Err(words.refuse("this property in $filter", at)),
             };
             if slot.replace(value).is_some() {
                 return Err(words.refuse("a property twice in $filter", at));
             }
-            if words.is_done() {
-                return filter.checked();
-            }
-            words.keyword("and", "a connective other than `and` in $filter")?;
         }
+        let [tag_name, tag_value, resource_type] = found;
+        if tag_value.is_some() && tag_name.is_none() {
+            let what = "tagValue without tagName in $filter";
+            return Err(ResourceError::Unsupported { what, at: "1".to_owned() });
+        }
+        let resource_type = resource_type.map(|text| text.parse()).transpose()?;
+        Ok(Self { tag_name, tag_value, resource_type })
     }
 }
 
 impl Filter {
-    fn checked(self) -> Result<Self, ResourceError> {
-        if self.tag_value.is_some() && self.tag_name.is_none() {
-            let what = "tagValue without tagName in $filter";
-            return Err(ResourceError::Unsupported { what, at: "1".to_owned() });
-        }
-        Ok(self)
-    }
-
     fn admits(&self, resource: &TrackedResource) -> bool {
         let has_tag = match (&self.tag_name, &self.tag_value) {
             (Some(name), Some(value)) => resource.tags.get(name) == Some(value),

@@ -163,8 +163,8 @@ impl SigningKeys {
         Ok(id)
     }
 
-    /// Ends a key with all tokens that it signed. If it was the newest, the next rotation, or the
-    /// next start, draws another; until then no token is given out that it would have signed.
+    /// Ends a key with all tokens that it signed. If it was the newest, the one before it signs
+    /// again; if none is left, no token is given out before the next rotation or start.
     ///
     /// # Errors
     /// [`SigningKeyError`].
