@@ -4,6 +4,7 @@
 //! - [`seeds`]: which seeds a simulation runs: a fixed set, one again, or fresh ones for a while.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
+//! - [`crash`]: power failures at every operation of a program.
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 //! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
@@ -17,6 +18,8 @@ pub mod sim;
 pub mod seeds;
 
 pub mod disk;
+
+pub mod crash;
 
 pub mod fault;
 

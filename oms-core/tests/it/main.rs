@@ -5,6 +5,14 @@
 mod mutants;
 
 #[cfg(test)]
+#[cfg(feature = "testkit")]
+mod mutants_seams;
+
+#[cfg(test)]
+#[cfg(feature = "testkit-object-store")]
+mod mutants_object_store;
+
+#[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod files;
 
@@ -15,3 +23,7 @@ mod crash;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
+mod key_files;
