@@ -77,3 +77,5 @@ pub use workspace::{Settings, Workspace};
 pub use arrow;
 /// The DataFusion that [`Workspace::table_provider`] is for.
 pub use datafusion;
+/// The object stores that [`workspace::WorkspaceBuilder::store_layer`] wraps.
+pub use object_store;

@@ -7,12 +7,14 @@ use crate::ingest::wal::{Append, Entry, Section, Syncer};
 use crate::repository::folder::{Folder, Identity};
 use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
+use crate::repository::store::SyncedStore;
 use crate::repository::table::Table;
 use crate::repository::tables::{Tables, blocking, replay};
 use crate::schema::TableSchema;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use jiff::SignedDuration;
+use object_store::ObjectStore;
 use oms_core::record::{Batch, RecordType, SinkError};
 use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,7 @@ pub struct WorkspaceBuilder {
     entropy: Arc<dyn Entropy>,
     settings: Settings,
     log_disk: Option<Arc<dyn Disk>>,
+    store: Arc<dyn ObjectStore>,
 }
 
 impl WorkspaceBuilder {
@@ -131,19 +134,30 @@ impl WorkspaceBuilder {
         self
     }
 
+    /// Puts a layer around the object store that the Delta tables are committed through: the local
+    /// file system from its root, every put synced. Queries read the data files past it.
+    #[must_use]
+    pub fn store_layer(
+        mut self,
+        layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
+    ) -> Self {
+        self.store = layer(self.store);
+        self
+    }
+
     /// Opens the workspace, making it if the folder is empty, and reads what the log holds.
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Corrupt`] by
     /// file and offset; [`Error::Unsupported`]; [`Error::Disk`]; [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {
-        let Self { folder, clock, entropy, settings, log_disk } = self;
+        let Self { folder, clock, entropy, settings, log_disk, store } = self;
         let opened = {
             let (entropy, settings) = (Arc::clone(&entropy), settings.clone());
             blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
         };
         let Folder { root, disk, lock, identity } = opened;
-        let tables = Tables::open(&root, &identity).await?;
+        let tables = Tables::open(&root, &identity, store).await?;
         let memory = Arc::new(Memory::default());
         let log_disk = log_disk.unwrap_or(disk);
         let wal = replay(log_disk, &entropy, settings.segment_bytes_max, &tables, &memory).await?;
@@ -211,6 +225,7 @@ impl Workspace {
             entropy: Arc::new(SystemEntropy),
             settings: Settings::default(),
             log_disk: None,
+            store: Arc::new(SyncedStore::new()),
         }
     }
 
@@ -452,6 +467,46 @@ async fn run(inner: Weak<Inner>, due: Arc<Notify>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::AsArray as _;
+    use arrow::datatypes::Float64Type;
+    use datafusion::prelude::SessionContext;
+    use futures::future::BoxFuture;
+    use oms_core::testkit::sink::ReadableSink;
+
+    /// A workspace and its folder, which goes after it.
+    #[derive(Debug)]
+    struct Kept {
+        workspace: Workspace,
+        _folder: tempfile::TempDir,
+    }
+
+    #[async_trait]
+    impl RecordSink for Kept {
+        async fn write(&self, batch: Batch) -> Result<(), SinkError> {
+            RecordSink::write(&self.workspace, batch).await
+        }
+    }
+
+    impl ReadableSink for Kept {
+        fn numbers(&self) -> BoxFuture<'_, Vec<u64>> {
+            Box::pin(async {
+                let table = self.workspace.table_provider("Perf").expect("a standard table");
+                let frame = SessionContext::new().read_table(table).expect("a frame");
+                let column = |rows: &arrow::array::RecordBatch| {
+                    let values = rows.column_by_name("CounterValue").expect("the column");
+                    values.as_primitive::<Float64Type>().values().to_vec()
+                };
+                let rows = frame.collect().await.expect("rows");
+                rows.iter().flat_map(column).map(|number| number as u64).collect()
+            })
+        }
+    }
+
+    oms_core::record_sink_conformance!(|| async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let workspace = Workspace::builder(folder.path()).build().await.expect("a workspace");
+        Kept { workspace, _folder: folder }
+    });
 
     #[tokio::test]
     async fn a_workspace_is_a_record_sink() {

@@ -44,6 +44,19 @@ struct State {
     locks: BTreeSet<PathBuf>,
     /// Counts crashes, so that handles from before one stay dead.
     life: u64,
+    /// Syncs that the program under test is made to forget.
+    forgotten: Option<Forgotten>,
+}
+
+/// A bug to plant: a kind of sync that a program asks for and that does not happen, as if it had
+/// forgotten to ask. A simulation that passes all the same proves nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Forgotten {
+    /// Syncs of written bytes.
+    Files,
+    /// Syncs of names in folders.
+    Folders,
 }
 
 #[derive(Debug, Default)]
@@ -175,6 +188,11 @@ impl SimDisk {
     /// number from 0 on, each point of a program is one at which it stops.
     pub fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
         self.state().broken = Some((operations, kind));
+    }
+
+    /// Plants a bug from now on.
+    pub fn forget(&self, forgotten: Forgotten) {
+        self.lock().forgotten = Some(forgotten);
     }
 
     /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.
@@ -377,6 +395,9 @@ impl Disk for SimDisk {
         let path = clean(path);
         let mut state = self.state();
         state.strike("sync folder", &path)?;
+        if state.forgotten == Some(Forgotten::Folders) {
+            return Ok(());
+        }
         // Everything up to the last change in the folder goes with it: changes keep their order.
         let last = state.pending_names.iter().rposition(|change| change.touches(&path));
         if let Some(last) = last {
@@ -467,6 +488,9 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> Result<(), DiskError> {
         self.with("sync", |state| {
+            if state.forgotten == Some(Forgotten::Files) {
+                return Ok(());
+            }
             if let Some(contents) = state.files.get_mut(&self.file) {
                 for change in std::mem::take(&mut contents.pending) {
                     change.apply(&mut contents.durable);
@@ -643,6 +667,21 @@ mod tests {
             lost_name += u32::from(!disk.contents().contains_key(Path::new("late")));
         }
         assert!(lost_bytes > 20 && torn > 20 && lost_name > 20, "{lost_bytes} {torn} {lost_name}");
+    }
+
+    #[test]
+    fn a_forgotten_sync_loses_what_it_should_have_kept() {
+        for forgotten in [Forgotten::Files, Forgotten::Folders] {
+            let lost = (0..50).filter(|seed| {
+                let disk = SimDisk::default();
+                disk.forget(forgotten);
+                write(&disk, "f", b"x").sync().expect("it says so");
+                disk.sync_dir(Path::new("")).expect("it says so");
+                disk.crash(&SeededEntropy::new(*seed));
+                disk.contents().get(Path::new("f")).is_none_or(|bytes| bytes != b"x")
+            });
+            assert!(lost.count() > 5, "{forgotten:?}");
+        }
     }
 
     #[test]

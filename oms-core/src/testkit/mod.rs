@@ -5,6 +5,7 @@
 //! - [`seeds`]: which seeds a simulation runs: a fixed set, one again, or fresh ones for a while.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
+//! - [`crash`]: power failures at every operation of a program.
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`replay_fixtures`]: events as released versions wrote them, read by every later one.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
@@ -21,6 +22,8 @@ pub mod skew;
 pub mod seeds;
 
 pub mod disk;
+
+pub mod crash;
 
 pub mod fault;
 

@@ -14,6 +14,11 @@ mod disk_lock;
 #[cfg(test)]
 #[cfg(feature = "testkit")]
 mod lease;
+mod mutants_seams;
+
+#[cfg(test)]
+#[cfg(feature = "testkit-object-store")]
+mod mutants_object_store;
 
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
@@ -47,3 +52,5 @@ mod interop;
 #[cfg(test)]
 #[cfg(feature = "interop")]
 mod interop_azure;
+#[cfg(feature = "testkit")]
+mod key_files;

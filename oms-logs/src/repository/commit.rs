@@ -8,7 +8,6 @@ use crate::Error;
 use crate::ingest::batch::{align, unite};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{DataFile, FileStats};
-use crate::repository::store::SyncedStore;
 use crate::schema::{DAY_COLUMN, TIME_GENERATED, TableSchema};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{sort_to_indices, take_record_batch};
@@ -72,7 +71,7 @@ pub(crate) struct Committed {
 }
 
 impl Committer {
-    /// Opens the table in `folder`, which may not be there yet.
+    /// Opens the table in `folder`, which may not be there yet; `store` is the whole file system.
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::Unsupported`].
@@ -80,14 +79,13 @@ impl Committer {
         table: RecordType,
         folder: &Path,
         app_id: String,
+        store: Arc<dyn ObjectStore>,
     ) -> Result<Self, Error> {
         let url = Url::from_directory_path(folder).map_err(|()| Error::Internal {
             what: format!("table folder {} is not absolute", folder.display()),
         })?;
         let root = ObjectPath::from_url_path(url.path()).map_err(Error::file(&table))?;
-        let store = Arc::new(SyncedStore::new());
-        let prefixed =
-            Arc::new(PrefixStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>, root.clone()));
+        let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
         let log_store = default_logstore(prefixed, store, &url, &StorageConfig::default());
         let exists = log_store.is_delta_table_location().await.map_err(Error::delta(&table))?;
         let mut committer =

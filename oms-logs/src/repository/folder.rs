@@ -100,3 +100,32 @@ fn identity(
     disk.sync_dir(Path::new(""))?;
     Ok(identity)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::entropy::SeededEntropy;
+    use oms_core::testkit::crash::crash_at_every_operation;
+    use oms_core::testkit::disk::SimDisk;
+    use std::sync::Mutex;
+
+    /// Auditor: an identity that was answered is the same ever after; a creation that failed
+    /// leaves none or a whole one.
+    #[test]
+    fn power_may_fail_at_any_operation_of_an_identity_s_creation() {
+        let draw = |disk: &SimDisk, seed| identity(disk, None, &SeededEntropy::new(seed));
+        let work = |disk: &SimDisk, known: &Mutex<Option<Identity>>| {
+            *known.lock().expect("not poisoned") = draw(disk, 1).ok();
+            known.lock().expect("not poisoned").is_some()
+        };
+        let audit = |disk: &SimDisk, known: Mutex<Option<Identity>>, _is_done: bool| {
+            let found = draw(disk, 2).expect("an identity");
+            if let Some(known) = known.into_inner().expect("not poisoned") {
+                assert_eq!(found.workspace_id, known.workspace_id);
+                assert_eq!(found.app_id(), known.app_id());
+            }
+        };
+        let operations = crash_at_every_operation(20, |_disk| Mutex::new(None), work, audit);
+        assert!(operations >= 6, "{operations}");
+    }
+}

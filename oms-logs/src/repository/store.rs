@@ -225,6 +225,13 @@ mod tests {
     use super::*;
     use futures::TryStreamExt as _;
     use object_store::ObjectStoreExt as _;
+    use object_store::prefix::PrefixStore;
+
+    oms_core::object_store_conformance!(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = Path::from_absolute_path(folder.path()).expect("a path");
+        (folder, PrefixStore::new(SyncedStore::new(), root))
+    });
 
     #[tokio::test]
     async fn objects_are_put_once_or_replaced_and_leave_nothing_behind() {

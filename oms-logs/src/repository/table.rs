@@ -7,6 +7,7 @@ use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{TableSnapshot, TableView};
 use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
+use object_store::ObjectStore;
 use oms_core::record::RecordType;
 use oms_core::{Clock, Entropy};
 use std::path::{Path, PathBuf};
@@ -44,8 +45,9 @@ impl Table {
         name: RecordType,
         folder: PathBuf,
         app_id: String,
+        store: Arc<dyn ObjectStore>,
     ) -> Result<Self, Error> {
-        let committer = Committer::open(name.clone(), &folder, app_id).await?;
+        let committer = Committer::open(name.clone(), &folder, app_id, store).await?;
         let schema = match committer.schema()? {
             Some(schema) => schema,
             None => TableSchema::initial(&name),

@@ -8,6 +8,7 @@ use crate::repository::memory::Memory;
 use crate::repository::table::Table;
 use crate::workspace::TABLES_MAX;
 use arrow::array::RecordBatch;
+use object_store::ObjectStore;
 use oms_core::disk::LocalDisk;
 use oms_core::record::RecordType;
 use oms_core::{Disk, Entropy};
@@ -21,14 +22,20 @@ pub(crate) struct Tables {
     folder: PathBuf,
     /// The application id of the Delta transactions.
     app_id: String,
+    /// What the tables are committed through: the whole file system.
+    store: Arc<dyn ObjectStore>,
     open: RwLock<BTreeMap<RecordType, Arc<Table>>>,
 }
 
 impl Tables {
-    pub(crate) async fn open(root: &Path, identity: &Identity) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        root: &Path,
+        identity: &Identity,
+        store: Arc<dyn ObjectStore>,
+    ) -> Result<Self, Error> {
         let folder = root.join(TABLES_FOLDER);
         let disk = LocalDisk::new(&folder)?;
-        let tables = Self { folder, app_id: identity.app_id(), open: RwLock::default() };
+        let tables = Self { folder, app_id: identity.app_id(), store, open: RwLock::default() };
         for name in disk.list(Path::new(""))? {
             let Ok(name) = name.parse::<RecordType>() else { continue };
             tables.find_or_open(&name).await?;
@@ -50,7 +57,9 @@ impl Tables {
             return Ok(table);
         }
         let folder = self.folder.join(name.as_str());
-        let table = Arc::new(Table::open(name.clone(), folder, self.app_id.clone()).await?);
+        let store = Arc::clone(&self.store);
+        let table = Table::open(name.clone(), folder, self.app_id.clone(), store).await?;
+        let table = Arc::new(table);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= TABLES_MAX && !open.contains_key(name) {
             return Err(Error::Unsupported {

@@ -16,11 +16,15 @@ mod query_random;
 #[cfg(test)]
 mod query_text;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod source_agent;
 #[cfg(test)]
 mod source_live;
 #[cfg(test)]
 mod source_tail;
+#[cfg(test)]
+mod store_faults;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;

@@ -5,6 +5,7 @@ use crate::Error;
 use crate::ingest::producer::Verdict;
 use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::seeds::Seeds;
 use oms_core::{EntropyExt as _, ErrorKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,22 +93,24 @@ impl Life {
 /// wrote.
 #[test]
 fn what_is_acknowledged_survives_any_crash() {
-    for seed in 0..400 {
-        let chance = SeededEntropy::new(seed);
-        let disk = SimDisk::default();
-        let mut next = BTreeMap::new();
-        let mut life = Life::default();
-        for round in 0..6 {
-            let (mut wal, held) = reopen(&disk, seed * 100 + round, life.removed_through)
-                .unwrap_or_else(|error| panic!("seed {seed} round {round}: {error:?}"));
-            audit(seed, &wal, &held, &life, &mut next);
-            if chance.below(3) > 0 {
-                disk.fail_after(chance.below(120), io::ErrorKind::Other);
-            }
-            life.run(&mut wal, &chance, &mut next);
-            drop(wal);
-            disk.crash(&chance);
+    Seeds::of("wal::simulation::what_is_acknowledged_survives", 0..400).run(live_and_crash);
+}
+
+fn live_and_crash(seed: u64) {
+    let chance = SeededEntropy::new(seed);
+    let disk = SimDisk::default();
+    let mut next = BTreeMap::new();
+    let mut life = Life::default();
+    for round in 0..6 {
+        let (mut wal, held) = reopen(&disk, seed.wrapping_mul(100) + round, life.removed_through)
+            .unwrap_or_else(|error| panic!("seed {seed} round {round}: {error:?}"));
+        audit(seed, &wal, &held, &life, &mut next);
+        if chance.below(3) > 0 {
+            disk.fail_after(chance.below(120), io::ErrorKind::Other);
         }
+        life.run(&mut wal, &chance, &mut next);
+        drop(wal);
+        disk.crash(&chance);
     }
 }
 
