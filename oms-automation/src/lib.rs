@@ -86,6 +86,10 @@ mod recorded;
 
 pub mod error;
 
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use account::{AutomationAccount, AutomationAccountBuilder};
 pub use error::Error;
 pub use projection::records;
