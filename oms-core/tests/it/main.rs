@@ -15,3 +15,6 @@ mod crash;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
 mod round_trip;
+
+#[cfg(test)]
+mod values;
