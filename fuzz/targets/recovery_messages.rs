@@ -7,7 +7,8 @@ use oms_recovery::replication::transfer::{Message, decode, frames};
 
 /// The bytes of a message of any kind and payload, with the header that belongs to them.
 fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = [&b"OMSR"[..], &[1, kind, 0, 0], &(payload.len() as u32).to_le_bytes()].concat();
+    let mut bytes =
+        [&b"OMSR"[..], &[1, kind, 0, 0], &(payload.len() as u32).to_le_bytes()].concat();
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), payload);
     bytes.extend(crc.to_le_bytes());
     bytes.extend(payload);

@@ -19,7 +19,8 @@ use uuid::Uuid;
 const DISK_BYTES: usize = 3 << 16;
 
 fn message(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = [&b"OMSR"[..], &[1, kind, 0, 0], &(payload.len() as u32).to_le_bytes()].concat();
+    let mut bytes =
+        [&b"OMSR"[..], &[1, kind, 0, 0], &(payload.len() as u32).to_le_bytes()].concat();
     let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), payload);
     bytes.extend(crc.to_le_bytes());
     bytes.extend(payload);
@@ -58,6 +59,9 @@ fuzz_target!(|data: &[u8]| {
     }
     drop(replica);
     let again = open(&disk).status();
-    assert_eq!((again.epoch, again.last, again.is_whole), (status.epoch, status.last, status.is_whole));
+    assert_eq!(
+        (again.epoch, again.last, again.is_whole),
+        (status.epoch, status.last, status.is_whole)
+    );
     assert_eq!(again.copy, status.copy);
 });

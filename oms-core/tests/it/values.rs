@@ -22,8 +22,28 @@ fn check<T: FromStr + Display + PartialEq + Debug>(text: &str) -> Result<bool, T
 /// Text of the pieces that these forms are made of.
 fn near_misses() -> impl Strategy<Value = String> {
     let pieces = [
-        "/", "//", ".", "..", "a", "subscriptions", "job", "s1", "1", "0", "-", "_", "AAAA", "A",
-        "Europe", "Zurich", "{", "}", "6f9619ff-8b86-d011-b42d-00cf4fc964ff", "\u{7f}", "é", " ",
+        "/",
+        "//",
+        ".",
+        "..",
+        "a",
+        "subscriptions",
+        "job",
+        "s1",
+        "1",
+        "0",
+        "-",
+        "_",
+        "AAAA",
+        "A",
+        "Europe",
+        "Zurich",
+        "{",
+        "}",
+        "6f9619ff-8b86-d011-b42d-00cf4fc964ff",
+        "\u{7f}",
+        "é",
+        " ",
     ];
     prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..8)
         .prop_map(|pieces| pieces.concat())

@@ -60,7 +60,8 @@ fn every_body_is_read_as_what_it_is() {
 #[test]
 fn a_long_row_of_references_through_deep_values_ends_within_a_small_stack() {
     // As many references in a row as may be, each through values as deep as may be.
-    let mut document = String::from("instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };");
+    let mut document =
+        String::from("instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };");
     for number in 0..32 {
         let (open, close) = ("instance of I { V = ".repeat(30), "; }".repeat(30));
         let next = if number == 31 { "1".to_owned() } else { format!("$a{}", number + 1) };
@@ -69,7 +70,8 @@ fn a_long_row_of_references_through_deep_values_ends_within_a_small_stack() {
     document.push_str("instance of T { ResourceID = \"[T]a\"; V = $a0; };");
     // Threads of the runtimes that this runs on have 2 MiB.
     let thread = std::thread::Builder::new().stack_size(2 << 20);
-    let read = move || Configuration::parse("deep", document.as_bytes()).map(|it| it.resources.len());
+    let read =
+        move || Configuration::parse("deep", document.as_bytes()).map(|it| it.resources.len());
     let read = thread.spawn(read).expect("a thread").join().expect("it ends");
     assert_eq!(read.expect("it is read"), 1);
 }
