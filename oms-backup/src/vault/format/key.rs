@@ -99,7 +99,12 @@ impl KeyFile {
             let (actual, limit) = (u64::from(self.p), u64::from(KDF_PASSES_MAX));
             return Err(FormatError::TooLarge { what: "scrypt passes", actual, limit });
         }
-        // This also bounds the block of 128 · r bytes that scrypt holds for each pass.
+        // Beside N blocks of 128 · r bytes, scrypt holds one for each pass.
+        let blocks = u64::from(self.r).saturating_mul(128).saturating_mul(u64::from(self.p));
+        if blocks > KDF_MEMORY_BYTES_MAX {
+            let limit = KDF_MEMORY_BYTES_MAX;
+            return Err(FormatError::TooLarge { what: "scrypt blocks", actual: blocks, limit });
+        }
         let work = memory.saturating_mul(u64::from(self.p));
         if work > KDF_WORK_BYTES_MAX {
             let limit = KDF_WORK_BYTES_MAX;
@@ -134,8 +139,9 @@ mod tests {
             (1 << 40, 8, 1),
             (1 << 20, 9, 1),
             (16, 0, 1),
-            // Within the bounds of one pass, and 137 GB or an hour for all of them.
+            // Within the bounds of one pass, and 137 GB, 4 GB or an hour for all of them.
             (2, 1 << 22, 255),
+            (2, 1 << 22, 8),
             (1 << 20, 8, 1024),
         ] {
             assert!(file(n, r, p).parameters().is_err(), "{n} {r} {p}");
