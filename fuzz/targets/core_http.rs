@@ -26,8 +26,8 @@ async fn check(call: Call) -> Response {
 fn mounted() -> &'static Mounted {
     static MOUNTED: OnceLock<Mounted> = OnceLock::new();
     MOUNTED.get_or_init(|| {
-        let mut surface = Surface::new("fuzz").claim("/");
-        for pattern in ["/a/{x}", "/a/{x}/{*rest}", "/N(A='{a}',B='{b}')/C", "/R()", "/"] {
+        let mut surface = Surface::new("fuzz").claim("/f");
+        for pattern in ["/f/a/{x}", "/f/a/{x}/{*rest}", "/f/N(A='{a}',B='{b}')/C", "/f/R()"] {
             let open = Access::Anonymous { reason: "fuzzing" };
             surface = surface.route(Route::new(Method::POST, pattern, open, check).limits(LIMITS));
         }
