@@ -84,6 +84,10 @@ pub mod projection;
 
 pub mod error;
 
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use account::{AutomationAccount, AutomationAccountBuilder};
 pub use error::Error;
 pub use projection::records;

@@ -70,6 +70,10 @@ pub mod error;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use error::Error;
 pub use workspace::{Settings, Workspace};
 

@@ -66,4 +66,16 @@ mod tests {
         assert_eq!(key.redact("key MIIEvQ=="), "key ***");
         assert_eq!(key.longest(), 10);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_of_a_secret_stays(secret in "[a-d\r\n]{0,24}", text in "[a-d]{0,80}") {
+            let redacted = Redactor::new(&[Secret::from(secret.as_str())]).redact(&text).into_owned();
+            for line in secret.split('\n') {
+                let line = line.strip_suffix('\r').unwrap_or(line);
+                let is_looked_for = line.len() >= REDACTED_BYTES_MIN;
+                proptest::prop_assert!(!is_looked_for || !redacted.contains(line), "{redacted}");
+            }
+        }
+    }
 }

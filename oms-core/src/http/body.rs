@@ -83,3 +83,64 @@ fn too_large(which: &str, limit: usize) -> Box<Response> {
     let message = format!("body is too large {which}. limit_bytes=`{limit}`");
     Box::new(respond::refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLarge", &message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::read::{GzEncoder, ZlibEncoder};
+    use proptest::prelude::*;
+
+    const LIMITS: BodyLimits = BodyLimits { sent_bytes_max: 400, inflated_bytes_max: 1000 };
+
+    fn decoded(encoding: &str, bytes: &[u8]) -> Result<Bytes, StatusCode> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, encoding.parse().expect("a header"));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let body = read(&headers, Body::from(bytes.to_vec()), LIMITS);
+        runtime.block_on(body).map_err(|refusal| refusal.status())
+    }
+
+    fn encoded(encoding: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match encoding {
+            "gzip" => GzEncoder::new(bytes, Compression::fast()).read_to_end(&mut out),
+            _ => ZlibEncoder::new(bytes, Compression::fast()).read_to_end(&mut out),
+        }
+        .expect("compressed");
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_within_the_limit_or_refused(
+            encoding in prop::sample::select(vec!["gzip", "deflate", "identity", "br"]),
+            bytes in prop::collection::vec(any::<u8>(), 0..500),
+        ) {
+            if let Ok(body) = decoded(encoding, &bytes) {
+                prop_assert!(body.len() <= LIMITS.inflated_bytes_max);
+            }
+        }
+
+        #[test]
+        fn a_compressed_body_comes_back_or_is_too_large(
+            encoding in prop::sample::select(vec!["gzip", "deflate"]),
+            byte: u8,
+            length in 0..2000_usize,
+            cut in 1..100_usize,
+        ) {
+            let bytes = vec![byte; length];
+            let sent = encoded(encoding, &bytes);
+            match decoded(encoding, &sent) {
+                Ok(body) => prop_assert_eq!(body, bytes),
+                Err(status) => {
+                    prop_assert!(length > LIMITS.inflated_bytes_max);
+                    prop_assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+                }
+            }
+            // A part of it is not taken for the whole.
+            let part = &sent[..sent.len().saturating_sub(cut)];
+            prop_assert!(decoded(encoding, part).is_err() || part.is_empty());
+        }
+    }
+}

@@ -52,7 +52,8 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, PathError> {
         if decoded.is_empty() {
             continue;
         }
-        if matches!(&*decoded, "." | "..") {
+        // An encoded slash stays within its segment, but whoever joins segments would follow it.
+        if decoded.split('/').any(|part| matches!(part, "." | "..")) {
             return Err(PathError::Traversal);
         }
         if decoded.chars().any(char::is_control) {
@@ -291,6 +292,7 @@ mod tests {
     fn traversal_is_refused_also_when_encoded() {
         assert_eq!(segments("/a/../b"), Err(PathError::Traversal));
         assert_eq!(segments("/a/%2e%2E/b"), Err(PathError::Traversal));
+        assert_eq!(segments("/a/b%2F..%2fc"), Err(PathError::Traversal));
         assert_eq!(segments("/a/%00"), Err(PathError::Control));
         assert_eq!(segments("/a/%ff"), Err(PathError::NotUtf8));
         assert_eq!(segments(&"/a".repeat(65)), Err(PathError::TooLong));

@@ -54,3 +54,4 @@ mod interop;
 mod interop_azure;
 #[cfg(feature = "testkit")]
 mod key_files;
+mod values;

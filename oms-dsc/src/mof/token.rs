@@ -347,14 +347,15 @@ impl<'a> Lexer<'a> {
     }
 
     fn number(&mut self, position: Position) -> Option<TokenKind> {
-        let mut text = String::new();
+        let (mut text, mut has_point) = (String::new(), false);
         while let Some(c) = self.peek() {
             let is_sign = matches!(c, '+' | '-');
-            let after_exponent = text.contains('.') && text.ends_with(['e', 'E']);
+            let after_exponent = has_point && text.ends_with(['e', 'E']);
             let fits = c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
             if !fits && !(is_sign && (text.is_empty() || after_exponent)) {
                 break;
             }
+            has_point |= c == '.';
             text.push(c);
             self.bump();
         }

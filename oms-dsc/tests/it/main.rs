@@ -8,6 +8,8 @@ mod mof;
 
 mod configuration;
 
+mod values;
+
 mod file;
 
 mod pull;

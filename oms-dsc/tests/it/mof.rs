@@ -221,6 +221,13 @@ fn encodings() {
 }
 
 #[test]
+fn a_long_number_is_read_in_one_pass() {
+    let document = format!("instance of A {{ B = {}; }};", "1".repeat(4 << 20));
+    let diagnostics = parse(document.as_bytes()).diagnostics;
+    assert!(diagnostics[0].message.contains("outside of the 64-bit integers"), "{diagnostics:?}");
+}
+
+#[test]
 fn depth_and_number_of_diagnostics_are_bounded() {
     let deep = "instance of A { P = ".repeat(50);
     assert!(parse(deep.as_bytes()).diagnostics.iter().any(|d| d.message.contains("deep")));

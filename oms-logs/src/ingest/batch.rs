@@ -283,6 +283,7 @@ mod tests {
     use arrow::array::{AsArray, types::TimestampMicrosecondType};
     use jiff::SignedDuration;
     use oms_core::record::Batch;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn batch_of(record: Record) -> RecordBatch {
@@ -360,5 +361,55 @@ mod tests {
     fn timespans_have_the_text_of_the_language() {
         assert_eq!(timespan(0), "00:00:00");
         assert_eq!(timespan(-864_010_000_001), "-1.00:00:01.0000001");
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            any::<u128>().prop_map(|bits| uuid::Uuid::from_u128(bits).into()),
+            (any::<i64>(), -999_999_999..=999_999_999_i32)
+                .prop_map(|(seconds, nanoseconds)| SignedDuration::new(seconds / 2, nanoseconds))
+                .prop_map(Value::from),
+            (Timestamp::MIN.as_second()..Timestamp::MAX.as_second())
+                .prop_map(|second| Timestamp::from_second(second).expect("in range").into()),
+            Just(json!({"a": [1, null, {"b": "\u{0}"}]}).into()),
+        ]
+    }
+
+    fn records() -> impl Strategy<Value = Vec<Record>> {
+        let name = prop::sample::select(vec!["Perf", "My_CL", "AzureDiagnostics", "Syslog"]);
+        let column = prop_oneof!["[A-Da-d]", "[A-D]_CF", "[a-d]_[sdgbt]", "Computer|Type|é"];
+        let fields = prop::collection::btree_map(column, values(), 0..4);
+        let record = (name, any::<i64>(), "[a-z]{0,4}", fields).prop_map(
+            |(name, time, computer, fields)| {
+                let time = Timestamp::from_microsecond(time / 64).unwrap_or_default();
+                Record { fields, ..Record::new(name.parse().expect("a name"), time, computer) }
+            },
+        );
+        prop::collection::vec(record, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn any_records_are_refused_or_survive_the_log(records in records()) {
+            let count = records.len();
+            let batch = Batch { producer: "p".into(), sequence: 1, records };
+            let Ok(tables) = admit::by_table(batch) else { return Ok(()) };
+            let stamp = Stamp { tenant_id: "t".into(), received: Timestamp::UNIX_EPOCH };
+            let mut found = 0;
+            for (table, mut rows) in tables {
+                let schema = TableSchema::initial(&table);
+                let Ok(grown) = admit::fit(&schema, &mut rows) else { return Ok(()) };
+                let batch = build(&grown.unwrap_or(schema), &rows, &stamp).expect("rows that fit");
+                let read = decode(&encode(&batch).expect("encoded")).expect("decoded");
+                prop_assert_eq!(&read, &batch);
+                found += batch.num_rows();
+            }
+            prop_assert_eq!(found, count);
+        }
     }
 }

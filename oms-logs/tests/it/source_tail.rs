@@ -1,7 +1,10 @@
 //! Following files through everything that is done to log files.
 
 use oms_logs::source::FIELD_BYTES_MAX;
-use oms_logs::source::tail::{LINES_PER_COLLECT_MAX, LinePosition, LineTail, StartAt};
+use oms_logs::source::tail::{
+    FilePosition, LINES_PER_COLLECT_MAX, LinePosition, LineTail, StartAt,
+};
+use proptest::prelude::*;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -261,4 +264,51 @@ fn what_is_no_file_is_refused_by_name() {
     File::create(&below_a_file).expect("created");
     let error = LineTail::new(below_a_file.join("log"), StartAt::Beginning).collect();
     assert!(error.is_err(), "{error:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However a file grows and whenever the process is restarted, each finished line is given once
+    /// and in order.
+    #[test]
+    fn every_line_is_given_once(
+        steps in prop::collection::vec(
+            (prop::sample::select(vec!["a", "bc\n", "\n", "d\r\n", "é\n"]), 0..4_u8),
+            0..24,
+        ),
+    ) {
+        let mut log = Log::new();
+        let (mut written, mut seen) = (String::new(), Vec::new());
+        for (text, act) in steps {
+            log.append(text);
+            written.push_str(text);
+            match act {
+                0 => seen.extend(log.collect()),
+                1 => log.restart(),
+                _ => {}
+            }
+        }
+        log.append("\n");
+        written.push('\n');
+        seen.extend(log.drain());
+        let expected: Vec<&str> = written.lines().filter(|line| !line.is_empty()).collect();
+        prop_assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn any_position_is_read_on_from(
+        offset: u64, head_bytes: u64, inode: u64, head_crc: u32, skipping: bool, is_here: bool,
+    ) {
+        use std::os::unix::fs::MetadataExt;
+        let mut log = Log::new();
+        log.append("one\ntwo\n");
+        let found = fs::metadata(log.path("syslog")).expect("a file");
+        let inode = if is_here { found.ino() } else { inode };
+        let file = FilePosition { device: found.dev(), inode, offset, head_bytes, head_crc };
+        log.tail.resume(LinePosition { file: Some(file), skipping });
+        for line in log.drain() {
+            prop_assert!(["one", "two"].contains(&line.as_str()), "{line:?}");
+        }
+    }
 }

@@ -160,7 +160,9 @@ fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
     let item = Uuid::from_bytes(*slot[16..].first_chunk()?);
     let stamp = Stamp { epoch: long(48)?, sequence: long(56)? };
     let floor = Stamp { epoch: long(64)?, sequence: long(72)? };
-    Some((long(8)?, Mark { item, role, epoch: long(40)?, stamp, floor }))
+    // No site says so much, and so there is always a next count.
+    let count = long(8).filter(|count| *count < u64::MAX / 2)?;
+    Some((count, Mark { item, role, epoch: long(40)?, stamp, floor }))
 }
 
 #[cfg(test)]
@@ -196,5 +198,34 @@ mod tests {
         torn.write_at(40, &[0xff]).expect("damage");
         torn.write_at(SLOT_BYTES as u64 + 40, &[0xff]).expect("damage");
         assert!(matches!(MarkFile::open(&disk, path), Err(Error::Corrupt { .. })));
+    }
+
+    proptest::proptest! {
+        /// Also behind a checksum that is right.
+        #[test]
+        fn any_bytes_say_something_or_are_refused(
+            slots in proptest::collection::vec(proptest::collection::vec(0..=255_u8, 72), 0..3),
+            is_checked: bool,
+        ) {
+            let mut bytes = Vec::new();
+            for body in slots {
+                let mut slot = [&MAGIC[..], &body].concat();
+                slot.extend(crc32c::crc32c(&slot).to_le_bytes());
+                slot.resize(SLOT_BYTES, 0);
+                if !is_checked {
+                    slot[80] ^= 1;
+                }
+                bytes.extend(slot);
+            }
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::write(folder.path().join("mark"), bytes).expect("write");
+            let disk = LocalDisk::new(folder.path()).expect("a folder");
+            if let Ok(mut file) = MarkFile::open(&disk, Path::new("mark")) {
+                let next = mark(Role::Fenced, 7);
+                file.set(next).expect("set");
+                let read = MarkFile::open(&disk, Path::new("mark")).expect("open");
+                proptest::prop_assert_eq!(read.mark(), Some(next));
+            }
+        }
     }
 }

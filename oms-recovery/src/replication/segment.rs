@@ -329,6 +329,8 @@ impl SegmentLog {
         for name in self.disk.list(&self.folder)? {
             let number =
                 name.strip_suffix(".log").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+            // No log gets that far, and so there is always a next number.
+            let number = number.filter(|number| *number < u64::MAX / 2);
             numbers.push(number.ok_or_else(|| Error::Corrupt {
                 path: self.folder.join(&name).display().to_string(),
                 offset: 0,
@@ -337,8 +339,9 @@ impl SegmentLog {
         }
         numbers.sort_unstable();
         for (index, number) in numbers.iter().enumerate() {
-            if *number != numbers[0] + index as u64 {
-                return Err(self.corrupt(number - 1, 0, "segment is missing"));
+            let expected = numbers[0] + index as u64;
+            if *number != expected {
+                return Err(self.corrupt(expected, 0, "segment is missing"));
             }
             self.load_segment(*number, index + 1 == numbers.len())?;
         }
@@ -552,6 +555,18 @@ mod tests {
         std::fs::remove_file(folder.path().join("log/0000000000000002.log")).expect("remove");
         let error = open(&folder).expect_err("a hole").to_string();
         assert!(error.contains("0000000000000002.log"), "{error}");
+    }
+
+    #[test]
+    fn names_that_no_log_gives_are_refused() {
+        for name in ["ffffffffffffffff.log", "8000000000000000.log", "x.log", "0.log"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            drop(filled(&folder));
+            let log = folder.path().join("log");
+            std::fs::write(log.join("0000000000000000.log"), b"").expect("write");
+            std::fs::write(log.join(name), b"").expect("write");
+            assert!(open(&folder).is_err(), "{name}");
+        }
     }
 
     #[test]

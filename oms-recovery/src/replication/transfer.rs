@@ -487,8 +487,10 @@ fn decode_payload<'a>(input: &mut Input<'a>, kind: u8) -> Result<Message<'a>> {
         6 => {
             let (begin, first_block) = (input.stamp()?, input.u64()?);
             let (hashes, rest) = input.rest().as_chunks::<32>();
-            if !rest.is_empty() || hashes.len() as u64 > COPY_BLOCKS_MAX {
-                return Err(input.refuse_at(40, "not up to 16 checksums of 32 bytes"));
+            // Empty answers would not move the copy on, and the primary would keep any number.
+            let is_wanted = (1..=COPY_BLOCKS_MAX).contains(&(hashes.len() as u64));
+            if !rest.is_empty() || !is_wanted {
+                return Err(input.refuse_at(40, "not 1 to 16 checksums of 32 bytes"));
             }
             Message::Checksums { begin, first_block, hashes: hashes.to_vec() }
         }
@@ -496,6 +498,9 @@ fn decode_payload<'a>(input: &mut Input<'a>, kind: u8) -> Result<Message<'a>> {
         8 => {
             let is_full = input.bool()?;
             let at = input.at;
+            if input.bytes.len() - at > REFUSAL_BYTES_MAX {
+                return Err(input.refuse_at(at, "reason is longer than 1024 bytes"));
+            }
             let reason = std::str::from_utf8(input.rest())
                 .map_err(|_not_text| input.refuse_at(at, "reason is not UTF-8"))?;
             Message::Refused { is_full, reason }

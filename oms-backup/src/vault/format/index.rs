@@ -1,6 +1,8 @@
 //! Index files: which blob lies where in which pack.
 
-use super::{BLOB_BYTES_MAX, BlobId, BlobKind, FormatError, IndexId, PackId, to_json};
+use super::{
+    BLOB_BYTES_MAX, BlobId, BlobKind, FormatError, IndexId, PackId, SEALED_BLOB_BYTES_MAX, to_json,
+};
 use crate::vault::crypto::SEAL_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,7 @@ impl IndexFile {
             }
             let plain = blob.uncompressed_length.unwrap_or(blob.length);
             let fits = blob.length as usize >= SEAL_BYTES
+                && blob.length <= SEALED_BLOB_BYTES_MAX
                 && plain <= BLOB_BYTES_MAX + SEAL_BYTES as u32
                 && blob.offset.checked_add(blob.length).is_some();
             if !fits {
@@ -89,6 +92,24 @@ mod tests {
         let index = IndexFile::parse(text.as_bytes()).expect("valid");
         assert_eq!(index.packs[0].blobs[0].uncompressed_length, Some(3));
         assert_eq!(String::from_utf8(index.to_bytes().expect("JSON")).expect("UTF-8"), text);
+    }
+
+    #[test]
+    fn a_place_larger_than_any_blob_is_refused() {
+        let id = BlobId::of(b"x");
+        for (length, fits) in [(SEALED_BLOB_BYTES_MAX, true), (SEALED_BLOB_BYTES_MAX + 1, false)] {
+            let blob = IndexedBlob {
+                id,
+                kind: BlobKind::Data,
+                offset: 0,
+                length,
+                uncompressed_length: Some(1),
+            };
+            let pack = IndexedPack { id: PackId::of(b"x"), blobs: vec![blob] };
+            let index = IndexFile { supersedes: Vec::new(), packs: vec![pack] };
+            let bytes = index.to_bytes().expect("JSON");
+            assert_eq!(IndexFile::parse(&bytes).is_ok(), fits, "{length}");
+        }
     }
 
     proptest! {

@@ -10,6 +10,10 @@ pub const KDF_MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// The most scrypt passes (p) a key file may ask for.
 pub const KDF_PASSES_MAX: u32 = 1024;
 
+/// The most memory that all passes together may go through, in bytes (128 · N · r · p): some
+/// seconds to half a minute of one processor.
+pub const KDF_WORK_BYTES_MAX: u64 = 8 << 30;
+
 /// scrypt's cost parameters. See RFC 7914, 2.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KdfParameters {
@@ -95,6 +99,17 @@ impl KeyFile {
             let (actual, limit) = (u64::from(self.p), u64::from(KDF_PASSES_MAX));
             return Err(FormatError::TooLarge { what: "scrypt passes", actual, limit });
         }
+        // Beside N blocks of 128 · r bytes, scrypt holds one for each pass.
+        let blocks = u64::from(self.r).saturating_mul(128).saturating_mul(u64::from(self.p));
+        if blocks > KDF_MEMORY_BYTES_MAX {
+            let limit = KDF_MEMORY_BYTES_MAX;
+            return Err(FormatError::TooLarge { what: "scrypt blocks", actual: blocks, limit });
+        }
+        let work = memory.saturating_mul(u64::from(self.p));
+        if work > KDF_WORK_BYTES_MAX {
+            let limit = KDF_WORK_BYTES_MAX;
+            return Err(FormatError::TooLarge { what: "scrypt work", actual: work, limit });
+        }
         Ok(KdfParameters { log_n: self.n.ilog2() as u8, r: self.r, p: self.p })
     }
 }
@@ -118,7 +133,17 @@ mod tests {
         };
         let good = file(32768, 8, 3).parameters().expect("restic's own");
         assert_eq!(good, KdfParameters { log_n: 15, r: 8, p: 3 });
-        for (n, r, p) in [(0, 8, 1), (3, 8, 1), (1 << 40, 8, 1), (1 << 20, 9, 1), (16, 0, 1)] {
+        for (n, r, p) in [
+            (0, 8, 1),
+            (3, 8, 1),
+            (1 << 40, 8, 1),
+            (1 << 20, 9, 1),
+            (16, 0, 1),
+            // Within the bounds of one pass, and 137 GB, 4 GB or an hour for all of them.
+            (2, 1 << 22, 255),
+            (2, 1 << 22, 8),
+            (1 << 20, 8, 1024),
+        ] {
             assert!(file(n, r, p).parameters().is_err(), "{n} {r} {p}");
         }
     }

@@ -1,6 +1,6 @@
 //! Pack files: sealed blobs one after the other, then a sealed list of them, then its length.
 
-use super::{BLOB_BYTES_MAX, BlobId, BlobKind, FormatError};
+use super::{BLOB_BYTES_MAX, BlobId, BlobKind, FormatError, SEALED_BLOB_BYTES_MAX};
 use crate::vault::crypto::{Forged, MasterKey, SEAL_BYTES};
 use oms_core::Entropy;
 
@@ -132,7 +132,8 @@ fn parse_entry(bytes: &[u8], offset: u32) -> Result<(PackEntry, &[u8]), &'static
         return Err("a blob is shorter than its seal");
     }
     let uncompressed_length = if is_compressed { number(5) } else { None };
-    if uncompressed_length.unwrap_or(length) > BLOB_BYTES_MAX + SEAL_BYTES as u32 {
+    let plain = uncompressed_length.unwrap_or(length);
+    if length > SEALED_BLOB_BYTES_MAX || plain > BLOB_BYTES_MAX + SEAL_BYTES as u32 {
         return Err("a blob is longer than 256 MiB");
     }
     let id = entry.last_chunk::<32>().ok_or("ends in the middle")?;
@@ -254,6 +255,16 @@ mod tests {
         fn any_bytes_are_a_pack_or_are_refused(bytes: Vec<u8>) {
             let key = MasterKey::draw(&SeededEntropy::new(1));
             prop_assert!(PackHeader::read(&bytes, &key).is_err());
+        }
+    }
+
+    #[test]
+    fn an_entry_larger_than_any_blob_is_refused() {
+        for (length, fits) in [(SEALED_BLOB_BYTES_MAX, true), (SEALED_BLOB_BYTES_MAX + 1, false)] {
+            let (kind, id) = (BlobKind::Data, BlobId::of(b"x"));
+            let entry = PackEntry { kind, id, offset: 0, length, uncompressed_length: Some(1) };
+            let bytes = PackHeader { entries: vec![entry] }.to_bytes();
+            assert_eq!(PackHeader::parse(&bytes).is_ok(), fits, "{length}");
         }
     }
 

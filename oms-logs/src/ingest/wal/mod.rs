@@ -41,6 +41,12 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A frame of a header or a group, for the fuzz targets.
+#[cfg(feature = "testkit")]
+pub(crate) fn frame_of(is_header: bool, salt: u32, payload: &[u8]) -> Vec<u8> {
+    frame::frame(if is_header { HEADER_MAGIC } else { GROUP_MAGIC }, salt, payload)
+}
+
 /// Where the segments are, on the log's disk.
 const FOLDER: &str = "wal";
 

@@ -10,6 +10,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+/// The highest index of a segment, and the highest log sequence that one begins with: no log gets
+/// that far, and so there is always a next one.
+const INDEX_MAX: u64 = u64::MAX / 2;
+
 /// Opens the log, handing every entry that it holds to `replay`, and starts a new segment.
 ///
 /// New entries get log sequences after `floor` and after everything in the log.
@@ -76,6 +80,9 @@ fn segments(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
         if name.ends_with(".tmp") {
             disk.remove(&Path::new(FOLDER).join(&name))?;
         } else if let Some(index) = name.strip_suffix(".wal").and_then(|stem| stem.parse().ok()) {
+            if index > INDEX_MAX {
+                return Err(corrupt(index, 0, "no log has so many segments"));
+            }
             indices.push(index);
         }
     }
@@ -103,6 +110,9 @@ impl Segment {
             return Err(corrupt(index, 0, "the header's checksum does not match"));
         };
         let header = Header::decode(payload).map_err(|reason| corrupt(index, 0, reason))?;
+        if header.first > INDEX_MAX {
+            return Err(corrupt(index, 0, "no log has so many entries"));
+        }
         Ok(Self { index, header, start: end, bytes })
     }
 

@@ -1,8 +1,10 @@
 //! The log under crashes, damage and full disks.
 
-use super::{Entry, Section, Wal, open, segment_path};
+use super::frame::{HEADER_MAGIC, Header, frame};
+use super::{Entry, FOLDER, Section, Wal, open, segment_path};
 use crate::Error;
-use crate::ingest::producer::Verdict;
+use crate::ingest::producer::{Producers, Verdict};
+use oms_core::disk::OpenMode;
 use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::seeds::Seeds;
@@ -10,6 +12,7 @@ use oms_core::{EntropyExt as _, ErrorKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 const SEGMENT_BYTES: u64 = 600;
@@ -217,6 +220,25 @@ fn a_missing_segment_is_reported() {
     oms_core::Disk::remove(&disk, &segment_path(2)).expect("removed");
     let error = reopen(&disk, 2, 0).expect_err("damaged").to_string();
     assert!(error.contains("the segment before it is missing"), "{error}");
+}
+
+#[test]
+fn numbers_that_no_log_reaches_are_refused() {
+    let header = |first| {
+        let (salt, previous_end, producers) = (0, 0, Producers::default());
+        let payload = Header { salt, first, previous_end, producers }.encode();
+        frame(HEADER_MAGIC, 0, &payload)
+    };
+    for (index, first, reason) in
+        [(u64::MAX, 1, "so many segments"), (1, u64::MAX, "so many entries")]
+    {
+        let disk = SimDisk::default();
+        oms_core::Disk::create_dir_all(&disk, Path::new(FOLDER)).expect("a folder");
+        let file = oms_core::Disk::open(&disk, &segment_path(index), OpenMode::CreateNew);
+        file.expect("a file").write_at(0, &header(first)).expect("written");
+        let error = reopen(&disk, 2, 0).expect_err("damaged").to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub(super) const REFUSED_MAX: usize = 100;
 /// The longest file of the state, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// The highest sequence that can be acknowledged, so that there is always a next one.
+const SEQUENCE_MAX: u64 = u64::MAX / 2;
+
 const IDENTITY: &str = "identity";
 const ACKNOWLEDGED: &str = "acknowledged";
 const SPOOL: &str = "spool";
@@ -103,6 +106,10 @@ impl Spool {
             }
         };
         let Acknowledged { sequence, mut positions } = acknowledged.unwrap_or_default();
+        if sequence > SEQUENCE_MAX {
+            let reason = format!("sequence {sequence} is one that no agent reaches");
+            return Err(SourceError::Corrupt { path: ACKNOWLEDGED.to_owned(), reason });
+        }
         let mut pending = Vec::new();
         for name in names {
             let path = Path::new(SPOOL).join(&name);
@@ -317,6 +324,10 @@ mod tests {
         check("checksum does not match");
         std::fs::write(batch(2), &whole).expect("written");
         open(&disk).expect("whole again");
+        let last = Acknowledged { sequence: u64::MAX, positions: BTreeMap::new() };
+        spool.write(Path::new(ACKNOWLEDGED), &last).expect("written");
+        check("one that no agent reaches");
+        spool.write(Path::new(ACKNOWLEDGED), &Acknowledged::default()).expect("written");
         std::fs::remove_file(folder.path().join(IDENTITY)).expect("removed");
         check("missing beside collected records");
     }

@@ -1,0 +1,63 @@
+//! Parsers without a public name of their own, for the fuzz targets. No part of the interface.
+
+use crate::Error;
+use crate::ingest::{admit, batch, wal};
+use crate::schema::TableSchema;
+use arrow::array::RecordBatch;
+use jiff::Timestamp;
+use oms_core::entropy::SeededEntropy;
+use oms_core::record::Batch;
+use oms_core::testkit::disk::SimDisk;
+use std::sync::Arc;
+
+/// Opens the write-ahead log of a disk; answers each entry's log sequence, producer and count.
+///
+/// # Errors
+/// Those of opening it.
+pub fn open_wal(disk: &SimDisk) -> Result<Vec<(u64, String, u64)>, Error> {
+    const SEGMENT_BYTES_MAX: u64 = 1 << 20;
+    let mut entries = Vec::new();
+    let (disk, entropy) = (Arc::new(disk.clone()), Arc::new(SeededEntropy::new(1)));
+    wal::open(disk, entropy, SEGMENT_BYTES_MAX, 0, |sequence, entry| {
+        entries.push((sequence, entry.producer, entry.sequence));
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// A frame of the write-ahead log, of a header or a group.
+#[must_use]
+pub fn wal_frame(is_header: bool, salt: u32, payload: &[u8]) -> Vec<u8> {
+    wal::frame_of(is_header, salt, payload)
+}
+
+/// The rows of a batch by table, in tables that are new.
+///
+/// # Errors
+/// Those of admission.
+pub fn admit(batch: Batch) -> Result<Vec<RecordBatch>, Error> {
+    let stamp = batch::Stamp { tenant_id: "fuzz".to_owned(), received: Timestamp::UNIX_EPOCH };
+    let mut tables = Vec::new();
+    for (name, mut rows) in admit::by_table(batch)? {
+        let schema = TableSchema::initial(&name);
+        let schema = admit::fit(&schema, &mut rows)?.unwrap_or(schema);
+        tables.push(batch::build(&schema, &rows, &stamp)?);
+    }
+    Ok(tables)
+}
+
+/// Rows as the write-ahead log holds them.
+///
+/// # Errors
+/// Those of Arrow.
+pub fn encode_rows(rows: &RecordBatch) -> Result<Vec<u8>, Error> {
+    batch::encode(rows)
+}
+
+/// Reads what [`encode_rows`] wrote.
+///
+/// # Errors
+/// Those of Arrow.
+pub fn decode_rows(bytes: &[u8]) -> Result<RecordBatch, Error> {
+    batch::decode(bytes)
+}
