@@ -34,7 +34,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    println!("{:>10} {:>8} {:>13} {:>17} {:>7}", "", "writers", "journal, 1/s", "bare INSERT, 1/s", "ratio");
+    println!(
+        "{:>10} {:>8} {:>13} {:>17} {:>7}",
+        "", "writers", "journal, 1/s", "bare INSERT, 1/s", "ratio"
+    );
     let print = |engine, writers, ours: f64, peer: f64| {
         println!("{engine:>10} {writers:>8} {ours:>13.0} {peer:>17.0} {:>7.2}", ours / peer);
     };
