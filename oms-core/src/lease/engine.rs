@@ -314,7 +314,7 @@ impl Engine {
         };
         let is_mine = ownership.owner.as_ref().is_some_and(|o| o.claim == self.writer.claim);
         match &mut self.phase {
-            Phase::Candidate { .. } => self.consider(now, ownership, renewals, is_mine),
+            Phase::Candidate { .. } => self.consider(now, &ownership, renewals, is_mine),
             Phase::Holding(hold) | Phase::Releasing { hold, .. }
                 if is_mine && hold.ownership.epoch == ownership.epoch =>
             {
@@ -345,7 +345,7 @@ impl Engine {
     fn consider(
         &mut self,
         now: Moment,
-        ownership: Ownership,
+        ownership: &Ownership,
         renewals: u64,
         is_mine: bool,
     ) -> Vec<Effect> {
@@ -389,7 +389,7 @@ impl Engine {
         &mut self,
         now: Moment,
         event: LeaseEvent,
-        before: Ownership,
+        before: &Ownership,
         renewals: Option<u64>,
     ) -> Vec<Effect> {
         let epoch = before.epoch + 1;

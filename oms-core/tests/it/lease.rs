@@ -195,7 +195,7 @@ impl World {
             self.audit_beliefs();
             match delivery.to {
                 "journal" => self.serve(delivery.from, delivery.message),
-                "world" => self.trouble(delivery.message),
+                "world" => self.trouble(&delivery.message),
                 actor => self.deliver(actor, delivery.message),
             }
             self.audit_beliefs();
@@ -370,14 +370,14 @@ impl World {
         }
     }
 
-    fn trouble(&mut self, message: Message) {
-        match message {
+    fn trouble(&mut self, message: &Message) {
+        match *message {
             Message::Heal(actor) => self.sim.heal(actor, "journal"),
-            Message::Restart(actor) => {
-                if !matches!(self.process(actor).engine.standing(), Standing::Held { .. }) {
-                    self.sim.crash(actor);
-                    self.start(actor);
-                }
+            Message::Restart(actor)
+                if !matches!(self.process(actor).engine.standing(), Standing::Held { .. }) =>
+            {
+                self.sim.crash(actor);
+                self.start(actor);
             }
             Message::Trouble if !self.is_calm => {
                 let actor = ACTORS[self.sim.below(3) as usize];
