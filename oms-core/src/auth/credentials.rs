@@ -557,7 +557,10 @@ mod tests {
             assert_eq!(agent(bound, None), Err(WRONG), "the id alone is not enough");
             assert_eq!(agent(bound, Some(b"other")), Err(WRONG));
             assert_eq!(agent(free, None), named("n2", Kind::Agent));
-            assert_eq!(credentials.keys(&Principal::new(Kind::SharedKey, "WS")), [key.clone()]);
+            assert_eq!(
+                credentials.keys(&Principal::new(Kind::SharedKey, "WS")),
+                std::slice::from_ref(&key)
+            );
         }
         let again = world.open().await;
         assert!(first.read(|a| again.read(|b| a == b)), "rebuilt equal");

@@ -15,9 +15,9 @@ const DETAILS_MAX: usize = 100;
 pub struct ArmError {
     kind: ErrorKind,
     status: Option<StatusCode>,
-    code: String,
-    message: String,
-    target: Option<String>,
+    code: Box<str>,
+    message: Box<str>,
+    target: Option<Box<str>>,
     details: Vec<Self>,
 }
 
@@ -25,7 +25,7 @@ impl ArmError {
     /// An error with the status of its kind.
     #[must_use]
     pub fn new(kind: ErrorKind, code: impl Into<String>, message: impl Into<String>) -> Self {
-        let (code, message) = (code.into(), message.into());
+        let (code, message) = (code.into().into_boxed_str(), message.into().into_boxed_str());
         Self { kind, status: None, code, message, target: None, details: Vec::new() }
     }
 
@@ -39,7 +39,7 @@ impl ArmError {
     /// The same error about a part of the input.
     #[must_use]
     pub fn target(mut self, target: impl Into<String>) -> Self {
-        self.target = Some(target.into());
+        self.target = Some(target.into().into_boxed_str());
         self
     }
 
@@ -56,10 +56,10 @@ impl ArmError {
     #[must_use]
     pub fn to_value(&self) -> Value {
         let mut error = Map::new();
-        error.insert("code".to_owned(), self.code.clone().into());
-        error.insert("message".to_owned(), self.message.clone().into());
+        error.insert("code".to_owned(), (&*self.code).into());
+        error.insert("message".to_owned(), (&*self.message).into());
         if let Some(target) = &self.target {
-            error.insert("target".to_owned(), target.clone().into());
+            error.insert("target".to_owned(), (&**target).into());
         }
         if !self.details.is_empty() {
             let details = self.details.iter().map(Self::to_value).collect();
