@@ -115,4 +115,28 @@ mod tests {
         let none = Checksum::of(b"none");
         assert_eq!(open().get(none).expect_err("never stored").kind(), ErrorKind::NotFound);
     }
+
+    /// Auditor: content whose put was answered is whole ever after; content whose put failed is
+    /// not there, or whole, or is known to be damaged, and can be put again.
+    #[test]
+    fn power_may_fail_at_any_operation_of_a_put() {
+        use oms_core::testkit::crash::crash_at_every_operation;
+        let text = &[b'x'; 3_000][..];
+        let open = |disk: &SimDisk, seed| {
+            let entropy = Arc::new(SeededEntropy::new(seed));
+            ContentStore::open(Arc::new(disk.clone()), "content", entropy)
+        };
+        let work =
+            |disk: &SimDisk, (): &()| open(disk, 1).is_ok_and(|store| store.put(text).is_ok());
+        let audit = |disk: &SimDisk, (), is_done: bool| {
+            let store = open(disk, 2).expect("opens");
+            match store.get(Checksum::of(text)) {
+                Ok(found) => assert!(found == text),
+                Err(error) => assert!(!is_done, "{error}"),
+            }
+            let checksum = store.put(text).expect("stored now");
+            assert!(store.get(checksum).expect("there") == text);
+        };
+        crash_at_every_operation(20, |_disk| (), work, audit);
+    }
 }

@@ -160,6 +160,26 @@ mod tests {
         }
     }
 
+    /// Auditor: a text whose put was answered is whole ever after; one whose put failed is not
+    /// there, or whole.
+    #[test]
+    fn power_may_fail_at_any_operation_of_a_put() {
+        use oms_core::testkit::crash::crash_at_every_operation;
+        let text = &[b'x'; 3_000][..];
+        let open = |disk: &SimDisk| ContentStore::open(Arc::new(disk.clone()));
+        let work = |disk: &SimDisk, (): &()| open(disk).is_ok_and(|store| store.put(text).is_ok());
+        let audit = |disk: &SimDisk, (), is_done: bool| {
+            let store = open(disk).expect("opens");
+            match store.get(&ContentId::of(text)) {
+                Ok(found) => assert!(found == text),
+                Err(error) => assert!(!is_done, "{error}"),
+            }
+            let id = store.put(text).expect("stored now");
+            assert!(store.get(&id).expect("there") == text);
+        };
+        crash_at_every_operation(20, |_disk| (), work, audit);
+    }
+
     #[test]
     fn content_ids_parse() {
         let id = ContentId::of(b"");

@@ -1,6 +1,8 @@
 //! Real runbooks in real processes, and the engine in a simulated world.
 
 #[cfg(test)]
+mod action;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod isolation;

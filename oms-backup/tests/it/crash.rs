@@ -7,6 +7,7 @@ use oms_backup::{Error, operation::BackupOptions};
 use oms_core::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::seeds::Seeds;
 use oms_core::{EntropyExt as _, ErrorKind};
 use std::io;
 use std::path::Path;
@@ -210,7 +211,7 @@ fn power_may_fail_again_and_again() {
     let source = folder.path().join("source");
     write(&source.join("a"), &random(7, 200_000));
     write(&source.join("b/c"), &text(8, 40_000));
-    for seed in 0..6u64 {
+    Seeds::of("crash::power_may_fail_again_and_again", 0..6).run(|seed| {
         let entropy = SeededEntropy::new(seed);
         let disk = SimDisk::default();
         let vault = Vault::new(Arc::new(disk.clone())).kdf(KDF).create(&passphrase());
@@ -228,7 +229,7 @@ fn power_may_fail_again_and_again() {
             audit(&disk, acknowledged, &states, &format!("seed {seed}"));
             acknowledged = listed;
         }
-    }
+    });
 }
 
 #[test]

@@ -14,4 +14,6 @@ mod files;
 #[cfg(feature = "interop")]
 mod interop;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod writers;

@@ -1,5 +1,7 @@
 //! What every [`KeyProvider`] must do.
 
+#![expect(clippy::needless_pass_by_value, reason = "asks results by value")]
+
 use crate::secret::{KeyError, KeyProvider, Secret};
 
 /// One requirement: its name and the function that checks it on two providers of two keys.

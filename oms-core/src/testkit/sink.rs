@@ -1,5 +1,7 @@
 //! What every [`RecordSink`] must do, a sink in memory that does it, and a sink that fails.
 
+#![expect(clippy::panic, reason = "a test suite fails by panicking")]
+
 use super::fault::Faulty;
 use crate::record::{Batch, Record, RecordSink, RecordType, SinkError, Value};
 use async_trait::async_trait;

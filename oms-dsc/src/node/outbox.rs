@@ -98,6 +98,33 @@ mod tests {
         assert_eq!(texts, ["two", "three", "four"]);
     }
 
+    /// Auditor: a report whose push was answered waits, whole and in order; one whose push failed
+    /// does not, or waits whole.
+    #[test]
+    fn power_may_fail_at_any_operation_of_a_push() {
+        use oms_core::testkit::crash::crash_at_every_operation;
+        let open = |disk: &SimDisk| Outbox::open(Arc::new(disk.clone()));
+        let prepare = |disk: &SimDisk| open(disk).expect("opens").push(b"one").expect("kept");
+        let work = |disk: &SimDisk, _prepared: &_| {
+            open(disk).is_ok_and(|mut outbox| outbox.push(&[b'2'; 2_000]).is_ok())
+        };
+        let audit = |disk: &SimDisk, _prepared, is_done: bool| {
+            let mut outbox = open(disk).expect("opens");
+            outbox.push(b"three").expect("kept");
+            let waiting = outbox.waiting().expect("listed");
+            let read = |path: &PathBuf| outbox.read(path).expect("read");
+            let texts: Vec<Vec<u8>> = waiting.iter().map(read).collect();
+            let (one, two, three) = (b"one".to_vec(), vec![b'2'; 2_000], b"three".to_vec());
+            let all = [one.clone(), two, three.clone()];
+            assert!(
+                texts == all || !is_done && texts == [one, three],
+                "{is_done}: {}",
+                texts.len()
+            );
+        };
+        crash_at_every_operation(20, prepare, work, audit);
+    }
+
     #[test]
     fn the_oldest_gives_way() {
         let disk = SimDisk::default();

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+mod divergence;
 mod faults;
 #[cfg(feature = "interop")]
 mod interop;

@@ -1,0 +1,492 @@
+//! A client, a network and a protection container in one simulated world.
+//!
+//! The auditor's invariant: every backup that was reported complete restores to exactly the bytes
+//! it was taken of, and a job is reported once.
+
+use crate::common::*;
+use oms_backup::item::{ItemId, ItemOptions, ProtectionContainer};
+use oms_backup::job::{JobId, JobState, records};
+use oms_backup::vault::WriteSettings;
+use oms_core::clock::ManualClock;
+use oms_core::journal::{Journal, MemoryJournal};
+use oms_core::record::Value;
+use oms_core::testkit::disk::{Forgotten, SimDisk};
+use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::seeds::Seeds;
+use oms_core::testkit::sim::{Network, Sim};
+use oms_core::{Clock, Disk, Entropy};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const CLIENT: &str = "client";
+const CONTAINER: &str = "container";
+const WORLD: &str = "world";
+const SEEDS: u64 = 8;
+
+/// How long the simulated world goes on, in seconds.
+const SECONDS: u64 = 600;
+
+/// How often a job's thread is looked for before a test gives up; each look lets others go on.
+const LOOKS_MAX: u32 = 50_000_000;
+
+/// Bugs to plant, each of which the auditor has to find.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Flaw {
+    /// The vault does not sync what it writes.
+    ForgetsFiles,
+    /// The vault does not sync names.
+    ForgetsFolders,
+    /// A job is reported complete when it is accepted.
+    ReportsTooEarly,
+}
+
+#[derive(Clone, Debug)]
+enum Message {
+    /// The client asks for a backup.
+    Ask,
+    Backup {
+        call: u64,
+    },
+    Accepted {
+        job: JobId,
+    },
+    /// The client asks what became of a job.
+    Look {
+        job: JobId,
+    },
+    Report {
+        job: JobId,
+        state: JobState,
+    },
+    Cancel {
+        job: JobId,
+    },
+    Change,
+    Audit,
+    Trouble,
+    /// The container's process dies: now, or (by the disk or the journal) in its next backup.
+    Crash,
+    Doom,
+    Boot,
+}
+
+type Tree = BTreeMap<PathBuf, Entry>;
+
+struct World {
+    sim: Sim<Message>,
+    flaw: Option<Flaw>,
+    folder: tempfile::TempDir,
+    disk: SimDisk,
+    faults: Arc<Faults>,
+    journal: Arc<dyn Journal>,
+    container: Option<ProtectionContainer>,
+    item: ItemId,
+    is_doomed: bool,
+    calls: u64,
+    /// What the source was when a job was accepted; it does not change while one runs.
+    taken: BTreeMap<JobId, Tree>,
+    /// What the client was told of a job that ended.
+    reported: BTreeMap<JobId, JobState>,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    crashes: u32,
+    completed: u32,
+    failed: u32,
+    restored: u32,
+}
+
+impl World {
+    async fn new(seed: u64, flaw: Option<Flaw>) -> Self {
+        let sim = Sim::new(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        write(&source.join("a"), &text(seed, 9_000));
+        write(&source.join("b/c"), &random(seed, 40_000));
+        let (disk, faults) = (SimDisk::default(), Arc::new(Faults::new(seed)));
+        let journal: Arc<dyn Journal> =
+            Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults)));
+        let builder = builder(&sim, &disk, &journal).kdf(KDF);
+        let container = builder.create(&passphrase()).await.expect("a container");
+        let options = ItemOptions {
+            name: "documents".to_owned(),
+            paths: vec![source],
+            one_file_system: false,
+        };
+        let item = container.protect(options).await.expect("protected");
+        match flaw {
+            Some(Flaw::ForgetsFiles) => disk.forget(Forgotten::Files),
+            Some(Flaw::ForgetsFolders) => disk.forget(Forgotten::Folders),
+            _ => {}
+        }
+        Self {
+            sim,
+            flaw,
+            folder,
+            disk,
+            faults,
+            journal,
+            container: Some(container),
+            item,
+            is_doomed: false,
+            calls: 0,
+            taken: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    fn fail_appends(&self, per_mille: u16) {
+        self.faults.set_before(per_mille);
+        self.faults.set_after(per_mille);
+    }
+
+    fn change_source(&mut self) {
+        let number = self.sim.below(1 << 30);
+        let source = self.source();
+        match self.sim.below(4) {
+            0 => write(&source.join("a"), &text(number, 100 + number as usize % 9_000)),
+            1 => write(&source.join(format!("new/{}", number % 5)), &random(number, 3_000)),
+            2 => write(&source.join("b/c"), &random(number, 40_000)),
+            _ => drop(std::fs::remove_file(source.join(format!("new/{}", number % 5)))),
+        }
+    }
+
+    /// Serves a backup to its end, which may be the end of the process.
+    async fn backup(&mut self, call: u64) {
+        // A request that arrives twice is one.
+        if call <= self.calls {
+            return;
+        }
+        self.calls = call;
+        let Some(container) = self.container.clone() else { return };
+        let tree = describe(&self.source());
+        let dies_by_disk = self.is_doomed && self.sim.chance(600);
+        if dies_by_disk {
+            self.disk.fail_after(self.sim.below(60), io::ErrorKind::Other);
+        }
+        let Ok(job) = container.backup(self.item).await else {
+            drop(container);
+            if dies_by_disk {
+                self.crash().await;
+            }
+            return;
+        };
+        self.taken.insert(job, tree);
+        if self.flaw == Some(Flaw::ReportsTooEarly) {
+            let state = JobState::Completed;
+            self.sim.send(CONTAINER, CLIENT, Message::Report { job, state });
+        }
+        if self.is_doomed && !dies_by_disk {
+            // The journal takes no end of the job any more.
+            self.fail_appends(500);
+        }
+        if self.sim.chance(100) {
+            let _ = container.cancel(job).await;
+        }
+        self.sim.send(CONTAINER, CLIENT, Message::Accepted { job });
+        self.rest(&container).await;
+        if self.is_doomed {
+            drop(container);
+            self.crash().await;
+        }
+    }
+
+    /// Lets the threads of all jobs come to their end.
+    async fn rest(&self, container: &ProtectionContainer) {
+        for _ in 0..LOOKS_MAX {
+            if self.taken.keys().all(|job| container.progress(*job).is_none()) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("seed {}: a job does not come to its end", self.sim.seed());
+    }
+
+    async fn look(&mut self, job: JobId) {
+        let Some(container) = &self.container else { return };
+        if let Ok(job) = container.wait(job).await {
+            let (job, state) = (job.id, job.state);
+            self.sim.send(CONTAINER, CLIENT, Message::Report { job, state });
+        }
+    }
+
+    /// The client's ledger: what is reported of a job stays so.
+    fn report(&mut self, job: JobId, state: JobState) {
+        let seed = self.sim.seed();
+        assert!(state.is_final(), "seed {seed}: {state:?} is no end");
+        match self.reported.insert(job, state) {
+            None if state == JobState::Completed => self.counts.completed += 1,
+            None => self.counts.failed += 1,
+            Some(before) => assert_eq!(before, state, "seed {seed}: job {job} is told twice"),
+        }
+    }
+
+    async fn crash(&mut self) {
+        self.counts.crashes += 1;
+        self.is_doomed = false;
+        if let Some(container) = self.container.take() {
+            // As a program that ends: two must not have one container open, so what still runs in
+            // threads is let go first, without a journal that takes its end.
+            self.fail_appends(1_000);
+            self.rest(&container).await;
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.sim.crash(CONTAINER);
+        self.disk.crash(&*self.sim.entropy());
+        self.fail_appends(60);
+        self.sim.after(CONTAINER, Duration::from_secs(1), Message::Boot);
+    }
+
+    async fn boot(&mut self) {
+        if self.container.is_some() {
+            return;
+        }
+        match builder(&self.sim, &self.disk, &self.journal).open(&passphrase()).await {
+            Ok(container) => self.container = Some(container),
+            // Its journal or disk failed; it is started again.
+            Err(_) => self.sim.after(CONTAINER, Duration::from_secs(1), Message::Boot),
+        }
+    }
+
+    /// The auditor, of at most so many backups, the newest first.
+    async fn audit(&mut self, backups_max: usize) {
+        let Some(container) = self.container.clone() else { return };
+        let seed = self.sim.seed();
+        self.disk.fail_next(0, io::ErrorKind::Other);
+        let points = container.points().await;
+        let points = points.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let complete = self.reported.iter().filter(|(_, state)| **state == JobState::Completed);
+        let complete: Vec<JobId> = complete.map(|(job, _)| *job).collect();
+        let mut left = backups_max;
+        for job in complete {
+            let tag = format!("oms-job:{job}");
+            let made: Vec<_> =
+                points.iter().filter(|point| point.snapshot.tags.contains(&tag)).collect();
+            assert_eq!(made.len(), 1, "seed {seed}: points of the complete job {job}");
+            if left == 0 || (backups_max < 100 && self.sim.chance(500)) {
+                continue;
+            }
+            left -= 1;
+            let target = self.folder.path().join("restored");
+            let (vault, source) = (container.vault().clone(), self.source());
+            let (id, to) = (made[0].id.to_string(), target.clone());
+            let restored = tokio::task::spawn_blocking(move || restore(&vault, &id, &source, &to));
+            let restored = restored.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert!(restored.failures.is_empty(), "seed {seed}: {:?}", restored.failures);
+            assert_same(&self.taken[&job], &describe(&target));
+            std::fs::remove_dir_all(&target).expect("removed");
+            self.counts.restored += 1;
+        }
+    }
+
+    /// Of every job that ended there is one row for the log repository, and it tells the same; of
+    /// one that was cancelled before it began there may be none.
+    async fn audit_rows(&self) {
+        let seed = self.sim.seed();
+        let (mut rows, mut found, mut after) = (BTreeMap::new(), Vec::new(), 0);
+        loop {
+            let events = self.journal.read_all(after, 500).await.expect("events");
+            let Some(last) = events.last() else { break };
+            after = last.position;
+            found.extend(events.iter().flat_map(|event| records(event, "pc")));
+        }
+        for record in found {
+            if record.record_type.as_str() != "AddonAzureBackupJobs" {
+                continue;
+            }
+            let field = |name: &str| match &record.fields[name] {
+                Value::String(text) => text.clone(),
+                other => panic!("{name}: {other:?}"),
+            };
+            let row = rows.insert(field("JobUniqueId"), field("JobStatus"));
+            assert!(row.is_none(), "seed {seed}: two rows of one job");
+        }
+        for (job, state) in &self.reported {
+            let row = rows.get(&job.to_string()).map(String::as_str);
+            let is_right =
+                row == Some(state.name()) || row.is_none() && *state == JobState::Cancelled;
+            assert!(is_right, "seed {seed}: job {job} ended as {state:?}, its row says {row:?}");
+        }
+    }
+
+    async fn trouble(&mut self) {
+        let pause = Duration::from_secs(1 + self.sim.below(30));
+        match self.sim.below(7) {
+            0 => self.sim.partition(CLIENT, CONTAINER),
+            1 => self.sim.partition_one_way(CLIENT, CONTAINER),
+            2 => self.sim.partition_one_way(CONTAINER, CLIENT),
+            3 | 4 => self.sim.heal(CLIENT, CONTAINER),
+            5 => self.sim.pause(CONTAINER, pause),
+            _ => self.disk.fail_next(1 + self.sim.below(3), io::ErrorKind::Other),
+        }
+    }
+
+    async fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Ask => {
+                let call = self.sim.clock().monotonic().as_millis() as u64 + 1;
+                self.sim.send(CLIENT, CONTAINER, Message::Backup { call });
+            }
+            Message::Backup { call } => self.backup(call).await,
+            Message::Accepted { job } => {
+                self.sim.after(CLIENT, Duration::from_secs(3), Message::Look { job });
+                if self.sim.chance(100) {
+                    self.sim.send(CLIENT, CONTAINER, Message::Cancel { job });
+                }
+            }
+            Message::Look { job } if self.reported.contains_key(&job) => {}
+            Message::Look { job } => {
+                self.look(job).await;
+                self.sim.after(CLIENT, Duration::from_secs(3), Message::Look { job });
+            }
+            Message::Report { job, state } => self.report(job, state),
+            Message::Cancel { job } => {
+                if let Some(container) = &self.container {
+                    // It may have ended.
+                    let _ = container.cancel(job).await;
+                }
+            }
+            // A job may begin long after it was accepted, where the journal fails: the source stays
+            // as it was until every accepted job is told of.
+            Message::Change if self.taken.len() > self.reported.len() => {}
+            Message::Change => self.change_source(),
+            Message::Audit => self.audit(2).await,
+            Message::Trouble => self.trouble().await,
+            Message::Crash => self.crash().await,
+            Message::Doom => self.is_doomed = true,
+            Message::Boot => self.boot().await,
+        }
+    }
+
+    fn schedule(&mut self) {
+        for _ in 0..70 {
+            let message = match self.sim.below(20) {
+                0..=7 => Message::Ask,
+                8..=11 => Message::Change,
+                12 | 13 => Message::Audit,
+                14 => Message::Crash,
+                15 | 16 => Message::Doom,
+                _ => Message::Trouble,
+            };
+            let at = Duration::from_millis(self.sim.below(SECONDS * 1_000));
+            self.sim.after(WORLD, at, message);
+        }
+    }
+
+    /// Nothing fails any more: every job that was accepted has ended and is told of.
+    async fn settle(&mut self) {
+        self.sim.calm();
+        self.crash().await;
+        self.fail_appends(0);
+        self.boot().await;
+        assert!(self.container.is_some(), "seed {}: it does not open", self.sim.seed());
+        let jobs: Vec<JobId> = self.taken.keys().copied().collect();
+        for job in jobs {
+            self.look(job).await;
+        }
+        while let Some(delivery) = self.sim.next() {
+            self.deliver(delivery.message).await;
+        }
+        let (told, accepted) = (self.reported.len(), self.taken.len());
+        assert_eq!(told, accepted, "seed {}: accepted and never told", self.sim.seed());
+        self.audit(usize::MAX).await;
+        self.audit_rows().await;
+    }
+}
+
+fn builder(
+    sim: &Sim<Message>,
+    disk: &SimDisk,
+    journal: &Arc<dyn Journal>,
+) -> oms_backup::item::ContainerBuilder {
+    let write = WriteSettings { workers: 1, pack_bytes: 1 << 20, ..WriteSettings::default() };
+    ProtectionContainer::builder(Arc::new(disk.clone()) as Arc<dyn Disk>, Arc::clone(journal))
+        .name("pc")
+        .clock(Arc::<ManualClock>::clone(&sim.clock()) as Arc<dyn Clock>)
+        .entropy(sim.entropy() as Arc<dyn Entropy>)
+        .write(write)
+}
+
+async fn run(seed: u64, flaw: Option<Flaw>) -> Counts {
+    let mut world = World::new(seed, flaw).await;
+    world.sim.set_network(Network {
+        loss_per_mille: 100,
+        duplicate_per_mille: 150,
+        delay_max: Duration::from_secs(4),
+        ..Network::default()
+    });
+    world.fail_appends(60);
+    world.schedule();
+    while let Some(delivery) = world.sim.next() {
+        world.deliver(delivery.message).await;
+        if world.sim.clock().monotonic() > Duration::from_secs(SECONDS) {
+            break;
+        }
+    }
+    world.settle().await;
+    world.counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_reported_complete_restores_and_a_job_is_reported_once() {
+    let seeds = Seeds::of("simulation::what_was_reported_complete", 0..SEEDS);
+    let total = Mutex::new(Counts::default());
+    let note = |counts: Counts| {
+        let mut total = total.lock().expect("not poisoned");
+        total.crashes += counts.crashes;
+        total.completed += counts.completed;
+        total.failed += counts.failed;
+        total.restored += counts.restored;
+    };
+    seeds.run_async(|seed| async move { note(run(seed, None).await) }).await;
+    let total = *total.lock().expect("not poisoned");
+    if seeds.is_fixed() {
+        let Counts { crashes, completed, failed, restored } = total;
+        let is_hard = crashes > 30 && completed > 30 && failed > 15 && restored > 50;
+        assert!(is_hard, "too easy: {total:?}");
+    }
+}
+
+/// Planted bugs: each falls to some seed of the fixed set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn planted_bugs_are_found() {
+    for flaw in [Flaw::ForgetsFiles, Flaw::ForgetsFolders, Flaw::ReportsTooEarly] {
+        let mut is_found = false;
+        for seed in 0..SEEDS {
+            let ended = tokio::spawn(run(seed, Some(flaw))).await;
+            is_found = ended.is_err_and(|error| error.is_panic());
+            if is_found {
+                break;
+            }
+        }
+        assert!(is_found, "{flaw:?} gets past the auditor");
+    }
+}
+
+/// The seed to look at when one fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_seed() {
+    run(7, None).await;
+}
+
+#[test]
+fn trees_are_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("a"), b"x");
+    let before = describe(folder.path());
+    write(&folder.path().join("a"), b"y");
+    let differ = std::panic::catch_unwind(|| assert_same(&before, &describe(folder.path())));
+    assert!(differ.is_err());
+}
