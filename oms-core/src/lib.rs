@@ -62,6 +62,8 @@ pub mod clock;
 
 pub mod entropy;
 
+pub mod task;
+
 pub mod id;
 
 pub mod secret;

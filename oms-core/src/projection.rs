@@ -96,9 +96,17 @@ impl Projection {
         let mut sent = 0;
         loop {
             if !progress.is_written {
-                sent += self.send(&history, &mut progress).await?;
+                let count = self.send(&history, &mut progress).await?;
+                self.count(count);
+                sent += count;
             }
             let events = self.journal.read_all(progress.to, PROJECTION_EVENTS_MAX).await?;
+            // How far it was behind: the age of the first event that it had not seen.
+            let lag = events.first().map_or(0.0, |first| {
+                self.clock.now().duration_since(first.envelope.time).as_secs_f64().max(0.0)
+            });
+            metrics::gauge!("oms_projection_lag_seconds", "projection" => self.name.clone())
+                .set(lag);
             let Some(last) = events.last() else { return Ok(sent) };
             let is_wanted = events.iter().any(|event| !(self.mapping)(event).is_empty());
             let sequence = progress.sequence + u64::from(is_wanted);
@@ -106,6 +114,11 @@ impl Projection {
             progress = Progress { sequence, from, to, is_written: !is_wanted };
             self.save(&history, progress).await?;
         }
+    }
+
+    fn count(&self, records: usize) {
+        metrics::counter!("oms_projection_records_total", "projection" => self.name.clone())
+            .increment(records as u64);
     }
 
     async fn load(&self, history: &HistoryId) -> Result<Progress, ProjectionError> {

@@ -4,6 +4,7 @@ use super::path::{Pattern, PatternError, segments};
 use super::surface::{Access, Authenticator, Claim, Route, Surface};
 use super::{Call, Params, Response, body, respond};
 use crate::auth::{AuthError, Authorizer, Principal};
+use crate::clock::Stopwatch;
 use crate::resource::ResourceId;
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, StatusCode, header};
@@ -196,6 +197,18 @@ impl Mounted {
 
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>) -> Response {
+        let (watch, mut route) = (Stopwatch::start(), None);
+        let response = self.answer(request, &mut route).await;
+        observe(route, response.status(), watch.seconds());
+        response
+    }
+
+    /// [`Mounted::handle`], with the route that answers.
+    async fn answer<'a>(
+        &'a self,
+        request: Request<Body>,
+        route: &mut Option<&'a Route>,
+    ) -> Response {
         let (parts, request_body) = request.into_parts();
         let path = match segments(parts.uri.path()) {
             Ok(path) => path,
@@ -205,6 +218,7 @@ impl Mounted {
             Ok(found) => found,
             Err(refusal) => return *refusal,
         };
+        *route = Some(&entry.route);
         let principal = match entry.admit(&parts, &path, &*self.authorizer) {
             Ok(principal) => principal,
             Err(error) => return refuse(&error),
@@ -237,6 +251,21 @@ impl Mounted {
         }
         Err(Box::new(response))
     }
+}
+
+/// Counts a request. Labels come from the route table and not from the request, so that a stranger
+/// cannot make new ones.
+fn observe(route: Option<&Route>, status: StatusCode, seconds: f64) {
+    let (method, pattern) = match route {
+        Some(route) => (route.method.to_string(), route.pattern.clone()),
+        None => ("none".to_owned(), "none".to_owned()),
+    };
+    metrics::counter!(
+        "oms_http_requests_total",
+        "method" => method, "route" => pattern.clone(), "status" => status.as_str().to_owned()
+    )
+    .increment(1);
+    metrics::histogram!("oms_http_request_seconds", "route" => pattern).record(seconds);
 }
 
 fn refuse(error: &AuthError) -> Response {
