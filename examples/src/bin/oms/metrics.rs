@@ -261,7 +261,7 @@ mod tests {
             metrics::counter!("same").increment(1);
             metrics::gauge!("same").set(7.0);
         });
-        assert!(registry.render().starts_with("# TYPE same counter\nsame 1\n"));
+        assert!(registry.render().ends_with("# TYPE same counter\nsame 1\n"));
     }
 
     #[test]
