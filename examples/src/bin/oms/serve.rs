@@ -377,7 +377,7 @@ mod tests {
                     ran.unwrap_or_else(|error| panic!("{services:?} {service:?}: {error:#}"));
                     continue;
                 }
-                let error = format!("{:#}", ran.err().expect("the service is off"));
+                let error = format!("{:#}", ran.expect_err("the service is off"));
                 let name = format!("service=`{}`", service.name());
                 assert!(error.contains(&name), "{services:?}: {error}");
             }
