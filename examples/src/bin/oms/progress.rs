@@ -83,10 +83,13 @@ impl Drop for Line {
 fn draw(label: &str, done: impl Fn() -> Done, stop: &(Mutex<bool>, Condvar)) {
     let watch = Stopwatch::start();
     let mut stopped = stop.0.lock().unwrap_or_else(PoisonError::into_inner);
-    while !*stopped {
+    loop {
         // A terminal that went away is no reason to end the work.
         let _ = write!(stderr(), "\r{}\x1b[K", render(label, done(), watch.seconds()));
         let _ = stderr().flush();
+        if *stopped {
+            break;
+        }
         let waited = stop.1.wait_timeout(stopped, REDRAW_EVERY);
         stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
