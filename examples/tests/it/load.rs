@@ -13,6 +13,9 @@ use std::time::Duration;
 /// How many things of each kind are acknowledged before the process is told to end.
 const ACKNOWLEDGED_BEFORE: usize = 8;
 
+/// How often the acknowledgements are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// The most things of each kind that are sent.
 const SENT_MAX: usize = 100_000;
 
@@ -65,8 +68,13 @@ fn register(place: &Place, server: &Server) -> String {
     let admin: serde_json::Value = serde_json::from_str(&admin).expect("JSON");
     let key = admin["dsc_registration_key"].as_str().expect("a key");
     fs::write(place.path("key"), key).expect("a key");
-    let document =
-        "instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; Name = \"E\"; };\n";
+    let document = format!(
+        "instance of MSFT_FileDirectoryConfiguration as $m {{ ResourceID = \"[File]m\"; \
+         ModuleName = \"PSDesiredStateConfiguration\"; DestinationPath = \"{}\"; \
+         Contents = \"x\"; Ensure = \"Present\"; }};\n\
+         instance of OMI_ConfigurationDocument {{ Version = \"2.0.0\"; Name = \"G\"; }};\n",
+        place.path("motd").display()
+    );
     fs::write(place.path("Web.mof"), document).expect("a document");
     place.good(&["dsc", "publish", "Web.mof"]);
     let url = format!("{}/PSDSCPullServer.svc", server.url);
@@ -112,7 +120,7 @@ fn load(
             least >= ACKNOWLEDGED_BEFORE
         };
         while !is_enough() && !send_rows.is_finished() && !send_reports.is_finished() {
-            std::thread::yield_now();
+            std::thread::sleep(LOOK_EVERY);
         }
         end();
         (send_rows.join().expect("rows"), send_reports.join().expect("reports"))
