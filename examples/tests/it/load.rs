@@ -44,7 +44,7 @@ fn ingest(data: &Path, folder: &Path, name: &str) -> Option<()> {
 fn report(agent: &ureq::Agent, node: &str, job: &str) -> Option<()> {
     let body = format!(
         "{{\"JobId\":\"{job}\",\"OperationType\":\"Consistency\",\"ReportFormatVersion\":\"2.0\",\
-         \"StartTime\":\"2026-01-02T03:04:05\",\"Errors\":[],\"StatusData\":[]}}"
+         \"StartTime\":\"2026-01-02T03:04:05.0000000+00:00\",\"Errors\":[],\"StatusData\":[]}}"
     );
     let request = agent.post(format!("{node}/SendReport"));
     let request = request.header("content-type", "application/json");

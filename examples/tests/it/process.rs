@@ -265,7 +265,7 @@ fn a_job_a_query_and_each_transfer_is_a_span_without_secrets() {
     let longest = spans["query"].iter().filter_map(|it| it["text"].as_str()).map(str::len).max();
     assert_eq!(longest, Some(200), "a query's text is cut");
     let copy = one("replication");
-    assert_eq!((&copy["outcome"], &copy["name"]), (&"ok".into(), &"m".into()), "{copy}");
+    assert_eq!((&copy["outcome"], &copy["machine"]), (&"ok".into(), &"m".into()), "{copy}");
     assert!(copy["copy_bytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20), "{copy}");
     assert!(one("flush")["rows"].as_u64().is_some_and(|rows| rows >= 2));
     assert!(one("dsc_request")["status"].as_u64().is_some_and(|status| status >= 400));

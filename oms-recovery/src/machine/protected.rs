@@ -340,7 +340,7 @@ impl ProtectedItem {
         let span = tracing::info_span!(
             "replication",
             item = %runtime.item.id.0,
-            name,
+            machine = %name,
             frame_bytes = Empty,
             copy_bytes = Empty,
             outcome = Empty
