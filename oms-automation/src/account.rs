@@ -14,6 +14,7 @@ use crate::stream::{Redactor, StreamRecord, StreamStore, StreamType};
 use crate::worker::{LocalWorker, Shared, Support, isolation};
 use oms_core::journal::{Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX};
 use oms_core::lifecycle::Lifecycle;
+use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, EntropyExt, LocalDisk, Secret, SystemClock, SystemEntropy};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -81,8 +82,7 @@ impl AutomationAccountBuilder {
         let account: AccountName = self.settings.account.parse()?;
         check_settings(&self.settings)?;
         let (folder, run_as) = (self.folder.clone(), self.settings.isolation.run_as);
-        let opened = tokio::task::spawn_blocking(move || open_folder(&folder, run_as.is_some()));
-        let (folder, lock) = opened.await.map_err(|_| Error::ShutDown)??;
+        let (folder, lock) = blocking(move || open_folder(&folder, run_as.is_some())).await?;
         let support = Support::probe()?;
         isolation::check(&self.settings.isolation, support, &folder)?;
         let disk: Arc<dyn Disk> = Arc::new(LocalDisk::new(&folder)?);
@@ -234,8 +234,7 @@ impl AutomationAccount {
         }
         runbook::check_definitions(&parameters).map_err(|refusal| parameter(name, refusal))?;
         let (content, bytes) = (self.shared.content.clone(), text.to_vec());
-        let content = tokio::task::spawn_blocking(move || content.put(&bytes));
-        let content = content.await.map_err(|_| Error::ShutDown)??;
+        let content = blocking(move || content.put(&bytes)).await?;
         let draft = RunbookContent { content, bytes: text.len() as u64, parameters };
         self.change_runbook(name, |_| Ok(RunbookRecorded::DraftSaved { draft: draft.clone() }))
             .await
@@ -313,8 +312,7 @@ impl AutomationAccount {
     /// Those of the disk, and [`Error::Corrupt`].
     pub async fn text(&self, content: &RunbookContent) -> Result<Vec<u8>, Error> {
         let (store, id) = (self.shared.content.clone(), content.content.clone());
-        let read = tokio::task::spawn_blocking(move || store.get(&id));
-        read.await.map_err(|_| Error::ShutDown)?
+        blocking(move || store.get(&id)).await
     }
 
     async fn named(&self, name: &RunbookName) -> Result<Named, Error> {
@@ -529,8 +527,7 @@ impl AutomationAccount {
         let store = self.shared.streams.clone();
         let StreamQuery { after, limit, stream_type } = query;
         let filter = move |other| stream_type.is_none_or(|wanted| wanted == other);
-        let read = tokio::task::spawn_blocking(move || store.read(id, after, limit, filter));
-        read.await.map_err(|_| Error::ShutDown)?
+        blocking(move || store.read(id, after, limit, filter)).await
     }
 
     /// A job's Output records, joined by line breaks: at most `bytes_max` bytes of their beginning.

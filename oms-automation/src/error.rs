@@ -6,6 +6,7 @@ use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
 use oms_core::id::ParseIdError;
 use oms_core::journal::JournalError;
+use oms_core::task::TaskError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -170,6 +171,21 @@ pub enum Error {
     /// The account was shut down, or its runtime is gone.
     #[error("account is shut down")]
     ShutDown,
+    /// A defect in this software.
+    #[error("internal error. reason=`{reason}`")]
+    Internal {
+        /// What should not have happened.
+        reason: String,
+    },
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Stopped => Self::ShutDown,
+            defect => Self::Internal { reason: defect.to_string() },
+        }
+    }
 }
 
 impl Error {
@@ -196,7 +212,7 @@ impl Error {
             Self::Disk(error) => error.kind(),
             Self::Journal(error) => error.kind(),
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::Unkillable { .. } => ErrorKind::Internal,
+            Self::Unkillable { .. } | Self::Internal { .. } => ErrorKind::Internal,
             Self::ShutDown => ErrorKind::Unavailable,
         }
     }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
 use oms_core::journal::JournalError;
+use oms_core::task::TaskError;
 use std::io;
 use std::path::PathBuf;
 
@@ -172,6 +173,12 @@ pub enum Error {
         /// What should not have happened.
         reason: String,
     },
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
 }
 
 impl Error {

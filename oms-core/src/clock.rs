@@ -30,6 +30,26 @@ impl Clock for SystemClock {
     }
 }
 
+/// Measures how long something takes, for metrics. No decision rests on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    begin: Duration,
+}
+
+impl Stopwatch {
+    /// Begins to measure, by the operating system's clock.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { begin: SystemClock.monotonic() }
+    }
+
+    /// Seconds since it was started.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        SystemClock.monotonic().saturating_sub(self.begin).as_secs_f64()
+    }
+}
+
 /// A clock that stands still until it is told to move.
 #[derive(Debug)]
 pub struct ManualClock {

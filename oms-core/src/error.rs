@@ -54,6 +54,37 @@ impl ErrorKind {
         )
     }
 
+    /// The variant's name, for labels and span fields.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Denied => "denied",
+            Self::LimitExceeded { .. } => "limit_exceeded",
+            Self::TooLarge => "too_large",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Unavailable => "unavailable",
+            Self::Corrupt => "corrupt",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// What a result came to, for labels and span fields: `ok`, or the [name](Self::name) of what
+    /// `kind` makes of its error.
+    pub fn outcome<T, E>(result: &Result<T, E>, kind: impl FnOnce(&E) -> Self) -> &'static str {
+        match result {
+            Ok(_) => "ok",
+            Err(error) => kind(error).name(),
+        }
+    }
+
     /// The kind of an operating system's error.
     #[must_use]
     pub fn of_io(error: &std::io::Error) -> Self {
@@ -81,5 +112,13 @@ mod tests {
         assert_eq!(ErrorKind::of_io(&full), ErrorKind::LimitExceeded { retry_after: None });
         assert!(ErrorKind::of_io(&full).is_retryable());
         assert!(!ErrorKind::Invalid.is_retryable());
+    }
+
+    #[test]
+    fn an_outcome_is_ok_or_the_name_of_its_kind() {
+        let whole = |kind: &ErrorKind| *kind;
+        assert_eq!(ErrorKind::outcome(&Ok::<_, ErrorKind>(1), whole), "ok");
+        let full = ErrorKind::LimitExceeded { retry_after: None };
+        assert_eq!(ErrorKind::outcome(&Err::<(), _>(full), whole), "limit_exceeded");
     }
 }

@@ -71,6 +71,8 @@ pub mod clock;
 
 pub mod entropy;
 
+pub mod task;
+
 pub mod id;
 
 pub mod secret;

@@ -190,9 +190,17 @@ impl Projection {
         let mut sent = 0;
         loop {
             if !progress.is_written {
-                sent += self.send(&history, &mut progress).await?;
+                let count = self.send(&history, &mut progress).await?;
+                self.count(count);
+                sent += count;
             }
             let events = self.journal.read_all(progress.to, PROJECTION_EVENTS_MAX).await?;
+            // How far it was behind: the age of the first event that it had not seen.
+            let lag = events.first().map_or(0.0, |first| {
+                self.clock.now().duration_since(first.envelope.time).as_secs_f64().max(0.0)
+            });
+            metrics::gauge!("oms_projection_lag_seconds", "projection" => self.name.clone())
+                .set(lag);
             let Some(last) = events.last() else { return Ok(sent) };
             let (mut is_wanted, mut to, mut stop) = (false, last.position, None);
             for event in &events {
@@ -213,7 +221,8 @@ impl Projection {
             if let Some(error) = stop {
                 // What is before the event need not wait for it.
                 if !progress.is_written {
-                    self.send(&history, &mut progress).await?;
+                    let count = self.send(&history, &mut progress).await?;
+                    self.count(count);
                 }
                 return Err(error);
             }
@@ -264,6 +273,11 @@ impl Projection {
         let progress = Progress::deserialize(&snapshot.body);
         let kind = || "projection-progress".to_owned();
         Ok(Some(progress.map_err(|source| JournalError::Body { kind: kind(), source })?))
+    }
+
+    fn count(&self, records: usize) {
+        metrics::counter!("oms_projection_records_total", "projection" => self.name.clone())
+            .increment(records as u64);
     }
 
     async fn load(&self, history: &HistoryId) -> Result<Progress, ProjectionError> {

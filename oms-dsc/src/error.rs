@@ -5,6 +5,7 @@ use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
 use oms_core::id::ParseIdError;
 use oms_core::journal::JournalError;
+use oms_core::task::TaskError;
 use std::path::PathBuf;
 
 /// Why an operation of this crate failed.
@@ -127,6 +128,12 @@ pub enum Error {
         /// What should not have happened.
         reason: String,
     },
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
 }
 
 impl Error {

@@ -84,13 +84,3 @@ pub use error::Error;
 pub use node::{Lcm, Metaconfiguration};
 pub use pull_server::{PullServer, PullServerSettings};
 pub use report::records;
-
-/// Runs work that blocks where it holds up nobody.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(Error::Internal { reason: error.to_string() }),
-    }
-}

@@ -4,6 +4,7 @@ use deltalake_core::DeltaTableError;
 use jiff::SignedDuration;
 use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
+use oms_core::task::TaskError;
 use std::path::PathBuf;
 
 /// Why the log repository did not do what it was asked.
@@ -111,6 +112,12 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Internal { what: error.to_string() }
+    }
 }
 
 impl Error {

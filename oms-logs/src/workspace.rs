@@ -9,13 +9,15 @@ use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
 use crate::repository::store::SyncedStore;
 use crate::repository::table::Table;
-use crate::repository::tables::{Tables, blocking, replay};
+use crate::repository::tables::{Tables, replay};
 use crate::schema::TableSchema;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use jiff::SignedDuration;
 use object_store::ObjectStore;
+use oms_core::clock::Stopwatch;
 use oms_core::record::{Batch, RecordType, SinkError};
+use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -23,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 pub use crate::repository::table::TableFlush;
@@ -328,7 +332,7 @@ impl Workspace {
         // The last owner waits for the log's thread, which blocks.
         blocking(move || {
             drop(inner);
-            Ok(())
+            Ok::<(), Error>(())
         })
         .await?;
         flushed
@@ -370,10 +374,22 @@ fn whole(error: &Error) -> String {
 
 impl Inner {
     async fn write(&self, batch: Batch) -> Result<(), Error> {
-        let (producer, sequence) = (batch.producer.clone(), batch.sequence);
-        if self.syncer.is_written(&producer, sequence) {
+        let records = batch.records.len() as u64;
+        if self.syncer.is_written(&batch.producer, batch.sequence) {
+            count_records("repeated", records);
             return Ok(());
         }
+        let written = self.write_new(batch).await;
+        match &written {
+            Ok(()) => count_records("accepted", records),
+            Err(error) => count_records(error.kind().name(), records),
+        }
+        metrics::gauge!("oms_logs_fresh_bytes").set(self.memory.used() as f64);
+        written
+    }
+
+    async fn write_new(&self, batch: Batch) -> Result<(), Error> {
+        let (producer, sequence) = (batch.producer.clone(), batch.sequence);
         let stamp =
             Stamp { tenant_id: self.identity.workspace_id.to_string(), received: self.clock.now() };
         let (mut sections, mut rows) = (Vec::new(), Vec::new());
@@ -400,6 +416,7 @@ impl Inner {
         });
         let entry = Entry { producer, sequence, sections };
         self.syncer.append(Append { entry, publish }).await?;
+        metrics::counter!("oms_logs_bytes_total").increment(bytes);
         self.note_waiting();
         Ok(())
     }
@@ -425,6 +442,22 @@ impl Inner {
 
     async fn flush(&self) -> Result<FlushReport, Error> {
         let _one_at_a_time = self.flushing.lock().await;
+        let span = tracing::info_span!("flush", rows = Empty, tables = Empty, outcome = Empty);
+        let watch = Stopwatch::start();
+        let flushed = self.flush_all().instrument(span.clone()).await;
+        let outcome = ErrorKind::outcome(&flushed, Error::kind);
+        if let Ok(report) = &flushed {
+            span.record("rows", report.rows());
+            span.record("tables", report.tables.len());
+            metrics::counter!("oms_logs_flush_rows_total").increment(report.rows());
+        }
+        span.record("outcome", outcome);
+        metrics::histogram!("oms_logs_flush_seconds", "outcome" => outcome).record(watch.seconds());
+        metrics::gauge!("oms_logs_fresh_bytes").set(self.memory.used() as f64);
+        flushed
+    }
+
+    async fn flush_all(&self) -> Result<FlushReport, Error> {
         let through = self.syncer.rotate().await?;
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut report = FlushReport::default();
@@ -446,6 +479,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn count_records(outcome: &'static str, records: u64) {
+    metrics::counter!("oms_logs_records_total", "outcome" => outcome).increment(records);
 }
 
 /// Flushes when it is due, as long as the workspace is there.

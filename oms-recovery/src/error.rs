@@ -4,6 +4,7 @@ use crate::replication::{DivergenceReason, Stamp};
 use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
 use oms_core::journal::JournalError;
+use oms_core::task::TaskError;
 
 /// Why replication, failover or failback did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +157,12 @@ pub enum Error {
         /// What was not as it must be.
         reason: String,
     },
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
 }
 
 impl Error {

@@ -7,9 +7,9 @@ use crate::machine::{
     EVENT_FORMAT, HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX,
     ReplicationProtectedItem, StoredEvent,
 };
-use crate::replication::channel::blocking;
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
 use oms_core::journal::{Envelope, HistoryId, JournalExt, SqliteJournal};
+use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

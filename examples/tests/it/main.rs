@@ -5,6 +5,10 @@ mod commands;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
+mod process;
+#[cfg(test)]
 mod serve;
 #[cfg(test)]
 mod support;

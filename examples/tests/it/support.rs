@@ -81,10 +81,27 @@ impl Server {
     }
 
     /// Asks it to end, and answers whether it ended well.
-    pub(crate) fn stop(mut self) -> bool {
+    pub(crate) fn stop(self) -> bool {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status().expect("kill");
         assert!(asked.success());
+        self.ended()
+    }
+
+    /// Waits until it says that it is stopping, calls `again`, and answers its exit status.
+    pub(crate) fn killed<T>(mut self, again: impl FnOnce() -> T) -> Option<i32> {
+        let mut line = String::new();
+        while line != "stopping\n" {
+            line.clear();
+            let count = self.output.read_line(&mut line).expect("its output");
+            assert!(count > 0, "it ended by itself");
+        }
+        again();
+        self.child.wait().expect("its end").code()
+    }
+
+    /// Waits for the end that it was asked for, and answers whether it ended well.
+    pub(crate) fn ended(mut self) -> bool {
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut self.output, &mut rest).expect("its output");
         assert!(rest.contains("stopped"), "{rest}");

@@ -10,6 +10,7 @@ use crate::stream::{Entry, Line, LineSplitter, Redactor, StreamSummary, StreamTy
 use crate::worker::isolation::{self, Cell, Tools};
 use crate::worker::{Applied, IsolationMode, Marker, Shared, TreeGuard, is_set, signal, sweep};
 use oms_core::Clock;
+use oms_core::task::blocking;
 use rustix::process::Signal;
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -71,9 +72,9 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, job: &Job) -> Result<(Launch, 
         return Err(Error::IsolationUnavailable { reason });
     }
     let folder = sandbox(shared, job.id);
-    let (blocking, task, into) = (Arc::clone(shared), job.task.clone(), folder.clone());
-    let made = tokio::task::spawn_blocking(move || {
-        let content = blocking.content.get(&task.content)?;
+    let (account, task, into) = (Arc::clone(shared), job.task.clone(), folder.clone());
+    blocking(move || {
+        let content = account.content.get(&task.content)?;
         let parameters: serde_json::Map<String, serde_json::Value> = task
             .arguments
             .iter()
@@ -81,9 +82,9 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, job: &Job) -> Result<(Launch, 
             .collect();
         let parameters = serde_json::Value::Object(parameters).to_string();
         let files = [(file_name(task.kind), content), (PARAMETERS_FILE, parameters.into_bytes())];
-        make_folder(&blocking, &into, &files)
-    });
-    made.await.map_err(|_| Error::ShutDown)??;
+        make_folder(&account, &into, &files)
+    })
+    .await?;
     let (cell, mut applied) = Cell::new(&settings.isolation, &folder).await?;
     let line = command_line(kind, &interpreter, &folder.join(file_name(kind)));
     let mut arguments = line.arguments;
@@ -267,12 +268,6 @@ async fn read<R: AsyncRead + Unpin>(pipe: &mut Option<R>, bytes: &mut [u8]) -> u
         *pipe = None;
     }
     count
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::ShutDown)?
 }
 
 /// Turns bytes into records and keeps them.

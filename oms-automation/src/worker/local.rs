@@ -9,10 +9,12 @@ use crate::job::{self, Admission, Job, JobId, JobRecorded, JobState};
 use crate::runbook::ContentStore;
 use crate::settings::{AccountName, AutomationSettings};
 use crate::stream::{Redactor, StreamStore, StreamSummary};
+use oms_core::clock::Stopwatch;
 use oms_core::journal::{
     Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, Snapshot,
 };
 use oms_core::lifecycle::Lifecycle;
+use oms_core::task::{blocking, offload};
 use oms_core::{Clock, Entropy};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// The kind of the histories of workers.
 pub(crate) const WORKER_HISTORY: &str = "automation-worker";
@@ -168,8 +172,7 @@ impl LocalWorker {
         let open = self.engine.open_jobs();
         open.iter().for_each(|_| self.shared.admission.readmit());
         let (sandboxes, clear) = (self.shared.sandboxes.clone(), open);
-        let cleared = tokio::task::spawn_blocking(move || clear_sandboxes(&sandboxes, &clear));
-        cleared.await.map_err(|_| Error::ShutDown)??;
+        blocking(move || clear_sandboxes(&sandboxes, &clear)).await?;
         self.save_place().await?;
         self.is_live = true;
         self.inputs.push_back(Input::CaughtUp);
@@ -261,14 +264,16 @@ impl LocalWorker {
                 Input::Recorded { event, .. } if self.is_live => event
                     .transition()
                     .and_then(|transition| JobState::Stopping.next(transition).ok())
-                    .is_some_and(JobState::is_final),
-                _ => false,
+                    .filter(|state| state.is_final()),
+                _ => None,
             };
             let elapsed = self.shared.clock.monotonic();
             for effect in self.engine.step(elapsed, input) {
                 self.perform(effect).await;
             }
-            if ended {
+            if let Some(state) = ended {
+                let state = format!("{state:?}");
+                metrics::counter!("oms_automation_jobs_total", "state" => state).increment(1);
                 self.shared.admission.release();
             }
         }
@@ -292,7 +297,7 @@ impl LocalWorker {
             }
             Effect::Sweep { job } => {
                 let shared = Arc::clone(&self.shared);
-                let sweep = tokio::task::spawn_blocking(move || sweep_job(&shared, job));
+                let sweep = offload(move || sweep_job(&shared, job));
                 self.spawn(job, async move { Outcome::Swept(sweep.await.unwrap_or_default()) });
             }
             Effect::Abandon { job } => {
@@ -331,9 +336,8 @@ impl LocalWorker {
 
     fn clean(&mut self, job: JobId) {
         let folder = sandbox(&self.shared, job);
-        let cleaned = tokio::task::spawn_blocking(move || remove_folder(&folder));
         self.spawn(job, async move {
-            let _ = cleaned.await;
+            let _ = offload(move || remove_folder(&folder)).await;
             Outcome::Cleaned
         });
     }
@@ -398,11 +402,36 @@ async fn run(
     launch: Option<Launch>,
     stop: watch::Receiver<bool>,
 ) -> Ending {
+    let span = tracing::info_span!(
+        "job",
+        job = %id,
+        account = %shared.account.as_str(),
+        exit_code = Empty,
+        stream_bytes = Empty,
+        outcome = Empty
+    );
+    let watch = Stopwatch::start();
+    let ending = execute(shared, id, launch, stop).instrument(span.clone()).await;
+    let outcome = if ending.exception.is_none() { "ok" } else { "failed" };
+    span.record("outcome", outcome);
+    ending.exit_code.map(|code| span.record("exit_code", code));
+    let bytes = ending.streams.map_or(0, |streams| streams.bytes);
+    span.record("stream_bytes", bytes);
+    metrics::counter!("oms_automation_stream_bytes_total").increment(bytes);
+    metrics::histogram!("oms_automation_job_seconds", "outcome" => outcome).record(watch.seconds());
+    ending
+}
+
+async fn execute(
+    shared: &Arc<Shared>,
+    id: JobId,
+    launch: Option<Launch>,
+    stop: watch::Receiver<bool>,
+) -> Ending {
     let begun = async {
         let launch = launch.ok_or(Error::ShutDown)?;
         let streams = shared.streams.clone();
-        let writer = tokio::task::spawn_blocking(move || streams.begin(id));
-        let writer = writer.await.map_err(|_| Error::ShutDown)??;
+        let writer = blocking(move || streams.begin(id)).await?;
         Ok::<_, Error>((launch, writer))
     };
     match begun.await {
@@ -417,8 +446,7 @@ async fn run(
             };
             let ending = process::run(launch, context, writer, stop).await;
             let folder = sandbox(shared, id);
-            let removed = tokio::task::spawn_blocking(move || remove_folder(&folder));
-            let _ = removed.await;
+            let _ = offload(move || remove_folder(&folder)).await;
             ending
         }
         Err(error) => Ending {

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use oms_core::journal::{
     Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt as _,
 };
+use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, Secret, SystemClock, SystemEntropy};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -343,16 +344,6 @@ impl ProtectionContainer {
     }
 }
 
-/// Runs what blocks where blocking is allowed.
-async fn blocking<T: Send + 'static>(
-    run: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(run).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Internal { reason: format!("a blocking task ended: {error}") }),
-    }
-}
-
 impl Inner {
     fn history(
         &self,
@@ -574,13 +565,9 @@ impl Inner {
         let work = move || work(&vault, write, id, &operation, item.as_ref(), &control);
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            let end = match tokio::task::spawn_blocking(work).await {
-                Ok(Ok(outcome)) => JobEnd::Done(outcome),
-                Ok(Err(error)) => JobEnd::of_error(&error),
-                Err(error) => {
-                    let reason = format!("the job's thread ended: {error}");
-                    JobEnd::of_error(&Error::Internal { reason })
-                }
+            let end = match blocking(work).await {
+                Ok(outcome) => JobEnd::Done(outcome),
+                Err(error) => JobEnd::of_error(&error),
             };
             inner.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push((id, end));
             inner.controls.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

@@ -1,6 +1,6 @@
 //! Backup: read a source, store what is new, commit a recovery point.
 
-use super::{Control, Entries};
+use super::{Control, Entries, observed};
 use crate::error::Error;
 use crate::item::source::{
     FileSource, FileState, SourceWarning, SourceWarningKind, Step, same_moment,
@@ -127,6 +127,10 @@ impl BackupPlan {
     /// [`Error::Cancelled`], [`Error::Source`] if none of the paths could be read. After an error
     /// there is no new recovery point, and earlier ones are whole.
     pub fn run(self, control: &Control) -> Result<BackupReport, Error> {
+        observed("backup", || self.run_unobserved(control), control)
+    }
+
+    fn run_unobserved(self, control: &Control) -> Result<BackupReport, Error> {
         let core = Arc::clone(&self.core);
         let start = core.store.clock.now();
         core.store.remove_leftovers()?;
@@ -168,6 +172,8 @@ impl BackupPlan {
         let path = SnapshotId::FOLDER;
         let json = snapshot.to_bytes().map_err(Error::format(path))?;
         let point = core.store.write::<SnapshotId>(&core.seal_file(&json)?)?;
+        tracing::Span::current().record("point", tracing::field::display(point));
+        metrics::counter!("oms_backup_stored_bytes_total").increment(added.stored_bytes);
         tracing::info!(%point, files = summary.total_files_processed, "recovery point committed");
         Ok(BackupReport { point, parent: self.parent.map(|parent| parent.id), summary, warnings })
     }
@@ -406,7 +412,10 @@ impl Archiver<'_> {
     fn store_chunk(&mut self, chunk: Vec<u8>, content: &mut Vec<BlobId>) -> Result<(), Error> {
         self.control.check()?;
         self.control.add_bytes(chunk.len() as u64);
-        content.push(self.writer.add(BlobKind::Data, chunk)?.0);
+        let (id, is_new) = self.writer.add(BlobKind::Data, chunk)?;
+        content.push(id);
+        let state = if is_new { "new" } else { "known" };
+        metrics::counter!("oms_backup_chunks_total", "state" => state).increment(1);
         self.lock.refresh()
     }
 

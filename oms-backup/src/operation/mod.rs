@@ -13,8 +13,11 @@ pub use restore::{CopyOption, RestoreOptions, RestorePlan, RestoreReport, Restor
 pub use verify::{Finding, VerifyOptions, VerifyPlan, VerifyReport};
 
 use crate::error::Error;
+use oms_core::ErrorKind;
+use oms_core::clock::Stopwatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tracing::field::Empty;
 
 /// The most warnings or findings a report lists; more are only counted.
 pub const REPORT_ENTRIES_MAX: usize = 10_000;
@@ -73,6 +76,35 @@ impl Control {
     pub(crate) fn add_bytes(&self, bytes: u64) {
         self.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// Runs a whole operation in its span and counts it.
+fn observed<T>(
+    operation: &'static str,
+    run: impl FnOnce() -> Result<T, Error>,
+    control: &Control,
+) -> Result<T, Error> {
+    let span = tracing::info_span!(
+        "backup_operation",
+        operation,
+        point = Empty,
+        files = Empty,
+        bytes = Empty,
+        outcome = Empty
+    );
+    let watch = Stopwatch::start();
+    let result = span.in_scope(run);
+    let outcome = ErrorKind::outcome(&result, Error::kind);
+    let Progress { files, bytes } = control.progress();
+    span.record("files", files);
+    span.record("bytes", bytes);
+    span.record("outcome", outcome);
+    metrics::histogram!(
+        "oms_backup_operation_seconds", "operation" => operation, "outcome" => outcome
+    )
+    .record(watch.seconds());
+    metrics::counter!("oms_backup_bytes_total", "operation" => operation).increment(bytes);
+    result
 }
 
 /// A list that keeps the first [`REPORT_ENTRIES_MAX`] and counts all.

@@ -8,7 +8,7 @@
 //! ```
 
 use super::target::{Folder, Ownership, Placed, finish_open, open_root, temporary_name};
-use super::{Control, Entries};
+use super::{Control, Entries, observed};
 use crate::error::{Error, with_causes};
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::format::{BlobId, BlobKind, Node, NodeKind, NodeName, Tree};
@@ -223,6 +223,11 @@ impl RestorePlan {
     /// [`Error::Target`] if the target cannot be used or is full, [`Error::Locked`],
     /// [`Error::Cancelled`], [`Error::Disk`].
     pub fn run(self, control: &Control) -> Result<RestoreReport, Error> {
+        observed("restore", || self.run_unobserved(control), control)
+    }
+
+    fn run_unobserved(self, control: &Control) -> Result<RestoreReport, Error> {
+        tracing::Span::current().record("point", tracing::field::display(self.point.id));
         let target = self.options.target.clone();
         let lock = lock_to_read(&self.core)?;
         let reader = Arc::new(BlobReader::new(&self.core, &Arc::new(Catalog::load(&self.core)?)));

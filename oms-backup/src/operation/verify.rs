@@ -1,7 +1,7 @@
 //! Verification: is everything there, and is it what was stored?
 
 use super::restore::lock_to_read;
-use super::{Control, Entries};
+use super::{Control, Entries, observed};
 use crate::error::{Error, with_causes};
 use crate::vault::format::{
     BlobId, BlobKind, IndexId, IndexedBlob, KeyFile, KeyId, NodeKind, PackHeader, PackId,
@@ -110,6 +110,10 @@ impl VerifyPlan {
     /// # Errors
     /// [`Error::Locked`], [`Error::Cancelled`], and [`Error::Disk`] if the vault cannot be listed.
     pub fn run(self, control: &Control) -> Result<VerifyReport, Error> {
+        observed("verify", || self.run_unobserved(control), control)
+    }
+
+    fn run_unobserved(self, control: &Control) -> Result<VerifyReport, Error> {
         let lock = lock_to_read(&self.core)?;
         let verifier = Verifier {
             core: Arc::clone(&self.core),

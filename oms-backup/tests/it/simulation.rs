@@ -300,7 +300,7 @@ impl World {
             let events = self.journal.read_all(after, 500).await.expect("events");
             let Some(last) = events.last() else { break };
             after = last.position;
-            found.extend(events.iter().flat_map(|event| records(event, "pc")));
+            found.extend(events.iter().flat_map(|event| records(event, "pc").expect("mapped")));
         }
         for record in found {
             if record.record_type.as_str() != "AddonAzureBackupJobs" {

@@ -6,6 +6,7 @@ use super::path::{Pattern, PatternError, segments};
 use super::surface::{Access, Authenticator, Route, Surface};
 use super::{Call, Params, Response, body, respond};
 use crate::auth::{AuthError, Authorizer, Principal};
+use crate::clock::Stopwatch;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::resource::ResourceId;
 use axum::body::Body;
@@ -188,12 +189,19 @@ impl Mounted {
     pub async fn handle(&self, mut request: Request<Body>) -> Response {
         let ids = RequestIds::of(request.headers(), &*self.entropy);
         request.extensions_mut().insert(ids.clone());
-        let mut response = self.answer(request).await;
+        let (watch, mut route) = (Stopwatch::start(), None);
+        let mut response = self.answer(request, &mut route).await;
+        observe(route, response.status(), watch.seconds());
         ids.stamp(response.headers_mut());
         response
     }
 
-    async fn answer(&self, request: Request<Body>) -> Response {
+    /// [`Mounted::handle`], with the route that answers.
+    async fn answer<'a>(
+        &'a self,
+        request: Request<Body>,
+        route: &mut Option<&'a Route>,
+    ) -> Response {
         let (parts, request_body) = request.into_parts();
         let path = match segments(parts.uri.path()) {
             Ok(path) => path,
@@ -206,6 +214,7 @@ impl Mounted {
             Ok(found) => found,
             Err(refusal) => return *refusal,
         };
+        *route = Some(&entry.route);
         let principal = match entry.admit(&parts, &path, &*self.authorizer) {
             Ok(principal) => principal,
             Err(error) => return refuse(&error, entry.authenticator.as_deref(), &parts),
@@ -241,6 +250,21 @@ impl Mounted {
         }
         Err(Box::new(response))
     }
+}
+
+/// Counts a request. Labels come from the route table and not from the request, so that a stranger
+/// cannot make new ones.
+fn observe(route: Option<&Route>, status: StatusCode, seconds: f64) {
+    let (method, pattern) = match route {
+        Some(route) => (route.method.to_string(), route.pattern.clone()),
+        None => ("none".to_owned(), "none".to_owned()),
+    };
+    metrics::counter!(
+        "oms_http_requests_total",
+        "method" => method, "route" => pattern.clone(), "status" => status.as_str().to_owned()
+    )
+    .increment(1);
+    metrics::histogram!("oms_http_request_seconds", "route" => pattern).record(seconds);
 }
 
 fn refuse(

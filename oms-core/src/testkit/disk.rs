@@ -192,7 +192,7 @@ impl SimDisk {
 
     /// Plants a bug from now on.
     pub fn forget(&self, forgotten: Forgotten) {
-        self.lock().forgotten = Some(forgotten);
+        self.state().forgotten = Some(forgotten);
     }
 
     /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.

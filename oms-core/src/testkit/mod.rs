@@ -18,8 +18,8 @@
 
 pub mod sim;
 
-pub mod skew;
 pub mod seeds;
+pub mod skew;
 
 pub mod disk;
 
@@ -35,9 +35,9 @@ pub mod action;
 
 pub mod key;
 
+mod fixtures;
 #[cfg(feature = "testkit-object-store")]
 pub mod object_store;
-mod fixtures;
 
 pub use fixtures::replay_fixtures;
 #[cfg(feature = "http")]

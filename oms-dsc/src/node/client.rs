@@ -21,9 +21,10 @@ pub use http::{HttpOptions, HttpTransport, RESPONSE_BYTES_MAX};
 #[cfg(feature = "client")]
 mod http {
     use super::Transport;
+    use crate::Error;
     use crate::protocol::{PROTOCOL_VERSION, Reply, Request};
-    use crate::{Error, blocking};
     use async_trait::async_trait;
+    use oms_core::task::blocking;
     use std::fmt;
     use std::sync::Arc;
     use std::time::Duration;

@@ -30,18 +30,22 @@ pub use outbox::REPORTS_WAITING_MAX;
 pub use state::{ConfigurationSet, LcmEvent, LcmRecord, LcmState, LcmTransition};
 pub use work::{ResourceOutcome, ResourceStatus};
 
+use crate::Error;
 use crate::configuration::Configuration;
 use crate::content::ContentStore;
 use crate::protocol::{AgentId, Checksum, JobId, Operation, Request, StatusReport};
 use crate::resource::Registry;
-use crate::{Error, blocking};
 use engine::{Documents, Effect, Engine, Input, accept};
+use oms_core::clock::Stopwatch;
 use oms_core::journal::{Envelope, HistoryId, Journal, JournalExt, SqliteJournal};
+use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, LocalDisk, SystemClock, SystemEntropy};
 use outbox::Outbox;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use work::{Mode, Work};
 
 /// The kind of a local configuration manager's history; its key is `local`.
@@ -132,7 +136,7 @@ impl LcmBuilder {
                 }
             };
             let content = ContentStore::open(Arc::clone(&disk), "configurations", entropy)?;
-            Ok((journal, content, Outbox::open(disk)?))
+            Ok::<_, Error>((journal, content, Outbox::open(disk)?))
         })
         .await?;
         let mut lcm = Lcm {
@@ -239,6 +243,27 @@ impl Lcm {
     /// [`Error::Journal`] or [`Error::Disk`] when its own state cannot be kept. A server that
     /// does not answer, a document that is wrong and a resource that fails are in the report.
     pub async fn run(&mut self) -> Result<RunReport, Error> {
+        let span = tracing::info_span!("dsc_session", run = Empty, outcome = Empty);
+        let watch = Stopwatch::start();
+        let ran = self.run_once().instrument(span.clone()).await;
+        let outcome = match &ran {
+            Ok(report) => {
+                span.record("run", tracing::field::display(report.job_id));
+                match (report.is_success, report.is_compliant) {
+                    (false, _) => "failed",
+                    (true, false) => "not_compliant",
+                    (true, true) => "compliant",
+                }
+            }
+            Err(error) => error.kind().name(),
+        };
+        span.record("outcome", outcome);
+        metrics::counter!("oms_dsc_node_runs_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("oms_dsc_node_run_seconds").record(watch.seconds());
+        ran
+    }
+
+    async fn run_once(&mut self) -> Result<RunReport, Error> {
         let mut record = self.load().await?;
         self.record = None;
         let agent_id = match record.agent_id {

@@ -26,6 +26,7 @@ pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
 pub use state::{NodeState, NodeTransition};
 
+use crate::Error;
 use crate::configuration::Configuration;
 use crate::content::ContentStore;
 use crate::module::{self, ModuleVersion};
@@ -34,13 +35,14 @@ use crate::protocol::{
     Request, StatusReport, decode, v1,
 };
 use crate::report::{self, ReportStore, ReportSummary};
-use crate::{Error, blocking};
 use assignment::Decision;
 use bytes::Bytes;
 use content::Library;
 use jiff::SignedDuration;
 use node::Nodes;
+use oms_core::clock::Stopwatch;
 use oms_core::journal::{Journal, SqliteJournal};
+use oms_core::task::blocking;
 use oms_core::{
     Clock, Disk, Entropy, EntropyExt, ErrorKind, LocalDisk, Secret, SystemClock, SystemEntropy,
 };
@@ -48,6 +50,8 @@ use registration::Registrar;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// The most reports that one request lists.
 pub const REPORTS_LISTED_MAX: usize = 500;
@@ -159,7 +163,7 @@ impl PullServerBuilder {
                 }
             };
             let content = ContentStore::open(Arc::clone(&disk), "content", drawn)?;
-            Ok((journal, content, ReportStore::open(disk)?))
+            Ok::<_, Error>((journal, content, ReportStore::open(disk)?))
         })
         .await?;
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
@@ -386,7 +390,10 @@ impl PullServer {
     pub async fn answer(&self, request: Request) -> Reply {
         let request_id = self.entropy.uuid();
         let operation = request.operation.name();
-        let reply = match self.dispatch(&request).await {
+        let watch = Stopwatch::start();
+        // Neither path nor headers: an AgentId is a bearer secret.
+        let span = tracing::info_span!("dsc_request", %request_id, operation, status = Empty);
+        let reply = match self.dispatch(&request).instrument(span.clone()).await {
             Ok(reply) => reply,
             Err(error) => {
                 let reply = refuse(&error);
@@ -399,6 +406,14 @@ impl PullServer {
                 reply
             }
         };
+        span.record("status", reply.status);
+        let status = reply.status.to_string();
+        metrics::counter!(
+            "oms_dsc_requests_total", "operation" => operation, "status" => status
+        )
+        .increment(1);
+        metrics::histogram!("oms_dsc_request_seconds", "operation" => operation)
+            .record(watch.seconds());
         reply.identified(request_id)
     }
 
@@ -425,6 +440,7 @@ impl PullServer {
             Operation::SendReport { agent_id } => {
                 self.nodes.registered(*agent_id, true).await?;
                 let (job_id, finished) = self.keep_report(*agent_id, &request.body).await?;
+                metrics::counter!("oms_dsc_reports_total").increment(1);
                 if let Some(summary) = finished {
                     self.note_report(*agent_id, job_id, &request.body, summary).await?;
                 }

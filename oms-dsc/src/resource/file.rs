@@ -10,11 +10,12 @@ mod desired;
 mod tree;
 
 use super::{Difference, Resource};
+use crate::Error;
 use crate::configuration::ResourceInstance;
 use crate::protocol::Checksum;
-use crate::{Error, blocking};
 use async_trait::async_trait;
 use desired::{Desired, Ensure, Kind, Source};
+use oms_core::task::blocking;
 use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -45,3 +45,7 @@ pub const KEY_NODES_MAX: usize = 10_000;
 
 /// The longest string that a function makes, in bytes.
 pub const STRING_BYTES_MAX: usize = 1024 * 1024;
+
+/// How much of a query's text its tracing span shows, in bytes. What a query asks for may be
+/// confidential, so it is little.
+pub const SPAN_TEXT_BYTES_MAX: usize = 200;

@@ -92,10 +92,13 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use diagnostic::Problem;
 use futures::StreamExt;
 use jiff::Timestamp;
-use oms_core::Clock;
+use oms_core::clock::Stopwatch;
+use oms_core::{Clock, ErrorKind};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// Where a query's tables are.
 pub trait TableSource: Debug + Send + Sync {
@@ -159,11 +162,36 @@ pub async fn run(
     text: &str,
     options: &QueryOptions,
 ) -> Result<QueryReport, QueryError> {
+    let shown = shown(text);
+    let span = tracing::info_span!("query", text = shown, rows = Empty, outcome = Empty);
+    let watch = Stopwatch::start();
     let timeout_seconds = options.timeout.as_secs();
-    match tokio::time::timeout(options.timeout, run_unbounded(source, text, options)).await {
+    let running = run_unbounded(source, text, options).instrument(span.clone());
+    let result = match tokio::time::timeout(options.timeout, running).await {
         Ok(result) => result,
         Err(_elapsed) => Err(QueryError::Timeout { timeout_seconds }),
+    };
+    let outcome = match &result {
+        Ok(report) if report.is_partial => "partial",
+        other => ErrorKind::outcome(other, QueryError::kind),
+    };
+    if let Ok(report) = &result {
+        let rows = report.statistics.rows_returned as u64;
+        span.record("rows", rows);
+        metrics::counter!("oms_logs_query_rows_total").increment(rows);
     }
+    span.record("outcome", outcome);
+    metrics::histogram!("oms_logs_query_seconds", "outcome" => outcome).record(watch.seconds());
+    result
+}
+
+/// The beginning of a query's text, for its span.
+fn shown(text: &str) -> &str {
+    let mut end = text.len().min(limits::SPAN_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// Checks a query without running it, and answers with its columns.

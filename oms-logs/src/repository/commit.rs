@@ -26,6 +26,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use oms_core::record::RecordType;
+use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, EntropyExt as _};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -326,7 +327,7 @@ async fn encode(
     fresh: &Fresh,
 ) -> Result<Vec<EncodedFile>, Error> {
     let (name, schema, fresh) = (table.clone(), Arc::clone(schema), fresh.clone());
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let rows = unite(fresh.iter().map(|part| &part.batch))?;
         let rows = align(&rows, schema.arrow())?;
         let times = rows.column_by_name(TIME_GENERATED).ok_or_else(|| Error::Internal {
@@ -343,7 +344,6 @@ async fn encode(
             .collect()
     })
     .await
-    .map_err(|error| Error::Internal { what: format!("encoding of data files ended: {error}") })?
 }
 
 /// Cuts rows that are sorted by time into days.

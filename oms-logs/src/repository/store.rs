@@ -13,6 +13,7 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
     Result, UploadPart,
 };
+use oms_core::task::offload;
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -64,7 +65,7 @@ impl ObjectStore for SyncedStore {
         let mut staged = path.clone().into_os_string();
         staged.push(format!("#{number}"));
         let name = location.to_string();
-        blocking(name, move || put(&path, &PathBuf::from(staged), &payload, is_new)).await?;
+        on_disk(name, move || put(&path, &PathBuf::from(staged), &payload, is_new)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -123,7 +124,7 @@ impl ObjectStore for SyncedStore {
 impl SyncedStore {
     async fn sync(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
-        blocking(location.to_string(), move || {
+        on_disk(location.to_string(), move || {
             std::fs::File::open(&path)?.sync_all()?;
             sync_parent(&path)
         })
@@ -205,7 +206,7 @@ fn sync_parent(path: &FilePath) -> io::Result<()> {
 }
 
 /// Runs blocking work in the runtime's pool.
-async fn blocking(
+async fn on_disk(
     path: String,
     work: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> Result<()> {
@@ -214,9 +215,9 @@ async fn blocking(
         io::ErrorKind::NotFound => Error::NotFound { path, source: source.into() },
         _ => Error::Generic { store: "SyncedStore", source: source.into() },
     };
-    match tokio::task::spawn_blocking(work).await {
+    match offload(work).await {
         Ok(done) => done.map_err(|source| failed(path, source)),
-        Err(source) => Err(Error::JoinError { source }),
+        Err(source) => Err(Error::Generic { store: "SyncedStore", source: source.into() }),
     }
 }
 

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 use object_store::ObjectStore;
 use oms_core::disk::LocalDisk;
 use oms_core::record::RecordType;
+use oms_core::task::blocking;
 use oms_core::{Disk, Entropy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,7 +102,7 @@ pub(crate) async fn replay(
             }
             Ok(())
         })?;
-        Ok((wal, entries))
+        Ok::<_, Error>((wal, entries))
     })
     .await?;
     for (lsn, name, batch) in entries {
@@ -114,13 +115,4 @@ pub(crate) async fn replay(
         table.publish(lsn, batch, bytes);
     }
     Ok(wal)
-}
-
-/// Runs blocking work in the runtime's pool.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Internal { what: format!("blocking work ended: {error}") })?
 }

@@ -113,6 +113,12 @@ impl SourceError {
     }
 }
 
+impl From<oms_core::task::TaskError> for SourceError {
+    fn from(error: oms_core::task::TaskError) -> Self {
+        Self::Internal { reason: error.to_string() }
+    }
+}
+
 impl From<ParseIdError> for SourceError {
     /// Names that this module gives to record types are constants, so a refusal is a defect.
     fn from(error: ParseIdError) -> Self {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::machine::ChosenPoint;
-use crate::machine::protected::{ProtectedItem, illegal};
+use crate::machine::protected::{ProtectedItem, count_failover, illegal};
 use crate::replication::ProtectionState;
 
 impl ProtectedItem {
@@ -17,6 +17,8 @@ impl ProtectedItem {
         if runtime.item.state != ProtectionState::ReverseProtected {
             return Err(illegal(&runtime.item, "failback"));
         }
-        self.move_production(&mut runtime).await
+        let moved = self.move_production(&mut runtime).await;
+        count_failover("failback", &moved);
+        moved
     }
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::machine::ItemEvent;
 use crate::machine::protected::ProtectedItem;
 use crate::machine::site::settle;
-use crate::replication::channel::blocking;
+use oms_core::task::blocking;
 use std::sync::Arc;
 
 impl ProtectedItem {
@@ -26,7 +26,7 @@ impl ProtectedItem {
         let device = Arc::clone(&active.device);
         let (mut active, settled) = blocking(move || {
             let settled = settle(&shared, &site, &active);
-            Ok((active, settled))
+            Ok::<_, Error>((active, settled))
         })
         .await?;
         if settled.is_err() {

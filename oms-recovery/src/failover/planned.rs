@@ -1,11 +1,11 @@
 //! A failover that loses nothing: stop the source's writes, drain, start the target.
 
 use crate::error::Result;
-use crate::machine::protected::{ProtectedItem, Runtime, illegal};
+use crate::machine::protected::{ProtectedItem, Runtime, count_failover, illegal};
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::{Consistency, RecoveryPoint};
 use crate::replication::ProtectionState;
-use crate::replication::channel::blocking;
+use oms_core::task::blocking;
 
 impl ProtectedItem {
     /// Moves production to the recovery site without loss. Shut the machine down first; from here
@@ -19,7 +19,9 @@ impl ProtectedItem {
         if runtime.item.state != ProtectionState::Protected {
             return Err(illegal(&runtime.item, "planned-failover"));
         }
-        self.move_production(&mut runtime).await
+        let moved = self.move_production(&mut runtime).await;
+        count_failover("planned", &moved);
+        moved
     }
 
     /// The planned failover from the side that runs production to the other.

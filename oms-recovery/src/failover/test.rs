@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::machine::disk::{BlockDevice, OverlayDevice, export_raw};
-use crate::machine::protected::{ProtectedItem, Runtime, lock};
+use crate::machine::protected::{ProtectedItem, Runtime, count_failover, lock};
 use crate::machine::site::remove_folder;
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
-use crate::replication::channel::blocking;
 use crate::vault::Shared;
+use oms_core::task::blocking;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +50,9 @@ impl ProtectedItem {
         let point = ChosenPoint::new(stamp, point);
         let event = ItemEvent::TestFailoverStarted { point };
         self.shared.append(&mut runtime.item, event).await?;
-        match open_fresh(&self.shared, &runtime).await {
+        let opened = open_fresh(&self.shared, &runtime).await;
+        count_failover("test", &opened);
+        match opened {
             Ok(overlay) => {
                 runtime.test = Some(Arc::clone(&overlay));
                 Ok(TestFailover { point, overlay })

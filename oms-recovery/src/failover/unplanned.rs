@@ -2,11 +2,12 @@
 
 use super::SourceOperations;
 use crate::error::{Error, Result};
-use crate::machine::protected::{ProtectedItem, Runtime, lock};
+use crate::machine::protected::{ProtectedItem, Runtime, count_failover, lock};
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
-use crate::replication::channel::{blocking, run_in_process};
+use crate::replication::channel::run_in_process;
 use crate::replication::primary::Outcome;
+use oms_core::task::blocking;
 use std::sync::Arc;
 
 impl ProtectedItem {
@@ -27,21 +28,32 @@ impl ProtectedItem {
         let mut runtime = self.runtime.lock().await;
         let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
         self.shared.append(&mut runtime.item, event).await?;
+        let moved = self.move_without_source(&mut runtime, choice, source_operations).await;
+        count_failover("unplanned", &moved);
+        moved
+    }
+
+    async fn move_without_source(
+        &self,
+        runtime: &mut Runtime,
+        choice: PointChoice,
+        source_operations: SourceOperations,
+    ) -> Result<ChosenPoint> {
         if source_operations == SourceOperations::Required
-            && let Err(error) = self.send_last(&mut runtime).await
+            && let Err(error) = self.send_last(runtime).await
         {
             tracing::warn!(%error, "source could not be drained, failing over without");
         }
-        let replica = self.need_replica(&mut runtime, "unplanned-failover").await;
+        let replica = self.need_replica(runtime, "unplanned-failover").await;
         let chosen = replica.and_then(|replica| lock(&replica).log().choose(choice));
         match chosen {
             Ok((stamp, point)) => {
                 let point = ChosenPoint::new(stamp, point);
-                self.activate(&mut runtime, point).await?;
+                self.activate(runtime, point).await?;
                 Ok(point)
             }
             Err(error) => {
-                self.resume(&runtime);
+                self.resume(runtime);
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
                 self.shared.append(&mut runtime.item, event).await?;

@@ -5,7 +5,7 @@ use super::site::{Active, make_sites, open_active, open_replica, remove_folder};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryPoint};
-use crate::replication::channel::{blocking, run_in_process};
+use crate::replication::channel::run_in_process;
 use crate::replication::health::Health;
 use crate::replication::mark::{MarkFile, Role};
 use crate::replication::primary::Outcome;
@@ -14,8 +14,13 @@ use crate::replication::state::ActiveLocation;
 use crate::replication::transfer::CopyKind;
 use crate::replication::{ProtectionState, Stamp, TestFailoverState, TrackedDevice};
 use crate::vault::Shared;
+use oms_core::ErrorKind;
+use oms_core::clock::Stopwatch;
+use oms_core::task::blocking;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// What one call of [`ProtectedItem::replicate`] did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,7 +126,7 @@ impl ProtectedItem {
             shared.append(&mut item, event).await?;
         }
         let opening = Arc::clone(&shared);
-        let mut runtime = blocking(move || Ok(Runtime::open(&opening, item))).await?;
+        let mut runtime = blocking(move || Ok::<_, Error>(Runtime::open(&opening, item))).await?;
         if runtime.item.test == TestFailoverState::MarkedForDeletion {
             let event = ItemEvent::TestFailoverCleanedUp { is_success: runtime.test.is_some() };
             crate::failover::test::remove(&shared, &mut runtime).await?;
@@ -305,6 +310,10 @@ impl ProtectedItem {
                 Some(runtime.quiescer.clone().ok_or(Error::Unsupported { what })?)
             }
         };
+        let kind = match consistency {
+            Consistency::CrashConsistent => "crash_consistent",
+            Consistency::ApplicationConsistent => "application_consistent",
+        };
         let id = PointId::draw(&*self.shared.entropy);
         let device = self.need_device(runtime).await?;
         let clock = Arc::clone(&self.shared.clock);
@@ -317,6 +326,7 @@ impl ProtectedItem {
             let thawed = quiescer.as_ref().map_or(Ok(()), |quiescer| quiescer.thaw());
             point.stamp = marked?;
             thawed?;
+            metrics::counter!("oms_recovery_points_total", "consistency" => kind).increment(1);
             Ok(point)
         })
         .await
@@ -326,6 +336,37 @@ impl ProtectedItem {
         if !runtime.item.state.is_replicating() {
             return Err(illegal(&runtime.item, "replicate"));
         }
+        let name = runtime.item.machine.name.clone();
+        let span = tracing::info_span!(
+            "replication",
+            item = %runtime.item.id.0,
+            machine = %name,
+            frame_bytes = Empty,
+            copy_bytes = Empty,
+            outcome = Empty
+        );
+        let watch = Stopwatch::start();
+        let sent = self.send_all(runtime).instrument(span.clone()).await;
+        let outcome = ErrorKind::outcome(&sent, Error::kind);
+        if let Ok(report) = &sent {
+            span.record("frame_bytes", report.frame_bytes);
+            span.record("copy_bytes", report.copy_bytes);
+        }
+        span.record("outcome", outcome);
+        metrics::histogram!("oms_recovery_replication_seconds", "outcome" => outcome)
+            .record(watch.seconds());
+        if let Some(active) = &runtime.active {
+            let backlog = active.device.backlog();
+            let now = self.shared.clock.now();
+            let lag = backlog.oldest.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
+            metrics::gauge!("oms_recovery_lag_bytes", "machine" => name.clone())
+                .set(backlog.bytes as f64);
+            metrics::gauge!("oms_recovery_lag_seconds", "machine" => name).set(lag.max(0.0));
+        }
+        sent
+    }
+
+    async fn send_all(&self, runtime: &mut Runtime) -> Result<ReplicationReport> {
         let mut report = self.send(runtime).await?;
         if is_copying(runtime.item.state) {
             let stamp = report.acknowledged;
@@ -349,6 +390,9 @@ impl ProtectedItem {
         let peer = Arc::clone(&replica);
         blocking(move || ensure_copy(&item, &tracked, &peer)).await?;
         let (outcome, counts) = run_in_process(id, device, Arc::clone(&replica)).await?;
+        for (kind, bytes) in [("writes", counts.frame_bytes), ("copy", counts.copy_bytes)] {
+            metrics::counter!("oms_recovery_sent_bytes_total", "kind" => kind).increment(bytes);
+        }
         match outcome {
             Outcome::Drained => Ok(ReplicationReport {
                 frame_bytes: counts.frame_bytes,
@@ -387,6 +431,13 @@ impl ProtectedItem {
 /// A lock whose holder may have panicked: what it guards is checked on disk anyway.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts a failover that was begun.
+pub(crate) fn count_failover<T>(kind: &'static str, result: &Result<T>) {
+    let outcome = ErrorKind::outcome(result, Error::kind);
+    metrics::counter!("oms_recovery_failovers_total", "kind" => kind, "outcome" => outcome)
+        .increment(1);
 }
 
 pub(crate) fn illegal(item: &ReplicationProtectedItem, operation: &str) -> Error {

@@ -6,10 +6,10 @@ use super::tracker::TrackedDevice;
 use crate::error::{Error, Result};
 use crate::machine::disk::BlockDevice as _;
 use async_trait::async_trait;
+use oms_core::task::blocking;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 /// How many messages an in-process channel holds in each direction.
@@ -74,13 +74,13 @@ pub async fn run_primary(
     let through = blocking(move || {
         // A fenced device cannot flush what it refuses; what is durable is sent all the same.
         device.flush()?;
-        Ok(device.status().durable)
+        Ok::<_, Error>(device.status().durable)
     })
     .await?;
     loop {
         let (returned, messages) = blocking(move || {
             let messages = end.poll()?;
-            Ok((end, messages))
+            Ok::<_, Error>((end, messages))
         })
         .await?;
         end = returned;
@@ -103,7 +103,7 @@ pub async fn run_replica(replica: Arc<Mutex<Replica>>, channel: &dyn Channel) ->
     while let Some(message) = channel.receive().await? {
         let replica = Arc::clone(&replica);
         let answer = blocking(move || {
-            Ok(replica.lock().unwrap_or_else(PoisonError::into_inner).handle(&message))
+            Ok::<_, Error>(replica.lock().unwrap_or_else(PoisonError::into_inner).handle(&message))
         })
         .await?;
         if let Some(answer) = answer {
@@ -131,14 +131,4 @@ pub async fn run_in_process(
         return Err(Error::Internal { reason: error.to_string() });
     }
     outcome
-}
-
-/// Runs what blocks on a thread that may.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Internal { reason: error.to_string() }),
-    }
 }

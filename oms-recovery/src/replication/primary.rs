@@ -421,6 +421,9 @@ impl PrimaryEnd {
         match decode(bytes)? {
             Message::Status(status) => {
                 self.device.check_bitmap(status.last.sequence);
+                if let Some(copy) = status.copy {
+                    self.device.note_copied(copy.next_block.saturating_mul(COPY_BLOCK_BYTES));
+                }
                 self.engine.receive(Input::Status(status));
             }
             Message::Checksums { begin, first_block, hashes } => {

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use oms_core::disk::Disk;
 use oms_core::{Clock, Entropy};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -60,6 +61,8 @@ pub struct TrackerOptions {
 pub struct TrackedDevice {
     disk_bytes: u64,
     options: TrackerOptions,
+    /// Bytes that the replica says it holds of a copy; for those who watch.
+    copied: AtomicU64,
     state: Mutex<Tracker>,
 }
 
@@ -201,7 +204,8 @@ impl TrackedDevice {
             }
         }
         let disk_bytes = tracker.image.len();
-        Ok(Self { disk_bytes, options, state: Mutex::new(tracker) })
+        let copied = AtomicU64::new(0);
+        Ok(Self { disk_bytes, options, copied, state: Mutex::new(tracker) })
     }
 
     /// Begins to track writes and to copy the disk. Tracking is on before the copy begins.
@@ -277,6 +281,18 @@ impl TrackedDevice {
         let tracker = self.lock();
         let oldest = tracker.commit_times.front().map(|(_, time)| *time);
         Backlog { oldest, bytes: tracker.log.bytes() }
+    }
+
+    /// How many bytes of the disk the copy under way, or the last one of this process, has brought
+    /// to the replica, and how many the disk has.
+    #[must_use]
+    pub fn copied_bytes(&self) -> (u64, u64) {
+        (self.copied.load(Ordering::Relaxed).min(self.disk_bytes), self.disk_bytes)
+    }
+
+    /// Notes how far the replica says that the copy is.
+    pub(crate) fn note_copied(&self, bytes: u64) {
+        self.copied.store(bytes, Ordering::Relaxed);
     }
 
     /// The place of the last write taken.
@@ -455,6 +471,8 @@ impl BlockDevice for TrackedDevice {
         check_range(self.disk_bytes, offset, bytes.len())?;
         let mut tracker = self.lock();
         tracker.check_open()?;
+        metrics::counter!("oms_recovery_writes_total").increment(1);
+        metrics::counter!("oms_recovery_write_bytes_total").increment(bytes.len() as u64);
         for (index, chunk) in bytes.chunks(WRITE_BYTES_MAX).enumerate() {
             tracker.write(offset + (index * WRITE_BYTES_MAX) as u64, chunk)?;
             if tracker.pending.len() >= PENDING_BYTES_MAX {

@@ -1,9 +1,11 @@
 //! The command line.
 
 use crate::command::{Command, Dsc, Output};
+use crate::config::Config;
 use crate::data::{DataDir, OpenError};
+use crate::logging::Format;
 use crate::suite::{Suite, Wanted};
-use crate::{admin, serve, socket, tour};
+use crate::{admin, logging, progress, serve, socket, tour};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use oms_core::SystemEntropy;
@@ -14,9 +16,18 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "oms", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// The directory that holds everything.
-    #[arg(long, global = true, env = "OMS_DATA", default_value = "oms-data")]
-    data: PathBuf,
+    /// The directory that holds everything [default: oms-data].
+    #[arg(long, global = true, env = "OMS_DATA")]
+    data: Option<PathBuf>,
+    /// A TOML file with settings; variables and flags are worth more.
+    #[arg(long, global = true, env = "OMS_CONFIG")]
+    config: Option<PathBuf>,
+    /// What is told on standard error, such as `warn,oms_logs=debug`; RUST_LOG is read too.
+    #[arg(long, global = true, env = "OMS_LOG")]
+    log: Option<String>,
+    /// How it is told.
+    #[arg(long, global = true, env = "OMS_LOG_FORMAT", value_enum)]
+    log_format: Option<Format>,
     /// Folders in which runbooks' interpreters are looked for, separated by colons.
     #[arg(long, global = true, env = "OMS_SEARCH_PATH", value_delimiter = ':')]
     search_path: Vec<PathBuf>,
@@ -38,17 +49,51 @@ enum Verb {
 }
 
 impl Cli {
-    pub(crate) async fn run(self) -> Result<ExitCode> {
-        // A serving process has another working directory, so paths are made whole here.
-        let root = std::path::absolute(&self.data)?;
-        match self.verb {
-            Verb::Tour(options) => tour::run(&root, &options, &self.search_path, self.json).await,
-            Verb::Serve(options) => serve::run(&root, options, &self.search_path).await,
+    /// What file, environment and flags say together. Begins to log by it.
+    pub(crate) fn configured(&self) -> Result<Config> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut config = Config::load(self.config.as_deref(), variable)?;
+        take(&mut config.data, &self.data);
+        take(&mut config.log.filter, &self.log);
+        take(&mut config.log.format, &self.log_format);
+        if !self.search_path.is_empty() {
+            config.search_path.clone_from(&self.search_path);
+        }
+        let is_serving = match &self.verb {
+            Verb::Serve(options) => {
+                options.configure(&mut config.serve);
+                true
+            }
             Verb::Command(Command::Dsc(Dsc::Serve(options))) => {
-                serve::run(&root, options.into_serve()?, &self.search_path).await
+                options.configure(&mut config.serve);
+                true
+            }
+            Verb::Tour(_) | Verb::Command(_) => false,
+        };
+        let filter = config.log_filter(is_serving);
+        logging::start(&filter, config.log.format.unwrap_or_default())?;
+        progress::enable(self.json || is_serving);
+        Ok(config)
+    }
+
+    pub(crate) async fn run(self, config: Config) -> Result<ExitCode> {
+        if let Verb::Serve(options) = &self.verb
+            && options.print_config
+        {
+            print!("{}", config.effective(true).shown()?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        config.check()?;
+        // A serving process has another working directory, so paths are made whole here.
+        let root = std::path::absolute(config.effective(false).data.unwrap_or_default())?;
+        match self.verb {
+            Verb::Tour(options) => tour::run(&root, &options, &config, self.json).await,
+            Verb::Serve(_) => serve::run(&root, &config, None).await,
+            Verb::Command(Command::Dsc(Dsc::Serve(options))) => {
+                serve::run(&root, &config, options.registration_key()?).await
             }
             Verb::Command(command) => {
-                let output = execute(&root, command.absolute()?, &self.search_path).await?;
+                let output = execute(&root, command.absolute()?, &config).await?;
                 match self.json {
                     true => println!("{}", serde_json::to_string_pretty(&output.json)?),
                     false => print!("{}", output.text),
@@ -59,8 +104,14 @@ impl Cli {
     }
 }
 
+fn take<T: Clone>(into: &mut Option<T>, given: &Option<T>) {
+    if given.is_some() {
+        into.clone_from(given);
+    }
+}
+
 /// Runs a command here, or in the process that serves the directory.
-async fn execute(root: &Path, command: Command, search_path: &[PathBuf]) -> Result<Output> {
+async fn execute(root: &Path, command: Command, config: &Config) -> Result<Output> {
     if !command.needs_data() {
         return command.run_alone().await;
     }
@@ -72,11 +123,19 @@ async fn execute(root: &Path, command: Command, search_path: &[PathBuf]) -> Resu
         Err(error) => return Err(error.into()),
     };
     let admin = admin::Admin::load_or_create(data.root(), &SystemEntropy)?;
-    let suite = Suite::open(data, &admin, Wanted::new(&command.services(), search_path)).await?;
+    let suite = Suite::open(data, &admin, Wanted::new(&command.services(), config)).await?;
     let output = command.run(&suite).await;
     if let Err(error) = suite.close().await {
         // Everything acknowledged is durable without it; the command's own outcome counts.
         tracing::warn!(error = format!("{error:#}"), "the data directory was not closed well");
     }
     output
+}
+
+/// The command of a line, for tests.
+#[cfg(test)]
+pub(crate) fn command(line: &[&str]) -> Command {
+    let cli = Cli::try_parse_from([&["oms"], line].concat()).expect("a line");
+    let Verb::Command(command) = cli.verb else { panic!("not a command: {line:?}") };
+    command
 }

@@ -10,7 +10,12 @@ mod admin;
 mod audit;
 mod cli;
 mod command;
+mod config;
 mod data;
+mod logging;
+mod metrics;
+mod progress;
+mod scrape;
 mod serve;
 mod socket;
 mod suite;
@@ -22,9 +27,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("OMS_LOG")
-        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = match cli.configured() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("oms: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -32,7 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli.run()) {
+    match runtime.block_on(cli.run(config)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("oms: {error:#}");

@@ -1,10 +1,12 @@
 //! `oms serve`: every service in one process, on one address.
 
 use crate::admin::Admin;
+use crate::config::Config;
 use crate::data::DataDir;
+use crate::metrics::Registry;
 use crate::suite::{Service, Suite, Wanted};
-use crate::{socket, tls};
-use anyhow::Result;
+use crate::{config, scrape, socket, tls};
+use anyhow::{Context, Result, bail};
 use http::{Method, StatusCode};
 use oms_core::auth::Grants;
 use oms_core::http::{
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often the agent collects and the services' records are sent, while served.
@@ -26,41 +28,64 @@ const COLLECT_EVERY: Duration = Duration::from_secs(10);
 /// What to serve, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Address and port; port 0 takes a free one.
-    #[arg(long, env = "OMS_LISTEN", default_value = "127.0.0.1:8089")]
-    pub(crate) listen: SocketAddr,
+    /// Address and port; port 0 takes a free one [default: 127.0.0.1:8089].
+    #[arg(long, env = "OMS_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
     /// Certificate chain in PEM; with it the address speaks TLS.
-    #[arg(long, requires = "tls_key")]
+    #[arg(long, env = "OMS_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
     /// The certificate's private key in PEM.
-    #[arg(long, requires = "tls_cert")]
+    #[arg(long, env = "OMS_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
     /// Serve clear text on addresses that other machines reach.
     #[arg(long)]
     pub(crate) insecure_http: bool,
     /// Services to run, by name; all of them if none is given.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, env = "OMS_SERVICES", value_delimiter = ',')]
     pub(crate) services: Vec<Service>,
-    /// The key that DSC nodes register with, in place of that of admin.json.
-    #[arg(skip)]
-    pub(crate) registration_key: Option<Secret>,
+    /// Print what file, environment and flags come to, without secrets, and end.
+    #[arg(long)]
+    pub(crate) print_config: bool,
+}
+
+impl Options {
+    /// Puts what was given over what the configuration says.
+    pub(crate) fn configure(&self, serve: &mut config::Serve) {
+        serve.listen = self.listen.or(serve.listen);
+        if self.tls_cert.is_some() {
+            serve.tls_cert.clone_from(&self.tls_cert);
+        }
+        if self.tls_key.is_some() {
+            serve.tls_key.clone_from(&self.tls_key);
+        }
+        if self.insecure_http {
+            serve.insecure_http = Some(true);
+        }
+        if !self.services.is_empty() {
+            serve.services.clone_from(&self.services);
+        }
+    }
 }
 
 /// Serves until the process is asked to end, then lets requests under way end and everything
 /// acknowledged reach its place.
 pub(crate) async fn run(
     root: &Path,
-    options: Options,
-    search_path: &[PathBuf],
+    config: &Config,
+    registration_key: Option<Secret>,
 ) -> Result<ExitCode> {
-    let is_tls = options.tls_cert.is_some();
-    tls::check_clear_text(options.listen, is_tls, options.insecure_http)?;
-    let upgrade = match (&options.tls_cert, &options.tls_key) {
+    let config::Serve { listen, tls_cert, tls_key, insecure_http, services } =
+        config.effective(true).serve;
+    let listen = listen.context("no address to listen on")?;
+    let upgrade = match (&tls_cert, &tls_key) {
         (Some(certificate), Some(key)) => Some(tls::acceptor(certificate, key)?),
-        _ => None,
+        (None, None) => None,
+        _ => bail!("a certificate needs its key, and a key its certificate: --tls-cert, --tls-key"),
     };
+    tls::check_clear_text(listen, upgrade.is_some(), insecure_http == Some(true))?;
+    let registry = Registry::install();
     // The address first: a port in use should not leave a half-made directory behind.
-    let listener = TcpListener::bind(options.listen).await.map_err(|error| {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another process listens there; take --listen with \
@@ -68,14 +93,14 @@ pub(crate) async fn run(
             }
             _ => "cannot listen there",
         };
-        anyhow::anyhow!("{hint}. address=`{}`, reason=`{error}`", options.listen)
+        anyhow::anyhow!("{hint}. address=`{listen}`, reason=`{error}`")
     })?;
     let data = DataDir::open(root)?;
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
-    let mut wanted = Wanted::new(&options.services, search_path);
-    wanted.registration_key = options.registration_key;
+    let mut wanted = Wanted::new(&services, config);
+    wanted.registration_key = registration_key;
     let suite = Arc::new(Suite::open(data, &admin, wanted).await?);
-    let served = serve_suite(root, &suite, listener, upgrade).await;
+    let served = serve_suite(root, &suite, listener, upgrade, registry).await;
     // Whatever ended it, what was acknowledged reaches its place.
     let begin = SystemClock.monotonic();
     suite.close().await?;
@@ -90,12 +115,15 @@ async fn serve_suite(
     suite: &Arc<Suite>,
     listener: TcpListener,
     upgrade: Option<Upgrade>,
+    registry: Registry,
 ) -> Result<()> {
+    let mut signals = Signals::listen()?;
     let address = listener.local_addr()?;
     let scheme = if upgrade.is_some() { "https" } else { "http" };
     let mut surfaces = suite.surfaces();
     surfaces.push(portal());
-    let mounted = Arc::new(mount(surfaces, Arc::new(Grants::default()))?);
+    surfaces.push(scrape::surface(root, registry)?);
+    let mounted = Arc::new(mount(surfaces, Arc::new(Grants::new(vec![scrape::grant()?])))?);
     let commands = Arc::new(socket::mounted(suite)?);
     let socket = socket::listen(root)?;
     let (stop, stopped) = watch::channel(false);
@@ -112,13 +140,21 @@ async fn serve_suite(
     let mut local = tokio::spawn(serve_unix(socket, commands, wait()));
     let mut work = tokio::spawn(background(Arc::clone(suite), wait()));
     let broken = tokio::select! {
-        asked = ask_to_end() => asked.err(),
+        () = signals.next() => None,
         ended = &mut web => Some(broke("server", flat(ended))),
         ended = &mut local => Some(broke("command server", flat(ended))),
         ended = &mut work => Some(broke("background work", ended.map_err(Into::into))),
     };
     println!("stopping");
     stop.send_replace(true);
+    tokio::spawn(async move {
+        signals.next().await;
+        // Everything acknowledged is durable; what is under way was told that this may happen.
+        eprintln!("oms: ended at once by a second signal");
+        std::process::exit(SECOND_SIGNAL);
+    });
+    // Beside the requests under way: some wait for a job.
+    suite.stop_jobs().await;
     if let Some(error) = broken {
         return Err(error);
     }
@@ -155,14 +191,27 @@ async fn background(suite: Arc<Suite>, stop: impl Future<Output = ()>) {
     }
 }
 
-async fn ask_to_end() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What the process ends with when it is told to end twice: 128 and the number of SIGINT.
+const SECOND_SIGNAL: i32 = 130;
+
+/// The signals that ask the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// The page at `/`.
@@ -177,35 +226,164 @@ fn portal() -> Surface {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Command;
     use axum::body::Body;
-    use http::Request;
+    use http::{Request, header};
+    use oms_core::http::{Mounted, RouteInfo};
+    use std::collections::BTreeSet;
 
-    /// Nothing is served to a caller without credentials but what SECURITY.md lists as open.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn every_route_is_closed_unless_it_is_listed() {
+    /// An id for every place in a path that takes one.
+    const ID: &str = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+
+    /// Opens some services in a folder of their own, and what they serve.
+    async fn open(services: &[Service]) -> (tempfile::TempDir, Suite, Mounted) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = DataDir::open(&folder.path().join("data")).expect("a data directory");
         let admin = Admin::load_or_create(data.root(), &SystemEntropy).expect("credentials");
-        let suite = Suite::open(data, &admin, Wanted::new(&[], &[])).await.expect("a suite");
+        let wanted = Wanted::new(services, &Config::default());
+        let suite = Suite::open(data, &admin, wanted).await.expect("a suite");
         let mut surfaces = suite.surfaces();
         surfaces.push(portal());
-        let mounted = mount(surfaces, Arc::new(Grants::default())).expect("mounts");
-        let security = include_str!("../../../../SECURITY.md");
-        let mut routes = 0;
+        let metrics = scrape::surface(suite.root(), Registry::default()).expect("metrics");
+        surfaces.push(metrics);
+        let grants = Grants::new(vec![scrape::grant().expect("a grant")]);
+        let mounted = mount(surfaces, Arc::new(grants)).expect("mounts");
+        (folder, suite, mounted)
+    }
+
+    /// A path that fits a pattern, with an id or a version in each place.
+    fn example(pattern: &str) -> String {
+        let (mut path, mut rest) = (String::new(), pattern);
+        while let Some((before, after)) = rest.split_once('{') {
+            let (capture, after) = after.split_once('}').unwrap_or((after, ""));
+            let value = if capture.ends_with("id") { ID } else { "1.0" };
+            path.push_str(before);
+            path.push_str(value);
+            rest = after;
+        }
+        path + rest
+    }
+
+    async fn status(mounted: &Mounted, route: &RouteInfo, token: Option<&str>) -> StatusCode {
+        ask(mounted, route, token).await.0
+    }
+
+    async fn ask(
+        mounted: &Mounted,
+        route: &RouteInfo,
+        token: Option<&str>,
+    ) -> (StatusCode, String) {
+        let request = Request::builder().method(&route.method).uri(example(&route.pattern));
+        let request = match token {
+            Some(token) => request.header(header::AUTHORIZATION, token),
+            None => request,
+        };
+        let response = mounted.handle(request.body(Body::empty()).expect("a request")).await;
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The routes that SECURITY.md calls open.
+    fn listed() -> BTreeSet<String> {
+        let security = include_str!("../../../../SECURITY.md").lines();
+        let open = security.filter(|line| line.contains("| everyone | open"));
+        open.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
+    }
+
+    /// Nothing is served to a caller without credentials, or with wrong ones, but what SECURITY.md
+    /// lists as open.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_route_is_closed_unless_it_is_listed() {
+        let (_folder, suite, mounted) = open(&[]).await;
+        let (mut routes, mut anonymous) = (0, BTreeSet::new());
         for route in mounted.routes() {
             routes += 1;
             let shown = format!("{} {}", route.method, route.pattern);
-            let request = Request::builder().method(&route.method).uri(&route.example);
-            let request = request.body(Body::empty()).expect("a request");
-            let status = mounted.handle(request).await.status();
-            match route.access {
-                Access::Anonymous { .. } => {
-                    assert!(security.contains(&format!("`{shown}`")), "{shown} is not listed");
+            for token in [None, Some("Bearer wrong"), Some("Shared d3Jvbmc=")] {
+                let status = status(&mounted, &route, token).await;
+                if let Access::Anonymous { .. } = route.access {
+                    assert_eq!(status, StatusCode::OK, "{shown} with {token:?}");
+                    anonymous.insert(shown.clone());
+                    continue;
                 }
-                _ => assert!(status.is_client_error(), "{shown} answered {status}"),
+                // What a handler checks is refused as its protocol has it: MS-DSCPM answers 404 to
+                // an AgentId that nobody registered, 400 to such a ConfigurationId, and this version
+                // 501 to everyone who would rotate a certificate.
+                let is_refused = match route.access {
+                    Access::Operation { .. } => {
+                        matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+                    }
+                    _ => status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED,
+                };
+                assert!(is_refused, "{shown} with {token:?} answered {status}");
             }
         }
         assert!(routes > 5, "{routes} routes");
+        assert_eq!(anonymous, listed());
         suite.close().await.expect("closes");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_token_for_metrics_reads_metrics_and_is_kept() {
+        let (_folder, suite, mounted) = open(&[Service::Backup]).await;
+        let token = std::fs::read_to_string(suite.root().join("metrics.token")).expect("a token");
+        let find = |pattern: &str| mounted.routes().find(|route| route.pattern == pattern);
+        let bearer = format!("Bearer {token}");
+        let route = find("/metrics").expect("a route");
+        assert_eq!(status(&mounted, &route, Some(&bearer)).await, StatusCode::OK);
+        let again = scrape::surface(suite.root(), Registry::default()).expect("a surface");
+        drop(again);
+        let kept = std::fs::read_to_string(suite.root().join("metrics.token")).expect("a token");
+        assert_eq!(kept, token);
+        suite.close().await.expect("closes");
+    }
+
+    /// A command of each service that needs the service to run.
+    fn command(service: Service) -> Option<Command> {
+        let line: &[&str] = match service {
+            Service::Logs => &["logs", "tables"],
+            Service::Automation => &["automation", "job"],
+            Service::Dsc => &["dsc", "nodes"],
+            Service::Recovery => &["recovery", "status"],
+            // Its commands open a vault that they name.
+            Service::Backup => return None,
+        };
+        Some(crate::cli::command(line))
+    }
+
+    /// Every set of services starts and stops; what is not in it answers 404 at its paths, and its
+    /// commands name it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_set_of_services_runs_by_itself() {
+        let (_folder, whole, all) = open(&[]).await;
+        let routes: Vec<RouteInfo> = all.routes().collect();
+        whole.close().await.expect("closes");
+        for set in 1..1_u32 << Service::ALL.len() {
+            let is_in = |index: &usize| set & (1 << index) != 0;
+            let services: Vec<Service> =
+                (0..Service::ALL.len()).filter(is_in).map(|index| Service::ALL[index]).collect();
+            let (_folder, suite, mounted) = open(&services).await;
+            let served: BTreeSet<String> = mounted.routes().map(|route| route.pattern).collect();
+            for route in &routes {
+                let (status, body) = ask(&mounted, route, None).await;
+                let is_absent = status == StatusCode::NOT_FOUND && body == "no such path";
+                let shown = &route.pattern;
+                assert_eq!(is_absent, !served.contains(shown), "{services:?} {shown} {status}");
+            }
+            for service in Service::ALL {
+                let Some(command) = command(service) else { continue };
+                let ran = command.run(&suite).await;
+                if services.contains(&service) {
+                    ran.unwrap_or_else(|error| panic!("{services:?} {service:?}: {error:#}"));
+                    continue;
+                }
+                let error = format!("{:#}", ran.expect_err("the service is off"));
+                let name = format!("service=`{}`", service.name());
+                assert!(error.contains(&name), "{services:?}: {error}");
+            }
+            suite.collect().await.expect("collects what there is");
+            suite.close().await.expect("closes");
+        }
     }
 }

@@ -11,9 +11,11 @@
 
 use crate::admin::Admin;
 use crate::audit::Auditor;
+use crate::config::Config;
 use crate::data::DataDir;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use oms_automation::worker::IsolationSettings;
 use oms_automation::{AutomationAccount, AutomationSettings};
@@ -22,7 +24,7 @@ use oms_core::journal::{Event, SqliteJournal};
 use oms_core::projection::Projection;
 use oms_core::record::Record;
 use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
-use oms_dsc::PullServer;
+use oms_dsc::pull_server::{PullServer, PullServerSettings};
 use oms_logs::Workspace;
 use oms_logs::query::QueryReport;
 use oms_logs::source::heartbeat::{Heartbeat, HostFiles};
@@ -31,12 +33,14 @@ use oms_logs::source::syslog::SyslogFile;
 use oms_logs::source::tail::StartAt;
 use oms_logs::source::{Agent, CollectReport};
 use oms_recovery::RecoveryVault;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// One of the five services.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Service {
     /// Log Analytics.
     Logs,
@@ -71,18 +75,18 @@ pub(crate) struct Wanted {
     services: Vec<Service>,
     /// The key that DSC nodes register with, in place of that of `admin.json`.
     pub(crate) registration_key: Option<Secret>,
-    /// Where runbooks' interpreters are looked for; the default's folders if it is empty.
-    search_path: Vec<PathBuf>,
+    /// Limits, and where things are.
+    config: Config,
 }
 
 impl Wanted {
     /// These services; all of them if none is named.
-    pub(crate) fn new(services: &[Service], search_path: &[PathBuf]) -> Self {
+    pub(crate) fn new(services: &[Service], config: &Config) -> Self {
         let mut services =
             if services.is_empty() { Service::ALL.to_vec() } else { services.to_vec() };
         services.sort_unstable();
         services.dedup();
-        Self { services, registration_key: None, search_path: search_path.to_vec() }
+        Self { services, registration_key: None, config: config.clone() }
     }
 }
 
@@ -92,6 +96,8 @@ const SYSTEM_LOGS: [&str; 2] = ["/var/log/syslog", "/var/log/messages"];
 /// The services that run on one data directory.
 pub(crate) struct Suite {
     data: DataDir,
+    /// Where bulk data is, if not in the data directory; held for its lock.
+    _store: Option<DataDir>,
     services: Vec<Service>,
     journal: Arc<dyn Journal>,
     logs: Option<Arc<Workspace>>,
@@ -108,7 +114,10 @@ pub(crate) struct Suite {
 impl Suite {
     /// Opens the wanted services.
     pub(crate) async fn open(data: DataDir, admin: &Admin, wanted: Wanted) -> Result<Self> {
-        let Wanted { services, registration_key, search_path } = wanted;
+        let Wanted { services, registration_key, config } = wanted;
+        config.check()?;
+        let store = config.store_folder()?.map(|path| DataDir::open(&path)).transpose()?;
+        let bulk = store.as_ref().unwrap_or(&data);
         let has = |service| services.contains(&service);
         let path = data.root().join("journal.db");
         let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(path)).await?;
@@ -116,33 +125,35 @@ impl Suite {
         let computer = computer();
 
         let logs = match has(Service::Logs) {
-            true => Some(open_logs(&data, admin).await.context("the log repository")?),
+            true => Some(open_logs(bulk, admin, &config).await.context("the log repository")?),
             false => None,
         };
         let agent = match &logs {
             Some(workspace) => Some(Mutex::new(open_agent(&data, workspace)?)),
             None => None,
         };
-        let settings = automation_settings(&data, admin, search_path);
+        let protected = vec![data.root().to_owned(), bulk.root().to_owned()];
+        let settings = automation_settings(protected, admin, &config);
         let search_path = settings.search_path.clone();
         let automation = match has(Service::Automation) {
-            true => Some(open_automation(&data, settings, &journal).await.context("automation")?),
+            true => Some(open_automation(bulk, settings, &journal).await.context("automation")?),
             false => None,
         };
         let dsc = match has(Service::Dsc) {
             true => {
                 let key = registration_key
                     .unwrap_or_else(|| Secret::from(admin.dsc_registration_key.as_str()));
-                Some(open_dsc(&data, key, &journal).await.context("the pull server")?)
+                Some(open_dsc(bulk, key, &journal, &config).await.context("the pull server")?)
             }
             false => None,
         };
         let recovery = match has(Service::Recovery) {
-            true => Some(open_recovery(&data, admin, &journal).context("the recovery vault")?),
+            true => Some(open_recovery(bulk, admin, &journal).context("the recovery vault")?),
             false => None,
         };
         let mut suite = Self {
             data,
+            _store: store,
             services,
             journal,
             logs,
@@ -264,6 +275,13 @@ impl Suite {
         self.recovery.as_ref().ok_or_else(|| not_running(Service::Recovery))
     }
 
+    /// Ends the jobs that run, so that who waits for them gets an answer.
+    pub(crate) async fn stop_jobs(&self) {
+        if let Some(automation) = &self.automation {
+            automation.shutdown().await;
+        }
+    }
+
     /// Ends the services. What they acknowledged is where it belongs.
     pub(crate) async fn close(&self) -> Result<()> {
         let mut sent = self.send_records().await;
@@ -279,6 +297,13 @@ impl Suite {
     }
 }
 
+/// A setting, if one is given.
+fn set<T>(into: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *into = given;
+    }
+}
+
 fn not_running(service: Service) -> anyhow::Error {
     anyhow!("service does not run in this process. service=`{}`", service.name())
 }
@@ -288,9 +313,15 @@ fn computer() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-async fn open_logs(data: &DataDir, admin: &Admin) -> Result<Arc<Workspace>> {
+async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc<Workspace>> {
     let id = admin.workspace_id.parse().context("workspace_id in admin.json")?;
-    let settings = oms_logs::Settings { workspace_id: Some(id), ..Default::default() };
+    let mut settings = oms_logs::Settings { workspace_id: Some(id), ..Default::default() };
+    let limits = &config.logs;
+    set(&mut settings.memory_bytes_max, limits.memory_bytes_max);
+    set(&mut settings.flush_bytes, limits.flush_bytes);
+    set(&mut settings.segment_bytes_max, limits.segment_bytes_max);
+    let age = limits.flush_age_seconds;
+    set(&mut settings.flush_age, age.map(|age| SignedDuration::from_secs(age.into())));
     let workspace = Workspace::builder(data.folder("logs")?).settings(settings);
     Ok(Arc::new(workspace.build().await?))
 }
@@ -310,19 +341,20 @@ fn open_agent(data: &DataDir, workspace: &Arc<Workspace>) -> Result<Agent> {
 
 /// Runbooks are kept out of the whole data directory, not only of their account's folder.
 fn automation_settings(
-    data: &DataDir,
+    protected: Vec<PathBuf>,
     admin: &Admin,
-    search_path: Vec<PathBuf>,
+    config: &Config,
 ) -> AutomationSettings {
-    let protected = vec![data.root().to_owned()];
     let mut settings = AutomationSettings {
         account: admin.automation_account.clone(),
         isolation: IsolationSettings { protected, ..Default::default() },
         ..Default::default()
     };
-    if !search_path.is_empty() {
-        settings.search_path = search_path;
+    if !config.search_path.is_empty() {
+        settings.search_path.clone_from(&config.search_path);
     }
+    set(&mut settings.concurrency, config.automation.concurrency);
+    set(&mut settings.open_jobs_max, config.automation.open_jobs_max);
     settings
 }
 
@@ -343,10 +375,15 @@ async fn open_dsc(
     data: &DataDir,
     registration_key: Secret,
     journal: &Arc<dyn Journal>,
+    config: &Config,
 ) -> Result<Arc<PullServer>> {
+    let mut settings = PullServerSettings::default();
+    set(&mut settings.unresponsive_after_minutes, config.dsc.unresponsive_after_minutes);
+    set(&mut settings.report_retention_days, config.dsc.report_retention_days);
     let server = PullServer::builder(data.folder("dsc")?)
         .journal(Arc::clone(journal))
         .registration_key(registration_key)
+        .settings(settings)
         .build()
         .await?;
     Ok(Arc::new(server))

@@ -2,6 +2,8 @@
 
 use super::failure;
 use super::reader::unstored;
+use crate::clock::Stopwatch;
+use crate::error::ErrorKind;
 use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -94,6 +96,7 @@ impl Writer {
     fn serve(&mut self, group: &mut Vec<Request>) {
         let answers = self.answers(group);
         for (request, answer) in group.drain(..).zip(answers) {
+            count(&request.work, &answer);
             // Whoever no longer waits gets none.
             let _ = request.reply.send(answer);
         }
@@ -140,7 +143,9 @@ impl Writer {
                 applied.versions
             }));
         }
+        let watch = Stopwatch::start();
         self.execute("COMMIT").map_err(Broken::Commit)?;
+        metrics::histogram!("oms_journal_commit_seconds").record(watch.seconds());
         Ok((answers, last_position))
     }
 
@@ -265,6 +270,16 @@ impl Writer {
 
     fn execute(&self, statement: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(statement)?.execute([]).map(|_rows| ())
+    }
+}
+
+fn count(work: &Work, answer: &Answer) {
+    let Work::Append(appends) = work else { return };
+    let outcome = ErrorKind::outcome(answer, JournalError::kind);
+    metrics::counter!("oms_journal_appends_total", "outcome" => outcome).increment(1);
+    if answer.is_ok() {
+        let events: usize = appends.iter().map(|append| append.events.len()).sum();
+        metrics::counter!("oms_journal_events_total").increment(events as u64);
     }
 }
 

@@ -4,6 +4,7 @@ use super::frame::Entry;
 use super::{Wal, WalError};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
+use oms_core::clock::Stopwatch;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -164,7 +165,11 @@ fn write(wal: &mut Wal, group: Vec<(Append, Reply<()>)>) {
     let result = if fresh.is_empty() {
         Ok(0)
     } else {
-        wal.append(fresh.iter().map(|(append, _)| &append.entry))
+        let (watch, bytes) = (Stopwatch::start(), fresh.iter().map(|(it, _)| it.entry.len()));
+        metrics::counter!("oms_logs_wal_bytes_total").increment(bytes.sum::<usize>() as u64);
+        let first = wal.append(fresh.iter().map(|(append, _)| &append.entry));
+        metrics::histogram!("oms_logs_wal_sync_seconds").record(watch.seconds());
+        first
     };
     match result {
         Ok(first) => {

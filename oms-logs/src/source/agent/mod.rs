@@ -307,9 +307,7 @@ impl Agent {
     ) -> Result<T, SourceError> {
         let gatherer = Arc::clone(&self.gatherer);
         let run = move || work(&mut gatherer.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(run)
-            .await
-            .map_err(|error| SourceError::Internal { reason: error.to_string() })?
+        oms_core::task::blocking(run).await
     }
 }
 

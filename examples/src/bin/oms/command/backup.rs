@@ -2,6 +2,7 @@
 
 use super::{Output, absolute};
 use crate::data::read_secret;
+use crate::progress::{Done, Line};
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -129,6 +130,12 @@ impl VaultArgs {
     }
 }
 
+/// Shows how far a run is, until the line is dropped.
+fn watched(label: &'static str, control: &Control, total: Option<u64>) -> Line {
+    let control = control.clone();
+    Line::start(label, move || Done { bytes: control.progress().bytes, total })
+}
+
 fn create(args: &VaultArgs) -> Result<Output> {
     let passphrase = read_secret(&args.passphrase_file)?;
     let named = || format!("vault {}", args.vault.display());
@@ -145,7 +152,10 @@ fn create(args: &VaultArgs) -> Result<Output> {
 fn back_up(vault: &Vault<Open>, paths: &[PathBuf]) -> Result<Output> {
     let options = BackupOptions { paths: paths.to_vec(), ..Default::default() };
     let begin = SystemClock.monotonic();
-    let report = vault.plan_backup(&options)?.run(&Control::default())?;
+    let control = Control::default();
+    let line = watched("backup", &control, None);
+    let report = vault.plan_backup(&options)?.run(&control)?;
+    drop(line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let summary = &report.summary;
     let mut text = format!(
@@ -191,7 +201,10 @@ fn points(vault: &Vault<Open>) -> Result<Output> {
 
 fn check(vault: &Vault<Open>, read_data: bool) -> Result<Output> {
     let options = VerifyOptions { read_data, ..Default::default() };
-    let report = vault.plan_verify(&options)?.run(&Control::default())?;
+    let control = Control::default();
+    let line = watched("check", &control, None);
+    let report = vault.plan_verify(&options)?.run(&control)?;
+    drop(line);
     let mut text = format!(
         "{} recovery points, {} packs, {} read\n",
         report.points,
@@ -214,7 +227,11 @@ fn check(vault: &Vault<Open>, read_data: bool) -> Result<Output> {
 fn restore(vault: &Vault<Open>, point: &str, to: &std::path::Path) -> Result<Output> {
     let options = RestoreOptions { point: point.to_owned(), ..RestoreOptions::latest(to) };
     let begin = SystemClock.monotonic();
-    let report = vault.plan_restore(&options)?.run(&Control::default())?;
+    let plan = vault.plan_restore(&options)?;
+    let control = Control::default();
+    let line = watched("restore", &control, Some(plan.bytes()));
+    let report = plan.run(&control)?;
+    drop(line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let mut text = format!(
         "{} files, {} restored to {} in {seconds:.2} s\n",

@@ -2,8 +2,8 @@
 
 use super::{Output, absolute};
 use crate::data::read_secret;
-use crate::serve;
 use crate::suite::{Service, Suite};
+use crate::{config, serve};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use oms_core::{Secret, SystemClock};
@@ -106,21 +106,26 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The same as options of `oms serve`.
-    pub(crate) fn into_serve(self) -> Result<serve::Options> {
-        let key = match (self.registration_key, self.registration_key_file) {
-            (Some(key), _) => Some(Secret::from(key.as_str())),
-            (None, Some(file)) => Some(read_secret(&file)?),
-            (None, None) => None,
-        };
-        Ok(serve::Options {
-            listen: self.listen,
-            tls_cert: self.tls_cert,
-            tls_key: self.tls_key,
+    /// The same as options of `oms serve`, over what the configuration says.
+    pub(crate) fn configure(&self, serve: &mut config::Serve) {
+        let options = serve::Options {
+            listen: Some(self.listen),
+            tls_cert: self.tls_cert.clone(),
+            tls_key: self.tls_key.clone(),
             insecure_http: self.insecure_http,
             services: vec![Service::Logs, Service::Dsc],
-            registration_key: key,
-        })
+            print_config: false,
+        };
+        options.configure(serve);
+    }
+
+    /// The key that nodes register with, if not that of `admin.json`.
+    pub(crate) fn registration_key(&self) -> Result<Option<Secret>> {
+        match (&self.registration_key, &self.registration_key_file) {
+            (Some(key), _) => Ok(Some(Secret::from(key.as_str()))),
+            (None, Some(file)) => read_secret(file).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `oms logs`: records in, answers out.
 
 use super::{Output, absolute};
+use crate::progress::{Counted, Done, Line};
 use crate::suite::Suite;
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
@@ -182,6 +183,11 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     }
     let begin = SystemClock.monotonic();
     let mut sender = Sender { suite, _turn: INGESTING.lock().await, ingested: Ingested::default() };
+    let total = files.iter().filter_map(|path| path.metadata().ok()).map(|it| it.len()).sum();
+    let read = Counted::default();
+    let shown = read.clone();
+    let shown_line =
+        Line::start("ingest", move || Done { bytes: shown.bytes(), total: Some(total) });
     for path in files {
         let file = File::open(path).with_context(|| format!("file {}", path.display()))?;
         let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -191,6 +197,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
             read_line(&mut reader).with_context(|| format!("file {}", path.display()))?
         {
             number += 1;
+            read.add(line.len() as u64 + 1);
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -204,6 +211,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
         }
         sender.send(path, batch).await?;
     }
+    drop(shown_line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     Ok(summary(&sender.ingested, table, seconds))
 }

@@ -1,6 +1,7 @@
 //! `oms recovery`: replicate a disk, fail it over and back.
 
 use super::{Output, absolute};
+use crate::progress::{Done, Line};
 use crate::suite::Suite;
 use crate::tour::account::bytes;
 use anyhow::{Result, bail};
@@ -93,7 +94,9 @@ impl Recovery {
             Self::Protect { name, disk, replica } => {
                 let policy = ReplicationPolicy::default();
                 let item = vault.enable_protection(name, disk, replica, policy).await?;
+                let line = copying(&item);
                 let report = item.replicate().await?;
+                drop(line);
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
                 told(&item, format!("{name} is protected; {sent} sent to the replica")).await
             }
@@ -137,7 +140,9 @@ impl Recovery {
             }
             Self::Reprotect { name } => {
                 let item = vault.item(name).await?;
+                let line = copying(&item);
                 let report = item.reprotect().await?;
+                drop(line);
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
                 told(&item, format!("{name} is protected in the other direction; {sent} sent"))
                     .await
@@ -151,6 +156,15 @@ impl Recovery {
             Self::Plan => bail!("recovery plans are not supported in this version"),
         }
     }
+}
+
+/// Shows how far the copy of a disk is, until the line is dropped.
+fn copying(item: &ProtectedItem) -> Option<Line> {
+    let device = item.device().ok()?;
+    Some(Line::start("copy", move || {
+        let (bytes, total) = device.copied_bytes();
+        Done { bytes, total: Some(total) }
+    }))
 }
 
 async fn told(item: &ProtectedItem, line: String) -> Result<Output> {

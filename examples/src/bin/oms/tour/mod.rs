@@ -16,6 +16,7 @@ mod recovery;
 mod tree;
 
 use crate::admin::Admin;
+use crate::config::Config;
 use crate::data::{DataDir, OpenError};
 use crate::suite::{Suite, Wanted};
 use account::{Part, Teller, Verdict, table};
@@ -58,7 +59,7 @@ impl Tour {
 pub(crate) async fn run(
     root: &Path,
     options: &Options,
-    search_path: &[PathBuf],
+    config: &Config,
     is_json: bool,
 ) -> Result<ExitCode> {
     let begin = SystemClock.monotonic();
@@ -73,7 +74,7 @@ pub(crate) async fn run(
     };
     let (mut progress, note) = Progress::begin(&data.folder("tour")?)?;
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
-    let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], search_path)).await?);
+    let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], config)).await?);
     if !is_json {
         println!("The Operations Management Suite on {}", suite.computer());
         println!("Data in {}. This is run {}.", root.display(), progress.run());
