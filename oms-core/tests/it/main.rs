@@ -14,6 +14,9 @@ mod disk_lock;
 #[cfg(test)]
 #[cfg(feature = "testkit")]
 mod lease;
+
+#[cfg(test)]
+#[cfg(feature = "testkit")]
 mod mutants_seams;
 
 #[cfg(test)]
@@ -52,6 +55,10 @@ mod interop;
 #[cfg(test)]
 #[cfg(feature = "interop")]
 mod interop_azure;
+
+#[cfg(test)]
 #[cfg(feature = "testkit")]
 mod key_files;
+
+#[cfg(test)]
 mod values;
