@@ -78,7 +78,7 @@ fn end(start: DateTime) -> Timestamp {
 
 /// Numbers from `from`, `every` apart, in a cycle of `length`, as a list for a pattern.
 fn cycle(from: u32, every: u32, length: u32) -> Option<String> {
-    (length % every == 0).then(|| {
+    length.is_multiple_of(every).then(|| {
         let numbers = (0..length / every).map(|step| (from + step * every) % length);
         numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
     })

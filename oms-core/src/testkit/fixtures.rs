@@ -86,7 +86,7 @@ mod tests {
         Self::Shut => "shut",
     });
 
-    fn envelope(kind: &str, format: u16, body: Value) -> Value {
+    fn envelope(kind: &str, format: u16, body: &Value) -> Value {
         let time = "2026-01-01T00:00:00Z";
         json!({"kind": kind, "format": format, "time": time, "actor": "me", "correlation": null,
                "body": body})
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn what_no_longer_decodes_folds_or_is_covered_is_found() {
-        let opened = || envelope("opened", 1, json!({"Opened": {"by": "me"}}));
-        let shut = || envelope("shut", 1, json!("Shut"));
+        let opened = || envelope("opened", 1, &json!({"Opened": {"by": "me"}}));
+        let shut = || envelope("shut", 1, &json!("Shut"));
         assert_eq!(outcome(&[json!([opened(), shut()]), json!([opened()])]), Ok(3));
         let fails = |files: &[Value], reason: &str| {
             let said = outcome(files).expect_err(reason);
@@ -119,9 +119,9 @@ mod tests {
         };
         fails(&[json!([opened()])], "no file holds kind `shut` in format 1");
         fails(&[json!([shut(), opened()])], "shut before it was opened");
-        let foreign = envelope("locked", 1, json!("Locked"));
+        let foreign = envelope("locked", 1, &json!("Locked"));
         fails(&[json!([opened(), foreign])], "locked/1: event is not known");
-        let lossy = envelope("opened", 1, json!({"Opened": {"by": "me", "at": 1}}));
+        let lossy = envelope("opened", 1, &json!({"Opened": {"by": "me", "at": 1}}));
         fails(&[json!([lossy, shut()])], "`opened` is written otherwise today");
         fails(&[json!({"not": "a list"})], "0.json");
     }

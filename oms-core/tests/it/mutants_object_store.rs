@@ -52,11 +52,11 @@ impl ObjectStore for Mutant {
         match (self.flaw, &opts.mode) {
             (Flaw::CreateReplaces, PutMode::Create) => opts.mode = PutMode::Overwrite,
             (Flaw::UpdateIgnoresTheVersion, PutMode::Update(_)) => opts.mode = PutMode::Overwrite,
-            (Flaw::CreateChecksThenPuts, PutMode::Create) => {
-                if self.inner.head(location).await.is_err() {
-                    tokio::task::yield_now().await;
-                    opts.mode = PutMode::Overwrite;
-                }
+            (Flaw::CreateChecksThenPuts, PutMode::Create)
+                if self.inner.head(location).await.is_err() =>
+            {
+                tokio::task::yield_now().await;
+                opts.mode = PutMode::Overwrite;
             }
             _ => {}
         }

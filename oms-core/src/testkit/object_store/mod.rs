@@ -296,7 +296,10 @@ mod tests {
         store.list(None).try_collect::<Vec<_>>().await.expect_err("refused");
         store.list_with_delimiter(None).await.expect_err("refused");
         store.get(&path).await.expect_err("refused");
-        store.get_ranges(&Path::from("a/1"), &[0..1]).await.expect_err("refused");
+        store
+            .get_ranges(&Path::from("a/1"), std::slice::from_ref(&(0..1)))
+            .await
+            .expect_err("refused");
     }
 
     #[tokio::test]

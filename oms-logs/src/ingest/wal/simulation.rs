@@ -297,7 +297,7 @@ proptest! {
     fn any_segment_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let disk = SimDisk::default();
         small_log(&disk, 1);
-        let file = oms_core::Disk::open(&disk, &segment_path(1), oms_core::disk::OpenMode::Write);
+        let file = oms_core::Disk::open(&disk, &segment_path(1), OpenMode::Write);
         let file = file.expect("a segment");
         file.write_at(0, &bytes).expect("written");
         let _ = reopen(&disk, 2, 0);
@@ -308,7 +308,7 @@ proptest! {
         let disk = SimDisk::default();
         small_log(&disk, 2);
         let end = disk.contents()[&segment_path(1)].len() as u64;
-        let file = oms_core::Disk::open(&disk, &segment_path(1), oms_core::disk::OpenMode::Write);
+        let file = oms_core::Disk::open(&disk, &segment_path(1), OpenMode::Write);
         file.expect("a segment").write_at(end, &tail).expect("written");
         let (_, held) = reopen(&disk, 2, 0).expect("recovered");
         prop_assert_eq!(held.len(), 4);
