@@ -111,8 +111,10 @@
 //!
 //! # 9. One engine at a time
 //! Where several processes share a journal, one of them runs the engine. The journal's expected
-//! versions already keep two from both succeeding; a lease, fenced and expiring, keeps the second
-//! from trying.
+//! versions already keep two from both succeeding; a [lease](crate::lease), fenced and expiring, keeps
+//! the second from trying: `Leases::acquire` before the loop, `Lease::keep` beside it, and
+//! `Lease::guarded_append` in place of `Journal::append`, which a process that was paused past its
+//! term finds refused. The module's documentation has the whole of it as an example.
 //!
 //! # 10. A simulation
 //! Because the engine is a function and the clock an argument, a test needs no runtime of its own:
