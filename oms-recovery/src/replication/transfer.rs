@@ -205,7 +205,7 @@ fn decode_frame<'a>(input: &mut Input<'a>) -> Result<(Frame<'a>, usize)> {
         2 => decode_point(input, start, argument, content)?,
         3 if is_bare && argument == 0 => Change::CopyBegin(CopyKind::Initial),
         3 if is_bare && argument == 1 => Change::CopyBegin(CopyKind::Resync),
-        4 if is_bare => Change::CopyEnd,
+        4 if is_bare && argument == 0 => Change::CopyEnd,
         6 if is_bare => Change::CopyProgress { next_block: argument },
         _ => return Err(input.refuse_at(start, "unknown kind of frame")),
     };
@@ -651,5 +651,14 @@ mod tests {
         let mut bytes = vec![];
         frame.encode(&mut bytes);
         assert_eq!(frames(&bytes).next().expect("one").expect("good").0, frame);
+    }
+
+    #[test]
+    fn the_end_of_a_copy_has_no_argument() {
+        let mut bytes = vec![];
+        Frame { stamp: Stamp::default(), change: Change::CopyEnd }.encode(&mut bytes);
+        assert!(matches!(frames(&bytes).next(), Some(Ok(_))));
+        bytes[24] = 6;
+        assert!(matches!(frames(&bytes).next(), Some(Err(_))));
     }
 }
