@@ -319,7 +319,10 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError`]; the ring is then as it was.
     pub fn rotate_account_key(&mut self) -> Result<u32, KeyError> {
-        let number = self.keys.keys().next_back().map_or(1, |last| last + 1);
+        let last = self.keys.keys().next_back().copied().unwrap_or(0);
+        let number = last.checked_add(1).ok_or_else(|| KeyError::Corrupt {
+            reason: format!("account key {last} is the last"),
+        })?;
         let mut keys = self.keys.clone();
         keys.insert(number, self.draw());
         self.save(&*self.provider, &keys)?;
