@@ -41,7 +41,9 @@ fuzz_target!(|data: &[u8]| {
             let Ok(sealed) = text.parse::<Sealed>() else { return };
             let disk = SimDisk::default();
             let provider = provider(&disk);
-            let ring = ring(&disk, provider).expect("a new ring");
+            let place: Arc<dyn Disk> = Arc::new(disk);
+            let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(2));
+            let ring = KeyRing::create(place, Arc::new(provider), entropy, "account").expect("made");
             assert!(ring.open_sealed(&sealed, "row").is_err(), "nobody guesses a sealed value");
             assert!(ring.rewrap(&sealed, "row").is_err());
         }

@@ -354,7 +354,7 @@ fn a_subset_is_served_and_the_rest_says_that_it_is_not() {
         let url = format!("{}/{node}/Reports()", server.url);
         let mut answer = agent.get(url).call().expect("an answer");
         let body = answer.body_mut().read_to_string().expect("text");
-        assert_eq!(body == "no such path", !service.contains("dsc"), "{service}: {body}");
+        assert_eq!(body.contains("no such path"), !service.contains("dsc"), "{service}: {body}");
         for (command, of) in [
             (&["logs", "tables"][..], "logs"),
             (&["automation", "job"], "automation"),

@@ -84,7 +84,7 @@ impl Suite {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
         let provider = FileKeyProvider::create(&*disk, Arc::clone(&entropy)).expect("a key");
-        let ring = KeyRing::open(disk, Arc::new(provider), Arc::clone(&entropy), "suite");
+        let ring = KeyRing::create(disk, Arc::new(provider), Arc::clone(&entropy), "suite");
         let ring = Arc::new(ring.expect("a ring"));
         let parts = || (Arc::clone(&journal), Arc::clone(&clock), Arc::clone(&entropy));
         let by = Principal::local();

@@ -161,7 +161,7 @@ impl World {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
         let provider = FileKeyProvider::create(&*disk, Arc::clone(&entropy)).expect("a key");
-        let ring = KeyRing::open(disk, Arc::new(provider), Arc::clone(&entropy), "a");
+        let ring = KeyRing::create(disk, Arc::new(provider), Arc::clone(&entropy), "a");
         let ring = Arc::new(ring.expect("a ring"));
         Self { journal: Arc::new(MemoryJournal::default()), ring, clock: clock(), entropy }
     }
