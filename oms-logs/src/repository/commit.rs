@@ -59,7 +59,10 @@ pub(crate) struct Committer {
     root: ObjectPath,
     log_store: LogStoreRef,
     state: Option<DeltaTableState>,
-    /// Whether a commit was begun and its outcome not seen.
+    /// The newest log sequence that `state` holds; 0 if it holds none.
+    through: u64,
+    /// Whether `state` may lack a commit of this workspace: one was begun and its outcome not
+    /// seen, or the table was not read to the end since.
     is_in_doubt: bool,
 }
 
@@ -88,23 +91,15 @@ impl Committer {
         let root = ObjectPath::from_url_path(url.path()).map_err(Error::file(&table))?;
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
         let log_store = default_logstore(prefixed, store, &url, &StorageConfig::default());
-        let exists = log_store.is_delta_table_location().await.map_err(Error::delta(&table))?;
         let mut committer =
-            Self { table, app_id, root, log_store, state: None, is_in_doubt: false };
-        if exists {
-            committer.reload().await?;
-        }
+            Self { table, app_id, root, log_store, state: None, through: 0, is_in_doubt: true };
+        committer.reload().await?;
         Ok(committer)
     }
 
     /// The newest log sequence that the table holds; 0 if it holds none.
-    pub(crate) async fn through(&self) -> Result<u64, Error> {
-        let Some(state) = &self.state else { return Ok(0) };
-        let version = state
-            .transaction_version(self.log_store.as_ref(), &self.app_id)
-            .await
-            .map_err(Error::delta(&self.table))?;
-        Ok(version.and_then(|version| u64::try_from(version).ok()).unwrap_or(0))
+    pub(crate) const fn through(&self) -> u64 {
+        self.through
     }
 
     /// The schema in the Delta log; none if there is no table yet.
@@ -136,14 +131,19 @@ impl Committer {
         Ok(files)
     }
 
+    /// Reads the newest version and what it holds: the doubt ends when both are known, so that a
+    /// call that fails half way does not leave a table whose rows would be written again.
     async fn reload(&mut self) -> Result<(), Error> {
-        let exists =
-            self.log_store.is_delta_table_location().await.map_err(Error::delta(&self.table))?;
-        self.state = if exists {
-            let loaded = DeltaTableState::try_new(self.log_store.as_ref(), None).await;
-            Some(loaded.map_err(Error::delta(&self.table))?)
+        self.is_in_doubt = true;
+        let (log, table) = (self.log_store.as_ref(), &self.table);
+        let exists = log.is_delta_table_location().await.map_err(Error::delta(table))?;
+        (self.state, self.through) = if exists {
+            let state = DeltaTableState::try_new(log, None).await.map_err(Error::delta(table))?;
+            let held = state.transaction_version(log, &self.app_id).await;
+            let held = held.map_err(Error::delta(table))?;
+            (Some(state), held.and_then(|held| u64::try_from(held).ok()).unwrap_or(0))
         } else {
-            None
+            (None, 0)
         };
         self.is_in_doubt = false;
         Ok(())
@@ -163,9 +163,9 @@ impl Committer {
     ) -> Result<Committed, Error> {
         if self.is_in_doubt {
             self.reload().await?;
-            if self.through().await? >= fresh.through {
-                return Ok(Committed { rows: fresh.rows, files: 0, bytes: 0 });
-            }
+        }
+        if self.through >= fresh.through {
+            return Ok(Committed { rows: fresh.rows, files: 0, bytes: 0 });
         }
         let now = clock.now();
         let (adds, committed) = self.write_files(schema, fresh, now, entropy).await?;
@@ -173,13 +173,13 @@ impl Committer {
             let mut actions = self.schema_actions(schema, now, entropy)?;
             actions.extend(adds.iter().cloned());
             let Err(error) = self.write_log(actions, fresh.through, now).await else { break };
-            // Another writer, such as a compaction, was first: its version is read and the same
-            // files are committed after it.
+            // Another writer, such as a compaction, was first, or a late commit of an earlier call:
+            // its version is read, and the same files are committed after it unless it has them.
             if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) {
                 return Err(error);
             }
             self.reload().await?;
-            if self.through().await? >= fresh.through {
+            if self.through >= fresh.through {
                 break;
             }
         }
@@ -236,7 +236,12 @@ impl Committer {
             partition_by: Some(vec![DAY_COLUMN.to_owned()]),
             predicate: None,
         };
-        let properties = CommitProperties::default().with_application_transaction(transaction);
+        let mut properties = CommitProperties::default().with_application_transaction(transaction);
+        if self.state.is_none() {
+            // The Delta library goes on from a first version that is there already, without asking
+            // whose transaction it is. It may be ours, landed after its answer was given up.
+            properties = properties.with_max_retries(0);
+        }
         // Set before the first await, so that a call that is given up leaves it set.
         self.is_in_doubt = true;
         let state = self.state.take();
@@ -248,6 +253,7 @@ impl Committer {
         );
         let finished = commit.into_future().await.map_err(Error::delta(&self.table))?;
         self.state = Some(finished.snapshot());
+        self.through = through;
         self.is_in_doubt = false;
         Ok(())
     }
@@ -302,12 +308,14 @@ impl Committer {
     }
 }
 
-/// Whether another writer's commit stood in the way, so that nothing was committed.
+/// Whether another commit stood in the way, so that nothing was committed.
 fn is_conflict(error: &Error) -> bool {
     let Error::Delta { source, .. } = error else { return false };
     matches!(
         source.as_ref(),
-        DeltaTableError::Transaction { source: TransactionError::CommitConflict(_) }
+        DeltaTableError::Transaction {
+            source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_)
+        }
     )
 }
 

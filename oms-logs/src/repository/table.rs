@@ -70,8 +70,8 @@ impl Table {
     }
 
     /// The newest log sequence that the Delta table holds.
-    pub(crate) async fn through(&self) -> Result<u64, Error> {
-        self.committer.lock().await.through().await
+    pub(crate) async fn through(&self) -> u64 {
+        self.committer.lock().await.through()
     }
 
     pub(crate) fn view(&self) -> Arc<TableView> {

@@ -23,6 +23,8 @@ mod source_agent;
 mod source_live;
 #[cfg(test)]
 mod source_tail;
+#[cfg(test)]
+mod store_faults;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
