@@ -58,7 +58,7 @@ pub fn empty(status: StatusCode) -> Response {
 }
 
 /// The error envelope of Azure Resource Manager, with `Retry-After` where the kind knows it.
-/// See the Microsoft REST API guidelines, 7.10.2. [`ArmError`](super::ArmError) has more of it.
+/// See the Microsoft REST API guidelines, 7.10.2. [`ArmError`] has more of it.
 #[must_use]
 pub fn arm_error(kind: ErrorKind, code: &str, message: &str) -> Response {
     ArmError::new(kind, code, message).response()
