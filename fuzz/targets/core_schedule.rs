@@ -1,6 +1,7 @@
 //! Schedules as JSON: those that compile are due in order, and `next_after` agrees with `iter`.
 #![no_main]
 
+use jiff::SignedDuration;
 use libfuzzer_sys::fuzz_target;
 use oms_core::schedule::Schedule;
 
@@ -14,7 +15,9 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(rule.next_after(pair[0]), Some(pair[1]), "{schedule:?}");
     }
     if let (Some(first), Some(last)) = (due.first(), due.last()) {
-        let missed = rule.missed(*first, *last);
-        assert!(missed.iter().all(|at| due.contains(at)), "{schedule:?}");
+        let report = rule.due(*first, *last, SignedDuration::ZERO);
+        assert!(report.due.iter().all(|at| due.contains(at)), "{schedule:?}: {report:?}");
+        assert!(report.due.len() + report.left_out < due.len().max(1), "{schedule:?}: {report:?}");
+        assert_eq!(report.next, rule.next_after(*last), "{schedule:?}");
     }
 });
