@@ -431,8 +431,16 @@ impl Inner {
                 self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push((id, end));
             }
         }
-        Self::record_ends(self).await?;
-        self.drive(Input::Schedule).await
+        // A job may have begun when a later append fails. Its work must not go on without a container,
+        // beside the one that the caller opens next: what is not recorded now is offered again by the
+        // next call.
+        match Self::record_ends(self).await {
+            Err(Error::Journal(JournalError::Unavailable { reason })) => {
+                tracing::warn!(%reason, "backup jobs wait for the journal");
+                Ok(())
+            }
+            recorded => recorded,
+        }
     }
 
     async fn queue(self: &Arc<Self>, operation: JobOperation) -> Result<JobId, Error> {

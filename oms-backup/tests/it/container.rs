@@ -6,7 +6,7 @@ use oms_backup::item::{ItemOptions, ProtectionContainer, ProtectionState};
 use oms_backup::job::{JobEnd, JobState, records};
 use oms_backup::operation::RestoreOptions;
 use oms_core::entropy::SeededEntropy;
-use oms_core::journal::{Journal, MemoryJournal};
+use oms_core::journal::{Journal, JournalExt, MemoryJournal, READ_MAX};
 use oms_core::record::Value;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::fault::{Faults, Faulty};
@@ -186,4 +186,51 @@ async fn a_job_whose_program_ended_tells_what_became_of_it() {
             assert!(code == "Interrupted" || code == "LimitExceeded", "{job:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_does_not_open_has_begun_no_job() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(&folder.path().join("a"), &text(1, 10_000));
+    let (disk, journal) = (SimDisk::default(), Arc::new(MemoryJournal::default()));
+    let container =
+        create_container(Arc::new(disk.clone()), Arc::<MemoryJournal>::clone(&journal)).await;
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let id = container.protect(item(folder.path())).await.expect("protected");
+        jobs.push(container.backup(id).await.expect("a job"));
+    }
+    for job in &jobs {
+        container.wait(*job).await.expect("it ends");
+    }
+    drop(container);
+    let events = journal.read_all(0, READ_MAX).await.expect("events");
+    let mut refusals = 0;
+    for seed in 0..60 {
+        // Two items whose jobs wait: their histories as they began.
+        let faults = Arc::new(Faults::new(seed));
+        let journal = Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults)));
+        for event in events.iter().filter(|event| event.version == 1) {
+            let first = vec![event.envelope.clone()];
+            journal.append_to(&event.history, 0, first).await.expect("appended");
+        }
+        faults.set_before(100);
+        let container = loop {
+            let failing = Arc::<Faulty<_>>::clone(&journal) as Arc<dyn Journal>;
+            let builder = ProtectionContainer::builder(Arc::new(disk.clone()), failing).name("pc");
+            match builder.open(&passphrase()).await {
+                Ok(container) => break container,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "seed {seed}"),
+            }
+            refusals += 1;
+            let heads = journal.inner().list("backup-job", None, READ_MAX).await.expect("heads");
+            assert!(heads.iter().all(|head| head.version == 1), "seed {seed}: {heads:?}");
+        };
+        faults.set_before(0);
+        for job in &jobs {
+            let job = container.wait(*job).await.expect("it ends");
+            assert_eq!(job.state, JobState::Completed, "seed {seed}: {job:?}");
+        }
+    }
+    assert!(refusals > 0);
 }

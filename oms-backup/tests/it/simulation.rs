@@ -8,7 +8,7 @@ use oms_backup::item::{ItemId, ItemOptions, ProtectionContainer};
 use oms_backup::job::{JobId, JobState, records};
 use oms_backup::vault::WriteSettings;
 use oms_core::clock::ManualClock;
-use oms_core::journal::{Journal, MemoryJournal};
+use oms_core::journal::{Journal, MemoryJournal, READ_MAX};
 use oms_core::record::Value;
 use oms_core::testkit::disk::{Forgotten, SimDisk};
 use oms_core::testkit::fault::{Faults, Faulty};
@@ -81,7 +81,7 @@ struct World {
     folder: tempfile::TempDir,
     disk: SimDisk,
     faults: Arc<Faults>,
-    journal: Arc<dyn Journal>,
+    journal: Arc<Faulty<MemoryJournal>>,
     container: Option<ProtectionContainer>,
     item: ItemId,
     is_doomed: bool,
@@ -109,8 +109,7 @@ impl World {
         write(&source.join("a"), &text(seed, 9_000));
         write(&source.join("b/c"), &random(seed, 40_000));
         let (disk, faults) = (SimDisk::default(), Arc::new(Faults::new(seed)));
-        let journal: Arc<dyn Journal> =
-            Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults)));
+        let journal = Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults)));
         let builder = builder(&sim, &disk, &journal).kdf(KDF);
         let container = builder.create(&passphrase()).await.expect("a container");
         let options = ItemOptions {
@@ -201,10 +200,16 @@ impl World {
         }
     }
 
-    /// Lets the threads of all jobs come to their end.
+    /// Lets the threads of all jobs come to their end, also of those whose acceptance the client was
+    /// not told: their event is in the journal, and their container begins them when it sees it.
     async fn rest(&self, container: &ProtectionContainer) {
         for _ in 0..LOOKS_MAX {
-            if self.taken.keys().all(|job| container.progress(*job).is_none()) {
+            let heads = self.journal.inner().list("backup-job", None, READ_MAX).await;
+            let is_at_rest = heads.expect("heads").iter().all(|head| {
+                let (_, id) = head.history.key().rsplit_once('/').expect("a container and a job");
+                container.progress(id.parse().expect("a job")).is_none()
+            });
+            if is_at_rest {
                 return;
             }
             tokio::task::yield_now().await;
@@ -409,10 +414,11 @@ impl World {
 fn builder(
     sim: &Sim<Message>,
     disk: &SimDisk,
-    journal: &Arc<dyn Journal>,
+    journal: &Arc<Faulty<MemoryJournal>>,
 ) -> oms_backup::item::ContainerBuilder {
     let write = WriteSettings { workers: 1, pack_bytes: 1 << 20, ..WriteSettings::default() };
-    ProtectionContainer::builder(Arc::new(disk.clone()) as Arc<dyn Disk>, Arc::clone(journal))
+    let journal = Arc::<Faulty<MemoryJournal>>::clone(journal) as Arc<dyn Journal>;
+    ProtectionContainer::builder(Arc::new(disk.clone()) as Arc<dyn Disk>, journal)
         .name("pc")
         .clock(Arc::<ManualClock>::clone(&sim.clock()) as Arc<dyn Clock>)
         .entropy(sim.entropy() as Arc<dyn Entropy>)
