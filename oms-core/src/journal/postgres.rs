@@ -46,18 +46,16 @@ mod writer;
 
 use self::reader::Readers;
 use self::server::Server;
-use self::writer::{Answer, QUEUE_MAX, Request, Work, Writer};
-use super::row::{AppendRows, SnapshotRow};
-use super::{
-    Append, Event, Head, HistoryId, Journal, JournalError, Snapshot, check_append, check_snapshot,
-};
+use self::writer::Writer;
+use super::queue::Queue;
+use super::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Row;
 use tokio_postgres::error::{Severity, SqlState};
@@ -112,11 +110,10 @@ impl Default for PostgresSettings {
 /// # }
 /// ```
 pub struct PostgresJournal {
-    requests: mpsc::Sender<Request>,
+    queue: Queue,
     writer: JoinHandle<()>,
     /// Ends with the journal.
     _listener: AbortOnDrop,
-    head: watch::Receiver<u64>,
     readers: Readers,
     server: Arc<Server>,
 }
@@ -170,40 +167,28 @@ impl PostgresJournal {
         let (writer, head) = Writer::connect(Arc::clone(&server)).await?;
         let (told, head) = watch::channel(head);
         let told = Arc::new(told);
-        let (requests, queue) = mpsc::channel(QUEUE_MAX);
+        let (queue, requests) = Queue::new(head);
         let listener = tokio::spawn(listener::run(Arc::clone(&server), Arc::clone(&told)));
-        let writer = tokio::spawn(writer.run(queue, told));
+        let writer = tokio::spawn(writer.run(requests, told));
         let readers = Readers::new(Arc::clone(&server));
         let listener = AbortOnDrop(listener);
-        Ok(Self { requests, writer, _listener: listener, head, readers, server })
+        Ok(Self { queue, writer, _listener: listener, readers, server })
     }
 
     /// Finishes the writes that were accepted, and closes the connection that writes. Without it,
     /// a journal that is dropped finishes them in the background, as long as its runtime runs.
     pub async fn close(self) {
-        drop(self.requests);
+        drop(self.queue);
         if self.writer.await.is_err() {
             tracing::error!("the journal's writer panicked");
         }
-    }
-
-    async fn ask(&self, work: Work) -> Answer {
-        let gone = || JournalError::Unavailable { reason: "its writer has ended".to_owned() };
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { work, reply }).await.map_err(|_closed| gone())?;
-        answer.await.map_err(|_closed| gone())?
     }
 }
 
 #[async_trait]
 impl Journal for PostgresJournal {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError> {
-        check_append(&appends)?;
-        if appends.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = appends.into_iter().map(AppendRows::encode).collect::<Result<_, _>>()?;
-        self.ask(Work::Append(rows)).await
+        self.queue.append(appends).await
     }
 
     async fn read(
@@ -220,11 +205,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn wait(&self, after: u64) -> Result<u64, JournalError> {
-        let mut head = self.head.clone();
-        let reached = head.wait_for(|position| *position > after).await;
-        reached
-            .map(|position| *position)
-            .map_err(|closed| JournalError::Unavailable { reason: closed.to_string() })
+        self.queue.wait(after).await
     }
 
     async fn list(
@@ -241,9 +222,7 @@ impl Journal for PostgresJournal {
         history: &HistoryId,
         snapshot: Snapshot,
     ) -> Result<(), JournalError> {
-        check_snapshot(&snapshot)?;
-        let row = SnapshotRow::encode(history, &snapshot)?;
-        self.ask(Work::Snapshot(history.clone(), row)).await.map(|_none| ())
+        self.queue.save_snapshot(history, &snapshot).await
     }
 
     async fn snapshot(&self, history: &HistoryId) -> Result<Option<Snapshot>, JournalError> {
@@ -251,7 +230,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn delete(&self, history: &HistoryId, expected: u64) -> Result<(), JournalError> {
-        self.ask(Work::Delete(history.clone(), expected)).await.map(|_none| ())
+        self.queue.delete(history, expected).await
     }
 }
 

@@ -19,18 +19,15 @@ mod reader;
 
 use self::file::JournalFile;
 use self::reader::Readers;
-use self::writer::{Answer, QUEUE_MAX, Request, Work, Writer};
-use super::row::{AppendRows, SnapshotRow};
-use super::{
-    Append, Event, Head, HistoryId, Journal, JournalError, Snapshot, check_append, check_snapshot,
-};
+use self::writer::Writer;
+use super::queue::{Queue, gone};
+use super::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
 use rusqlite::ErrorCode;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use tokio::sync::{mpsc, oneshot, watch};
 
 /// A [`Journal`] in one file, with SQLite built in.
 ///
@@ -63,9 +60,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// ```
 pub struct SqliteJournal {
     /// Taken out to be dropped, which ends the writer.
-    requests: Option<mpsc::Sender<Request>>,
+    queue: Option<Queue>,
     writer: Option<JoinHandle<()>>,
-    head: watch::Receiver<u64>,
     readers: Arc<Readers>,
     /// Last, so that the lock outlives every use of the file.
     file: JournalFile,
@@ -96,21 +92,17 @@ impl SqliteJournal {
 
     fn start(file: JournalFile, connection: rusqlite::Connection) -> Result<Self, JournalError> {
         let (writer, head) = Writer::new(connection).map_err(|error| failure(&error))?;
-        let (requests, queue) = mpsc::channel(QUEUE_MAX);
+        let (queue, requests) = Queue::new(head);
         let thread = thread::Builder::new().name("journal-writer".to_owned());
-        let writer = thread.spawn(move || writer.run(queue)).map_err(|error| {
+        let writer = thread.spawn(move || writer.run(requests)).map_err(|error| {
             JournalError::Unavailable { reason: format!("cannot start its writer: {error}") }
         })?;
         let readers = Arc::new(Readers::new(file.path()));
-        Ok(Self { requests: Some(requests), writer: Some(writer), head, readers, file })
+        Ok(Self { queue: Some(queue), writer: Some(writer), readers, file })
     }
 
-    async fn ask(&self, work: Work) -> Answer {
-        let gone = || JournalError::Unavailable { reason: "its writer has ended".to_owned() };
-        let requests = self.requests.as_ref().ok_or_else(gone)?;
-        let (reply, answer) = oneshot::channel();
-        requests.send(Request { work, reply }).await.map_err(|_closed| gone())?;
-        answer.await.map_err(|_closed| gone())?
+    fn queue(&self) -> Result<&Queue, JournalError> {
+        self.queue.as_ref().ok_or_else(gone)
     }
 }
 
@@ -118,7 +110,7 @@ impl Drop for SqliteJournal {
     fn drop(&mut self) {
         // The connection closed last folds the write-ahead log into the file: the writer's.
         self.readers.close();
-        self.requests = None;
+        self.queue = None;
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
@@ -130,12 +122,7 @@ impl Drop for SqliteJournal {
 #[async_trait]
 impl Journal for SqliteJournal {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError> {
-        check_append(&appends)?;
-        if appends.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = appends.into_iter().map(AppendRows::encode).collect::<Result<_, _>>()?;
-        self.ask(Work::Append(rows)).await
+        self.queue()?.append(appends).await
     }
 
     async fn read(
@@ -152,11 +139,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn wait(&self, after: u64) -> Result<u64, JournalError> {
-        let mut head = self.head.clone();
-        let reached = head.wait_for(|position| *position > after).await;
-        reached
-            .map(|position| *position)
-            .map_err(|closed| JournalError::Unavailable { reason: closed.to_string() })
+        self.queue()?.wait(after).await
     }
 
     async fn list(
@@ -173,9 +156,7 @@ impl Journal for SqliteJournal {
         history: &HistoryId,
         snapshot: Snapshot,
     ) -> Result<(), JournalError> {
-        check_snapshot(&snapshot)?;
-        let row = SnapshotRow::encode(history, &snapshot)?;
-        self.ask(Work::Snapshot(history.clone(), row)).await.map(|_none| ())
+        self.queue()?.save_snapshot(history, &snapshot).await
     }
 
     async fn snapshot(&self, history: &HistoryId) -> Result<Option<Snapshot>, JournalError> {
@@ -183,7 +164,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn delete(&self, history: &HistoryId, expected: u64) -> Result<(), JournalError> {
-        self.ask(Work::Delete(history.clone(), expected)).await.map(|_none| ())
+        self.queue()?.delete(history, expected).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a group of requests does, decided before anything is written. It knows no server.
 
-use super::writer::{Answer, Work};
+use crate::journal::queue::{Answer, Work};
 use crate::journal::row::{AppendRows, EventRow, SnapshotRow};
 use crate::journal::{HistoryId, JournalError};
 use std::collections::BTreeMap;

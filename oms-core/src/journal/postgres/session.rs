@@ -5,8 +5,9 @@ use super::reader::is_lost;
 use super::schema::check_format;
 use super::server::Server;
 use super::text::escape;
-use super::writer::{Answer, Work};
 use super::{column, failure, number};
+use crate::clock::Stopwatch;
+use crate::journal::queue::{Answer, Work};
 use crate::journal::row::{SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use futures::join;
@@ -123,7 +124,9 @@ impl Session {
             ended.map_err(|error| self.broken(&error, true))?;
             return Ok((answers, plan.head));
         }
+        let watch = Stopwatch::start();
         self.write(&plan).await?;
+        metrics::histogram!("oms_journal_commit_seconds").record(watch.seconds());
         Ok((answers, plan.head))
     }
 

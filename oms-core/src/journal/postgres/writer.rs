@@ -4,30 +4,16 @@ use super::listener::{self, advance};
 use super::schema;
 use super::server::Server;
 use super::session::{Broken, Session};
-use crate::journal::row::{AppendRows, SnapshotRow};
+use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
 use crate::journal::{HistoryId, JournalError};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
-
-/// The most requests that wait for the writer; more wait outside.
-pub(super) const QUEUE_MAX: usize = 1024;
-
-/// The most requests that share one transaction.
-const GROUP_MAX: usize = 1024;
+use tokio::sync::{mpsc, watch};
 
 /// The sum of the bodies after which a transaction takes no further request, in bytes.
 const GROUP_BYTES_MAX: usize = 32 << 20;
 
 /// How often one group is tried, where nothing was written and the connection was lost.
 const TRIES_MAX: usize = 2;
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Work {
-    Append(Vec<AppendRows>),
-    Snapshot(HistoryId, SnapshotRow),
-    Delete(HistoryId, u64),
-}
 
 impl Work {
     fn bytes(&self) -> usize {
@@ -46,16 +32,6 @@ impl Work {
             Self::Snapshot(history, _) | Self::Delete(history, _) => vec![history],
         }
     }
-}
-
-/// The new version of each history appended to; none for other work.
-pub(super) type Answer = Result<Vec<u64>, JournalError>;
-
-/// Work, and where its answer goes.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Answer>,
 }
 
 /// Owns the connection that writes.
@@ -88,7 +64,8 @@ impl Writer {
                 let (works, replies): (Vec<_>, Vec<_>) =
                     waiting.into_iter().map(|request| (request.work, request.reply)).unzip();
                 let answers = self.answers(&works, &head).await;
-                for (reply, answer) in replies.into_iter().zip(answers) {
+                for ((work, reply), answer) in works.iter().zip(replies).zip(answers) {
+                    work.count(&answer);
                     // Whoever no longer waits gets none.
                     let _ = reply.send(answer);
                 }

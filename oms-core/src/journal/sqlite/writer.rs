@@ -3,35 +3,11 @@
 use super::failure;
 use super::reader::unstored;
 use crate::clock::Stopwatch;
-use crate::error::ErrorKind;
+use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
 use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{mpsc, oneshot, watch};
-
-/// The most requests that wait for the writer; more wait outside.
-pub(super) const QUEUE_MAX: usize = 1024;
-
-/// The most requests that share one transaction.
-const GROUP_MAX: usize = 1024;
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Work {
-    Append(Vec<AppendRows>),
-    Snapshot(HistoryId, SnapshotRow),
-    Delete(HistoryId, u64),
-}
-
-/// The new version of each history appended to; none for other work.
-pub(super) type Answer = Result<Vec<u64>, JournalError>;
-
-/// Work, and where its answer goes.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Answer>,
-}
+use tokio::sync::{mpsc, watch};
 
 /// Owns the connection that writes.
 #[derive(Debug)]
@@ -96,7 +72,7 @@ impl Writer {
     fn serve(&mut self, group: &mut Vec<Request>) {
         let answers = self.answers(group);
         for (request, answer) in group.drain(..).zip(answers) {
-            count(&request.work, &answer);
+            request.work.count(&answer);
             // Whoever no longer waits gets none.
             let _ = request.reply.send(answer);
         }
@@ -273,16 +249,6 @@ impl Writer {
     }
 }
 
-fn count(work: &Work, answer: &Answer) {
-    let Work::Append(appends) = work else { return };
-    let outcome = ErrorKind::outcome(answer, JournalError::kind);
-    metrics::counter!("oms_journal_appends_total", "outcome" => outcome).increment(1);
-    if answer.is_ok() {
-        let events: usize = appends.iter().map(|append| append.events.len()).sum();
-        metrics::counter!("oms_journal_events_total").increment(events as u64);
-    }
-}
-
 fn conflict(history: &HistoryId, expected: u64, actual: u64) -> JournalError {
     JournalError::Conflict { history: history.clone(), expected, actual }
 }
@@ -294,6 +260,7 @@ mod tests {
     use crate::journal::{Append, Envelope};
     use jiff::Timestamp;
     use tempfile::TempDir;
+    use tokio::sync::oneshot;
 
     fn writer(prepare: impl FnOnce(&Connection)) -> (Writer, watch::Receiver<u64>, TempDir) {
         let directory = tempfile::tempdir().expect("a directory");

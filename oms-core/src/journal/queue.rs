@@ -1,0 +1,106 @@
+//! The bounded queue in front of a journal's one writer.
+
+use super::row::{AppendRows, SnapshotRow};
+use super::{Append, HistoryId, JournalError, Snapshot, check_append, check_snapshot};
+use crate::error::ErrorKind;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The most requests that wait for the writer; more wait outside.
+pub(super) const QUEUE_MAX: usize = 1024;
+
+/// The most requests that share one transaction.
+pub(super) const GROUP_MAX: usize = 1024;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Append(Vec<AppendRows>),
+    Snapshot(HistoryId, SnapshotRow),
+    Delete(HistoryId, u64),
+}
+
+/// The new version of each history appended to; none for other work.
+pub(super) type Answer = Result<Vec<u64>, JournalError>;
+
+/// Work, and where its answer goes.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+impl Work {
+    /// Counts an append by what it came to, whether or not its caller still waits.
+    pub(super) fn count(&self, answer: &Answer) {
+        let Self::Append(appends) = self else { return };
+        let outcome = ErrorKind::outcome(answer, JournalError::kind);
+        metrics::counter!("oms_journal_appends_total", "outcome" => outcome).increment(1);
+        if answer.is_ok() {
+            let events: usize = appends.iter().map(|append| append.events.len()).sum();
+            metrics::counter!("oms_journal_events_total").increment(events as u64);
+        }
+    }
+}
+
+/// The writer as its callers see it: what they ask of it, and how far it is. The writer ends when
+/// this is dropped and the queue is empty.
+#[derive(Debug)]
+pub(super) struct Queue {
+    requests: mpsc::Sender<Request>,
+    /// The last position that is durable.
+    head: watch::Receiver<u64>,
+}
+
+impl Queue {
+    /// A queue to a writer that tells its head by `head`, and the end where the writer takes.
+    pub(super) fn new(head: watch::Receiver<u64>) -> (Self, mpsc::Receiver<Request>) {
+        let (requests, queue) = mpsc::channel(QUEUE_MAX);
+        (Self { requests, head }, queue)
+    }
+
+    pub(super) async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError> {
+        check_append(&appends)?;
+        if appends.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = appends.into_iter().map(AppendRows::encode).collect::<Result<_, _>>()?;
+        self.ask(Work::Append(rows)).await
+    }
+
+    pub(super) async fn save_snapshot(
+        &self,
+        history: &HistoryId,
+        snapshot: &Snapshot,
+    ) -> Result<(), JournalError> {
+        check_snapshot(snapshot)?;
+        let row = SnapshotRow::encode(history, snapshot)?;
+        self.ask(Work::Snapshot(history.clone(), row)).await.map(|_none| ())
+    }
+
+    pub(super) async fn delete(
+        &self,
+        history: &HistoryId,
+        expected: u64,
+    ) -> Result<(), JournalError> {
+        self.ask(Work::Delete(history.clone(), expected)).await.map(|_none| ())
+    }
+
+    pub(super) async fn wait(&self, after: u64) -> Result<u64, JournalError> {
+        let mut head = self.head.clone();
+        let reached = head.wait_for(|position| *position > after).await;
+        reached
+            .map(|position| *position)
+            .map_err(|closed| JournalError::Unavailable { reason: closed.to_string() })
+    }
+
+    async fn ask(&self, work: Work) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { work, reply }).await.map_err(|_closed| gone())?;
+        answer.await.map_err(|_closed| gone())?
+    }
+}
+
+/// What is answered once the writer has ended.
+pub(super) fn gone() -> JournalError {
+    JournalError::Unavailable { reason: "its writer has ended".to_owned() }
+}
