@@ -107,3 +107,27 @@ mod tests {
         assert!(SystemClock.now() > Timestamp::UNIX_EPOCH);
     }
 }
+
+/// The clock of a test whose runtime's time is paused: it shows what timers wait for.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct PausedClock(tokio::time::Instant);
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "this is a clock")]
+impl PausedClock {
+    pub(crate) fn new() -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self(tokio::time::Instant::now()))
+    }
+}
+
+#[cfg(test)]
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

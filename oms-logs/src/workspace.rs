@@ -508,7 +508,7 @@ mod tests {
     use arrow::datatypes::Float64Type;
     use datafusion::prelude::SessionContext;
     use futures::future::BoxFuture;
-    use oms_core::testkit::sink::ReadableSink;
+    use oms_core::testkit::sink::{ReadableSink, perf_batch};
 
     /// A workspace and its folder, which goes after it.
     #[derive(Debug)]
@@ -546,12 +546,17 @@ mod tests {
     });
 
     #[tokio::test]
-    async fn a_workspace_is_a_record_sink() {
+    async fn a_refusal_names_the_column_and_a_flush_changes_no_row() {
         let folder = tempfile::tempdir().expect("a folder");
         let workspace = Workspace::builder(folder.path()).build().await.expect("a workspace");
-        let rows = async || workspace.tables().iter().map(|table| table.rows).sum();
-        crate::testkit::record_sink(&workspace, rows).await;
+        RecordSink::write(&workspace, perf_batch("a", 1, 0..7)).await.expect("taken");
+        let mut wrong = perf_batch("a", 2, 7..9);
+        wrong.records[1].fields.insert("CounterValue".to_owned(), "high".into());
+        let refused = RecordSink::write(&workspace, wrong).await.expect_err("refused");
+        assert!(refused.to_string().contains("CounterValue"), "{refused}");
+        let rows = || workspace.tables().iter().map(|table| table.rows).sum::<u64>();
+        assert_eq!(rows(), 7);
         workspace.flush().await.expect("flushed");
-        assert_eq!(rows().await, 7_u64);
+        assert_eq!(rows(), 7);
     }
 }

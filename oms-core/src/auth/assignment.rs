@@ -361,11 +361,7 @@ impl Authorizer for RoleAssignments {
         if self.read(|index| index.allows(principal, operation, resource)) {
             return Ok(());
         }
-        Err(AuthError::Denied {
-            principal: principal.clone(),
-            operation: operation.to_owned(),
-            resource: resource.clone(),
-        })
+        Err(AuthError::denied(principal, operation, resource))
     }
 }
 

@@ -455,7 +455,6 @@ mod tests {
     use crate::disk::Disk;
     use crate::entropy::SeededEntropy;
     use crate::journal::MemoryJournal;
-    use crate::secret::FileKeyProvider;
     use crate::testkit::disk::SimDisk;
     use std::time::Duration;
 
@@ -470,8 +469,7 @@ mod tests {
         fn new() -> Self {
             let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
             let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
-            let provider = FileKeyProvider::create(&*disk, Arc::clone(&entropy)).expect("a key");
-            let ring = KeyRing::create(disk, Arc::new(provider), Arc::clone(&entropy), "a");
+            let ring = KeyRing::open_folder(disk, Arc::clone(&entropy), "a", false);
             Self {
                 journal: Arc::new(MemoryJournal::default()),
                 ring: Arc::new(ring.expect("a ring")),

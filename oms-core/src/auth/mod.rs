@@ -112,6 +112,16 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// That no grant of the principal covers the operation there.
+    #[must_use]
+    pub fn denied(principal: &Principal, operation: &str, resource: &ResourceId) -> Self {
+        Self::Denied {
+            principal: principal.clone(),
+            operation: operation.to_owned(),
+            resource: resource.clone(),
+        }
+    }
+
     /// What the caller can do about it.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -178,11 +188,7 @@ impl Authorizer for Grants {
         if self.grants.iter().any(covers) {
             return Ok(());
         }
-        Err(AuthError::Denied {
-            principal: principal.clone(),
-            operation: operation.to_owned(),
-            resource: resource.clone(),
-        })
+        Err(AuthError::denied(principal, operation, resource))
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::clock::{Clock, ManualClock};
+use crate::clock::{Clock, ManualClock, PausedClock};
 use crate::entropy::SeededEntropy;
 use crate::journal::{Append, Envelope, Event, Journal, JournalExt, MemoryJournal};
 use crate::lifecycle::listing;
@@ -132,28 +132,7 @@ proptest! {
     }
 }
 
-/// Time as Tokio's paused clock shows it.
-#[derive(Debug)]
-struct TokioClock(tokio::time::Instant);
-
-#[expect(clippy::disallowed_methods, reason = "the paused clock of these tests")]
-impl TokioClock {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(tokio::time::Instant::now()))
-    }
-}
-
-impl Clock for TokioClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-fn leases(journal: &Arc<dyn Journal>, clock: &Arc<TokioClock>, renewals_max: u64) -> Leases {
+fn leases(journal: &Arc<dyn Journal>, clock: &Arc<PausedClock>, renewals_max: u64) -> Leases {
     static SEED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     let seed = SEED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let settings = LeaseSettings { renewals_max, ..LeaseSettings::default() };
@@ -170,7 +149,7 @@ fn write(expected: u64) -> Vec<Append> {
 #[tokio::test(start_paused = true)]
 async fn a_kept_lease_outlasts_its_term_and_leaves_little_behind() {
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-    let clock = TokioClock::new();
+    let clock = PausedClock::new();
     let (first, second) = (leases(&journal, &clock, 3), leases(&journal, &clock, 3));
     let duty: Duty = "d".parse().expect("a duty");
     let lease = first.acquire(&duty, "first").await.expect("it is free");
@@ -196,7 +175,7 @@ async fn a_kept_lease_outlasts_its_term_and_leaves_little_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_owner_is_taken_over_after_its_term_and_not_before() {
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-    let clock = TokioClock::new();
+    let clock = PausedClock::new();
     let (first, second) = (leases(&journal, &clock, 100), leases(&journal, &clock, 100));
     let duty: Duty = "d".parse().expect("a duty");
     let old = first.acquire(&duty, "first").await.expect("it is free");
@@ -222,7 +201,7 @@ async fn a_holder_cut_off_is_told_before_its_term_ends() {
     let faults = Arc::new(Faults::new(1));
     let faulty = Faulty::new(MemoryJournal::default(), Arc::clone(&faults));
     let journal: Arc<dyn Journal> = Arc::new(faulty);
-    let clock = TokioClock::new();
+    let clock = PausedClock::new();
     let duty: Duty = "d".parse().expect("a duty");
     let lease = leases(&journal, &clock, 100).acquire(&duty, "me").await.expect("it is free");
     let mut changes = lease.watch();
@@ -242,7 +221,7 @@ async fn lost_answers_are_found_again() {
     let faults = Arc::new(Faults::new(3));
     let faulty = Faulty::new(MemoryJournal::default(), Arc::clone(&faults));
     let journal: Arc<dyn Journal> = Arc::new(faulty);
-    let clock = TokioClock::new();
+    let clock = PausedClock::new();
     let first = leases(&journal, &clock, 2);
     let duty: Duty = "d".parse().expect("a duty");
     faults.set_after(400);
@@ -270,7 +249,7 @@ async fn a_write_survives_its_own_owners_confirmation() {
     let faults = Arc::new(Faults::new(1));
     let faulty = Faulty::new(MemoryJournal::default(), Arc::clone(&faults));
     let journal: Arc<dyn Journal> = Arc::new(faulty);
-    let clock = TokioClock::new();
+    let clock = PausedClock::new();
     let duty: Duty = "d".parse().expect("a duty");
     let lease = leases(&journal, &clock, 1).acquire(&duty, "me").await.expect("it is free");
     for n in 0..6 {

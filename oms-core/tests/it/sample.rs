@@ -12,7 +12,7 @@ use oms_core::http::{
 };
 use oms_core::journal::{Journal, MemoryJournal};
 use oms_core::resource::{NameRules, ResourceId, Resources, TypeRegistry};
-use oms_core::secret::{FileKeyProvider, KeyRing};
+use oms_core::secret::KeyRing;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::{Clock, Disk, Entropy, Secret, SystemClock, SystemEntropy};
 use serde_json::json;
@@ -83,8 +83,7 @@ impl Suite {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
-        let provider = FileKeyProvider::create(&*disk, Arc::clone(&entropy)).expect("a key");
-        let ring = KeyRing::create(disk, Arc::new(provider), Arc::clone(&entropy), "suite");
+        let ring = KeyRing::open_folder(disk, Arc::clone(&entropy), "suite", false);
         let ring = Arc::new(ring.expect("a ring"));
         let parts = || (Arc::clone(&journal), Arc::clone(&clock), Arc::clone(&entropy));
         let by = Principal::local();

@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::entropy::SeededEntropy;
 use crate::http::mount;
 use crate::journal::{Journal, MemoryJournal};
-use crate::secret::{FileKeyProvider, KeyRing};
+use crate::secret::KeyRing;
 use crate::testkit::disk::SimDisk;
 use axum::body::Body;
 use http::Request;
@@ -160,8 +160,7 @@ impl World {
     fn new() -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
-        let provider = FileKeyProvider::create(&*disk, Arc::clone(&entropy)).expect("a key");
-        let ring = KeyRing::create(disk, Arc::new(provider), Arc::clone(&entropy), "a");
+        let ring = KeyRing::open_folder(disk, Arc::clone(&entropy), "a", false);
         let ring = Arc::new(ring.expect("a ring"));
         Self { journal: Arc::new(MemoryJournal::default()), ring, clock: clock(), entropy }
     }
