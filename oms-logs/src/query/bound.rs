@@ -64,6 +64,11 @@ pub(crate) enum ExprKind {
     },
     /// Computed where it stands, whoever uses it.
     Hold(Box<Expr>),
+    /// Drawn for each row: a guid, a real from 0 to below 1, or a whole one from 0 to below another.
+    Random {
+        seed: u64,
+        below: Option<Box<Expr>>,
+    },
 }
 
 /// How large an expression is when its columns are replaced by what they are computed from.
@@ -163,7 +168,10 @@ impl Expr {
     pub(crate) fn is_foldable(&self) -> bool {
         let constant = |part: &Self| part.as_constant().is_some() || part.is_foldable();
         match &self.kind {
-            ExprKind::Constant(_) | ExprKind::Column(_) | ExprKind::Hold(_) => false,
+            ExprKind::Constant(_)
+            | ExprKind::Column(_)
+            | ExprKind::Hold(_)
+            | ExprKind::Random { .. } => false,
             ExprKind::And(parts) | ExprKind::Or(parts) => parts.iter().all(constant),
             ExprKind::Not(part) | ExprKind::IsNull(part) | ExprKind::Cast(part) => constant(part),
             ExprKind::Compare(_, left, right) | ExprKind::Arithmetic(_, left, right) => {
@@ -213,6 +221,7 @@ impl Expr {
                     .chain([cost(otherwise)]),
             ),
             ExprKind::Call { arguments, .. } => Cost::over(arguments.iter().map(cost)),
+            ExprKind::Random { below, .. } => Cost::over(below.iter().map(|below| cost(below))),
         }
     }
 }

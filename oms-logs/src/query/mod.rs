@@ -40,11 +40,18 @@
 //! `take`, `top`, `count`, `distinct`, `join` (every kind), `union`, `render`. Everything else of
 //! the language is an error that names it and its place.
 //!
+//! Scalar functions: those over numbers, text, regular expressions, times and time zones, hashes,
+//! addresses, units, encodings and structured text that the language documents, but
+//! `parse_user_agent`, those of a cluster (`current_principal`, `cursor_after`, …) and those over
+//! stored metadata. Regular expressions are those of RE2, without its `\C`.
+//!
 //! # Where it differs from the service
 //! - `dcount` and `percentile` are exact, not estimates.
 //! - `dynamic` values are passed on and turned to text; looking into them is not there yet.
 //! - `datetime` values have the language's ticks of 100 ns throughout a query. Stored columns have
 //!   microseconds, so a tick below is truncated when a record is stored.
+//! - `hash_combine` and `hash_many` mix hashes in a way of their own, which the language leaves open.
+//! - `decimal` has 34 digits everywhere, and rounds half to even.
 //! - A query's timespan includes its start and not its end, so that adjoining ones share no row.
 
 pub mod diagnostic;
@@ -60,6 +67,8 @@ pub mod syntax;
 mod bind;
 
 mod bound;
+
+mod decimal;
 
 mod function;
 
@@ -93,7 +102,7 @@ use diagnostic::Problem;
 use futures::StreamExt;
 use jiff::Timestamp;
 use oms_core::clock::Stopwatch;
-use oms_core::{Clock, ErrorKind};
+use oms_core::{Clock, Entropy, EntropyExt as _, ErrorKind, SystemEntropy};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,10 +143,12 @@ pub struct QueryOptions {
     pub timeout: Duration,
     /// Measures how long it took.
     pub clock: Arc<dyn Clock>,
+    /// What `rand()` and `new_guid()` draw from.
+    pub entropy: Arc<dyn Entropy>,
 }
 
 impl QueryOptions {
-    /// The default bounds, with the clock's time as `now()`.
+    /// The default bounds, with the clock's time as `now()` and the system's randomness.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -148,6 +159,7 @@ impl QueryOptions {
             memory_bytes_max: limits::MEMORY_BYTES_MAX_DEFAULT,
             timeout: Duration::from_secs(limits::TIMEOUT_SECONDS_DEFAULT),
             clock,
+            entropy: Arc::new(SystemEntropy),
         }
     }
 }
@@ -224,7 +236,8 @@ fn analyze(
     let timespan = options
         .timespan
         .map(|(start, end)| (time::ticks_of_timestamp(start), time::ticks_of_timestamp(end)));
-    bind::bind(&query, source, now, timespan).map_err(|problems| refused(text, problems))
+    let seed = options.entropy.number();
+    bind::bind(&query, source, now, timespan, seed).map_err(|problems| refused(text, problems))
 }
 
 /// The error for what is wrong: syntax before meaning, meaning before what is not there yet.
@@ -318,6 +331,9 @@ fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
     match source.find_root() {
         DataFusionError::External(cause) if cause.is::<function::StringTooLong>() => {
             QueryError::StringTooLong { reason: cause.to_string() }
+        }
+        DataFusionError::External(cause) if cause.is::<function::BadPattern>() => {
+            QueryError::Regex { reason: cause.to_string() }
         }
         DataFusionError::ArrowError(cause, _)
             if cause.to_string().contains("Regular expression") =>

@@ -190,20 +190,42 @@ fn parse_clock(text: &str) -> Option<i64> {
     })
 }
 
+/// A clock of 24 hours, or of 12 with `AM` or `PM` after it.
+fn parse_day_time(text: &str) -> Option<i64> {
+    let half = text.len().checked_sub(2).and_then(|at| text.split_at_checked(at));
+    let (clock, after_noon) = match half {
+        Some((clock, half)) if half.eq_ignore_ascii_case("am") => (clock, false),
+        Some((clock, half)) if half.eq_ignore_ascii_case("pm") => (clock, true),
+        _ => return parse_clock(text),
+    };
+    let ticks = parse_clock(clock.trim_end())?;
+    let hour = ticks / TICKS_PER_HOUR;
+    let of_hour = ticks % TICKS_PER_HOUR;
+    let hour = hour % 12 + if after_noon { 12 } else { 0 };
+    (1..=12).contains(&(ticks / TICKS_PER_HOUR)).then_some(hour * TICKS_PER_HOUR + of_hour)
+}
+
 /// A `datetime` from text: ISO 8601 with `-` in the date (`T` or a blank before the time, an offset
-/// or `Z` after it), or month-day-year. Without an offset it is UTC.
+/// or `Z` after it), month-day-year, or the forms of RFC 822 and RFC 850 (`8 Nov 2014 15:05:02 GMT`).
+/// Without an offset it is UTC.
 #[must_use]
 pub fn parse_datetime(text: &str) -> Option<i64> {
     let text = text.trim();
     let end_of_date = text.find(['T', 't', ' ']).unwrap_or(text.len());
     let (date, rest) = text.split_at_checked(end_of_date)?;
-    let day = ticks_of_date(parse_date(date)?)?;
+    let Some(date) = parse_date(date) else { return parse_named_date(text) };
+    let day = ticks_of_date(date)?;
     let rest = rest.trim_start_matches(['T', 't', ' ']).trim_end();
     if rest.is_empty() {
         return (end_of_date == text.len()).then_some(day);
     }
-    let (clock, offset) = split_offset(rest)?;
-    in_range(day.checked_add(parse_clock(clock.trim_end())?)?.checked_sub(offset)?)
+    at_clock(day, rest)
+}
+
+/// The day at a clock's time, which may have an offset from UTC after it.
+fn at_clock(day: i64, text: &str) -> Option<i64> {
+    let (clock, offset) = split_offset(text)?;
+    in_range(day.checked_add(parse_day_time(clock.trim_end())?)?.checked_sub(offset)?)
 }
 
 fn parse_date(text: &str) -> Option<Date> {
@@ -220,21 +242,51 @@ fn parse_date(text: &str) -> Option<Date> {
     }
 }
 
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+
+/// `[weekday, ]day month year[ clock[ GMT]]`, with blanks or hyphens in the date.
+fn parse_named_date(text: &str) -> Option<i64> {
+    let text = match text.split_once(',') {
+        Some((weekday, rest)) if weekday.bytes().all(|b| b.is_ascii_alphabetic()) => rest.trim(),
+        Some(_) => return None,
+        None => text,
+    };
+    let mut parts = text.splitn(4, [' ', '-']);
+    let day = number(parts.next()?, 2)?;
+    let name = parts.next()?.to_ascii_lowercase();
+    let month = MONTHS.iter().position(|month| name.get(..3) == Some(*month))?;
+    let month = i64::try_from(month).ok()? + 1;
+    let year_text = parts.next()?;
+    let year = match (number(year_text, 4)?, year_text.len()) {
+        (year, 4) => year,
+        (year, 2) if year < 50 => 2000 + year,
+        (year, 2) => 1900 + year,
+        _ => return None,
+    };
+    let day = ticks_of_date(Date { year, month, day })?;
+    match parts.next().map(str::trim) {
+        Some(rest) if !rest.is_empty() => at_clock(day, rest),
+        _ => Some(day),
+    }
+}
+
 /// The clock and the offset from UTC in ticks.
 fn split_offset(text: &str) -> Option<(&str, i64)> {
-    if let Some(clock) = text.strip_suffix(['Z', 'z']) {
+    let zulu = ["Z", "z", "GMT", "UTC"].into_iter().find_map(|zone| text.strip_suffix(zone));
+    if let Some(clock) = zulu {
         return Some((clock, 0));
     }
     let Some(at) = text.rfind(['+', '-']) else { return Some((text, 0)) };
     let (clock, offset) = text.split_at_checked(at)?;
     let sign = if offset.starts_with('-') { -1 } else { 1 };
     let digits = offset.get(1..)?;
-    let ticks = match digits.split_once(':') {
-        Some((hours, minutes)) => {
-            number(hours, 2)? * TICKS_PER_HOUR + number(minutes, 2)? * TICKS_PER_MINUTE
-        }
-        None => number(digits, 2)? * TICKS_PER_HOUR,
+    let (hours, minutes) = match digits.split_once(':') {
+        Some(parts) => parts,
+        None if digits.len() == 4 => digits.split_at_checked(2)?,
+        None => (digits, "0"),
     };
+    let ticks = number(hours, 2)? * TICKS_PER_HOUR + number(minutes, 2)? * TICKS_PER_MINUTE;
     Some((clock, sign * ticks))
 }
 
@@ -323,9 +375,24 @@ mod tests {
         check("9999-12-31 23:59:59.9999999", Some("9999-12-31T23:59:59.9999999Z"));
         check("2020-01-01T01:30+02:00", Some("2019-12-31T23:30:00Z"));
         check("12-25-2022", Some("2022-12-25T00:00:00Z"));
-        for bad in
-            ["", "2021-02-29", "2020-13-01", "0001-01-01T00:00+01:00", "x", "2020-01-01T25:00"]
-        {
+        check("12/25/2022 3:04:05 PM", Some("2022-12-25T15:04:05Z"));
+        check("2022-12-25 12:30 am", Some("2022-12-25T00:30:00Z"));
+        check("Sat, 8 Nov 14 15:05:02 GMT", Some("2014-11-08T15:05:02Z"));
+        check("Saturday, 08-Nov-14 15:05", Some("2014-11-08T15:05:00Z"));
+        check("8 November 1999", Some("1999-11-08T00:00:00Z"));
+        check("2014-11-08T15:05:25 GMT", Some("2014-11-08T15:05:25Z"));
+        check("2020-01-01T01:30+0530", Some("2019-12-31T20:00:00Z"));
+        for bad in [
+            "",
+            "2021-02-29",
+            "2020-13-01",
+            "0001-01-01T00:00+01:00",
+            "x",
+            "2020-01-01T25:00",
+            "8 Nix 2020",
+            "2020-01-01 13:00 PM",
+            "1, 2",
+        ] {
             check(bad, None);
         }
         assert_eq!(parse_datetime("1970-01-01"), Some(UNIX_EPOCH_TICKS));

@@ -12,6 +12,8 @@ mod load;
 #[cfg(test)]
 mod query;
 #[cfg(test)]
+mod query_functions;
+#[cfg(test)]
 mod query_random;
 #[cfg(test)]
 mod query_text;

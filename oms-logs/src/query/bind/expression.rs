@@ -41,6 +41,11 @@ impl<'s> Scope<'s> {
         Self { columns, groups: Groups::Outer(first) }
     }
 
+    /// The columns that names stand for.
+    pub(crate) const fn columns(&self) -> &'s [Column] {
+        self.columns
+    }
+
     /// The aggregates that were collected.
     pub(crate) fn into_aggregates(self) -> Vec<(String, Aggregate)> {
         match self.groups {
@@ -201,6 +206,9 @@ impl Binder<'_> {
             }
             let arguments = self.exprs(exprs, &mut Scope::rows(scope.columns))?;
             return self.aggregate(text, span, arguments, scope);
+        }
+        if let Some(bound) = self.intrinsic(name, arguments, span, scope) {
+            return bound;
         }
         let Some(function) = function::find(text) else {
             return Err(self.unknown_function(name));

@@ -5,6 +5,8 @@
 
 mod expression;
 
+mod intrinsic;
+
 mod names;
 
 use super::TableSource;
@@ -72,6 +74,8 @@ pub(super) struct Binder<'a> {
     now: i64,
     /// Rows are read only from this instant up to that one, in ticks.
     timespan: Option<(i64, i64)>,
+    /// What the next call of a random function draws from.
+    seed: u64,
     lets: HashMap<String, LetValue>,
     problems: Vec<Problem>,
     pub(super) render: Option<Render>,
@@ -84,11 +88,13 @@ pub(super) fn bind(
     source: &dyn TableSource,
     now: i64,
     timespan: Option<(i64, i64)>,
+    seed: u64,
 ) -> Result<BoundQuery, Vec<Problem>> {
     let mut binder = Binder {
         source,
         now,
         timespan,
+        seed,
         lets: HashMap::new(),
         problems: Vec::new(),
         render: None,

@@ -2,8 +2,11 @@
 
 use super::arguments::Args;
 use super::kernel::{self, KernelFn};
-use super::{Call, Function, Naming, Parameter, cast, coerce, common_type, special, to_text};
+use super::{
+    Call, Function, Naming, Parameter, cast, coerce, common_type, decimal, special, to_text,
+};
 use crate::query::bound::{Comparison, Expr, ExprKind};
+use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
@@ -126,7 +129,14 @@ fn pick(args: &Args<'_>, better: impl Fn(Ordering) -> bool) -> DfResult<ArrayRef
             let values: Vec<_> = each.map(|at| args.long(at)).collect::<DfResult<_>>()?;
             args.make_long(|row| best(values.iter().map(|v| v.get(row)), i64::cmp, &better))
         }
-        KqlType::String | KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => {
+        KqlType::Decimal => {
+            let values: Vec<_> =
+                each.map(|at| decimal::Decimals::read(args, at)).collect::<DfResult<_>>()?;
+            decimal::make(args, |row| {
+                best(values.iter().map(|v| v.get(row)), Decimal::cmp, &better)
+            })
+        }
+        KqlType::String | KqlType::Guid | KqlType::Dynamic => {
             let string = args.kql_type(0)? == KqlType::String;
             let values: Vec<_> = each.map(|at| args.text(at)).collect::<DfResult<_>>()?;
             args.make_text(|row| {

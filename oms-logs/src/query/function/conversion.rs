@@ -1,9 +1,10 @@
 //! Conversions between types. What cannot be converted is null.
 
 use super::arguments::Args;
-use super::kernel::call;
-use super::{Call, Function, Naming, Parameter, kernel, special};
+use super::kernel::{KernelFn, call};
+use super::{Call, Function, Naming, Parameter, decimal, kernel, special};
 use crate::query::bound::Expr;
+use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
 use crate::query::time;
 use crate::query::types::KqlType;
@@ -22,6 +23,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("totimespan", Naming::FirstArgument, &[Parameter::Any], KqlType::TimeSpan, to_timespan),
     kernel("totime", Naming::FirstArgument, &[Parameter::Any], KqlType::TimeSpan, to_timespan),
     kernel("toguid", Naming::FirstArgument, &[Parameter::Any], KqlType::Guid, to_guid),
+    special("todecimal", Naming::FirstArgument, |call, arguments| {
+        let value = only(call, arguments)?;
+        match value.kql_type {
+            KqlType::Guid => Err(call.problem("`todecimal` does not take guid")),
+            _ => Ok(decimal::cast(value)),
+        }
+    }),
+    special("tohex", Naming::FirstArgument, bind_to_hex),
     special("gettype", Naming::Default, |call, arguments| get_type(call, &arguments)),
 ];
 
@@ -34,10 +43,67 @@ pub(crate) fn to_text(expr: Expr) -> Expr {
     call("tostring", text_of, vec![expr], KqlType::String, span)
 }
 
-fn bind_to_text(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+fn only(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
     call.arity(arguments.len(), 1, 1)?;
     let [argument] = <[Expr; 1]>::try_from(arguments).map_err(|_| call.problem("one argument"))?;
-    Ok(to_text(argument))
+    Ok(argument)
+}
+
+fn bind_to_text(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    only(call, arguments).map(to_text)
+}
+
+/// The value in another type, null if it has no counterpart there.
+pub(super) fn convert(value: Expr, kql_type: KqlType) -> Result<Expr, Problem> {
+    let (name, kernel): (_, KernelFn) = match kql_type {
+        _ if value.kql_type == kql_type => return Ok(value),
+        KqlType::String => return Ok(to_text(value)),
+        KqlType::Decimal => return Ok(decimal::cast(value)),
+        KqlType::Bool => ("tobool", to_bool),
+        KqlType::Int => ("toint", to_int),
+        KqlType::Long => ("tolong", to_long),
+        KqlType::Real => ("toreal", to_real),
+        KqlType::DateTime => ("todatetime", to_datetime),
+        KqlType::TimeSpan => ("totimespan", to_timespan),
+        KqlType::Guid => ("toguid", to_guid),
+        KqlType::Dynamic => {
+            return Err(Problem::unsupported(value.span, "conversion to dynamic"));
+        }
+    };
+    let span = value.span;
+    Ok(call(name, kernel, vec![value], kql_type, span))
+}
+
+/// The real nearest to a decimal.
+pub(super) fn real_of_decimal(value: Expr) -> Expr {
+    let span = value.span;
+    call("toreal", to_real, vec![value], KqlType::Real, span)
+}
+
+/// `tohex(value[, digits])`: an int has eight digits where it is negative, a long sixteen.
+fn bind_to_hex(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    call.arity(arguments.len(), 1, 2)?;
+    for argument in &arguments {
+        if !matches!(argument.kql_type, KqlType::Int | KqlType::Long) {
+            let message = format!("`tohex` takes int or long, not {}", argument.kql_type);
+            return Err(Problem::semantic(argument.span, message));
+        }
+    }
+    Ok(self::call("tohex", to_hex, arguments, KqlType::String, call.span))
+}
+
+fn to_hex(args: &Args<'_>) -> Result<ArrayRef> {
+    let value = args.long(0)?;
+    let digits = if args.len() > 1 { Some(args.long(1)?) } else { None };
+    let bits = if args.kql_type(0)? == KqlType::Int { u64::from(u32::MAX) } else { u64::MAX };
+    Ok(args.make_text(|row| {
+        let value = value.get(row)?.cast_unsigned() & bits;
+        let width = match &digits {
+            Some(digits) => usize::try_from(digits.get(row)?.clamp(0, 16)).unwrap_or(0),
+            None => 0,
+        };
+        Some(format!("{value:0width$x}"))
+    }))
 }
 
 fn get_type(call: &Call<'_>, arguments: &[Expr]) -> Result<Expr, Problem> {
@@ -50,8 +116,28 @@ fn get_type(call: &Call<'_>, arguments: &[Expr]) -> Result<Expr, Problem> {
 }
 
 /// A number with the digits that are needed to read the same number back, and at least one decimal.
+/// Where several numbers of as many digits would do, the engine writes the largest.
 pub(super) fn format_real(value: f64) -> String {
-    if value.is_nan() { "NaN".to_owned() } else { format!("{value:?}") }
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    let text = format!("{value:?}");
+    let mantissa = text.find('e').unwrap_or(text.len());
+    // With fewer digits there is no choice.
+    if !value.is_finite() || mantissa < 16 {
+        return text;
+    }
+    let (mantissa, exponent) = text.split_at(mantissa);
+    let Some((rest, last)) = mantissa.split_at_checked(mantissa.len() - 1) else {
+        return text;
+    };
+    let first = last.bytes().next().unwrap_or(b'9');
+    let same = |digit: &u8| {
+        let text = format!("{rest}{}{exponent}", char::from(*digit));
+        text.parse() == Ok(value)
+    };
+    let digit = (first..=b'9').take_while(same).last().unwrap_or(first);
+    format!("{rest}{}{exponent}", char::from(digit))
 }
 
 fn text_of(args: &Args<'_>) -> Result<ArrayRef> {
@@ -208,8 +294,8 @@ fn long_at(args: &Args<'_>) -> Result<Box<dyn Fn(usize) -> Option<i64>>> {
             })
         }
         KqlType::Decimal => {
-            let value = args.text(0)?;
-            Box::new(move |row| value.get(row).parse().ok().and_then(long_of_real))
+            let value = decimal::Decimals::read(args, 0)?;
+            Box::new(move |row| value.get(row).map(Decimal::to_long))
         }
         KqlType::Guid => return exec_err!("a guid is no number"),
     })

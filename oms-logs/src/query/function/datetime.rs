@@ -46,32 +46,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     special("monthofyear", PLAIN, |call, arguments| part(call, arguments, "month")),
     special("hourofday", PLAIN, |call, arguments| part(call, arguments, "hour")),
     special("week_of_year", PLAIN, |call, arguments| part(call, arguments, "weekofyear")),
+    special("weekofyear", PLAIN, |call, arguments| part(call, arguments, "weekofyear")),
     special("datetime_part", PLAIN, datetime_part),
+    special("datepart", PLAIN, datetime_part),
     special("datetime_diff", PLAIN, datetime_diff),
     special("datetime_add", PLAIN, datetime_add),
-    kernel(
-        "make_datetime",
-        PLAIN,
-        &[
-            Parameter::Long,
-            Parameter::Long,
-            Parameter::Long,
-            Parameter::Long,
-            Parameter::Long,
-            Parameter::Real,
-        ],
-        KqlType::DateTime,
-        make_datetime,
-    )
-    .optional(3),
-    kernel(
-        "make_timespan",
-        PLAIN,
-        &[Parameter::Long, Parameter::Long, Parameter::Real, Parameter::Real],
-        KqlType::TimeSpan,
-        make_timespan,
-    )
-    .optional(2),
+    special("make_datetime", PLAIN, bind_make_datetime),
+    special("make_timespan", PLAIN, bind_make_timespan),
     kernel("unixtime_seconds_todatetime", PLAIN, &[Parameter::Real], KqlType::DateTime, |a| {
         unix(a, TICKS_PER_SECOND)
     }),
@@ -80,6 +61,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     kernel("unixtime_microseconds_todatetime", PLAIN, &[Parameter::Real], KqlType::DateTime, |a| {
         unix(a, TICKS_PER_MICROSECOND)
+    }),
+    kernel("unixtime_nanoseconds_todatetime", PLAIN, &[Parameter::Real], KqlType::DateTime, |a| {
+        let value = a.real(0)?;
+        Ok(a.make_long(|row| {
+            // A tick is 100 ns; what is below it is cut off.
+            let ticks = time::real_to_ticks((value.get(row)? / 100.0).floor())?;
+            ticks.checked_add(time::UNIX_EPOCH_TICKS).and_then(time::in_range)
+        }))
     }),
 ];
 
@@ -332,6 +321,43 @@ fn seconds_to_ticks(seconds: f64) -> Option<i64> {
     let ticks = seconds * TICKS_PER_SECOND as f64;
     // The nearest tick unless it is clearly below: 9.6 s is 96,000,000 ticks, not 95,999,999.
     time::real_to_ticks((ticks + 1e-4).floor())
+}
+
+/// Arguments in the forms of their parameters.
+fn coerced(
+    call: &Call<'_>,
+    arguments: Vec<Expr>,
+    parameters: &[Parameter],
+) -> Result<Vec<Expr>, Problem> {
+    let pairs = arguments.into_iter().zip(parameters);
+    pairs.map(|(argument, parameter)| coerce(argument, *parameter, call.name)).collect()
+}
+
+/// `make_datetime(year, month, day[, hour[, minute[, second]]])`, or one value that is converted.
+fn bind_make_datetime(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    if arguments.len() == 1 {
+        return super::conversion::convert(arguments.remove(0), KqlType::DateTime);
+    }
+    call.arity(arguments.len(), 3, 6)?;
+    let mut parameters = [Parameter::Long; 6];
+    parameters[5] = Parameter::Real;
+    let arguments = coerced(call, arguments, &parameters)?;
+    Ok(kernel_call("make_datetime", make_datetime, arguments, KqlType::DateTime, call.span))
+}
+
+/// Two to four numbers, or one value that is converted.
+fn bind_make_timespan(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    if arguments.len() == 1 {
+        return super::conversion::convert(arguments.remove(0), KqlType::TimeSpan);
+    }
+    call.arity(arguments.len(), 2, 4)?;
+    // The last of three or four are seconds with a fraction.
+    let last = if arguments.len() > 2 { arguments.len() - 1 } else { usize::MAX };
+    let parameters: Vec<_> = (0..arguments.len())
+        .map(|at| if at == last { Parameter::Real } else { Parameter::Long })
+        .collect();
+    let arguments = coerced(call, arguments, &parameters)?;
+    Ok(kernel_call("make_timespan", make_timespan, arguments, KqlType::TimeSpan, call.span))
 }
 
 fn make_datetime(args: &Args<'_>) -> DfResult<ArrayRef> {

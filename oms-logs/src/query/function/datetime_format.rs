@@ -11,14 +11,14 @@ use std::fmt::Write;
 pub(super) const FUNCTIONS: &[Function] = &[
     kernel(
         "format_datetime",
-        Naming::Default,
+        Naming::FirstArgument,
         &[Parameter::DateTime, Parameter::Text],
         KqlType::String,
         |args| format(args, datetime_field),
     ),
     kernel(
         "format_timespan",
-        Naming::Default,
+        Naming::FirstArgument,
         &[Parameter::TimeSpan, Parameter::Text],
         KqlType::String,
         |args| format(args, timespan_field),

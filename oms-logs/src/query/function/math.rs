@@ -2,9 +2,10 @@
 
 use super::arguments::Args;
 use super::kernel::call as kernel_call;
-use super::{Call, Function, Naming, Parameter, cast, coerce, kernel, special};
+use super::{Call, Function, Naming, Parameter, cast, coerce, kernel, operator, special};
 use crate::query::bound::Expr;
 use crate::query::diagnostic::Problem;
+use crate::query::syntax::ast::BinaryOperator;
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
@@ -13,7 +14,6 @@ use datafusion::scalar::ScalarValue;
 
 const REAL: &[Parameter] = &[Parameter::Real];
 const REALS: &[Parameter] = &[Parameter::Real, Parameter::Real];
-const LONGS: &[Parameter] = &[Parameter::Long, Parameter::Long];
 const FIRST: Naming = Naming::FirstArgument;
 const PLAIN: Naming = Naming::Default;
 
@@ -58,13 +58,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("isnan", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_nan)),
     kernel("isinf", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_infinite)),
     kernel("isfinite", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_finite)),
-    kernel("binary_and", PLAIN, LONGS, KqlType::Long, |a| each_longs(a, |x, y| x & y)),
-    kernel("binary_or", PLAIN, LONGS, KqlType::Long, |a| each_longs(a, |x, y| x | y)),
-    kernel("binary_xor", PLAIN, LONGS, KqlType::Long, |a| each_longs(a, |x, y| x ^ y)),
-    kernel("binary_not", PLAIN, &[Parameter::Long], KqlType::Long, |a| {
-        let value = a.long(0)?;
-        Ok(a.make_long(|row| value.get(row).map(|x| !x)))
-    }),
+    special("around", PLAIN, around),
 ];
 
 fn each_real(args: &Args<'_>, f: impl Fn(f64) -> f64) -> DfResult<ArrayRef> {
@@ -75,11 +69,6 @@ fn each_real(args: &Args<'_>, f: impl Fn(f64) -> f64) -> DfResult<ArrayRef> {
 fn each_pair(args: &Args<'_>, f: impl Fn(f64, f64) -> f64) -> DfResult<ArrayRef> {
     let (a, b) = (args.real(0)?, args.real(1)?);
     Ok(args.make_real(|row| Some(f(a.get(row)?, b.get(row)?))))
-}
-
-fn each_longs(args: &Args<'_>, f: impl Fn(i64, i64) -> i64) -> DfResult<ArrayRef> {
-    let (a, b) = (args.long(0)?, args.long(1)?);
-    Ok(args.make_long(|row| Some(f(a.get(row)?, b.get(row)?))))
 }
 
 fn test_real(args: &Args<'_>, f: impl Fn(f64) -> bool) -> DfResult<ArrayRef> {
@@ -185,6 +174,16 @@ fn bin_real(args: &Args<'_>) -> DfResult<ArrayRef> {
         let (value, size) = (value.get(row)?, size.get(row)?);
         if size > 0.0 { Some((value / size).floor() * size) } else { None }
     }))
+}
+
+/// `around(value, center, delta)`: whether the value is at most so far from the center.
+fn around(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    call.arity(arguments.len(), 3, 3)?;
+    let [value, center, delta] =
+        <[Expr; 3]>::try_from(arguments).map_err(|_| call.problem("three arguments"))?;
+    let bound = |sign| operator::arithmetic(sign, center.clone(), delta.clone(), call.span);
+    let (low, high) = (bound(BinaryOperator::Subtract)?, bound(BinaryOperator::Add)?);
+    operator::between(value, low, high, call.span)
 }
 
 /// `bin_at(value, size, fixed)`: bins of which one starts at the fixed point.

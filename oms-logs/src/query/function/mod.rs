@@ -7,6 +7,8 @@ pub(crate) mod aggregate;
 
 mod arguments;
 
+mod binary;
+
 mod conditional;
 
 mod conversion;
@@ -15,24 +17,54 @@ mod datetime;
 
 mod datetime_format;
 
+mod decimal;
+
+mod distribution;
+
+mod dynamic_text;
+
+mod encoding;
+
+mod hash;
+
+mod ip;
+
 mod kernel;
 
 pub(crate) mod known;
 
 mod math;
 
+mod metadata;
+
 pub(crate) mod operator;
 
+mod parse;
+
+mod parse_xml;
+
+mod pattern;
+
 mod percentile;
+
+mod punycode;
+
+mod random;
 
 mod string;
 
 mod text_match;
 
+mod time_zone;
+
+mod units;
+
 pub(crate) use arguments::Args;
 pub(crate) use conversion::to_text;
 pub(crate) use kernel::{KernelFn, call, hold, never_null, udf};
+pub(crate) use pattern::BadPattern;
 pub(crate) use percentile::percentile;
+pub(crate) use random::random;
 pub(crate) use string::StringTooLong;
 pub(crate) use text_match::{kernel as text_kernel, list_kernel};
 
@@ -77,6 +109,8 @@ struct Kernel {
     required: usize,
     /// Whether the last parameter repeats.
     repeats: bool,
+    /// Which argument is a regular expression.
+    pattern: Option<usize>,
     returns: KqlType,
     run: KernelFn,
 }
@@ -134,7 +168,7 @@ const fn kernel(
     run: KernelFn,
 ) -> Function {
     let required = parameters.len();
-    let kernel = Kernel { parameters, required, repeats: false, returns, run };
+    let kernel = Kernel { parameters, required, repeats: false, pattern: None, returns, run };
     Function { name, naming, body: Body::Kernel(kernel) }
 }
 
@@ -163,6 +197,14 @@ impl Function {
         self
     }
 
+    /// The same function, of whose arguments one is a regular expression.
+    const fn with_pattern(mut self, at: usize) -> Self {
+        if let Body::Kernel(kernel) = &mut self.body {
+            kernel.pattern = Some(at);
+        }
+        self
+    }
+
     /// Binds a call.
     pub(crate) fn bind(&self, call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
         let kernel = match self.body {
@@ -178,7 +220,10 @@ impl Function {
                 let parameter = kernel.parameters.get(at).or(kernel.parameters.last());
                 coerce(argument, parameter.copied().unwrap_or(Parameter::Any), self.name)
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(at) = kernel.pattern {
+            pattern::check(&arguments, at)?;
+        }
         Ok(self::call(self.name, kernel.run, arguments, kernel.returns, call.span))
     }
 }
@@ -200,7 +245,7 @@ pub(crate) fn coerce(
         | (Parameter::Bool, T::Bool) => return Ok(argument),
         (Parameter::Text, _) => return Ok(to_text(argument)),
         (Parameter::Long, T::Int) => return Ok(cast(argument, T::Long)),
-        (Parameter::Real, T::Int | T::Long) => return Ok(cast(argument, T::Real)),
+        (Parameter::Real, T::Int | T::Long | T::Decimal) => return Ok(cast(argument, T::Real)),
         (Parameter::Long, _) => "int or long",
         (Parameter::Real, _) => "a number",
         (Parameter::DateTime, _) => "datetime",
@@ -213,8 +258,11 @@ pub(crate) fn coerce(
 
 /// The number in another type of number; itself if it has the type.
 pub(crate) fn cast(expr: Expr, kql_type: KqlType) -> Expr {
-    if expr.kql_type == kql_type {
-        return expr;
+    match (expr.kql_type, kql_type) {
+        (from, to) if from == to => return expr,
+        (_, KqlType::Decimal) => return decimal::cast(expr),
+        (KqlType::Decimal, KqlType::Real) => return conversion::real_of_decimal(expr),
+        _ => {}
     }
     let span = expr.span;
     Expr::new(ExprKind::Cast(Box::new(expr)), kql_type, span)
@@ -228,6 +276,11 @@ pub(crate) fn common_type(types: impl IntoIterator<Item = KqlType>) -> Option<Kq
             return Some(a);
         }
         match (a.is_number(), b.is_number()) {
+            _ if (a == KqlType::Decimal && b.is_number())
+                || (b == KqlType::Decimal && a.is_number()) =>
+            {
+                Some(KqlType::Decimal)
+            }
             (true, true) if a == KqlType::Real || b == KqlType::Real => Some(KqlType::Real),
             (true, true) => Some(KqlType::Long),
             _ => None,
@@ -247,12 +300,23 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 
 static REGISTRY: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::new(|| {
     [
+        binary::FUNCTIONS,
         conditional::FUNCTIONS,
         conversion::FUNCTIONS,
         datetime::FUNCTIONS,
         datetime_format::FUNCTIONS,
+        distribution::FUNCTIONS,
+        encoding::FUNCTIONS,
+        hash::FUNCTIONS,
+        ip::FUNCTIONS,
         math::FUNCTIONS,
+        metadata::FUNCTIONS,
+        parse::FUNCTIONS,
+        pattern::FUNCTIONS,
         string::FUNCTIONS,
+        text_match::FUNCTIONS,
+        time_zone::FUNCTIONS,
+        units::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

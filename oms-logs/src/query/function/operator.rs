@@ -2,7 +2,7 @@
 
 use super::arguments::Args;
 use super::kernel::{KernelFn, call};
-use super::{cast, common_type};
+use super::{cast, common_type, decimal};
 use crate::query::bound::{Arithmetic, Comparison, Expr, ExprKind};
 use crate::query::diagnostic::Problem;
 use crate::query::syntax::Span;
@@ -26,11 +26,14 @@ pub(crate) fn arithmetic(
     if numbers {
         return Ok(of_numbers(operator, left, right, span));
     }
+    if common_type([left.kql_type, right.kql_type]) == Some(T::Decimal) {
+        return Ok(decimal::arithmetic(operator, left, right, span));
+    }
     let kernel = |name, kernel: KernelFn, arguments, kql_type| {
         Ok(call(name, kernel, arguments, kql_type, span))
     };
     match (operator, left.kql_type, right.kql_type) {
-        (_, T::Decimal | T::Dynamic, _) | (_, _, T::Decimal | T::Dynamic) => {
+        (_, T::Dynamic, _) | (_, _, T::Dynamic) => {
             let (left, right) = (left.kql_type, right.kql_type);
             let what = format!("{} of {left} and {right}", operator.symbol());
             Err(Problem::unsupported(span, what))
@@ -138,6 +141,7 @@ pub(crate) fn negate(value: Expr, span: Span) -> Result<Expr, Problem> {
             let minus = Expr::long(-1, span);
             Ok(native(Arithmetic::Multiply, value, minus, KqlType::TimeSpan, span))
         }
+        KqlType::Decimal => Ok(decimal::negate(value, span)),
         other => Err(Problem::semantic(span, format!("`-` is not defined for {other}"))),
     }
 }
@@ -154,11 +158,7 @@ pub(crate) fn compare(
         Expr::new(kind, KqlType::Bool, span)
     };
     let (a, b) = (left.kql_type, right.kql_type);
-    if a == KqlType::Dynamic
-        || b == KqlType::Dynamic
-        || a == KqlType::Decimal
-        || b == KqlType::Decimal
-    {
+    if a == KqlType::Dynamic || b == KqlType::Dynamic {
         let name = format!("comparison of {a} and {b}");
         return Err(Problem::unsupported(span, name));
     }
@@ -182,7 +182,8 @@ pub(crate) fn between(value: Expr, low: Expr, high: Expr, span: Span) -> Result<
     };
     let types = [value.kql_type, low.kql_type, high.kql_type];
     let Some(kql_type) = common_type(types).filter(|kql_type| {
-        kql_type.is_number() || matches!(kql_type, KqlType::DateTime | KqlType::TimeSpan)
+        kql_type.is_number()
+            || matches!(kql_type, KqlType::DateTime | KqlType::TimeSpan | KqlType::Decimal)
     }) else {
         let [value, low, high] = types;
         let message = format!("`between` is not defined for {value} and ({low} .. {high})");
@@ -201,6 +202,13 @@ pub(crate) fn between(value: Expr, low: Expr, high: Expr, span: Span) -> Result<
 fn is_between(args: &Args<'_>) -> DfResult<ArrayRef> {
     if args.kql_type(0)? == KqlType::Real {
         let (value, low, high) = (args.real(0)?, args.real(1)?, args.real(2)?);
+        return Ok(
+            args.make_bool(|row| Some((low.get(row)?..=high.get(row)?).contains(&value.get(row)?)))
+        );
+    }
+    if args.kql_type(0)? == KqlType::Decimal {
+        let read = |at| decimal::Decimals::read(args, at);
+        let (value, low, high) = (read(0)?, read(1)?, read(2)?);
         return Ok(
             args.make_bool(|row| Some((low.get(row)?..=high.get(row)?).contains(&value.get(row)?)))
         );
@@ -313,7 +321,15 @@ fn compared(
                 decide(l.get(row), r.get(row), one_null, |l, r| Some(l.cmp(r)), &accept)
             })
         }
-        KqlType::String | KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => {
+        KqlType::Decimal => {
+            let (l, r) = (args.text(0)?, args.text(1)?);
+            args.make_bool(|row| {
+                let left = (!l.is_null(row)).then(|| l.get(row));
+                let right = (!r.is_null(row)).then(|| r.get(row));
+                decide(left, right, one_null, |l, r| decimal::order(l, r), &accept)
+            })
+        }
+        KqlType::String | KqlType::Guid | KqlType::Dynamic => {
             let string = args.kql_type(0)? == KqlType::String;
             let (l, r) = (args.text(0)?, args.text(1)?);
             args.make_bool(|row| {

@@ -4,8 +4,12 @@
 //! either end of it.
 
 use super::arguments::Args;
+use super::dynamic_text::Items;
 use super::kernel::KernelFn;
+use super::string::overlapping;
+use super::{Function, Naming, Parameter};
 use crate::query::syntax::ast::{ListOperator, TextOperator};
+use crate::query::types::KqlType;
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray};
 use datafusion::arrow::compute::{cast, regexp_is_match, regexp_is_match_scalar};
 use datafusion::arrow::datatypes::DataType;
@@ -14,6 +18,25 @@ use datafusion::logical_expr::ColumnarValue;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
+
+pub(super) const FUNCTIONS: &[Function] = &[super::kernel(
+    "has_any_index",
+    Naming::Default,
+    &[Parameter::Text, Parameter::Any],
+    KqlType::Long,
+    any_index,
+)];
+
+/// The place of the first item that stands in the text as a term, or -1.
+fn any_index(args: &Args<'_>) -> Result<ArrayRef> {
+    let text = args.text(0)?;
+    let items = Items::read(args, 1)?;
+    Ok(args.make_long(|row| {
+        let text = lower(text.get(row));
+        let at = items.at(row).iter().position(|item| has(&text, &lower(item), true, true));
+        at.map_or(Some(-1), |at| i64::try_from(at).ok())
+    }))
+}
 
 /// The kernel of an operator: (text, operand) to bool, never null.
 pub(crate) fn kernel(operator: TextOperator) -> KernelFn {
@@ -82,28 +105,11 @@ fn has(text: &str, operand: &str, start: bool, end: bool) -> bool {
     let in_term = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let start = start && in_term(operand.chars().next());
     let end = end && in_term(operand.chars().next_back());
-    text.match_indices_overlapping(operand).any(|at| {
+    overlapping(text, operand).any(|at| {
         let before = text.get(..at).and_then(|text| text.chars().next_back());
         let after = text.get(at + operand.len()..).and_then(|text| text.chars().next());
         !(start && in_term(before) || end && in_term(after))
     })
-}
-
-trait Overlapping {
-    /// Where the operand starts, also within an earlier match.
-    fn match_indices_overlapping(&self, operand: &str) -> impl Iterator<Item = usize>;
-}
-
-impl Overlapping for str {
-    fn match_indices_overlapping(&self, operand: &str) -> impl Iterator<Item = usize> {
-        let step = operand.chars().next().map_or(1, char::len_utf8);
-        let mut from = 0;
-        std::iter::from_fn(move || {
-            let at = from + self.get(from..)?.find(operand)?;
-            from = at + step;
-            Some(at)
-        })
-    }
 }
 
 fn matches_regex(args: &Args<'_>) -> Result<ArrayRef> {

@@ -111,6 +111,12 @@ impl Lowering<'_> {
                     cast(inner_expr, wanted)
                 })
             }
+            ExprKind::Random { seed, below } => {
+                let below = below.iter().map(|below| self.computed(below));
+                let arguments = below.collect::<Result<Vec<_>>>()?;
+                let function = function::random(*seed, expr.kql_type, arguments.len());
+                Ok(function.call(arguments))
+            }
             ExprKind::Call { name, kernel, arguments } => {
                 self.kernel(name, *kernel, &arguments.iter().collect::<Vec<_>>(), expr.kql_type)
             }
@@ -184,7 +190,8 @@ impl Lowering<'_> {
         let both_nullable = self.nullable(left)? && self.nullable(right)?;
         let equality = matches!(comparison, Comparison::Equal | Comparison::NotEqual);
         // Two nulls, and numbers that are not numbers, need more than DataFusion's operators.
-        if left.kql_type == KqlType::Real || (equality && both_nullable) {
+        if matches!(left.kql_type, KqlType::Real | KqlType::Decimal) || (equality && both_nullable)
+        {
             let (name, kernel) = function::operator::comparison_kernel(comparison);
             return self.kernel(name, kernel, &[left, right], KqlType::Bool);
         }

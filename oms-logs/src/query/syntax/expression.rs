@@ -6,6 +6,7 @@ use super::ast::{
 };
 use super::parser::{Parsed, Parser};
 use super::token::{LiteralType, TokenKind};
+use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
 use crate::query::time;
 use serde_json::Value as Json;
@@ -311,6 +312,11 @@ impl Parser {
     }
 
     fn typed_literal(&mut self, kind: LiteralType, text: &str, span: Span) -> Parsed<Expr> {
+        if kind == LiteralType::DateTime && text.is_empty() {
+            // `datetime()` is the current time.
+            let name = Name { text: "now".to_owned(), span };
+            return self.expr(ExprKind::Call { name, arguments: Vec::new() }, span);
+        }
         let Some(literal) = typed_value(kind, text) else {
             let message = format!("`{text}` is not a value of type {}", kind.name());
             return Err(self.problem(Problem::syntax(span, message)));
@@ -429,8 +435,8 @@ fn typed_value(kind: LiteralType, text: &str) -> Option<Literal> {
         }),
         LiteralType::Decimal if null => Literal::Decimal(None),
         LiteralType::Decimal => {
-            let _: f64 = text.parse().ok()?;
-            Literal::Decimal(Some(text.to_owned()))
+            let value: Decimal = text.parse().ok()?;
+            Literal::Decimal(Some(value.to_string()))
         }
     })
 }

@@ -1,0 +1,146 @@
+//! `parse_xml`: an XML document as a dynamic value.
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesStart, Event};
+use serde_json::{Map, Value as Json};
+
+/// The longest document, in bytes.
+const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The deepest nesting of elements.
+const DEPTH_MAX: usize = 100;
+
+/// An element in the making.
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    members: Map<String, Json>,
+    text: String,
+}
+
+impl Element {
+    fn begin(start: &BytesStart<'_>) -> Option<Self> {
+        let mut element = Self { name: text_of(start.name().as_ref())?, ..Self::default() };
+        for attribute in start.attributes() {
+            let attribute = attribute.ok()?;
+            let name = format!("@{}", text_of(attribute.key.as_ref())?);
+            element.members.insert(name, Json::from(attribute.unescape_value().ok()?));
+        }
+        Some(element)
+    }
+
+    /// Several children of one name become an array.
+    fn add(&mut self, name: String, child: Json) {
+        match self.members.get_mut(&name) {
+            Some(Json::Array(children)) => children.push(child),
+            Some(first) => *first = Json::Array(vec![first.take(), child]),
+            None => {
+                self.members.insert(name, child);
+            }
+        }
+    }
+
+    /// Text alone, or a bag of attributes, children and text.
+    fn end(mut self) -> (String, Json) {
+        let text = self.text.trim();
+        let value = match (self.members.is_empty(), text.is_empty()) {
+            (true, true) => Json::Null,
+            (true, false) => Json::from(text),
+            (false, true) => Json::Object(self.members),
+            (false, false) => {
+                self.members.insert("#text".to_owned(), Json::from(text));
+                Json::Object(self.members)
+            }
+        };
+        (self.name, value)
+    }
+}
+
+fn text_of(bytes: &[u8]) -> Option<String> {
+    std::str::from_utf8(bytes).ok().map(str::to_owned)
+}
+
+/// A bag of the document's root, or `None` if the text is no XML document. Comments, declarations
+/// and instructions are left out.
+pub(super) fn parse(text: &str) -> Option<Json> {
+    if text.len() > DOCUMENT_BYTES_MAX {
+        return None;
+    }
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Element> = Vec::new();
+    let mut root = None;
+    loop {
+        let ended = match reader.read_event().ok()? {
+            Event::Start(start) => {
+                if open.len() >= DEPTH_MAX {
+                    return None;
+                }
+                open.push(Element::begin(&start)?);
+                None
+            }
+            Event::Empty(start) => Some(Element::begin(&start)?.end()),
+            Event::End(_) => Some(open.pop()?.end()),
+            Event::Text(part) => {
+                let part = part.decode().ok()?;
+                match open.last_mut() {
+                    Some(element) => element.text.push_str(&part),
+                    None if part.trim().is_empty() => {}
+                    None => return None,
+                }
+                None
+            }
+            Event::CData(part) => {
+                open.last_mut()?.text.push_str(&part.decode().ok()?);
+                None
+            }
+            Event::GeneralRef(reference) => {
+                let text = &mut open.last_mut()?.text;
+                match reference.resolve_char_ref().ok()? {
+                    Some(c) => text.push(c),
+                    None => {
+                        text.push_str(resolve_predefined_entity(&reference.decode().ok()?)?);
+                    }
+                }
+                None
+            }
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => None,
+            Event::Eof => break,
+        };
+        let Some((name, value)) = ended else { continue };
+        match open.last_mut() {
+            Some(parent) => parent.add(name, value),
+            None if root.is_some() => return None,
+            None => root = Some(Json::Object(Map::from_iter([(name, value)]))),
+        }
+    }
+    root.filter(|_| open.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn elements_become_bags() {
+        for (text, expect) in [
+            ("<e/>", json!({"e": null})),
+            ("<e> text </e>", json!({"e": "text"})),
+            ("<e n=\"a&lt;b\"/>", json!({"e": {"@n": "a<b"}})),
+            ("<e n='1'>t</e>", json!({"e": {"@n": "1", "#text": "t"}})),
+            ("<e><a>1</a><b>2</b></e>", json!({"e": {"a": "1", "b": "2"}})),
+            ("<e><a>1</a><a>2</a><a/></e>", json!({"e": {"a": ["1", "2", null]}})),
+            (
+                "<?xml version='1.0'?><!-- c --><e>a&amp;&#66;<![CDATA[<c>]]></e>\n",
+                json!({"e": "a&B<c>"}),
+            ),
+        ] {
+            assert_eq!(parse(text), Some(expect), "{text}");
+        }
+        let deep = "<a>".repeat(5000);
+        for bad in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<a>&nope;</a>", deep.as_str()] {
+            assert_eq!(parse(bad), None);
+        }
+    }
+}
