@@ -116,9 +116,12 @@ mod store;
 
 mod leases;
 
+mod fenced;
+
 pub use engine::{
     Effect, Engine, Input, Loss, Moment, Outcome, RELEASE_TRIES_MAX, Standing, Watched,
 };
+pub use fenced::Fenced;
 pub use leases::{DUTIES_WATCHED_MAX, GUARD_TRIES_MAX, Lease, Leases, TURN_CALLS_MAX};
 pub use state::{
     ClaimId, LEASE_KIND, LeaseEvent, LeaseState, Owner, Ownership, RENEWAL_KIND, View,
