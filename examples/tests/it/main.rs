@@ -4,6 +4,8 @@
 mod commands;
 #[cfg(test)]
 mod faults;
+#[cfg(all(test, feature = "interop"))]
+mod interop;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

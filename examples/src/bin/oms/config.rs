@@ -27,6 +27,13 @@ pub(crate) struct Config {
     /// `sqlite`, or a `postgres://` address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) journal: Option<String>,
+    /// The schema of the PostgreSQL database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) journal_schema: Option<String>,
+    /// Certificates in PEM that vouch for the PostgreSQL server; with it the connection is TLS,
+    /// which a server on another machine needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) journal_ca: Option<PathBuf>,
     /// Where the services' bulk data is, if not in the data directory: a directory or a `file://`
     /// address.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,6 +156,8 @@ impl Config {
     fn take_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
         let take = Take { variable: &variable };
         take.one("OMS_JOURNAL", &mut self.journal)?;
+        take.one("OMS_JOURNAL_SCHEMA", &mut self.journal_schema)?;
+        take.one("OMS_JOURNAL_CA", &mut self.journal_ca)?;
         take.one("OMS_STORE", &mut self.store)?;
         take.one("OMS_INSECURE_HTTP", &mut self.serve.insecure_http)?;
         take.one("RUST_LOG", &mut self.log.filter)?;
@@ -183,9 +192,15 @@ impl Config {
     /// Refuses what this build cannot do, by name.
     pub(crate) fn check(&self) -> Result<()> {
         match self.journal.as_deref() {
-            None | Some("sqlite") => {}
-            Some(url) if is_postgres(url) => {
-                bail!("journal is not supported in this build. journal=`{}`", redacted(url))
+            Some(url) if is_postgres(url) => {}
+            None | Some("sqlite") => {
+                let (schema, authority) =
+                    (self.journal_schema.is_some(), self.journal_ca.is_some());
+                for (is_set, key) in [(schema, "journal_schema"), (authority, "journal_ca")] {
+                    if is_set {
+                        bail!("setting is for a journal in PostgreSQL only. key=`{key}`");
+                    }
+                }
             }
             Some(other) => {
                 let shown = redacted(other);
@@ -196,6 +211,11 @@ impl Config {
             store_folder(store)?;
         }
         Ok(())
+    }
+
+    /// Where the journal is, if it is in PostgreSQL.
+    pub(crate) fn postgres_url(&self) -> Option<&str> {
+        self.journal.as_deref().filter(|journal| is_postgres(journal))
     }
 
     /// The folder of `store`, if one is set.
@@ -344,10 +364,11 @@ mod tests {
         let refused = |text: &str| format!("{:#}", with(text).check().expect_err("refused"));
         assert!(with("journal = \"sqlite\"").check().is_ok());
         let postgres = "journal = \"postgres://me:hunter2@host:5432/db?password=hunter2\"";
-        let error = refused(postgres);
-        assert!(error.contains("not supported") && error.contains("@host:5432/db"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
-        assert!(!with(postgres).shown().expect("shown").contains("hunter2"));
+        assert!(with(postgres).check().is_ok());
+        let shown = with(postgres).shown().expect("shown");
+        assert!(shown.contains("@host:5432/db") && !shown.contains("hunter2"), "{shown}");
+        assert!(refused("journal_ca = \"ca.pem\"").contains("key=`journal_ca`"));
+        assert!(refused("journal = \"sqlite\"\njournal_schema = \"s\"").contains("journal_schema"));
         assert!(refused("journal = \"etcd\"").contains("etcd"));
         assert!(refused("store = \"s3://key:hunter2@bucket\"").contains("scheme=`s3`"));
         assert!(refused("store = \"file://relative\"").contains("absolute"));

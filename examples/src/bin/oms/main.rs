@@ -12,6 +12,8 @@ mod cli;
 mod command;
 mod config;
 mod data;
+mod identity;
+mod journals;
 mod logging;
 mod metrics;
 mod progress;

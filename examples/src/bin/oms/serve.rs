@@ -123,7 +123,8 @@ async fn serve_suite(
     let mut surfaces = suite.surfaces();
     surfaces.push(portal());
     surfaces.push(scrape::surface(root, registry)?);
-    let mounted = Arc::new(mount(surfaces, Arc::new(Grants::new(vec![scrape::grant()?])))?);
+    let authorizer = suite.authorizer(Grants::new(vec![scrape::grant()?]));
+    let mounted = Arc::new(mount(surfaces, authorizer)?);
     let commands = Arc::new(socket::mounted(suite)?);
     let socket = socket::listen(root)?;
     let (stop, stopped) = watch::channel(false);
@@ -144,6 +145,7 @@ async fn serve_suite(
         ended = &mut web => Some(broke("server", flat(ended))),
         ended = &mut local => Some(broke("command server", flat(ended))),
         ended = &mut work => Some(broke("background work", ended.map_err(Into::into))),
+        lost = suite.lost() => Some(lost),
     };
     println!("stopping");
     stop.send_replace(true);
@@ -239,7 +241,8 @@ mod tests {
     async fn open(services: &[Service]) -> (tempfile::TempDir, Suite, Mounted) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let data = DataDir::open(&folder.path().join("data")).expect("a data directory");
-        let admin = Admin::load_or_create(data.root(), &SystemEntropy).expect("credentials");
+        let mut admin = Admin::load_or_create(data.root(), &SystemEntropy).expect("credentials");
+        ID.clone_into(&mut admin.tenant_id);
         let wanted = Wanted::new(services, &Config::default());
         let suite = Suite::open(data, &admin, wanted).await.expect("a suite");
         let mut surfaces = suite.surfaces();
@@ -247,16 +250,17 @@ mod tests {
         let metrics = scrape::surface(suite.root(), Registry::default()).expect("metrics");
         surfaces.push(metrics);
         let grants = Grants::new(vec![scrape::grant().expect("a grant")]);
-        let mounted = mount(surfaces, Arc::new(grants)).expect("mounts");
+        let mounted = mount(surfaces, suite.authorizer(grants)).expect("mounts");
         (folder, suite, mounted)
     }
 
-    /// A path that fits a pattern, with an id or a version in each place.
+    /// A path that fits a pattern, with an id or a version in each place; the tenant is ours.
     fn example(pattern: &str) -> String {
         let (mut path, mut rest) = (String::new(), pattern);
         while let Some((before, after)) = rest.split_once('{') {
             let (capture, after) = after.split_once('}').unwrap_or((after, ""));
-            let value = if capture.ends_with("id") { ID } else { "1.0" };
+            let is_id = capture.to_lowercase().ends_with("id") || capture == "tenant";
+            let value = if is_id { ID } else { "1.0" };
             path.push_str(before);
             path.push_str(value);
             rest = after;

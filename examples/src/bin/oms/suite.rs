@@ -1,7 +1,8 @@
 //! The services of one data directory, put together.
 //!
 //! ```text
-//!  DIR/journal.db     the one journal of every service
+//!  DIR/journal.db     the one journal of every service, unless it is in PostgreSQL
+//!  DIR/keys/          the key ring, which opens what the journal holds sealed
 //!  DIR/logs/          the workspace: write-ahead log and Delta tables
 //!  DIR/agent/         this machine's agent: its id, and what it has not handed over
 //!  DIR/automation/    runbooks, job streams
@@ -13,14 +14,17 @@ use crate::admin::Admin;
 use crate::audit::Auditor;
 use crate::config::Config;
 use crate::data::DataDir;
+use crate::identity::Identity;
+use crate::journals::Journals;
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use oms_automation::worker::IsolationSettings;
 use oms_automation::{AutomationAccount, AutomationSettings};
+use oms_core::auth::{Authorizer, Grants};
 use oms_core::http::Surface;
-use oms_core::journal::{Event, SqliteJournal};
+use oms_core::journal::Event;
 use oms_core::projection::Projection;
 use oms_core::record::Record;
 use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
@@ -100,6 +104,12 @@ pub(crate) struct Suite {
     _store: Option<DataDir>,
     services: Vec<Service>,
     journal: Arc<dyn Journal>,
+    /// What backup's containers write to.
+    backup: Option<Arc<dyn Journal>>,
+    journals: Mutex<Journals>,
+    identity: Identity,
+    /// Whether other processes may write to the journal.
+    is_shared: bool,
     logs: Option<Arc<Workspace>>,
     agent: Option<Mutex<Agent>>,
     automation: Option<Arc<AutomationAccount>>,
@@ -119,10 +129,12 @@ impl Suite {
         let store = config.store_folder()?.map(|path| DataDir::open(&path)).transpose()?;
         let bulk = store.as_ref().unwrap_or(&data);
         let has = |service| services.contains(&service);
-        let path = data.root().join("journal.db");
-        let opened = tokio::task::spawn_blocking(move || SqliteJournal::open(path)).await?;
-        let journal: Arc<dyn Journal> = Arc::new(opened.context("the journal")?);
         let computer = computer();
+        let opened = Journals::open(data.root(), &config, &computer).await;
+        let mut journals = opened.context("the journal")?;
+        let journal = Arc::clone(journals.whole());
+        let identity = Identity::open(data.folder("keys")?, &journal, admin, &services).await;
+        let identity = identity.context("clients and resources")?;
 
         let logs = match has(Service::Logs) {
             true => Some(open_logs(bulk, admin, &config).await.context("the log repository")?),
@@ -136,19 +148,30 @@ impl Suite {
         let settings = automation_settings(protected, admin, &config);
         let search_path = settings.search_path.clone();
         let automation = match has(Service::Automation) {
-            true => Some(open_automation(bulk, settings, &journal).await.context("automation")?),
+            true => {
+                let journal = journals.of(Service::Automation).await?;
+                Some(open_automation(bulk, settings, journal).await.context("automation")?)
+            }
             false => None,
         };
         let dsc = match has(Service::Dsc) {
             true => {
                 let key = registration_key
                     .unwrap_or_else(|| Secret::from(admin.dsc_registration_key.as_str()));
-                Some(open_dsc(bulk, key, &journal, &config).await.context("the pull server")?)
+                let journal = journals.of(Service::Dsc).await?;
+                Some(open_dsc(bulk, key, journal, &config).await.context("the pull server")?)
             }
             false => None,
         };
         let recovery = match has(Service::Recovery) {
-            true => Some(open_recovery(bulk, admin, &journal).context("the recovery vault")?),
+            true => {
+                let journal = journals.of(Service::Recovery).await?;
+                Some(open_recovery(bulk, admin, journal).context("the recovery vault")?)
+            }
+            false => None,
+        };
+        let backup = match has(Service::Backup) {
+            true => Some(journals.of(Service::Backup).await?),
             false => None,
         };
         let mut suite = Self {
@@ -156,6 +179,10 @@ impl Suite {
             _store: store,
             services,
             journal,
+            backup,
+            is_shared: journals.is_shared(),
+            journals: Mutex::new(journals),
+            identity,
             logs,
             agent,
             automation,
@@ -189,10 +216,11 @@ impl Suite {
             let mapping = Arc::new(move |event: &Event| account.records(event, &computer));
             projections.push(self.projection(logs, "oms-automation", mapping));
         }
-        if self.dsc.is_some() {
+        // What other processes write to the journal is told here too; a job's words are not in it.
+        if self.dsc.is_some() || self.is_shared {
             projections.push(new("oms-dsc", oms_dsc::records));
         }
-        if self.recovery.is_some() {
+        if self.recovery.is_some() || self.is_shared {
             projections.push(new("oms-recovery", oms_recovery::records));
         }
         projections
@@ -216,6 +244,9 @@ impl Suite {
             None => None,
         };
         self.send_records().await?;
+        if self.is_shared {
+            self.identity.refresh().await.context("clients and resources")?;
+        }
         Ok(report)
     }
 
@@ -235,7 +266,13 @@ impl Suite {
 
     /// What is served on the one address.
     pub(crate) fn surfaces(&self) -> Vec<Surface> {
-        self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server))).collect()
+        let dsc = self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server)));
+        dsc.chain(self.identity.surfaces()).collect()
+    }
+
+    /// Who may do what, beside what `grants` say.
+    pub(crate) fn authorizer(&self, grants: Grants) -> Arc<dyn Authorizer> {
+        self.identity.authorizer(grants)
     }
 
     pub(crate) fn names(&self) -> Vec<&'static str> {
@@ -250,8 +287,14 @@ impl Suite {
         &self.computer
     }
 
-    pub(crate) const fn journal(&self) -> &Arc<dyn Journal> {
-        &self.journal
+    /// What backup's containers write to.
+    pub(crate) fn backup(&self) -> Result<&Arc<dyn Journal>> {
+        self.backup.as_ref().ok_or_else(|| not_running(Service::Backup))
+    }
+
+    /// Answers when another process may have taken a service over.
+    pub(crate) async fn lost(&self) -> anyhow::Error {
+        self.journals.lock().await.lost().await
     }
 
     pub(crate) fn logs(&self) -> Result<&Arc<Workspace>> {
@@ -293,6 +336,7 @@ impl Suite {
         if let Some(logs) = &self.logs {
             logs.close().await.context("the log repository")?;
         }
+        self.journals.lock().await.release().await;
         sent.map(drop)
     }
 }
@@ -361,10 +405,10 @@ fn automation_settings(
 async fn open_automation(
     data: &DataDir,
     settings: AutomationSettings,
-    journal: &Arc<dyn Journal>,
+    journal: Arc<dyn Journal>,
 ) -> Result<Arc<AutomationAccount>> {
     let account = AutomationAccount::builder(data.folder("automation")?)
-        .journal(Arc::clone(journal))
+        .journal(journal)
         .settings(settings)
         .build()
         .await?;
@@ -374,14 +418,14 @@ async fn open_automation(
 async fn open_dsc(
     data: &DataDir,
     registration_key: Secret,
-    journal: &Arc<dyn Journal>,
+    journal: Arc<dyn Journal>,
     config: &Config,
 ) -> Result<Arc<PullServer>> {
     let mut settings = PullServerSettings::default();
     set(&mut settings.unresponsive_after_minutes, config.dsc.unresponsive_after_minutes);
     set(&mut settings.report_retention_days, config.dsc.report_retention_days);
     let server = PullServer::builder(data.folder("dsc")?)
-        .journal(Arc::clone(journal))
+        .journal(journal)
         .registration_key(registration_key)
         .settings(settings)
         .build()
@@ -392,12 +436,12 @@ async fn open_dsc(
 fn open_recovery(
     data: &DataDir,
     admin: &Admin,
-    journal: &Arc<dyn Journal>,
+    journal: Arc<dyn Journal>,
 ) -> Result<Arc<RecoveryVault>> {
     let settings =
         oms_recovery::vault::Settings { name: admin.recovery_vault.clone(), ..Default::default() };
     let vault = RecoveryVault::builder(data.folder("recovery")?)
-        .journal(Arc::clone(journal))
+        .journal(journal)
         .entropy(Arc::new(SystemEntropy))
         .settings(settings)
         .build()?;

@@ -39,7 +39,7 @@ pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
     let password_file = tour.folder.join("passphrase");
     std::fs::write(&password_file, &passphrase)?;
     let disk = Arc::new(LocalDisk::new(&vault_path)?);
-    let container = ProtectionContainer::builder(disk, Arc::clone(tour.suite.journal()))
+    let container = ProtectionContainer::builder(disk, Arc::clone(tour.suite.backup()?))
         .name(tour.name("tour"))
         .create(&Secret::from(passphrase.as_str()))
         .await?;

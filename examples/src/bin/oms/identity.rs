@@ -1,0 +1,397 @@
+//! Who may call and what is managed: clients, roles, signing keys, the subscription with its
+//! resources.
+//!
+//! A new data directory gets one client, `client_id` of `admin.json`, that owns the subscription.
+//! All of it is in the journal, so processes that share one see each other's changes.
+
+use crate::admin::Admin;
+use crate::suite::Service;
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use oms_core::auth::{
+    AssignmentId, AuthError, Authorizer, CredentialKind, Credentials, Grants, NewCredential,
+    Principal, PrincipalKind, RoleAssignment, RoleAssignments, RoleDefinition,
+};
+use oms_core::http::{SigningKeys, Surface, TokenService, resource_surface};
+use oms_core::resource::{
+    Completion, GroupSpec, NameRules, Preconditions, ResourceGuard, ResourceId, ResourceSpec,
+    Resources, TypeRegistry,
+};
+use oms_core::secret::KeyRing;
+use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, Secret, SystemClock, SystemEntropy};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What tokens are for: the names under which Azure's clients ask for the management API.
+const AUDIENCES: [&str; 2] =
+    ["https://management.azure.com", "https://management.core.windows.net"];
+
+/// Where resources of this process are said to be.
+const LOCATION: &str = "local";
+
+/// The kinds of histories with something in them that only the key ring opens.
+const SEALED: [&str; 2] = ["credential", "token-signing-key"];
+
+/// The identities of one journal.
+pub(crate) struct Identity {
+    tokens: Arc<TokenService>,
+    keys: Arc<SigningKeys>,
+    credentials: Arc<Credentials>,
+    roles: Arc<RoleAssignments>,
+    resources: Arc<Resources>,
+}
+
+impl Identity {
+    /// Reads what the journal holds; draws and writes what a new one lacks.
+    pub(crate) async fn open(
+        folder: PathBuf,
+        journal: &Arc<dyn Journal>,
+        admin: &Admin,
+        services: &[Service],
+    ) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let parts = || (Arc::clone(journal), Arc::clone(&clock), Arc::clone(&entropy));
+        let mut has_sealed = false;
+        for kind in SEALED {
+            has_sealed |= !journal.list(kind, None, 1).await?.is_empty();
+        }
+        let disk: Arc<dyn Disk> = Arc::new(LocalDisk::new(folder)?);
+        let ring = KeyRing::open_folder(disk, Arc::clone(&entropy), "oms", has_sealed);
+        let ring = Arc::new(ring.context(
+            "the key ring; a journal that several processes share needs the folder `keys` of the \
+             directory that made it",
+        )?);
+
+        let (j, c, e) = parts();
+        let credentials = Arc::new(Credentials::open(j, Arc::clone(&ring), c, e).await?);
+        let (j, c, e) = parts();
+        let keys = Arc::new(SigningKeys::open(j, ring, c, e).await?);
+        let (j, c, _) = parts();
+        let roles = Arc::new(RoleAssignments::open(j, c).await?);
+        let (j, c, _) = parts();
+        let types = Arc::new(types(services)?);
+        let resources = Arc::new(Resources::open(j, c, types).await?);
+        let tokens = TokenService::builder(admin.tenant_id.clone(), Arc::clone(&keys))
+            .credentials(Arc::clone(&credentials))
+            .audiences(AUDIENCES)
+            .build();
+        let identity = Self { tokens: Arc::new(tokens), keys, credentials, roles, resources };
+        identity.furnish(admin, services).await?;
+        if journal.list(SEALED[0], None, 1).await?.is_empty() {
+            identity.admit(admin).await?;
+        }
+        Ok(identity)
+    }
+
+    /// The subscription, its group and the services' resources, where they are missing.
+    async fn furnish(&self, admin: &Admin, services: &[Service]) -> Result<()> {
+        let by = Principal::local();
+        let resources = &self.resources;
+        let subscription = ResourceId::of_subscription(&admin.subscription_id)?;
+        match resources.get(&subscription) {
+            Some(found) => {
+                let tenant = found.as_subscription().map(|subscription| subscription.tenant_id);
+                if tenant.as_deref() != Some(admin.tenant_id.as_str()) {
+                    bail!(
+                        "the subscription of admin.json belongs to another tenant. \
+                         subscription=`{subscription}`"
+                    );
+                }
+            }
+            None if !self.credentials.list(PrincipalKind::ClientSecret).is_empty() => bail!(
+                "the journal belongs to another directory; take its admin.json and its folder \
+                 `keys`. subscription=`{subscription}`"
+            ),
+            None => {
+                let id = admin.subscription_id.parse().context("subscription_id in admin.json")?;
+                resources.put_subscription(id, "OMS", &admin.tenant_id, &by).await?;
+            }
+        }
+        let group = ResourceId::of_group(&admin.subscription_id, &admin.resource_group)?;
+        let any = Preconditions::default();
+        if resources.get(&group).is_none() {
+            let spec = GroupSpec { location: LOCATION.to_owned(), ..GroupSpec::default() };
+            resources.put_group(&group, spec, &any, &by).await?;
+        }
+        for id in resources_of(admin, services)? {
+            if resources.get(&id).is_none() {
+                let spec =
+                    ResourceSpec { location: LOCATION.to_owned(), ..ResourceSpec::default() };
+                resources.put(&id, spec, &any, Completion::Done, &by).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the client of `admin.json` the owner. Its credential comes last: it says that this
+    /// was done, also when it is revoked later.
+    async fn admit(&self, admin: &Admin) -> Result<()> {
+        let by = Principal::local();
+        let client = Principal::new(PrincipalKind::ClientSecret, &admin.client_id);
+        let scope = ResourceId::of_subscription(&admin.subscription_id)?;
+        let is_owner = self.roles.assignments(&scope).iter().any(|held| held.principal == client);
+        if !is_owner {
+            let role = RoleDefinition::named("Owner").context("the role Owner")?.id;
+            let id = AssignmentId::draw(&SystemEntropy);
+            let assignment = RoleAssignment { id, principal: client.clone(), role, scope };
+            self.roles.assign(assignment, &by).await?;
+        }
+        let proof = CredentialKind::Secret(Secret::from(admin.client_secret.as_str()));
+        let credential = NewCredential { principal: client, expires: None, proof };
+        self.credentials.add(&credential, &by).await?;
+        Ok(())
+    }
+
+    /// Reads what other processes changed.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        self.credentials.refresh().await?;
+        self.keys.refresh().await?;
+        self.roles.refresh().await?;
+        self.resources.refresh().await?;
+        Ok(())
+    }
+
+    /// The token endpoint, and subscriptions with what is in them.
+    pub(crate) fn surfaces(&self) -> [Surface; 2] {
+        let authenticator = self.tokens.for_audiences(AUDIENCES);
+        [self.tokens.surface(), resource_surface(&self.resources, authenticator)]
+    }
+
+    /// Roles, beside what `grants` say.
+    pub(crate) fn authorizer(&self, grants: Grants) -> Arc<dyn Authorizer> {
+        Arc::new(Either { grants, roles: Arc::clone(&self.roles) })
+    }
+}
+
+/// The types of the services that run here. Their own routes come with their management APIs;
+/// until then resources are listed and held.
+fn types(services: &[Service]) -> Result<TypeRegistry> {
+    let mut types = TypeRegistry::builder();
+    for service in services {
+        let (of, names) = kind(*service);
+        let is_there = *service == Service::Dsc && services.contains(&Service::Automation)
+            || *service == Service::Recovery && services.contains(&Service::Backup);
+        if !is_there {
+            types = types.tracked(service.name(), of, names).guard(Arc::new(Running));
+        }
+    }
+    Ok(types.build()?)
+}
+
+/// The type of resource that a service hangs everything below.
+const fn kind(service: Service) -> (&'static str, NameRules) {
+    match service {
+        Service::Logs => ("Microsoft.OperationalInsights/workspaces", NameRules::WORKSPACE),
+        Service::Automation | Service::Dsc => {
+            // The account that a directory begins with has a shorter name than Azure would take.
+            ("Microsoft.Automation/automationAccounts", NameRules::ANY)
+        }
+        Service::Backup | Service::Recovery => {
+            ("Microsoft.RecoveryServices/vaults", NameRules::VAULT)
+        }
+    }
+}
+
+/// What runs in this process.
+fn resources_of(admin: &Admin, services: &[Service]) -> Result<Vec<ResourceId>> {
+    let group = ResourceId::of_group(&admin.subscription_id, &admin.resource_group)?;
+    let mut ids: Vec<ResourceId> = Vec::new();
+    for service in services {
+        let name = match service {
+            Service::Logs => WORKSPACE,
+            Service::Automation | Service::Dsc => &admin.automation_account,
+            Service::Backup => &admin.backup_vault,
+            Service::Recovery => &admin.recovery_vault,
+        };
+        let id: ResourceId = format!("{group}/providers/{}/{name}", kind(*service).0).parse()?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// The name of the workspace, whose clients know it by its id.
+const WORKSPACE: &str = "oms-logs";
+
+/// Holds what a service of this process has behind it.
+#[derive(Debug)]
+struct Running;
+
+#[async_trait]
+impl ResourceGuard for Running {
+    async fn check_delete(&self, _id: &ResourceId) -> Result<(), String> {
+        Err("a service of this process keeps its data there".to_owned())
+    }
+}
+
+/// Allows what either of the two allows.
+#[derive(Debug)]
+struct Either {
+    grants: Grants,
+    roles: Arc<RoleAssignments>,
+}
+
+impl Authorizer for Either {
+    fn check(
+        &self,
+        principal: &Principal,
+        operation: &str,
+        resource: &ResourceId,
+    ) -> Result<(), AuthError> {
+        let granted = self.grants.check(principal, operation, resource);
+        granted.or_else(|_denied| self.roles.check(principal, operation, resource))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+    use oms_core::http::{Mounted, mount};
+    use oms_core::journal::MemoryJournal;
+    use oms_core::testkit::routes;
+    use serde_json::Value;
+
+    fn admin() -> Admin {
+        let folder = tempfile::tempdir().expect("a folder");
+        Admin::load_or_create(folder.path(), &SystemEntropy).expect("credentials")
+    }
+
+    struct Place {
+        folder: tempfile::TempDir,
+        journal: Arc<dyn Journal>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            Self { folder, journal: Arc::new(MemoryJournal::default()) }
+        }
+
+        async fn open(&self, admin: &Admin) -> Result<(Identity, Mounted)> {
+            let keys = self.folder.path().join("keys");
+            let identity = Identity::open(keys, &self.journal, admin, &Service::ALL).await?;
+            let authorizer = identity.authorizer(Grants::new(Vec::new()));
+            let mounted = mount(identity.surfaces().into(), authorizer)?;
+            Ok((identity, mounted))
+        }
+    }
+
+    async fn token(mounted: &Mounted, admin: &Admin, client: &str, secret: &str) -> Option<String> {
+        let form = format!(
+            "grant_type=client_credentials&client_id={client}&client_secret={}&scope=https%3A%2F%2F\
+             management.azure.com%2F.default",
+            secret.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+        );
+        let request = Request::post(format!("/{}/oauth2/v2.0/token", admin.tenant_id))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .expect("a request");
+        let (status, body) = answer(mounted, request).await;
+        let token = body["access_token"].as_str().map(str::to_owned);
+        assert_eq!(token.is_some(), status == StatusCode::OK, "{body}");
+        token
+    }
+
+    async fn answer(mounted: &Mounted, request: Request<Body>) -> (StatusCode, Value) {
+        let response = mounted.handle(request).await;
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    async fn send(
+        mounted: &Mounted,
+        method: Method,
+        path: &str,
+        token: &str,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{path}?api-version=2024-01-01"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(Body::empty())
+            .expect("a request");
+        answer(mounted, request).await
+    }
+
+    /// The client of admin.json owns the subscription, before and after a restart.
+    #[tokio::test]
+    async fn the_first_client_owns_what_there_is() {
+        let (place, admin) = (Place::new(), admin());
+        for _start in 0..2 {
+            let (_identity, mounted) = place.open(&admin).await.expect("opens");
+            let token = token(&mounted, &admin, &admin.client_id, &admin.client_secret).await;
+            let token = token.expect("a token");
+            let group = format!(
+                "/subscriptions/{}/resourceGroups/{}",
+                admin.subscription_id, admin.resource_group
+            );
+            let (status, listed) =
+                send(&mounted, Method::GET, &format!("{group}/resources"), &token).await;
+            assert_eq!(status, StatusCode::OK);
+            let types: Vec<&str> = listed["value"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|one| one["type"].as_str())
+                .collect();
+            assert_eq!(types.len(), 3, "{listed}");
+            // What holds a service's data does not go.
+            let (status, why) = send(&mounted, Method::DELETE, &group, &token).await;
+            assert_eq!(status, StatusCode::CONFLICT, "{why}");
+        }
+        let events = place.journal.read_all(0, 1_000).await.expect("reads").len();
+        place.open(&admin).await.expect("opens");
+        let again = place.journal.read_all(0, 1_000).await.expect("reads").len();
+        assert_eq!(again, events, "a start writes nothing that is there");
+    }
+
+    /// Who was sent away does not come back by a restart.
+    #[tokio::test]
+    async fn a_revoked_client_stays_revoked() {
+        let (place, admin) = (Place::new(), admin());
+        let (identity, _) = place.open(&admin).await.expect("opens");
+        let held = identity.credentials.list(PrincipalKind::ClientSecret);
+        let [credential] = held.as_slice() else { panic!("one credential: {held:?}") };
+        identity.credentials.revoke(credential.id, &Principal::local()).await.expect("revoked");
+        drop(identity);
+        let (identity, mounted) = place.open(&admin).await.expect("opens");
+        assert!(identity.credentials.list(PrincipalKind::ClientSecret).is_empty());
+        let token = token(&mounted, &admin, &admin.client_id, &admin.client_secret).await;
+        assert_eq!(token, None);
+    }
+
+    /// A known client without a role is denied at every route, and a stranger before it.
+    #[tokio::test]
+    async fn strangers_and_clients_without_a_role_get_nothing() {
+        let (place, admin) = (Place::new(), admin());
+        let (identity, mounted) = place.open(&admin).await.expect("opens");
+        let client = Principal::new(PrincipalKind::ClientSecret, "guest");
+        let drawn = identity.credentials.draw(client, None, &Principal::local()).await;
+        let (_, secret) = drawn.expect("drawn");
+        let secret = secret.expose_text().expect("text");
+        let token = token(&mounted, &admin, "guest", secret).await.expect("a token");
+        let mut headers = HeaderMap::new();
+        let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
+        headers.insert(header::AUTHORIZATION, bearer);
+        assert!(routes::denied_without_grant(&mounted, &headers).await > 8);
+        let open = routes::open_to_strangers(&mounted).await;
+        // Whether the process lives, and where the token endpoint is.
+        assert_eq!(open.len(), 2, "{open:?}");
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_another_owner_is_refused_by_name() {
+        let place = Place::new();
+        place.open(&admin()).await.expect("opens");
+        let error = format!("{:#}", place.open(&admin()).await.err().expect("refused"));
+        assert!(error.contains("belongs to another directory"), "{error}");
+        let elsewhere = Place { folder: tempfile::tempdir().expect("a folder"), ..place };
+        let error = format!("{:#}", elsewhere.open(&admin()).await.err().expect("refused"));
+        assert!(error.contains("key"), "{error}");
+    }
+}

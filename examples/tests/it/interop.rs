@@ -1,0 +1,95 @@
+//! `oms serve` with clients and servers that are not ours: Azure's own Python client, and a journal
+//! in PostgreSQL that several processes share.
+
+use crate::support::{Place, Server, text};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn variable(name: &str, what: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_unset| panic!("{name} names {what}"))
+}
+
+#[test]
+fn azures_client_lists_what_is_served() {
+    let python = variable("OMS_INTEROP_PYTHON", "a Python with the packages of .ci/interop.txt");
+    let place = Place::new();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    fs::write(place.path("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(place.path("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let options = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--services", "dsc,recovery"];
+    let server = Server::start(place.oms(&[&listen[..], &options].concat()));
+    let output = Command::new(&python)
+        .args(["-c", include_str!("interop.py"), &server.url])
+        .arg(place.data().join("admin.json"))
+        .env("REQUESTS_CA_BUNDLE", place.path("cert.pem"))
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let listed = "Microsoft.Automation/automationAccounts,Microsoft.RecoveryServices/vaults\n";
+    assert_eq!(text(&output.stdout), listed);
+    assert!(server.stop());
+}
+
+/// Serves some services of a place on a shared journal.
+fn start(place: &Place, journal: (&str, &str), services: &str) -> Command {
+    let (url, schema) = journal;
+    let mut command = place.oms(&["serve", "--listen", "127.0.0.1:0", "--services", services]);
+    command.env("OMS_JOURNAL", url).env("OMS_JOURNAL_SCHEMA", schema);
+    command
+}
+
+/// Two processes share a journal: what one's service does is a record in the other's workspace. A
+/// service runs in one of them at a time; when its process is killed another takes it over.
+#[test]
+fn services_in_several_processes_share_a_journal_in_postgresql() {
+    let url = variable("OMS_INTEROP_POSTGRES", "a PostgreSQL server");
+    let schema = format!("serve_{}", std::process::id());
+    let journal = (url.as_str(), schema.as_str());
+    let (first, second, third) = (Place::new(), Place::new(), Place::new());
+    let logs = Server::start(start(&first, journal, "logs"));
+
+    // A directory of another owner gets nothing.
+    let stranger = Place::new();
+    let refused = start(&stranger, journal, "dsc").output().expect("the program starts");
+    assert!(!refused.status.success());
+    assert!(text(&refused.stderr).contains("`keys`"), "{}", text(&refused.stderr));
+
+    second.join(&first);
+    third.join(&first);
+    let mut dsc = Server::start(start(&second, journal, "dsc"));
+    let document =
+        "instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; Name = \"G\"; };\n";
+    fs::write(second.path("Web.mof"), document).expect("a document");
+    let held = start(&third, journal, "dsc").stderr(Stdio::piped()).spawn().expect("starts");
+    second.good(&["dsc", "publish", "Web.mof"]);
+    // The other waits for a process that was killed, and this one goes on.
+    let output = held.wait_with_output().expect("its end");
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    let why = text(&output.stderr);
+    assert!(why.contains("runs in another process") && why.contains("`dsc`"), "{why}");
+
+    let key = fs::read_to_string(first.data().join("admin.json")).expect("credentials");
+    let key =
+        key.split("\"dsc_registration_key\": \"").nth(1).and_then(|rest| rest.split('"').next());
+    fs::write(second.path("key"), key.expect("a key")).expect("written");
+    let server = format!("{}/PSDSCPullServer.svc", dsc.url);
+    let pull = ["dsc", "pull", "--server", &server, "--configuration", "Web", "--state", "node"];
+    second.good(&[&pull[..], &["--registration-key-file", "key"]].concat());
+    let query = "AzureDiagnostics | where Category == 'DscNodeStatus' | count";
+    let begin = Instant::now();
+    while first.good(&["logs", "query", "--format", "csv", query]) == "Count\r\n0\r\n" {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no record of the node's report");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    dsc.child.kill().expect("kill -9");
+    dsc.child.wait().expect("its end");
+    let takes_over = Server::start(start(&third, journal, "dsc"));
+    assert!(third.good(&["dsc", "nodes"]).contains("Compliant"), "the registration is shared");
+    assert!(takes_over.stop());
+    assert!(logs.stop());
+}
