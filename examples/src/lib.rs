@@ -1,5 +1,5 @@
-//! The `oms` program, and programs of single services. See the README of the workspace, whose
-//! programs are compiled and run as tests of this crate.
+//! The `oms` program, programs of single services, and `kql_eval`, which answers Kusto queries of its
+//! input. See the README of the workspace, whose programs are compiled and run as tests of this crate.
 
 /// The README's programs.
 #[cfg(all(

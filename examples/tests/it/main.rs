@@ -7,6 +7,8 @@ mod faults;
 #[cfg(all(test, feature = "interop"))]
 mod interop;
 #[cfg(test)]
+mod kql_eval;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod process;

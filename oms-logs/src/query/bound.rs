@@ -1,6 +1,7 @@
 //! The bound tree: names resolved, every expression with its type, every relation with its columns.
 
 use super::function::KernelFn;
+use super::function::gather::Gather;
 use super::syntax::Span;
 use super::types::KqlType;
 use datafusion::catalog::TableProvider;
@@ -234,7 +235,8 @@ pub(crate) fn null_of(kql_type: KqlType) -> ScalarValue {
         KqlType::Long | KqlType::DateTime | KqlType::TimeSpan => ScalarValue::Int64(None),
         KqlType::Real => ScalarValue::Float64(None),
         KqlType::String => ScalarValue::Utf8View(Some(String::new())),
-        KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => ScalarValue::Utf8View(None),
+        KqlType::Guid | KqlType::Decimal => ScalarValue::Utf8View(None),
+        KqlType::Dynamic => ScalarValue::BinaryView(None),
     }
 }
 
@@ -284,6 +286,19 @@ pub(crate) enum RelationKind {
         input: Arc<Relation>,
         count: usize,
     },
+    /// Items of arrays and members of bags as rows: the input's columns, one for each item.
+    Expand {
+        input: Arc<Relation>,
+        items: Vec<Expansion>,
+        options: ExpandOptions,
+    },
+    /// The input's columns and each row's number, from 1, among those of its part.
+    Number {
+        input: Arc<Relation>,
+        column: String,
+        parts: Vec<String>,
+        keys: Vec<OrderKey>,
+    },
     /// The inputs have the same columns in the same order.
     Union(Vec<Arc<Relation>>),
     /// The sides have no column name in common.
@@ -302,6 +317,8 @@ impl RelationKind {
             Self::Filter { input, .. }
             | Self::Project { input, .. }
             | Self::Aggregate { input, .. }
+            | Self::Expand { input, .. }
+            | Self::Number { input, .. }
             | Self::Sort { input, .. }
             | Self::Limit { input, .. } => vec![input],
             Self::Union(inputs) => inputs.iter().collect(),
@@ -323,6 +340,11 @@ impl RelationKind {
                 let keys = keys.iter().map(|(_, key)| key.cost(input));
                 keys.chain(aggregates.iter().map(|_| Cost::LEAF)).collect()
             }
+            Self::Expand { input, items, options } => {
+                let more = options.index.iter().chain(&options.live).count() + items.len();
+                widened(input, more)
+            }
+            Self::Number { input, .. } => widened(input, 1),
             Self::Union(inputs) => {
                 let most = |costs: Vec<Cost>, input: &Arc<Relation>| {
                     (0..costs.len().max(input.costs.len()))
@@ -356,9 +378,45 @@ impl RelationKind {
                 .flat_map(|(_, made)| std::iter::once(&made.argument).chain(&made.filter))
                 .map(|expr| expr.cost(input))
                 .collect(),
+            Self::Expand { input, items, .. } => {
+                items.iter().map(|item| item.value.cost(input)).collect()
+            }
+            Self::Number { input, keys, .. } => {
+                keys.iter().map(|key| key.expr.cost(input)).collect()
+            }
             _ => Vec::new(),
         }
     }
+}
+
+/// The sizes of the input's columns and of as many more that are computed where they stand.
+fn widened(input: &Relation, more: usize) -> Vec<Cost> {
+    let of_input =
+        (0..input.columns.len()).map(|at| input.costs.get(at).copied().unwrap_or(Cost::LEAF));
+    of_input.chain(std::iter::repeat_n(Cost::LEAF, more)).collect()
+}
+
+/// A dynamic value whose items become rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Expansion {
+    /// The column of the items.
+    pub(crate) name: String,
+    pub(crate) value: Expr,
+    /// The type of the items.
+    pub(crate) kql_type: KqlType,
+}
+
+/// How values become rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ExpandOptions {
+    /// Members of bags become arrays of a key and a value.
+    pub(crate) members_as_arrays: bool,
+    /// The most rows of each row.
+    pub(crate) limit: Option<usize>,
+    /// The column of each item's place, from 0.
+    pub(crate) index: Option<String>,
+    /// A column that is true; each row becomes one row more, in which it is false.
+    pub(crate) live: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -412,6 +470,19 @@ pub(crate) enum AggregateFunction {
     ValueAt {
         order: Box<Expr>,
         greatest: bool,
+    },
+    /// The bits that are set in all values, in any, or in an odd number of them.
+    BitsOfAll,
+    BitsOfAny,
+    BitsOfOdd,
+    Covariance {
+        sample: bool,
+        other: Box<Expr>,
+    },
+    /// A dynamic value of dynamic ones; the second argument is the place or the weight of each.
+    Gather {
+        gather: Gather,
+        second: Option<Box<Expr>>,
     },
     /// The argument in one row, not null if any row has one.
     AnyValue,

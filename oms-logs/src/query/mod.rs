@@ -37,8 +37,10 @@
 //! # What runs
 //! Statements: `let` of scalars and tables. Sources: tables, `print`, `range`, `datatable`, `union`.
 //! Operators: `where`, `project` (`-away`, `-keep`, `-rename`), `extend`, `summarize`, `sort`,
-//! `take`, `top`, `count`, `distinct`, `join` (every kind), `union`, `render`. Everything else of
-//! the language is an error that names it and its place.
+//! `take`, `top`, `count`, `distinct`, `join` (every kind), `union`, `mv-expand`, `mv-apply`,
+//! `render`. Values of every type, `dynamic` ones with access to their parts and the functions over
+//! arrays, bags and sets. Every aggregate but `passthrough`. Everything else of the language is an
+//! error that names it and its place.
 //!
 //! Scalar functions: those over numbers, text, regular expressions, times and time zones, hashes,
 //! addresses, units, encodings and structured text that the language documents, but
@@ -46,8 +48,11 @@
 //! stored metadata. Regular expressions are those of RE2, without its `\C`.
 //!
 //! # Where it differs from the service
-//! - `dcount` and `percentile` are exact, not estimates.
-//! - `dynamic` values are passed on and turned to text; looking into them is not there yet.
+//! - `dcount` and `percentile` are exact, not estimates. The sketches of `hll` and `tdigest` are this
+//!   engine's own: they cannot be read by the service, nor its by this one.
+//! - `make_list` after `sort` is in that order; the service promises none.
+//! - A number of a `dynamic` value is a `long` or a `real`; an `int` becomes a `long` in it.
+//! - Rows of one batch become at most 16 million rows by `mv-expand`.
 //! - `datetime` values have the language's ticks of 100 ns throughout a query. Stored columns have
 //!   microseconds, so a tick below is truncated when a record is stored.
 //! - `hash_combine` and `hash_many` mix hashes in a way of their own, which the language leaves open.
@@ -61,6 +66,8 @@ pub mod limits;
 pub mod time;
 
 pub mod types;
+
+pub mod dynamic;
 
 pub mod syntax;
 

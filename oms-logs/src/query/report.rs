@@ -127,6 +127,7 @@ impl Cells {
     fn new(kql_type: KqlType, array: &ArrayRef) -> Self {
         let wanted = match (kql_type.computed_type(), array.data_type()) {
             (_, DataType::Timestamp(unit, _)) => DataType::Timestamp(*unit, None),
+            (DataType::BinaryView, _) => DataType::Utf8View,
             (wanted, _) => wanted,
         };
         // The plan made the column in a form of its type, so the cast cannot fail.

@@ -16,7 +16,7 @@ pub enum KqlType {
     DateTime,
     /// `decimal`, kept as text
     Decimal,
-    /// `dynamic`, kept as canonical JSON text
+    /// `dynamic`: a typed, nested value; JSON text at rest and in answers
     Dynamic,
     /// `guid`, kept as lower-case text
     Guid,
@@ -83,7 +83,8 @@ impl KqlType {
             Self::Int => DataType::Int32,
             Self::Long | Self::DateTime | Self::TimeSpan => DataType::Int64,
             Self::Real => DataType::Float64,
-            Self::String | Self::Guid | Self::Dynamic | Self::Decimal => DataType::Utf8View,
+            Self::String | Self::Guid | Self::Decimal => DataType::Utf8View,
+            Self::Dynamic => DataType::BinaryView,
         }
     }
 
@@ -114,6 +115,7 @@ impl KqlType {
             Self::DateTime => {
                 matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Int64)
             }
+            Self::Dynamic if *data_type == DataType::BinaryView => true,
             Self::String | Self::Guid | Self::Dynamic | Self::Decimal => match data_type {
                 DataType::Dictionary(_, value) => is_text(value),
                 text => is_text(text),

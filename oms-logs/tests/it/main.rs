@@ -11,6 +11,7 @@ mod interop;
 mod load;
 #[cfg(test)]
 mod query;
+mod query_dynamic;
 #[cfg(test)]
 mod query_functions;
 #[cfg(test)]

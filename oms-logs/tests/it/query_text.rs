@@ -106,7 +106,7 @@ fn literals() {
     );
     check(
         "print guid(74BE27DE-1E4E-49D9-B579-FE0B331D3642), dynamic({'a': [1, -2.5, null, datetime(2020-01-01)]})",
-        r#"print guid(74be27de-1e4e-49d9-b579-fe0b331d3642), dynamic({"a":[1,-2.5,null,"2020-01-01T00:00:00.0000000Z"]})"#,
+        r#"print guid(74be27de-1e4e-49d9-b579-fe0b331d3642), dynamic({"a":[1,-2.5,null,datetime(2020-01-01T00:00:00.0000000Z)]})"#,
     );
     check(
         "print -9223372036854775808, 0xFF, bool(1)",

@@ -1,8 +1,9 @@
 //! Expressions: names, types, constants folded.
 
 use super::{BindResult, Binder, Failed, LetValue};
-use crate::query::bound::{Aggregate, Column, Comparison, Expr, ExprKind, null_of};
+use crate::query::bound::{Aggregate, Column, Comparison, Expr, ExprKind};
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::View;
 use crate::query::function::{self, Call, Parameter, aggregate, coerce, common_type, operator};
 use crate::query::plan;
 use crate::query::syntax::Span;
@@ -143,8 +144,19 @@ impl Binder<'_> {
                 let bound = self.checked(operator::between(value, low, high, span))?;
                 Ok(if *negated { not(bound) } else { bound })
             }
-            ast::ExprKind::Member(..) | ast::ExprKind::Index(..) => {
-                Err(self.report(Problem::unsupported(span, "access into a dynamic value")))
+            ast::ExprKind::Member(value, name) => {
+                let value = self.expr(value, scope)?;
+                let key = Expr::text(name.text.as_str(), name.span);
+                self.checked(function::dynamic::part(value, key, span))
+            }
+            ast::ExprKind::Index(value, index) => {
+                let both = self.exprs([&**value, &**index], scope)?;
+                let [value, index] = <[Expr; 2]>::try_from(both).map_err(|_| Failed)?;
+                self.checked(function::dynamic::part(value, index, span))
+            }
+            ast::ExprKind::Columns(..) => {
+                let message = "names for several columns stand only before a column";
+                Err(self.report(Problem::semantic(span, message)))
             }
             ast::ExprKind::Star(_) => {
                 Err(self.report(Problem::unsupported(span, "* as an operand")))
@@ -197,10 +209,12 @@ impl Binder<'_> {
         }
         let exprs = arguments.iter().map(|argument| &argument.expr);
         let text = name.text.as_str();
+        let rows = matches!(scope.groups, Groups::Rows);
         if aggregate::NAMES.contains(&text)
-            && !matches!(text, "arg_max" | "arg_min" | "percentiles")
+            && !aggregate::SEVERAL.contains(&text)
+            && !(rows && aggregate::SCALARS_TOO.contains(&text))
         {
-            if matches!(scope.groups, Groups::Rows) {
+            if rows {
                 let message = format!("`{text}` is an aggregate; its place is in `summarize`");
                 return Err(self.report(Problem::semantic(name.span, message)));
             }
@@ -208,6 +222,9 @@ impl Binder<'_> {
             return self.aggregate(text, span, arguments, scope);
         }
         if let Some(bound) = self.intrinsic(name, arguments, span, scope) {
+            return bound;
+        }
+        if let Some(bound) = self.call_of_scope(name, arguments, span, scope) {
             return bound;
         }
         let Some(function) = function::find(text) else {
@@ -233,8 +250,7 @@ impl Binder<'_> {
 
     fn unknown_function(&mut self, name: &ast::Name) -> Failed {
         let text = name.text.as_str();
-        let several = matches!(text, "arg_max" | "arg_min" | "percentiles");
-        if several {
+        if aggregate::SEVERAL.contains(&text) {
             let message = format!("`{text}` makes several columns and stands alone in `summarize`");
             return self.report(Problem::semantic(name.span, message));
         }
@@ -293,15 +309,140 @@ impl Binder<'_> {
         }
         let value = self.expr(value, scope)?;
         let items = self.exprs(list, scope)?;
-        let items = self.checked(flatten(items, operator.symbol()))?;
         if operator == ListOperator::In {
-            return self.checked(is_in(value, items, span));
+            return self.is_in_list(&value, items, span);
         }
+        let items = self.checked(flatten(items, operator.symbol()))?;
         let mut arguments = vec![value];
         arguments.extend(items);
         let arguments = self.checked(texts(arguments, operator.symbol()))?;
         let kernel = function::list_kernel(operator);
         Ok(function::call(operator.symbol(), kernel, arguments, KqlType::Bool, span))
+    }
+
+    /// Calls that depend on what columns there are.
+    fn call_of_scope(
+        &mut self,
+        name: &ast::Name,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> Option<BindResult<Expr>> {
+        let exprs: Vec<&ast::Expr> = arguments.iter().map(|argument| &argument.expr).collect();
+        match (name.text.as_str(), exprs.as_slice()) {
+            ("pack_all", _) => {
+                let bound = self.exprs(exprs, &mut Scope::constants());
+                Some(bound.and_then(|bound| {
+                    self.checked(function::dynamic::pack_all(scope.columns, &bound, span))
+                }))
+            }
+            ("pack_array", [ast::Expr { kind: ast::ExprKind::Star(_), .. }]) => {
+                let columns = scope.columns.iter();
+                let columns =
+                    columns.map(|c| Expr::column(c.name.clone(), c.kql_type, span)).collect();
+                let function = function::find("pack_array")?;
+                let call = Call { name: "pack_array", span, now: self.now };
+                Some(self.checked(function.bind(&call, columns)))
+            }
+            ("column_ifexists" | "columnifexists", [column, default]) => {
+                let column = match self.expr(column, &mut Scope::constants()) {
+                    Ok(column) => column,
+                    Err(failed) => return Some(Err(failed)),
+                };
+                let known = column
+                    .as_text()
+                    .map(|text| scope.columns.iter().find(|column| column.name == text).cloned());
+                Some(match known {
+                    Some(Some(column)) => self.name(&column.name, span, scope),
+                    Some(None) => self.expr(default, scope),
+                    None => {
+                        let message = "`column_ifexists` takes a column's name as a string";
+                        Err(self.report(Problem::semantic(span, message)))
+                    }
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The columns of an item of a list of columns: one, or those of a call that makes several.
+    pub(crate) fn item(
+        &mut self,
+        item: &ast::NamedExpr,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Vec<Made>> {
+        let (names, expr) = match &item.expr.kind {
+            ast::ExprKind::Columns(names, call) => (names.clone(), &**call),
+            _ => (item.name.iter().cloned().collect(), &item.expr),
+        };
+        let several = match &expr.kind {
+            ast::ExprKind::Call { name, arguments } => function::find(&name.text)
+                .filter(|function| function.is_several())
+                .map(|function| (function, name, arguments)),
+            _ => None,
+        };
+        let mut names = names.into_iter();
+        let Some((function, name, arguments)) = several else {
+            let value = self.expr(expr, scope)?;
+            let made = Made { name: names.next(), implied: super::column_name(expr), expr: value };
+            return match names.next() {
+                None => Ok(vec![made]),
+                Some(extra) => Err(self.report(no_column_for(&extra))),
+            };
+        };
+        self.count_expression(expr.span)?;
+        let implied: Vec<_> = arguments.iter().map(|a| super::column_name(&a.expr)).collect();
+        let bound = self.exprs(arguments.iter().map(|argument| &argument.expr), scope)?;
+        let call = Call { name: &name.text, span: expr.span, now: self.now };
+        let several = self.checked(function.bind_several(&call, bound, &implied))?;
+        let mut columns = Vec::new();
+        for (implied, value) in several.columns {
+            let implied = Some(implied).filter(|implied| !implied.is_empty());
+            columns.push(Made { name: names.next(), implied, expr: self.fold(value)? });
+        }
+        match names.next() {
+            None => Ok(columns),
+            Some(extra) => Err(self.report(no_column_for(&extra))),
+        }
+    }
+
+    /// `value in (items)`, of which some may be computed, and arrays stand for their items.
+    fn is_in_list(&mut self, value: &Expr, items: Vec<Expr>, span: Span) -> BindResult<Expr> {
+        if value.kql_type == KqlType::Dynamic {
+            let mut parts = Vec::new();
+            for item in items {
+                let list = item.kql_type == KqlType::Dynamic;
+                let part = if list {
+                    function::dynamic::is_in_array(value.clone(), item, span)
+                } else {
+                    self.checked(operator::compare(Comparison::Equal, value.clone(), item, span))?
+                };
+                parts.push(part);
+            }
+            return Ok(Expr::new(ExprKind::Or(parts), KqlType::Bool, span));
+        }
+        let (constant, computed): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| item.as_constant().is_some());
+        let constant = self.checked(flatten(constant, "in"))?;
+        let mut parts = Vec::new();
+        if !constant.is_empty() || computed.is_empty() {
+            parts.push(self.checked(is_in(value.clone(), constant, span))?);
+        }
+        for item in computed {
+            parts.push(if item.kql_type == KqlType::Dynamic {
+                function::dynamic::is_in_array(value.clone(), item, span)
+            } else {
+                self.checked(operator::compare(Comparison::Equal, value.clone(), item, span))?
+            });
+        }
+        match (parts.pop(), parts.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                parts.push(last);
+                Ok(Expr::new(ExprKind::Or(parts), KqlType::Bool, span))
+            }
+            (None, _) => Ok(Expr::bool(false, span)),
+        }
     }
 
     fn is_table(&self, expr: &ast::Expr, scope: &Scope<'_>) -> bool {
@@ -317,6 +458,20 @@ impl Binder<'_> {
             _ => false,
         }
     }
+}
+
+/// A column in the making.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The name that the query gives.
+    pub(crate) name: Option<ast::Name>,
+    /// The name that its expression implies.
+    pub(crate) implied: Option<String>,
+    pub(crate) expr: Expr,
+}
+
+fn no_column_for(name: &ast::Name) -> Problem {
+    Problem::semantic(name.span, format!("there is no column for the name `{}`", name.text))
 }
 
 fn not(expr: Expr) -> Expr {
@@ -343,30 +498,26 @@ fn flatten(items: Vec<Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
             flat.push(item);
             continue;
         }
-        let json = match value {
-            ScalarValue::Utf8View(Some(text)) => serde_json::from_str(text).unwrap_or_default(),
-            _ => serde_json::Value::Null,
-        };
-        match json {
-            serde_json::Value::Array(items) => {
-                flat.extend(items.iter().map(|item| of_json(item, span)));
+        let ScalarValue::BinaryView(Some(bytes)) = value else { continue };
+        match View::of(bytes) {
+            View::Array(items) => {
+                flat.extend(items.iter().map(|item| of_view(View::of(item), span)));
             }
-            other => flat.push(of_json(&other, span)),
+            other => flat.push(of_view(other, span)),
         }
     }
     Ok(flat)
 }
 
 /// A member of a dynamic list as a constant of its own type.
-fn of_json(json: &serde_json::Value, span: Span) -> Expr {
-    match json {
-        serde_json::Value::Bool(value) => Expr::bool(*value, span),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(value), _) => Expr::long(value, span),
-            (None, value) => Expr::constant(ScalarValue::Float64(value), KqlType::Real, span),
-        },
-        serde_json::Value::String(text) => Expr::text(text.as_str(), span),
-        other => Expr::text(other.to_string(), span),
+fn of_view(value: View<'_>, span: Span) -> Expr {
+    match value {
+        View::Bool(value) => Expr::bool(value, span),
+        View::Long(value) => Expr::long(value, span),
+        View::Real(value) => Expr::constant(ScalarValue::Float64(Some(value)), KqlType::Real, span),
+        View::DateTime(ticks) => Expr { kql_type: KqlType::DateTime, ..Expr::long(ticks, span) },
+        View::TimeSpan(ticks) => Expr { kql_type: KqlType::TimeSpan, ..Expr::long(ticks, span) },
+        other => Expr::text(function::text_of_dynamic(other), span),
     }
 }
 
@@ -419,10 +570,7 @@ pub(crate) fn constant(literal: &Literal, span: Span) -> Expr {
             (ScalarValue::Utf8View(value.map(|guid| guid.to_string())), KqlType::Guid)
         }
         Literal::Decimal(value) => (ScalarValue::Utf8View(value.clone()), KqlType::Decimal),
-        Literal::Dynamic(serde_json::Value::Null) => (null_of(KqlType::Dynamic), KqlType::Dynamic),
-        Literal::Dynamic(value) => {
-            (ScalarValue::Utf8View(Some(value.to_string())), KqlType::Dynamic)
-        }
+        Literal::Dynamic(value) => (ScalarValue::BinaryView(value.to_bytes()), KqlType::Dynamic),
     };
     Expr::constant(value, kql_type, span)
 }

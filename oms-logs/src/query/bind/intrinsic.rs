@@ -4,11 +4,11 @@ use super::expression::constant;
 use super::{BindResult, Binder, Scope};
 use crate::query::bound::{Expr, ExprKind};
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::function::{self, Call, Parameter, coerce};
 use crate::query::syntax::Span;
 use crate::query::syntax::ast;
 use crate::query::types::KqlType;
-use serde_json::Value as Json;
 
 /// The column that holds when a record came in.
 const INGESTION_TIME: &str = "_TimeReceived";
@@ -82,8 +82,8 @@ impl Binder<'_> {
             return Err(self.report(Problem::semantic(span, message)));
         };
         let table = self.table(&argument.expr)?;
-        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-        Ok(constant(&ast::Literal::Dynamic(Json::from(names)), span))
+        let names = table.columns.iter().map(|column| Value::Text(column.name.clone()));
+        Ok(constant(&ast::Literal::Dynamic(Value::Array(names.collect())), span))
     }
 
     /// A type by its name, for functions that take one.

@@ -23,7 +23,7 @@ use super::types::KqlType;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) use expression::Scope;
+pub(super) use expression::{Made, Scope};
 pub(super) use names::{
     Items, column_name, literal_text, matches as name_matches, percentile_name,
 };
@@ -310,7 +310,8 @@ impl Binder<'_> {
         Ok(relation)
     }
 
-    fn operator(
+    /// One operator over an input.
+    pub(super) fn operator(
         &mut self,
         input: Arc<Relation>,
         operator: &ast::Operator,
@@ -335,6 +336,8 @@ impl Binder<'_> {
             Kind::Distinct(items) => self.distinct(input, items, span),
             Kind::Join(join) => self.join(input, join, span),
             Kind::Union(union) => self.union(Some(input), union, span),
+            Kind::Expand(expand) => self.expand(input, expand, span),
+            Kind::Apply { expand, operators } => self.apply(input, expand, operators, span),
             Kind::Render { visualization, properties } => {
                 self.render = Some(Render::new(visualization, properties));
                 Ok(input)

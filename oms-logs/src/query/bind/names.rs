@@ -21,7 +21,8 @@ pub(crate) fn column_name(expr: &ast::Expr) -> Option<String> {
         ExprKind::Call { name, arguments } => {
             let first = arguments.first().map(|argument| &argument.expr);
             if aggregate::NAMES.contains(&name.text.as_str()) {
-                return aggregate_name(&name.text, first, arguments.get(1).map(|a| &a.expr));
+                let rest: Vec<_> = arguments.iter().skip(1).map(|a| &a.expr).collect();
+                return aggregate_name(&name.text, first, &rest);
             }
             match function::find(&name.text)?.naming {
                 Naming::Default => None,
@@ -42,18 +43,27 @@ fn joined(value: &ast::Expr, part: &str) -> String {
     }
 }
 
-fn aggregate_name(
-    name: &str,
-    first: Option<&ast::Expr>,
-    second: Option<&ast::Expr>,
-) -> Option<String> {
+fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) -> Option<String> {
     let argument = first.and_then(column_name).unwrap_or_default();
     match name {
         // The condition does not name the column.
         "countif" => Some("countif_".to_owned()),
-        "take_any" | "arg_max" | "arg_min" => first.and_then(column_name),
-        "percentile" | "percentiles" => {
-            Some(percentile_name(&argument, second.map(literal_text).unwrap_or_default().as_str()))
+        "take_any" | "take_anyif" | "arg_max" | "arg_min" => first.and_then(column_name),
+        "anyif" => Some(format!("any_{argument}")),
+        "percentile" | "percentiles" | "percentilew" | "percentilesw" => {
+            let percent = rest.last().map(|percent| literal_text(percent)).unwrap_or_default();
+            Some(percentile_name(&argument, &percent))
+        }
+        "make_list" | "make_list_if" | "make_list_with_nulls" | "makelist" => {
+            Some(format!("list_{argument}"))
+        }
+        "make_set" | "make_set_if" | "makeset" => Some(format!("set_{argument}")),
+        "make_bag" | "make_bag_if" | "make_dictionary" => Some(format!("bag_{argument}")),
+        "buildschema" => Some(format!("schema_{argument}")),
+        "hll_if" => Some(format!("hll_{argument}")),
+        "covariance" | "covariancep" | "covarianceif" | "covariancepif" => {
+            let second = rest.first().and_then(|second| column_name(second)).unwrap_or_default();
+            Some(format!("{name}_{argument}_{second}"))
         }
         _ => Some(format!("{name}_{argument}")),
     }

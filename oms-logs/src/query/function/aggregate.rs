@@ -1,58 +1,38 @@
 //! Aggregates: their names, their arguments, and what they make of groups without values.
 
-use super::{Parameter, cast, coerce};
+use super::gather::{Gather, Hll};
+use super::{Parameter, cast, coerce, of_dynamic, to_dynamic};
 use crate::query::bound::{
     Aggregate, AggregateFunction as F, Arithmetic, Comparison, Expr, ExprKind,
 };
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::{ITEMS_MAX, View};
 use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::scalar::ScalarValue;
 
-/// The aggregates of this version. The names that end in `if` take a condition last.
-pub(crate) const NAMES: [&str; 26] = [
+/// The aggregates of this version. The names that end in `if` take a condition after their values.
+pub(crate) const NAMES: [&str; 57] = [
     "any",
+    "anyif",
     "arg_max",
     "arg_min",
     "avg",
     "avgif",
-    "count",
-    "count_distinct",
-    "countif",
-    "dcount",
-    "dcountif",
-    "max",
-    "maxif",
-    "min",
-    "minif",
-    "percentile",
-    "percentiles",
-    "stdev",
-    "stdevif",
-    "stdevp",
-    "sum",
-    "sumif",
-    "take_any",
-    "take_anyif",
-    "variance",
-    "varianceif",
-    "variancep",
-];
-
-/// Aggregates of the language that this version does not run.
-pub(crate) const UNSUPPORTED: [&str; 32] = [
-    "anyif",
-    "argmax",
-    "argmin",
     "binary_all_and",
     "binary_all_or",
     "binary_all_xor",
     "buildschema",
+    "count",
+    "count_distinct",
     "count_distinctif",
+    "countif",
     "covariance",
     "covarianceif",
     "covariancep",
     "covariancepif",
+    "dcount",
+    "dcountif",
     "hll",
     "hll_if",
     "hll_merge",
@@ -66,14 +46,46 @@ pub(crate) const UNSUPPORTED: [&str; 32] = [
     "make_set_if",
     "makelist",
     "makeset",
+    "max",
+    "maxif",
+    "merge_tdigest",
+    "min",
+    "minif",
+    "percentile",
+    "percentiles",
     "percentiles_array",
     "percentilesw",
+    "percentilesw_array",
     "percentilew",
+    "stdev",
+    "stdevif",
+    "stdevp",
     "stdevpif",
+    "sum",
+    "sumif",
+    "take_any",
+    "take_anyif",
     "tdigest",
     "tdigest_merge",
-    "variancepif",
+    "variance",
+    "varianceif",
+    "variancep",
 ];
+
+/// Aggregates that are known under these names too, or make several columns, or are not run.
+pub(crate) const UNSUPPORTED: [&str; 3] = ["argmax", "argmin", "passthrough"];
+
+/// Aggregates that are also functions of a row; outside of groups they are those.
+pub(crate) const SCALARS_TOO: [&str; 3] = ["hll_merge", "merge_tdigest", "tdigest_merge"];
+
+/// Aggregates that make several columns.
+pub(crate) const SEVERAL: [&str; 4] = ["arg_max", "arg_min", "percentiles", "percentilesw"];
+
+/// The name without its `if`.
+fn base_of(name: &str) -> &str {
+    let base = name.strip_suffix("if").unwrap_or(name);
+    base.strip_suffix('_').unwrap_or(base)
+}
 
 /// What a call of an aggregate becomes: columns of the group, computed from raw aggregates.
 #[derive(Debug)]
@@ -122,18 +134,31 @@ impl Maker<'_> {
 
     /// Binds the call, except of those that make several columns.
     pub(crate) fn bind(mut self, mut arguments: Vec<Expr>) -> Result<Bound, Problem> {
-        let base = self.name.strip_suffix("if").unwrap_or(self.name);
+        let base = base_of(self.name);
         let filter = if base == self.name {
             None
         } else {
-            let filter = arguments.pop().ok_or_else(|| self.problem("a condition is missing"))?;
-            Some(coerce(filter, Parameter::Bool, self.name)?)
+            // An option such as the longest list follows the condition.
+            let at = match base {
+                "count" => 0,
+                "covariance" | "covariancep" => 2,
+                _ => 1,
+            };
+            if arguments.len() <= at {
+                return Err(self.problem("a condition is missing"));
+            }
+            Some(coerce(arguments.remove(at), Parameter::Bool, self.name)?)
         };
         let expected = match base {
             "count" => 0..=1,
-            "percentile" => 2..=2,
+            "percentile" | "covariance" | "covariancep" => 2..=2,
             // The accuracy is taken and not used: the count is exact.
-            "dcount" => 1..=2,
+            "dcount" | "hll" | "tdigest" => 1..=2,
+            "make_list" | "makelist" | "make_set" | "makeset" => 1..=2,
+            "make_bag" | "make_dictionary" => 1..=2,
+            "percentilew" => 3..=3,
+            "percentiles_array" => 2..=usize::MAX,
+            "percentilesw_array" => 3..=usize::MAX,
             _ => 1..=1,
         };
         if !expected.contains(&arguments.len()) {
@@ -141,23 +166,23 @@ impl Maker<'_> {
             return Err(self.problem(message));
         }
         let mut arguments = arguments.into_iter();
-        let argument = arguments.next();
-        let value = self.value(base, argument, arguments.next().as_ref(), filter)?;
+        let value = match arguments.next() {
+            // `count()` and `countif(…)`.
+            None => self.raw(F::Rows, Expr::long(1, self.span), filter, KqlType::Long),
+            Some(argument) => self.value(base, argument, arguments.collect(), filter)?,
+        };
         Ok(Bound { aggregates: self.aggregates, value })
     }
 
     fn value(
         &mut self,
         base: &str,
-        argument: Option<Expr>,
-        second: Option<&Expr>,
+        argument: Expr,
+        rest: Vec<Expr>,
         filter: Option<Expr>,
     ) -> Result<Expr, Problem> {
-        let Some(argument) = argument else {
-            // `count()` and `countif(…)`.
-            return Ok(self.raw(F::Rows, Expr::long(1, self.span), filter, KqlType::Long));
-        };
         let kql_type = argument.kql_type;
+        let second = rest.first();
         Ok(match base {
             "count" => self.raw(F::Rows, Expr::long(1, self.span), filter, KqlType::Long),
             "dcount" | "count_distinct" => {
@@ -165,16 +190,22 @@ impl Maker<'_> {
             }
             "sum" => self.sum(argument, filter)?,
             "avg" => self.average(argument, filter)?,
-            "min" | "max" => {
-                if kql_type == KqlType::Dynamic {
-                    let name = format!("{base} of dynamic values");
-                    return Err(Problem::unsupported(self.span, name));
-                }
-                let function = if base == "min" { F::Min } else { F::Max };
-                self.raw(function, argument, filter, kql_type)
-            }
+            "min" | "max" => self.extreme(base, argument, filter)?,
             "any" | "take_any" => self.raw(F::AnyValue, argument, filter, kql_type),
             "stdev" | "stdevp" | "variance" | "variancep" => self.spread(base, argument, filter)?,
+            "covariance" | "covariancep" => {
+                let other = second.cloned().ok_or_else(|| self.problem("a value is missing"))?;
+                self.covariance(base == "covariance", argument, other, filter)?
+            }
+            "binary_all_and" | "binary_all_or" | "binary_all_xor" => {
+                let argument = coerce(argument, Parameter::Long, base)?;
+                let function = match base {
+                    "binary_all_and" => F::BitsOfAll,
+                    "binary_all_or" => F::BitsOfAny,
+                    _ => F::BitsOfOdd,
+                };
+                self.raw(function, argument, filter, KqlType::Long)
+            }
             "percentile" => {
                 let percent = second.and_then(constant_real);
                 let percent = percent.ok_or_else(|| {
@@ -182,7 +213,19 @@ impl Maker<'_> {
                 })?;
                 self.percentile(argument, percent)?
             }
-            _ => return Err(Problem::unsupported(self.span, self.name)),
+            "percentilew" => {
+                let (weight, percent) = match rest.as_slice() {
+                    [weight, percent] => (weight.clone(), constant_real(percent)),
+                    _ => return Err(self.problem("`percentilew` takes a weight and a constant")),
+                };
+                let percents: Vec<f64> = percent.into_iter().collect();
+                let mut values = self.weighted(argument, weight, &percents)?.into_iter();
+                values.next().ok_or_else(|| self.problem("a percentage is missing"))?
+            }
+            "percentiles_array" | "percentilesw_array" => {
+                self.percentiles_array(base == "percentilesw_array", argument, rest)?
+            }
+            _ => self.gathered(base, argument, second, filter)?,
         })
     }
 
@@ -192,7 +235,10 @@ impl Maker<'_> {
             KqlType::Int | KqlType::Long => KqlType::Long,
             KqlType::Real => KqlType::Real,
             KqlType::TimeSpan => KqlType::TimeSpan,
-            KqlType::Decimal | KqlType::Dynamic => {
+            KqlType::Dynamic => {
+                return self.sum(of_dynamic(argument, KqlType::Real), filter);
+            }
+            KqlType::Decimal => {
                 let what = format!("{} of {}", self.name, argument.kql_type);
                 return Err(Problem::unsupported(self.span, what));
             }
@@ -213,10 +259,7 @@ impl Maker<'_> {
     fn average(&mut self, argument: Expr, filter: Option<Expr>) -> Result<Expr, Problem> {
         let span = self.span;
         let count = self.raw(F::Values, argument.clone(), filter.clone(), KqlType::Long);
-        if argument.kql_type == KqlType::DateTime {
-            return Err(Problem::unsupported(span, "avg of datetime"));
-        }
-        if argument.kql_type == KqlType::TimeSpan {
+        if matches!(argument.kql_type, KqlType::DateTime | KqlType::TimeSpan) {
             let kql_type = argument.kql_type;
             let real = self.raw(F::Sum, cast(argument, KqlType::Real), filter, KqlType::Real);
             let mean = super::operator::native(
@@ -244,7 +287,7 @@ impl Maker<'_> {
         ))
     }
 
-    /// Zero for a single value of a sample; not a number for none.
+    /// Zero for a single value of a sample, and for none.
     fn spread(
         &mut self,
         base: &str,
@@ -258,25 +301,173 @@ impl Maker<'_> {
         } else {
             F::Variance { sample }
         };
-        let real =
-            |value| Expr::constant(ScalarValue::Float64(Some(value)), KqlType::Real, self.span);
-        let (zero, none) = (real(0.0), real(f64::NAN));
         let span = self.span;
+        let zero = Expr::constant(ScalarValue::Float64(Some(0.0)), KqlType::Real, span);
         let count = self.raw(F::Values, argument.clone(), filter.clone(), KqlType::Long);
         let spread = self.raw(function, argument, filter, KqlType::Real);
-        let is = |value| {
-            super::operator::compare(
-                Comparison::Equal,
-                count.clone(),
-                Expr::long(value, span),
-                span,
-            )
+        self.unless_few(count, zero, spread)
+    }
+
+    /// The value, or zero where it is of fewer than two.
+    fn unless_few(&self, count: Expr, zero: Expr, value: Expr) -> Result<Expr, Problem> {
+        let two = Expr::long(2, self.span);
+        let few = super::operator::compare(Comparison::Less, count, two, self.span)?;
+        // One value that is not a number spreads as little as one that is.
+        let kind = ExprKind::Case { branches: vec![(few, zero)], otherwise: Box::new(value) };
+        Ok(Expr::new(kind, KqlType::Real, self.span))
+    }
+
+    fn covariance(
+        &mut self,
+        sample: bool,
+        argument: Expr,
+        other: Expr,
+        filter: Option<Expr>,
+    ) -> Result<Expr, Problem> {
+        let argument = coerce(argument, Parameter::Real, self.name)?;
+        let other = coerce(other, Parameter::Real, self.name)?;
+        let zero = Expr::constant(ScalarValue::Float64(Some(0.0)), KqlType::Real, self.span);
+        let count = self.raw(F::Values, argument.clone(), filter.clone(), KqlType::Long);
+        let function = F::Covariance { sample, other: Box::new(other) };
+        let value = self.raw(function, argument, filter, KqlType::Real);
+        self.unless_few(count, zero, value)
+    }
+
+    /// Not a number if one of the values is none.
+    fn extreme(
+        &mut self,
+        base: &str,
+        argument: Expr,
+        filter: Option<Expr>,
+    ) -> Result<Expr, Problem> {
+        let kql_type = argument.kql_type;
+        if kql_type == KqlType::Dynamic {
+            return Err(Problem::unsupported(self.span, format!("{base} of dynamic values")));
+        }
+        let function = if base == "min" { F::Min } else { F::Max };
+        if kql_type != KqlType::Real {
+            return Ok(self.raw(function, argument, filter, kql_type));
+        }
+        let span = self.span;
+        let is_nan = super::find("isnan").ok_or_else(|| self.problem("`isnan` is missing"))?;
+        let call = super::Call { name: "isnan", span, now: 0 };
+        let is_nan = is_nan.bind(&call, vec![argument.clone()])?;
+        let counted = match &filter {
+            Some(filter) => {
+                Expr::new(ExprKind::And(vec![filter.clone(), is_nan]), KqlType::Bool, span)
+            }
+            None => is_nan,
         };
-        let kind = ExprKind::Case {
-            branches: vec![(is(0)?, none), (is(1)?, zero)],
-            otherwise: Box::new(spread),
+        let nans = self.raw(F::Rows, Expr::long(1, span), Some(counted), KqlType::Long);
+        let value = self.raw(function, argument, filter, kql_type);
+        let some = super::operator::compare(Comparison::Greater, nans, Expr::long(0, span), span)?;
+        let nan = Expr::constant(ScalarValue::Float64(Some(f64::NAN)), kql_type, span);
+        let kind = ExprKind::Case { branches: vec![(some, nan)], otherwise: Box::new(value) };
+        Ok(Expr::new(kind, kql_type, span))
+    }
+
+    fn gather(&mut self, gather: Gather, argument: Expr, filter: Option<Expr>) -> Expr {
+        let function = F::Gather { gather, second: None };
+        self.raw(function, to_dynamic(argument), filter, KqlType::Dynamic)
+    }
+
+    /// Lists, sets, bags, schemas, sketches.
+    fn gathered(
+        &mut self,
+        base: &str,
+        argument: Expr,
+        second: Option<&Expr>,
+        filter: Option<Expr>,
+    ) -> Result<Expr, Problem> {
+        let most = match (base, second) {
+            ("hll" | "tdigest", _) | (_, None) => ITEMS_MAX,
+            (_, Some(most)) => {
+                let most = most.as_long().and_then(|most| usize::try_from(most).ok());
+                let problem = || self.problem(format!("`{}` takes a constant count", self.name));
+                most.ok_or_else(problem)?.min(ITEMS_MAX)
+            }
         };
-        Ok(Expr::new(kind, KqlType::Real, span))
+        let gather = match base {
+            "make_list" | "makelist" => Gather::List { nulls: false, items_max: most },
+            "make_list_with_nulls" => Gather::List { nulls: true, items_max: most },
+            "make_set" | "makeset" => Gather::Set { items_max: most },
+            "make_bag" | "make_dictionary" => Gather::Bag { members_max: most },
+            "buildschema" => Gather::Schema,
+            "hll" => {
+                let accuracy = second.map_or(Some(1), Expr::as_long);
+                let precision = accuracy.and_then(Hll::precision_of);
+                let problem = || self.problem("the accuracy of `hll` is from 0 to 4");
+                Gather::Hll { precision: precision.ok_or_else(problem)? }
+            }
+            "hll_merge" => Gather::HllMerge,
+            "tdigest" => {
+                let second = second.cloned().map(|weight| Box::new(to_dynamic(weight)));
+                let function = F::Gather { gather: Gather::TDigest, second };
+                return Ok(self.raw(function, to_dynamic(argument), filter, KqlType::Dynamic));
+            }
+            "tdigest_merge" | "merge_tdigest" => Gather::TDigestMerge,
+            _ => return Err(Problem::unsupported(self.span, self.name)),
+        };
+        Ok(self.gather(gather, argument, filter))
+    }
+
+    /// Values at percentages, each counted as often as its weight says, in the argument's type.
+    pub(crate) fn weighted(
+        &mut self,
+        argument: Expr,
+        weight: Expr,
+        percents: &[f64],
+    ) -> Result<Vec<Expr>, Problem> {
+        if !weight.kql_type.is_number() && weight.kql_type != KqlType::Dynamic {
+            return Err(self.problem(format!("a weight is a number, not {}", weight.kql_type)));
+        }
+        let kql_type = match argument.kql_type {
+            KqlType::Int => KqlType::Long,
+            other => other,
+        };
+        let all = self.percentiles_of(argument, Some(weight), percents)?;
+        let places = 0..i64::try_from(percents.len()).unwrap_or(0);
+        let part = |at| super::dynamic::part(all.clone(), Expr::long(at, self.span), self.span);
+        places.map(|at| Ok(of_dynamic(part(at)?, kql_type))).collect()
+    }
+
+    fn percentiles_of(
+        &mut self,
+        argument: Expr,
+        weight: Option<Expr>,
+        percents: &[f64],
+    ) -> Result<Expr, Problem> {
+        if percents.is_empty() || percents.iter().any(|p| !(0.0..=100.0).contains(p)) {
+            return Err(self.problem("a percentile lies between 0 and 100"));
+        }
+        let percents = percents.iter().map(|percent| percent.to_bits()).collect();
+        let second = weight.map(|weight| Box::new(to_dynamic(weight)));
+        let function = F::Gather { gather: Gather::Percentiles { percents }, second };
+        Ok(self.raw(function, to_dynamic(argument), None, KqlType::Dynamic))
+    }
+
+    fn percentiles_array(
+        &mut self,
+        weighted: bool,
+        argument: Expr,
+        rest: Vec<Expr>,
+    ) -> Result<Expr, Problem> {
+        let mut rest = rest.into_iter();
+        let weight = if weighted { rest.next() } else { None };
+        let mut percents = Vec::new();
+        for percent in rest {
+            match (percent.as_constant(), constant_real(&percent)) {
+                (_, Some(percent)) => percents.push(percent),
+                (Some(ScalarValue::BinaryView(Some(bytes))), _) => match View::of(bytes) {
+                    View::Array(items) => {
+                        percents.extend(items.iter().filter_map(|i| View::of(i).as_number()));
+                    }
+                    _ => return Err(self.problem("expected constant percentages")),
+                },
+                _ => return Err(self.problem("expected constant percentages")),
+            }
+        }
+        self.percentiles_of(argument, weight, &percents)
     }
 
     /// One value of the nearest rank, of the argument's type.
@@ -288,6 +479,9 @@ impl Maker<'_> {
         let argument = match kql_type {
             KqlType::Int => cast(argument, KqlType::Long),
             KqlType::Long | KqlType::Real | KqlType::DateTime | KqlType::TimeSpan => argument,
+            KqlType::Dynamic => {
+                return self.percentile(of_dynamic(argument, KqlType::Real), percent);
+            }
             other => return Err(self.problem(format!("`percentile` is not defined for {other}"))),
         };
         let kql_type = if kql_type == KqlType::Int { KqlType::Long } else { kql_type };

@@ -1,14 +1,15 @@
 //! The arguments of a kernel as typed columns, and the columns it makes.
 
+use crate::query::dynamic::{DynamicBuilder, Dynamics, Writer, arrays_of};
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringViewArray,
-    StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Float64Array, Int32Array, Int64Array,
+    StringViewArray, StringViewBuilder,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
-use datafusion::common::{Result, exec_err};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
+use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::ColumnarValue;
 use std::sync::Arc;
 
@@ -121,6 +122,36 @@ impl Args<'_> {
         }
     }
 
+    /// Text as it is: a value for each row to make.
+    pub(crate) fn texts(&self, at: usize) -> Result<StringViewArray> {
+        let (array, _) = self.array(at)?;
+        Ok(cast(&array, &DataType::Utf8View)?.as_string_view().clone())
+    }
+
+    /// A dynamic argument, from storage too.
+    pub(crate) fn dynamic(&self, at: usize) -> Result<Dynamics> {
+        let (array, single) = self.array(at)?;
+        Ok(Dynamics::new(arrays_of(&array)?, single))
+    }
+
+    /// An argument of any type as dynamic values.
+    pub(crate) fn as_dynamic(&self, at: usize) -> Result<Dynamics> {
+        let (array, single) = self.array(at)?;
+        Ok(Dynamics::new(dynamic_of(&array, self.kql_type(at)?)?, single))
+    }
+
+    /// A dynamic value for each row, which `each` writes; it writes null for null.
+    pub(crate) fn make_dynamic(
+        &self,
+        mut each: impl FnMut(usize, &mut Writer<'_>),
+    ) -> Result<ArrayRef> {
+        let mut builder = DynamicBuilder::with_capacity(self.rows);
+        for row in 0..self.rows {
+            builder.append(|writer| each(row, writer))?;
+        }
+        Ok(builder.finish())
+    }
+
     pub(crate) fn make_text<S: AsRef<str>>(
         &self,
         mut each: impl FnMut(usize) -> Option<S>,
@@ -156,6 +187,51 @@ impl Args<'_> {
 
     pub(crate) fn make_bool(&self, each: impl FnMut(usize) -> Option<bool>) -> ArrayRef {
         Arc::new((0..self.rows).map(each).collect::<BooleanArray>())
+    }
+}
+
+/// Values of any type as dynamic ones, which keep the type.
+pub(crate) fn dynamic_of(array: &ArrayRef, kql_type: KqlType) -> Result<BinaryViewArray> {
+    if kql_type == KqlType::Dynamic {
+        return arrays_of(array);
+    }
+    fn each<T>(
+        values: impl ExactSizeIterator<Item = Option<T>>,
+        write: impl Fn(&mut Writer<'_>, T),
+    ) -> Result<BinaryViewArray> {
+        let mut builder = DynamicBuilder::with_capacity(values.len());
+        for value in values {
+            match value {
+                Some(value) => builder.append(|writer| write(writer, value))?,
+                None => builder.append_null(),
+            }
+        }
+        Ok(builder.finish_views())
+    }
+    let texts =
+        || Ok::<_, DataFusionError>(cast(array, &DataType::Utf8View)?.as_string_view().clone());
+    match kql_type {
+        KqlType::Bool => match array.as_boolean_opt() {
+            Some(values) => each(values.iter(), |writer, value| writer.bool(value)),
+            None => exec_err!("the argument is not a bool"),
+        },
+        KqlType::Int | KqlType::Long => {
+            each(longs(array)?.iter(), |writer, value| writer.long(value))
+        }
+        KqlType::Real => {
+            let values = cast(array, &DataType::Float64)?;
+            each(values.as_primitive::<Float64Type>().iter(), |writer, value| writer.real(value))
+        }
+        KqlType::DateTime => each(longs(array)?.iter(), |writer, value| writer.datetime(value)),
+        KqlType::TimeSpan => each(longs(array)?.iter(), |writer, value| writer.timespan(value)),
+        KqlType::String | KqlType::Dynamic => {
+            each(texts()?.iter().map(|t| Some(t.unwrap_or_default())), |writer, t| writer.text(t))
+        }
+        KqlType::Decimal => each(texts()?.iter(), |writer, digits| writer.decimal(digits)),
+        KqlType::Guid => each(texts()?.iter(), |writer, text| match text.parse() {
+            Ok(guid) => writer.guid(guid),
+            Err(_) => writer.text(text),
+        }),
     }
 }
 

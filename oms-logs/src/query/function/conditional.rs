@@ -8,6 +8,7 @@ use super::{
 use crate::query::bound::{Comparison, Expr, ExprKind};
 use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::{DynamicBuilder, View};
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result as DfResult;
@@ -136,7 +137,17 @@ fn pick(args: &Args<'_>, better: impl Fn(Ordering) -> bool) -> DfResult<ArrayRef
                 best(values.iter().map(|v| v.get(row)), Decimal::cmp, &better)
             })
         }
-        KqlType::String | KqlType::Guid | KqlType::Dynamic => {
+        KqlType::Dynamic => {
+            let values: Vec<_> = each.map(|at| args.dynamic(at)).collect::<DfResult<_>>()?;
+            let mut builder = DynamicBuilder::with_capacity(args.rows);
+            for row in 0..args.rows {
+                let present = values.iter().map(|value| value.bytes(row));
+                let order = |a: &&[u8], b: &&[u8]| View::of(a).order(View::of(b));
+                builder.append_bytes(best(present, order, &better))?;
+            }
+            builder.finish()
+        }
+        KqlType::String | KqlType::Guid => {
             let string = args.kql_type(0)? == KqlType::String;
             let values: Vec<_> = each.map(|at| args.text(at)).collect::<DfResult<_>>()?;
             args.make_text(|row| {

@@ -6,10 +6,12 @@ use super::{Call, Function, Naming, Parameter, decimal, kernel, special};
 use crate::query::bound::Expr;
 use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::{View, json_text};
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::{Result, exec_err};
+use std::sync::Arc;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     special("tostring", Naming::FirstArgument, bind_to_text),
@@ -31,7 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         }
     }),
     special("tohex", Naming::FirstArgument, bind_to_hex),
-    special("gettype", Naming::Default, |call, arguments| get_type(call, &arguments)),
+    special("gettype", Naming::Default, get_type),
 ];
 
 /// The value as text; a string stays what it is, and null is the empty string.
@@ -41,6 +43,37 @@ pub(crate) fn to_text(expr: Expr) -> Expr {
     }
     let span = expr.span;
     call("tostring", text_of, vec![expr], KqlType::String, span)
+}
+
+/// The value as a dynamic one, which keeps its type.
+pub(crate) fn to_dynamic(expr: Expr) -> Expr {
+    if expr.kql_type == KqlType::Dynamic {
+        return expr;
+    }
+    let span = expr.span;
+    call("pack_value", dynamic_of_any, vec![expr], KqlType::Dynamic, span)
+}
+
+fn dynamic_of_any(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(Arc::new(args.as_dynamic(0)?.array().clone()))
+}
+
+/// The dynamic value in another type, or null if it has no counterpart there.
+pub(crate) fn of_dynamic(expr: Expr, kql_type: KqlType) -> Expr {
+    let (name, kernel): (_, KernelFn) = match kql_type {
+        KqlType::Bool => ("tobool", to_bool),
+        KqlType::Int => ("toint", to_int),
+        KqlType::Long => ("tolong", to_long),
+        KqlType::Real => ("toreal", to_real),
+        KqlType::DateTime => ("todatetime", to_datetime),
+        KqlType::TimeSpan => ("totimespan", to_timespan),
+        KqlType::Guid => ("toguid", to_guid),
+        KqlType::Decimal => return decimal::cast(expr),
+        KqlType::String => return to_text(expr),
+        KqlType::Dynamic => return expr,
+    };
+    let span = expr.span;
+    call(name, kernel, vec![expr], kql_type, span)
 }
 
 fn only(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
@@ -66,9 +99,7 @@ pub(super) fn convert(value: Expr, kql_type: KqlType) -> Result<Expr, Problem> {
         KqlType::DateTime => ("todatetime", to_datetime),
         KqlType::TimeSpan => ("totimespan", to_timespan),
         KqlType::Guid => ("toguid", to_guid),
-        KqlType::Dynamic => {
-            return Err(Problem::unsupported(value.span, "conversion to dynamic"));
-        }
+        KqlType::Dynamic => return Ok(to_dynamic(value)),
     };
     let span = value.span;
     Ok(call(name, kernel, vec![value], kql_type, span))
@@ -106,13 +137,18 @@ fn to_hex(args: &Args<'_>) -> Result<ArrayRef> {
     }))
 }
 
-fn get_type(call: &Call<'_>, arguments: &[Expr]) -> Result<Expr, Problem> {
+fn get_type(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
     call.arity(arguments.len(), 1, 1)?;
     let kql_type = arguments.first().map_or(KqlType::String, |argument| argument.kql_type);
     if kql_type == KqlType::Dynamic {
-        return Err(Problem::unsupported(call.span, "gettype of a dynamic value"));
+        return Ok(self::call("gettype", type_of, arguments, KqlType::String, call.span));
     }
     Ok(Expr::text(kql_type.name(), call.span))
+}
+
+fn type_of(args: &Args<'_>) -> Result<ArrayRef> {
+    let value = args.dynamic(0)?;
+    Ok(args.make_text(|row| Some(value.get(row).type_name())))
 }
 
 /// A number with the digits that are needed to read the same number back, and at least one decimal.
@@ -169,8 +205,8 @@ fn text_of(args: &Args<'_>) -> Result<ArrayRef> {
             })
         }
         KqlType::Dynamic => {
-            let value = args.text(0)?;
-            args.make_text(|row| Some(text_of_json(value.get(row))))
+            let value = args.dynamic(0)?;
+            args.make_text(|row| Some(text_of_dynamic(value.get(row))))
         }
         KqlType::String | KqlType::Guid | KqlType::Decimal => {
             let value = args.text(0)?;
@@ -179,7 +215,7 @@ fn text_of(args: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
-/// The members of JSON that have a counterpart among scalars.
+/// What a dynamic value is among scalars.
 enum Scalar {
     None,
     Bool(bool),
@@ -188,25 +224,31 @@ enum Scalar {
     Text(String),
 }
 
-fn scalar_of(text: &str) -> Scalar {
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::Bool(value)) => Scalar::Bool(value),
-        Ok(serde_json::Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(value), _) => Scalar::Long(value),
-            (None, Some(value)) => Scalar::Real(value),
-            (None, None) => Scalar::None,
-        },
-        Ok(serde_json::Value::String(text)) => Scalar::Text(text),
-        _ => Scalar::None,
+fn scalar_of(value: View<'_>) -> Scalar {
+    match value {
+        View::Bool(value) => Scalar::Bool(value),
+        View::Long(value) | View::DateTime(value) | View::TimeSpan(value) => Scalar::Long(value),
+        View::Real(value) => Scalar::Real(value),
+        View::Decimal(digits) => digits.parse().map_or(Scalar::None, Scalar::Real),
+        View::Text(text) => Scalar::Text(text.to_owned()),
+        View::Null | View::Guid(_) | View::Array(_) | View::Bag(_) => Scalar::None,
     }
 }
 
-/// A dynamic string without its quotes; other JSON as it is.
-fn text_of_json(text: &str) -> String {
-    match serde_json::from_str(text) {
-        Ok(serde_json::Value::String(text)) => text,
-        Ok(serde_json::Value::Null) => String::new(),
-        _ => text.to_owned(),
+/// A dynamic string or typed value without quotes; null as nothing; anything else as JSON.
+pub(crate) fn text_of_dynamic(value: View<'_>) -> String {
+    match value {
+        View::Null => String::new(),
+        View::Text(text) | View::Decimal(text) => text.to_owned(),
+        View::DateTime(ticks) => time::format_datetime(ticks, true),
+        View::TimeSpan(ticks) => time::format_timespan(ticks),
+        View::Guid(value) => value.to_string(),
+        View::Real(value) => format_real(value),
+        other => {
+            let mut text = String::new();
+            json_text(other, &mut text);
+            text
+        }
     }
 }
 
@@ -229,7 +271,7 @@ fn to_bool(args: &Args<'_>) -> Result<ArrayRef> {
             args.make_bool(|row| parse_bool(value.get(row)))
         }
         KqlType::Dynamic => {
-            let value = args.text(0)?;
+            let value = args.dynamic(0)?;
             args.make_bool(|row| match scalar_of(value.get(row)) {
                 Scalar::None => None,
                 Scalar::Bool(value) => Some(value),
@@ -284,7 +326,7 @@ fn long_at(args: &Args<'_>) -> Result<Box<dyn Fn(usize) -> Option<i64>>> {
             Box::new(move |row| parse_long(value.get(row)))
         }
         KqlType::Dynamic => {
-            let value = args.text(0)?;
+            let value = args.dynamic(0)?;
             Box::new(move |row| match scalar_of(value.get(row)) {
                 Scalar::None => None,
                 Scalar::Bool(value) => Some(i64::from(value)),
@@ -350,7 +392,7 @@ fn to_real(args: &Args<'_>) -> Result<ArrayRef> {
             args.make_real(|row| parse_real(value.get(row)))
         }
         KqlType::Dynamic => {
-            let value = args.text(0)?;
+            let value = args.dynamic(0)?;
             #[expect(clippy::cast_precision_loss, reason = "a real has 53 bits")]
             args.make_real(|row| match scalar_of(value.get(row)) {
                 Scalar::None => None,
@@ -374,9 +416,18 @@ fn to_datetime(args: &Args<'_>) -> Result<ArrayRef> {
             let value = args.long(0)?;
             args.make_long(|row| value.get(row).and_then(time::in_range))
         }
-        KqlType::String | KqlType::Dynamic => {
+        KqlType::String => {
             let value = args.text(0)?;
-            args.make_long(|row| time::parse_datetime(value.get(row).trim_matches('"')))
+            args.make_long(|row| time::parse_datetime(value.get(row)))
+        }
+        KqlType::Dynamic => {
+            let value = args.dynamic(0)?;
+            args.make_long(|row| match value.get(row) {
+                View::DateTime(ticks) => Some(ticks),
+                View::Long(ticks) => time::in_range(ticks),
+                View::Text(text) => time::parse_datetime(text),
+                _ => None,
+            })
         }
         other => return exec_err!("todatetime does not take {other}"),
     })
@@ -388,15 +439,31 @@ fn to_timespan(args: &Args<'_>) -> Result<ArrayRef> {
             let value = args.long(0)?;
             args.make_long(|row| value.get(row))
         }
-        KqlType::String | KqlType::Dynamic => {
+        KqlType::String => {
             let value = args.text(0)?;
-            args.make_long(|row| time::parse_timespan(value.get(row).trim_matches('"')))
+            args.make_long(|row| time::parse_timespan(value.get(row)))
+        }
+        KqlType::Dynamic => {
+            let value = args.dynamic(0)?;
+            args.make_long(|row| match value.get(row) {
+                View::TimeSpan(ticks) | View::Long(ticks) => Some(ticks),
+                View::Text(text) => time::parse_timespan(text),
+                _ => None,
+            })
         }
         other => return exec_err!("totimespan does not take {other}"),
     })
 }
 
 fn to_guid(args: &Args<'_>) -> Result<ArrayRef> {
+    if args.kql_type(0)? == KqlType::Dynamic {
+        let value = args.dynamic(0)?;
+        return Ok(args.make_text(|row| {
+            uuid::Uuid::try_parse(text_of_dynamic(value.get(row)).trim())
+                .ok()
+                .map(|g| g.to_string())
+        }));
+    }
     let value = args.text(0)?;
     Ok(args
         .make_text(|row| uuid::Uuid::try_parse(value.get(row).trim()).ok().map(|g| g.to_string())))

@@ -1,6 +1,7 @@
 //! Dynamic values that functions over text make and take.
 
 use super::arguments::{Args, Column};
+use crate::query::dynamic::{Dynamics, View, Writer};
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::common::Result;
@@ -12,16 +13,19 @@ pub(super) fn make(
     args: &Args<'_>,
     mut each: impl FnMut(usize) -> Option<Json>,
 ) -> Result<ArrayRef> {
-    Ok(args.make_text(|row| each(row).map(|json| json.to_string())))
+    args.make_dynamic(|row, writer| match each(row) {
+        Some(json) => write(&json, writer),
+        None => writer.null(),
+    })
 }
 
 /// A dynamic argument as JSON.
 #[derive(Debug)]
-pub(super) struct Dynamic(Column<StringViewArray>);
+pub(super) struct Dynamic(Dynamics);
 
 impl Dynamic {
     pub(super) fn read(args: &Args<'_>, at: usize) -> Result<Self> {
-        args.text(at).map(Self)
+        args.dynamic(at).map(Self)
     }
 
     pub(super) const fn is_single(&self) -> bool {
@@ -29,7 +33,43 @@ impl Dynamic {
     }
 
     pub(super) fn get(&self, row: usize) -> Json {
-        serde_json::from_str(self.0.get(row)).unwrap_or_default()
+        json_of(self.0.get(row))
+    }
+}
+
+fn write(json: &Json, writer: &mut Writer<'_>) {
+    match json {
+        Json::Null => writer.null(),
+        Json::Bool(value) => writer.bool(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(value), _) => writer.long(value),
+            (None, value) => writer.real(value.unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => writer.text(text),
+        Json::Array(items) => writer.array(|parts| {
+            items.iter().for_each(|item| parts.item(|writer| write(item, writer)));
+        }),
+        Json::Object(members) => writer.bag(|parts| {
+            for (key, value) in members {
+                parts.member(key, |writer| write(value, writer));
+            }
+        }),
+    }
+}
+
+fn json_of(value: View<'_>) -> Json {
+    match value {
+        View::Null => Json::Null,
+        View::Bool(value) => Json::from(value),
+        View::Long(value) => Json::from(value),
+        View::Real(value) => Json::from(value),
+        View::Array(items) => items.iter().map(|item| json_of(View::of(item))).collect(),
+        View::Bag(members) => {
+            let members = members.iter();
+            let members = members.map(|(key, value)| (key.to_owned(), json_of(View::of(value))));
+            Json::Object(members.collect())
+        }
+        other => Json::from(super::text_of_dynamic(other)),
     }
 }
 

@@ -84,7 +84,12 @@ fn each_bytes(args: &Args<'_>, at: usize, mut each: impl FnMut(usize, &[u8])) ->
                 each(row, &guid.to_bytes_le());
             });
         }
-        KqlType::String | KqlType::Dynamic | KqlType::Decimal => {
+        KqlType::Dynamic => {
+            let value = args.dynamic(at)?;
+            (0..args.rows)
+                .for_each(|row| each(row, super::text_of_dynamic(value.get(row)).as_bytes()));
+        }
+        KqlType::String | KqlType::Decimal => {
             let value = args.text(at)?;
             (0..args.rows).for_each(|row| each(row, value.get(row).as_bytes()));
         }

@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::query::bound::{Expr, ExprKind};
+use crate::query::dynamic::to_json;
 use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
@@ -74,6 +75,18 @@ pub(crate) fn udf(
         types,
         returns: returns.computed_type(),
         never_null: returns == KqlType::String,
+    })
+}
+
+/// A dynamic value as JSON text, for answers.
+pub(crate) fn json_of_dynamic() -> ScalarUDF {
+    ScalarUDF::from(KernelUdf {
+        name: "json_of_dynamic",
+        kernel: |args| Ok(Arc::new(to_json(args.dynamic(0)?.array()))),
+        signature: Signature::any(1, Volatility::Immutable),
+        types: vec![KqlType::Dynamic],
+        returns: DataType::Utf8View,
+        never_null: false,
     })
 }
 

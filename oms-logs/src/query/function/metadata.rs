@@ -25,7 +25,15 @@ fn data_size(args: &Args<'_>) -> DfResult<ArrayRef> {
             KqlType::Int => 4,
             KqlType::Long | KqlType::Real | KqlType::DateTime | KqlType::TimeSpan => 8,
             KqlType::Guid | KqlType::Decimal => 16,
-            KqlType::String | KqlType::Dynamic => {
+            KqlType::Dynamic => {
+                let value = args.dynamic(at)?;
+                for (row, size) in sizes.iter_mut().enumerate() {
+                    let bytes = value.bytes(row).map_or(0, <[u8]>::len);
+                    *size += i64::try_from(bytes).unwrap_or(i64::MAX);
+                }
+                0
+            }
+            KqlType::String => {
                 let text = args.text(at)?;
                 for (row, size) in sizes.iter_mut().enumerate() {
                     *size += i64::try_from(text.get(row).len()).unwrap_or(i64::MAX);

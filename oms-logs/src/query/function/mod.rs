@@ -21,9 +21,15 @@ mod decimal;
 
 mod distribution;
 
+pub(crate) mod dynamic;
+
 mod dynamic_text;
 
 mod encoding;
+
+pub(crate) mod expand;
+
+pub(crate) mod gather;
 
 mod hash;
 
@@ -60,12 +66,12 @@ mod time_zone;
 mod units;
 
 pub(crate) use arguments::Args;
-pub(crate) use conversion::to_text;
-pub(crate) use kernel::{KernelFn, call, hold, never_null, udf};
+pub(crate) use conversion::{of_dynamic, text_of_dynamic, to_dynamic, to_text};
+pub(crate) use kernel::{KernelFn, call, hold, json_of_dynamic, never_null, udf};
 pub(crate) use pattern::BadPattern;
 pub(crate) use percentile::percentile;
 pub(crate) use random::random;
-pub(crate) use string::StringTooLong;
+pub(crate) use string::{StringTooLong, string_too_long};
 pub(crate) use text_match::{kernel as text_kernel, list_kernel};
 
 use super::bound::{Expr, ExprKind};
@@ -99,6 +105,17 @@ pub(crate) enum Naming {
 enum Body {
     Kernel(Kernel),
     Special(fn(&Call<'_>, Vec<Expr>) -> Result<Expr, Problem>),
+    Several(SeveralFn),
+}
+
+/// Binds a call that makes several columns; it is given the names that the arguments imply.
+type SeveralFn = fn(&Call<'_>, Vec<Expr>, &[Option<String>]) -> Result<Several, Problem>;
+
+/// Several columns of one call, each with the name it has where the query gives none; where the name
+/// is empty it is numbered. As an operand the call is its first column.
+#[derive(Clone, Debug)]
+pub(crate) struct Several {
+    pub(crate) columns: Vec<(String, Expr)>,
 }
 
 /// A function over typed columns.
@@ -129,6 +146,10 @@ pub(crate) enum Parameter {
     DateTime,
     TimeSpan,
     Bool,
+    /// A dynamic value.
+    Dynamic,
+    /// Any type, as a dynamic value.
+    AsDynamic,
 }
 
 /// Where and under what circumstances a function is called.
@@ -180,6 +201,11 @@ const fn special(
     Function { name, naming, body: Body::Special(bind) }
 }
 
+/// A function that makes several columns.
+const fn several(name: &'static str, naming: Naming, bind: SeveralFn) -> Function {
+    Function { name, naming, body: Body::Several(bind) }
+}
+
 impl Function {
     /// The same function, of whose arguments only the first ones must be given.
     const fn optional(mut self, required: usize) -> Self {
@@ -205,10 +231,33 @@ impl Function {
         self
     }
 
+    /// Whether a call makes several columns.
+    pub(crate) const fn is_several(&self) -> bool {
+        matches!(self.body, Body::Several(_))
+    }
+
+    /// Binds a call of a function that makes several columns; any other makes one.
+    pub(crate) fn bind_several(
+        &self,
+        call: &Call<'_>,
+        arguments: Vec<Expr>,
+        names: &[Option<String>],
+    ) -> Result<Several, Problem> {
+        match self.body {
+            Body::Several(bind) => bind(call, arguments, names),
+            _ => Ok(Several { columns: vec![(String::new(), self.bind(call, arguments)?)] }),
+        }
+    }
+
     /// Binds a call.
     pub(crate) fn bind(&self, call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
         let kernel = match self.body {
             Body::Special(bind) => return bind(call, arguments),
+            Body::Several(bind) => {
+                let first = bind(call, arguments, &[])?.columns.into_iter().next();
+                let first = first.map(|(_, value)| value);
+                return first.ok_or_else(|| call.problem("a function makes no column"));
+            }
             Body::Kernel(kernel) => kernel,
         };
         let most = if kernel.repeats { usize::MAX } else { kernel.parameters.len() };
@@ -242,7 +291,14 @@ pub(crate) fn coerce(
         | (Parameter::Real, T::Real)
         | (Parameter::DateTime, T::DateTime)
         | (Parameter::TimeSpan, T::TimeSpan)
-        | (Parameter::Bool, T::Bool) => return Ok(argument),
+        | (Parameter::Bool, T::Bool)
+        | (Parameter::Dynamic | Parameter::AsDynamic, T::Dynamic) => return Ok(argument),
+        (Parameter::AsDynamic, _) => return Ok(to_dynamic(argument)),
+        (Parameter::Long, T::Dynamic) => return Ok(of_dynamic(argument, T::Long)),
+        (Parameter::Real, T::Dynamic) => return Ok(of_dynamic(argument, T::Real)),
+        (Parameter::DateTime, T::Dynamic) => return Ok(of_dynamic(argument, T::DateTime)),
+        (Parameter::TimeSpan, T::Dynamic) => return Ok(of_dynamic(argument, T::TimeSpan)),
+        (Parameter::Bool, T::Dynamic) => return Ok(of_dynamic(argument, T::Bool)),
         (Parameter::Text, _) => return Ok(to_text(argument)),
         (Parameter::Long, T::Int) => return Ok(cast(argument, T::Long)),
         (Parameter::Real, T::Int | T::Long | T::Decimal) => return Ok(cast(argument, T::Real)),
@@ -251,6 +307,7 @@ pub(crate) fn coerce(
         (Parameter::DateTime, _) => "datetime",
         (Parameter::TimeSpan, _) => "timespan",
         (Parameter::Bool, _) => "bool",
+        (Parameter::Dynamic, _) => "dynamic",
     };
     let message = format!("`{function}` takes {expected} here, not {given}");
     Err(Problem::semantic(span, message))
@@ -319,6 +376,7 @@ static REGISTRY: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::
         units::FUNCTIONS,
     ]
     .into_iter()
+    .chain(dynamic::FUNCTIONS.iter().copied())
     .flatten()
     .map(|function| (function.name, function))
     .collect()

@@ -10,7 +10,7 @@ use crate::query::syntax::ast::BinaryOperator;
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::Result as DfResult;
+use datafusion::common::{Result as DfResult, exec_err};
 use std::cmp::Ordering;
 
 /// Binds `+ - * / %`.
@@ -159,8 +159,7 @@ pub(crate) fn compare(
     };
     let (a, b) = (left.kql_type, right.kql_type);
     if a == KqlType::Dynamic || b == KqlType::Dynamic {
-        let name = format!("comparison of {a} and {b}");
-        return Err(Problem::unsupported(span, name));
+        return super::dynamic::compared(comparison, left, right, span);
     }
     if let Some(kql_type) = common_type([a, b]) {
         return Ok(same(cast(left, kql_type), cast(right, kql_type)));
@@ -329,7 +328,8 @@ fn compared(
                 decide(left, right, one_null, |l, r| decimal::order(l, r), &accept)
             })
         }
-        KqlType::String | KqlType::Guid | KqlType::Dynamic => {
+        KqlType::Dynamic => return exec_err!("dynamic values have a comparison of their own"),
+        KqlType::String | KqlType::Guid => {
             let string = args.kql_type(0)? == KqlType::String;
             let (l, r) = (args.text(0)?, args.text(1)?);
             args.make_bool(|row| {

@@ -109,17 +109,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// Fails if a string of that length would be longer than a string may be.
 pub(super) fn bounded(bytes: usize, function: &str) -> Result<()> {
-    if bytes > STRING_BYTES_MAX {
-        let message = format!("`{function}` makes a string of more than {STRING_BYTES_MAX} bytes");
-        return Err(DataFusionError::External(Box::new(StringTooLong(message))));
-    }
-    Ok(())
+    if bytes > STRING_BYTES_MAX { Err(string_too_long(function)) } else { Ok(()) }
+}
+
+/// The error of a function that makes a string that is too long.
+pub(crate) fn string_too_long(function: &str) -> DataFusionError {
+    let message = format!("`{function}` makes a string of more than {STRING_BYTES_MAX} bytes");
+    DataFusionError::External(Box::new(StringTooLong(message)))
 }
 
 /// A function made a string that is longer than a string may be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct StringTooLong(String);
+pub(crate) struct StringTooLong(pub(crate) String);
 
 fn strcat(args: &Args<'_>) -> Result<ArrayRef> {
     let parts = (0..args.len()).map(|at| args.text(at)).collect::<Result<Vec<_>>>()?;

@@ -1,6 +1,6 @@
 //! `project` and its kin, `extend`, `distinct`: which columns.
 
-use crate::query::bind::{BindResult, Binder, Failed, Items, Scope, column_name, name_matches};
+use crate::query::bind::{BindResult, Binder, Failed, Items, Made, Scope, name_matches};
 use crate::query::bound::{Column, Expr, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::syntax::Span;
@@ -33,13 +33,15 @@ impl Binder<'_> {
         let mut columns = Items::default();
         let mut failed = false;
         for item in items {
-            let Ok(expr) = self.expr(&item.expr, &mut Scope::rows(&input.columns)) else {
+            let Ok(made) = self.item(item, &mut Scope::rows(&input.columns)) else {
                 failed = true;
                 continue;
             };
-            match &item.name {
-                Some(name) => failed |= self.checked(columns.add_named(name, expr)).is_err(),
-                None => columns.add_implied(column_name(&item.expr), default, expr),
+            for Made { name, implied, expr } in made {
+                match &name {
+                    Some(name) => failed |= self.checked(columns.add_named(name, expr)).is_err(),
+                    None => columns.add_implied(implied, default, expr),
+                }
             }
         }
         if failed { Err(Failed) } else { Ok(columns) }
@@ -55,13 +57,15 @@ impl Binder<'_> {
         let mut columns = Items::of_columns(&input.columns, span);
         let mut failed = false;
         for item in items {
-            let Ok(expr) = self.expr(&item.expr, &mut Scope::rows(&input.columns)) else {
+            let Ok(made) = self.item(item, &mut Scope::rows(&input.columns)) else {
                 failed = true;
                 continue;
             };
-            match &item.name {
-                Some(name) => columns.replace(&name.text, expr),
-                None => columns.add_implied(column_name(&item.expr), "Column", expr),
+            for Made { name, implied, expr } in made {
+                match &name {
+                    Some(name) => columns.replace(&name.text, expr),
+                    None => columns.add_implied(implied, "Column", expr),
+                }
             }
         }
         if failed {

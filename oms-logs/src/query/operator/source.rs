@@ -1,6 +1,6 @@
 //! `print`, `range`, `datatable`: rows that the query itself brings.
 
-use crate::query::bind::{BindResult, Binder, Failed, Items, Scope, column_name};
+use crate::query::bind::{BindResult, Binder, Failed, Items, Made, Scope};
 use crate::query::bound::{Column, Expr, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::function::{self, common_type};
@@ -18,16 +18,18 @@ impl Binder<'_> {
         let mut columns = Items::default();
         let mut failed = false;
         for (at, item) in items.iter().enumerate() {
-            let Ok(expr) = self.expr(&item.expr, &mut Scope::constants()) else {
+            let Ok(made) = self.item(item, &mut Scope::constants()) else {
                 failed = true;
                 continue;
             };
-            match &item.name {
-                Some(name) => failed |= self.checked(columns.add_named(name, expr)).is_err(),
-                None => {
-                    // The name of a `let` is an implied name too.
-                    let name = column_name(&item.expr).unwrap_or_else(|| format!("print_{at}"));
-                    columns.add_implied(Some(name), "print_", expr);
+            for Made { name, implied, expr } in made {
+                match &name {
+                    Some(name) => failed |= self.checked(columns.add_named(name, expr)).is_err(),
+                    None => {
+                        // The name of a `let` is an implied name too.
+                        let implied = implied.unwrap_or_else(|| format!("print_{at}"));
+                        columns.add_implied(Some(implied), "print_", expr);
+                    }
                 }
             }
         }
@@ -163,13 +165,8 @@ impl Binder<'_> {
             (KqlType::Int | KqlType::Long | KqlType::Real, KqlType::Decimal) => {
                 Expr { kql_type, ..function::to_text(expr) }
             }
-            (given, KqlType::Dynamic) => match given {
-                KqlType::String => {
-                    let text = serde_json::Value::from(expr.as_text().unwrap_or_default());
-                    Expr { kql_type, ..Expr::text(text.to_string(), span) }
-                }
-                _ => Expr { kql_type, ..function::to_text(expr) },
-            },
+            (_, KqlType::Dynamic) => function::to_dynamic(expr),
+            (KqlType::Dynamic, wanted) => function::of_dynamic(expr, wanted),
             (KqlType::String, wanted) => {
                 let name = match wanted {
                     KqlType::DateTime => "todatetime",

@@ -13,6 +13,7 @@ use datafusion::logical_expr::expr::{Case, InList};
 use datafusion::logical_expr::{Expr as DfExpr, Operator, binary_expr, cast, lit, try_cast};
 use datafusion::scalar::ScalarValue;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A column by its exact name.
 pub(super) fn column(name: &str) -> DfExpr {
@@ -58,6 +59,7 @@ impl Lowering<'_> {
                     self.column(name)
                 })
             }
+            _ if expr.kql_type == KqlType::Dynamic => self.computed(expr),
             _ => self.stored(expr),
         }
     }
@@ -144,7 +146,10 @@ impl Lowering<'_> {
             KqlType::DateTime if matches!(data_type, DataType::Timestamp(..)) => {
                 self.kernel("ticks", ticks, &[expr], KqlType::DateTime)
             }
-            KqlType::String | KqlType::Guid | KqlType::Dynamic | KqlType::Decimal => {
+            KqlType::Dynamic if *data_type != DataType::BinaryView => {
+                self.kernel("dynamic_of_text", dynamic, &[expr], KqlType::Dynamic)
+            }
+            KqlType::String | KqlType::Guid | KqlType::Decimal => {
                 if expr.kql_type == KqlType::String && nullable {
                     return Ok(function::never_null(KqlType::String).call(vec![plain]));
                 }
@@ -368,6 +373,10 @@ impl Lowering<'_> {
 fn ticks(args: &Args<'_>) -> Result<ArrayRef> {
     let value = args.long(0)?;
     Ok(args.make_long(|row| value.get(row)))
+}
+
+fn dynamic(args: &Args<'_>) -> Result<ArrayRef> {
+    Ok(Arc::new(args.dynamic(0)?.array().clone()))
 }
 
 const fn operator_of(comparison: Comparison) -> Operator {

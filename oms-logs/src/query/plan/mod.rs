@@ -5,6 +5,8 @@
 //! made: ticks, text that is never null. So a filter on a stored column is one that the table's
 //! files can be pruned by.
 
+mod expand;
+
 mod expression;
 
 use super::bound::{
@@ -28,16 +30,18 @@ use expression::{Lowering, column};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The plan of a query; strings of its answer are never null.
+/// The plan of a query; strings of its answer are never null, and dynamic values are JSON text.
 pub(super) fn plan(relation: &Relation) -> Result<LogicalPlan> {
     let input = Planner::default().lower(relation)?;
     let lowering = input.lowering();
     let items = relation.columns.iter().map(|column| {
         let expr = Expr::column(&column.name, column.kql_type, Span::default());
-        let expr = if column.kql_type == KqlType::String {
-            lowering.orderable(&expr)
-        } else {
-            lowering.stored(&expr)
+        let expr = match column.kql_type {
+            KqlType::String => lowering.orderable(&expr),
+            KqlType::Dynamic if *lowering.data_type(&column.name)?.0 == DataType::BinaryView => {
+                lowering.stored(&expr).map(|value| function::json_of_dynamic().call(vec![value]))
+            }
+            _ => lowering.stored(&expr),
         };
         Ok(expr?.alias(&column.name))
     });
@@ -159,6 +163,15 @@ impl Planner {
                 let input = self.lower(input)?;
                 let plan = LogicalPlanBuilder::from(input.plan).limit(0, Some(*count))?.build()?;
                 Ok(Planned { plan, names: input.names })
+            }
+            RelationKind::Expand { input, items, options } => {
+                let columns = &input.columns;
+                let input = self.lower(input)?;
+                self.expand(input, columns, items, options)
+            }
+            RelationKind::Number { input, column, parts, keys } => {
+                let input = self.lower(input)?;
+                self.number(input, column, parts, keys)
             }
             RelationKind::Union(inputs) => self.union(inputs, &relation.columns),
             RelationKind::Join { left, right, kind, keys } => self.join(left, right, *kind, keys),
@@ -422,6 +435,30 @@ fn aggregate_expr(
                 aggregates::variance::var_pop_udaf()
             };
             call(function, lowering.computed(argument)?)
+        }
+        AggregateFunction::BitsOfAll => {
+            call(aggregates::bit_and_or_xor::bit_and_udaf(), lowering.computed(argument)?)
+        }
+        AggregateFunction::BitsOfAny => {
+            call(aggregates::bit_and_or_xor::bit_or_udaf(), lowering.computed(argument)?)
+        }
+        AggregateFunction::BitsOfOdd => {
+            call(aggregates::bit_and_or_xor::bit_xor_udaf(), lowering.computed(argument)?)
+        }
+        AggregateFunction::Covariance { sample, other } => {
+            let function = if *sample {
+                aggregates::covariance::covar_samp_udaf()
+            } else {
+                aggregates::covariance::covar_pop_udaf()
+            };
+            function.call(vec![lowering.computed(argument)?, lowering.computed(other)?])
+        }
+        AggregateFunction::Gather { gather, second } => {
+            let mut arguments = vec![lowering.computed(argument)?];
+            if let Some(second) = second {
+                arguments.push(lowering.computed(second)?);
+            }
+            function::gather::gather(gather.clone()).call(arguments)
         }
         AggregateFunction::Percentile(percent) => {
             call(Arc::new(function::percentile(*percent)), lowering.computed(argument)?)

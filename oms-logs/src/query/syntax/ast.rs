@@ -1,6 +1,7 @@
 //! The tree of a query, as written.
 
 use super::Span;
+use crate::query::dynamic::Value;
 use uuid::Uuid;
 
 /// A name and where it stands.
@@ -122,6 +123,15 @@ pub enum OperatorKind {
     Join(Join),
     /// `union`
     Union(Union),
+    /// `mv-expand`
+    Expand(Expand),
+    /// `mv-apply … on (…)`
+    Apply {
+        /// What each row becomes.
+        expand: Expand,
+        /// What is done to the rows of each row.
+        operators: Vec<Operator>,
+    },
     /// `render`
     Render {
         /// The kind of picture.
@@ -140,6 +150,30 @@ pub struct Join {
     pub right: Box<Expr>,
     /// The conditions after `on`.
     pub on: Vec<Expr>,
+}
+
+/// Arrays and bags that become rows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Expand {
+    /// Members of bags become arrays of a key and a value, not bags of one member.
+    pub members_as_arrays: bool,
+    /// The column of each item's place, from 0.
+    pub index: Option<Name>,
+    /// What is expanded, side by side.
+    pub items: Vec<ExpandItem>,
+    /// The most rows of each row.
+    pub limit: Option<Expr>,
+}
+
+/// One array or bag that becomes rows.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ExpandItem {
+    /// The array or bag, and the column of its items.
+    pub item: NamedExpr,
+    /// The type of the items, after `to typeof`.
+    pub to: Option<Name>,
 }
 
 /// The tables of a `union`.
@@ -244,6 +278,8 @@ pub enum ExprKind {
     Index(Box<Expr>, Box<Expr>),
     /// A pipeline where an expression can stand.
     Pipeline(Box<Pipeline>),
+    /// `(name, …) = call`: names for the columns of a call that makes several.
+    Columns(Vec<Name>, Box<Expr>),
 }
 
 impl Expr {
@@ -263,7 +299,7 @@ impl ExprKind {
             Self::Call { arguments, .. } => {
                 arguments.iter().map(|argument| argument.expr.depth).max().unwrap_or(0)
             }
-            Self::Negate(inner) | Self::Member(inner, _) => inner.depth,
+            Self::Negate(inner) | Self::Member(inner, _) | Self::Columns(_, inner) => inner.depth,
             Self::Binary { left, right, .. } | Self::Index(left, right) => {
                 left.depth.max(right.depth)
             }
@@ -299,7 +335,7 @@ pub enum Literal {
     /// `decimal(1.5)`
     Decimal(Option<String>),
     /// `dynamic(…)`
-    Dynamic(serde_json::Value),
+    Dynamic(Value),
 }
 
 /// An operator between two operands.

@@ -8,8 +8,8 @@ use super::parser::{Parsed, Parser};
 use super::token::{LiteralType, TokenKind};
 use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::time;
-use serde_json::Value as Json;
 
 /// How tightly operators bind, from the loosest.
 mod level {
@@ -56,7 +56,37 @@ impl Parser {
         } else {
             None
         };
+        if name.is_none()
+            && let Some(names) = self.column_names()
+        {
+            let start = names.first().map_or_else(|| self.span(), |name| name.span);
+            let call = Box::new(self.expression()?);
+            let span = start.to(call.span);
+            return Ok(NamedExpr { name, expr: self.expr(ExprKind::Columns(names, call), span)? });
+        }
         Ok(NamedExpr { name, expr: self.expression()? })
+    }
+
+    /// `(name, …) =`, if that is next.
+    fn column_names(&mut self) -> Option<Vec<Name>> {
+        if !self.is_punct("(") {
+            return None;
+        }
+        let mut ahead = 1;
+        let mut names = Vec::new();
+        loop {
+            let TokenKind::Name(text) = self.peek_at(ahead) else { return None };
+            names.push(Name { text: text.clone(), span: self.span_at(ahead) });
+            ahead += 2;
+            if !self.is_punct_at(ahead - 1, ",") {
+                break;
+            }
+        }
+        if !self.is_punct_at(ahead - 1, ")") || !self.is_punct_at(ahead, "=") {
+            return None;
+        }
+        (0..=ahead).for_each(|_| drop(self.bump()));
+        Some(names)
     }
 
     fn binary(&mut self, least: u8) -> Parsed<Expr> {
@@ -324,26 +354,23 @@ impl Parser {
         self.literal(literal, span)
     }
 
-    /// The value inside `dynamic(…)`: JSON, in which typed literals stand for their text.
-    fn json(&mut self) -> Parsed<Json> {
+    /// The value inside `dynamic(…)`: JSON, in which typed literals keep their type.
+    fn json(&mut self) -> Parsed<Value> {
         let negative = self.take_punct("-");
         let token = self.bump();
         let value = match token.kind {
-            TokenKind::Integer(value) => match i64::try_from(value) {
-                Ok(value) if negative => Json::from(-value),
-                Ok(value) => Json::from(value),
-                Err(_) => Json::from(value),
-            },
-            TokenKind::Real(value) => Json::from(if negative { -value } else { value }),
-            TokenKind::Text(text) => Json::from(text),
-            TokenKind::TimeSpan(ticks) => Json::from(time::format_timespan(ticks)),
+            TokenKind::Integer(value) => whole_number(value, negative),
+            TokenKind::Real(value) => Value::Real(if negative { -value } else { value }),
+            TokenKind::TimeSpan(ticks) if negative => Value::TimeSpan(ticks.wrapping_neg()),
+            TokenKind::TimeSpan(ticks) => Value::TimeSpan(ticks),
+            TokenKind::Text(text) => Value::Text(text),
             TokenKind::Typed(kind, text) => match typed_value(kind, &text) {
-                Some(literal) => json_of(&literal),
+                Some(literal) => value_of(literal),
                 None => return Err(self.expected("a JSON value")),
             },
-            TokenKind::Name(word) if word == "true" => Json::Bool(true),
-            TokenKind::Name(word) if word == "false" => Json::Bool(false),
-            TokenKind::Name(word) if word == "null" => Json::Null,
+            TokenKind::Name(word) if word == "true" => Value::Bool(true),
+            TokenKind::Name(word) if word == "false" => Value::Bool(false),
+            TokenKind::Name(word) if word == "null" => Value::Null,
             TokenKind::Name(word) if word == "dynamic" && self.is_punct("(") => {
                 self.bump();
                 let value = self.nested(Self::json)?;
@@ -359,7 +386,7 @@ impl Parser {
                     }
                 }
                 self.expect_punct("]")?;
-                Json::Array(items)
+                Value::Array(items)
             }
             TokenKind::Punct("{") => self.json_object()?,
             _ => {
@@ -370,8 +397,8 @@ impl Parser {
         Ok(value)
     }
 
-    fn json_object(&mut self) -> Parsed<Json> {
-        let mut members = serde_json::Map::new();
+    fn json_object(&mut self) -> Parsed<Value> {
+        let mut members = Vec::new();
         while !self.is_punct("}") {
             let TokenKind::Text(key) = self.peek().clone() else {
                 return Err(self.expected("a member's name in quotes"));
@@ -379,29 +406,42 @@ impl Parser {
             self.bump();
             self.expect_punct(":")?;
             let value = self.nested(Self::json)?;
-            members.insert(key, value);
+            Value::insert(&mut members, key, value);
             if !self.take_punct(",") {
                 break;
             }
         }
         self.expect_punct("}")?;
-        Ok(Json::Object(members))
+        Ok(Value::Bag(members))
     }
 }
 
-fn json_of(literal: &Literal) -> Json {
-    match literal {
-        Literal::Bool(value) => Json::from(*value),
-        Literal::Int(value) => Json::from(*value),
-        Literal::Long(value) => Json::from(*value),
-        Literal::Real(value) => Json::from(*value),
-        Literal::String(text) => Json::from(text.as_str()),
-        Literal::DateTime(ticks) => Json::from(ticks.map(|t| time::format_datetime(t, true))),
-        Literal::TimeSpan(ticks) => Json::from(ticks.map(time::format_timespan)),
-        Literal::Guid(value) => Json::from(value.map(|guid| guid.to_string())),
-        Literal::Decimal(value) => Json::from(value.clone()),
-        Literal::Dynamic(value) => value.clone(),
+/// A whole number, or the nearest real past the longs.
+#[expect(clippy::cast_precision_loss, reason = "past the longs there are only reals")]
+fn whole_number(value: u64, negative: bool) -> Value {
+    match (i64::try_from(value), negative) {
+        (Ok(value), true) => Value::Long(-value),
+        (Ok(value), false) => Value::Long(value),
+        (Err(_), true) if value == i64::MIN.unsigned_abs() => Value::Long(i64::MIN),
+        (Err(_), true) => Value::Real(-(value as f64)),
+        (Err(_), false) => Value::Real(value as f64),
     }
+}
+
+fn value_of(literal: Literal) -> Value {
+    let value = match literal {
+        Literal::Bool(value) => value.map(Value::Bool),
+        Literal::Int(value) => value.map(|value| Value::Long(value.into())),
+        Literal::Long(value) => value.map(Value::Long),
+        Literal::Real(value) => value.map(Value::Real),
+        Literal::String(text) => Some(Value::Text(text)),
+        Literal::DateTime(ticks) => ticks.map(Value::DateTime),
+        Literal::TimeSpan(ticks) => ticks.map(Value::TimeSpan),
+        Literal::Guid(value) => value.map(Value::Guid),
+        Literal::Decimal(value) => value.map(Value::Decimal),
+        Literal::Dynamic(value) => Some(value),
+    };
+    value.unwrap_or(Value::Null)
 }
 
 /// The value of `type(text)`, or `None` if the text is no such value.

@@ -1,12 +1,15 @@
 //! The operators of a pipeline.
 
-use super::ast::{Expr, ExprKind, Join, Name, NamedExpr, Operator, OperatorKind, SortKey, Union};
+use super::ast::{
+    Expand, ExpandItem, Expr, ExprKind, Join, Name, NamedExpr, Operator, OperatorKind, SortKey,
+    Union,
+};
 use super::parser::{Failed, Parsed, Parser};
 use super::token::TokenKind;
 use crate::query::diagnostic::Problem;
 
 /// Operators that this version runs.
-const OPERATORS: [&str; 19] = [
+const OPERATORS: [&str; 23] = [
     "where",
     "filter",
     "project",
@@ -26,10 +29,14 @@ const OPERATORS: [&str; 19] = [
     "union",
     "render",
     "print",
+    "mv-expand",
+    "mvexpand",
+    "mv-apply",
+    "mvapply",
 ];
 
 /// Operators of the language that this version does not run.
-const UNSUPPORTED: [&str; 35] = [
+const UNSUPPORTED: [&str; 33] = [
     "as",
     "consume",
     "evaluate",
@@ -46,8 +53,6 @@ const UNSUPPORTED: [&str; 35] = [
     "macro-expand",
     "make-graph",
     "make-series",
-    "mv-apply",
-    "mv-expand",
     "parse",
     "parse-kv",
     "parse-where",
@@ -94,6 +99,8 @@ impl Parser {
             "join" => OperatorKind::Join(self.join()?),
             "union" => OperatorKind::Union(self.union()?),
             "render" => self.render()?,
+            "mv-expand" | "mvexpand" => OperatorKind::Expand(self.expand()?),
+            "mv-apply" | "mvapply" => self.apply()?,
             name if UNSUPPORTED.contains(&name) => {
                 return Err(self.problem(Problem::unsupported(span, name)));
             }
@@ -284,6 +291,69 @@ impl Parser {
             tables.push(self.table()?);
         }
         Ok(Union { kind, source_column, tables })
+    }
+
+    /// After the word `mv-expand`.
+    fn expand(&mut self) -> Parsed<Expand> {
+        let mut expand =
+            Expand { members_as_arrays: false, index: None, items: Vec::new(), limit: None };
+        loop {
+            self.skip_hints()?;
+            let TokenKind::Name(word) = self.peek().clone() else { break };
+            let value = match self.peek_at(2) {
+                TokenKind::Name(value) if self.is_punct_at(1, "=") => value.clone(),
+                _ => break,
+            };
+            match (word.as_str(), value.as_str()) {
+                ("kind" | "bagexpansion", "bag" | "array") => {
+                    expand.members_as_arrays = value == "array";
+                }
+                ("with_itemindex", _) => {
+                    expand.index = Some(Name { text: value, span: self.span_at(2) });
+                }
+                _ => break,
+            }
+            (0..3).for_each(|_| drop(self.bump()));
+        }
+        loop {
+            let item = self.named_expression()?;
+            let to = if self.take_name("to") { Some(self.type_of()?) } else { None };
+            expand.items.push(ExpandItem { item, to });
+            if !self.take_punct(",") {
+                break;
+            }
+        }
+        if self.take_name("limit") {
+            expand.limit = Some(self.expression()?);
+        }
+        Ok(expand)
+    }
+
+    /// `typeof(type)`
+    fn type_of(&mut self) -> Parsed<Name> {
+        self.expect_keyword("typeof")?;
+        self.expect_punct("(")?;
+        let name = self.expect_name("a type")?;
+        self.expect_punct(")")?;
+        Ok(name)
+    }
+
+    /// After the word `mv-apply`.
+    fn apply(&mut self) -> Parsed<OperatorKind> {
+        let expand = self.expand()?;
+        if self.is_name("id") {
+            let problem = Problem::unsupported(self.span(), "mv-apply with an id");
+            return Err(self.problem(problem));
+        }
+        self.expect_keyword("on")?;
+        self.expect_punct("(")?;
+        let operators = self.nested(|parser| {
+            let mut operators = vec![parser.operator()?];
+            operators.extend(parser.operators());
+            Ok(operators)
+        })?;
+        self.expect_punct(")")?;
+        Ok(OperatorKind::Apply { expand, operators })
     }
 
     fn render(&mut self) -> Parsed<OperatorKind> {

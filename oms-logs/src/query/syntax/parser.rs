@@ -375,7 +375,7 @@ impl Parser {
     }
 
     /// Every `| operator …`. One that cannot be read is left out, and reading goes on after it.
-    fn operators(&mut self) -> Vec<super::ast::Operator> {
+    pub(super) fn operators(&mut self) -> Vec<super::ast::Operator> {
         let mut operators = Vec::new();
         while self.take_punct("|") {
             match self.operator() {

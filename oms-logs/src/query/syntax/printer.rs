@@ -2,8 +2,8 @@
 //! parses to the same tree.
 
 use super::ast::{
-    Expr, ExprKind, Literal, Name, NamedExpr, Operator, OperatorKind, Pipeline, Query, SortKey,
-    Source, Union,
+    Expand, Expr, ExprKind, Literal, Name, NamedExpr, Operator, OperatorKind, Pipeline, Query,
+    SortKey, Source, Union,
 };
 use crate::query::time;
 use std::fmt::{self, Display, Formatter};
@@ -133,6 +133,28 @@ impl Display for Union {
     }
 }
 
+impl Display for Expand {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.members_as_arrays {
+            f.write_str("kind=array ")?;
+        }
+        if let Some(index) = &self.index {
+            write!(f, "with_itemindex={index} ")?;
+        }
+        list(f, &self.items, |f, item| {
+            item.item.fmt(f)?;
+            match &item.to {
+                Some(to) => write!(f, " to typeof({to})"),
+                None => Ok(()),
+            }
+        })?;
+        match &self.limit {
+            Some(limit) => write!(f, " limit {limit}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Display for NamedExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.name {
@@ -201,6 +223,14 @@ impl Display for Operator {
                 list(f, &join.on, |f, on| on.fmt(f))
             }
             OperatorKind::Union(union) => union.fmt(f),
+            OperatorKind::Expand(expand) => write!(f, "mv-expand {expand}"),
+            OperatorKind::Apply { expand, operators } => {
+                write!(f, "mv-apply {expand} on (")?;
+                for (at, operator) in operators.iter().enumerate() {
+                    write!(f, "{}{operator}", if at > 0 { " | " } else { "" })?;
+                }
+                f.write_str(")")
+            }
             OperatorKind::Render { visualization, properties } => {
                 write!(f, "render {visualization}")?;
                 if properties.is_empty() {
@@ -254,6 +284,11 @@ impl Display for Expr {
             ExprKind::Member(value, name) => write!(f, "{value}.{name}"),
             ExprKind::Index(value, index) => write!(f, "{value}[({index})]"),
             ExprKind::Pipeline(pipeline) => write!(f, "({pipeline})"),
+            ExprKind::Columns(names, call) => {
+                f.write_str("(")?;
+                list(f, names, |f, name| name.fmt(f))?;
+                write!(f, ")={call}")
+            }
         }
     }
 }

@@ -1,0 +1,285 @@
+//! `mv-apply`: operators over the rows that each row becomes.
+//!
+//! The operators are bound over a stand-in for those rows. Then the tree they became is rewritten to
+//! work on the rows of all rows at once: every relation in it also carries the number of the row it
+//! came from and that row's columns, groups and numbers rows by that number, and so keeps the rows of
+//! one row apart. One more row for each, which no operator sees, stands for those that became none.
+
+use super::expand::Expanded;
+use crate::query::bind::{BindResult, Binder, Items};
+use crate::query::bound::{
+    Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, OrderKey, Relation,
+    RelationKind,
+};
+use crate::query::diagnostic::Problem;
+use crate::query::function;
+use crate::query::syntax::Span;
+use crate::query::syntax::ast::{Expand, Operator};
+use crate::query::types::KqlType;
+use std::sync::Arc;
+
+/// The rows of all rows, and what they carry.
+struct Carried {
+    /// What the operators were bound over.
+    stand_in: Arc<Relation>,
+    base: Arc<Relation>,
+    /// The number of the row that a row came from.
+    row: Column,
+    /// Whether operators see a row.
+    live: Column,
+    /// The columns of the row that a row came from.
+    source: Vec<Column>,
+    span: Span,
+}
+
+impl Carried {
+    fn value(&self, column: &Column) -> Expr {
+        Expr::column(column.name.clone(), column.kql_type, self.span)
+    }
+
+    fn hidden(&self) -> impl Iterator<Item = &Column> {
+        [&self.row, &self.live].into_iter().chain(&self.source)
+    }
+
+    /// Items of a projection that pass on what is carried.
+    fn hidden_items(&self) -> impl Iterator<Item = (String, Expr)> {
+        self.hidden().map(|column| (column.name.clone(), self.value(column)))
+    }
+
+    fn columns(&self, visible: &[Column]) -> Vec<Column> {
+        visible.iter().chain(self.hidden()).cloned().collect()
+    }
+
+    fn or_dead(&self, condition: Expr) -> Expr {
+        let live = Box::new(self.value(&self.live));
+        let dead = Expr::new(ExprKind::Not(live), KqlType::Bool, self.span);
+        Expr::new(ExprKind::Or(vec![condition, dead]), KqlType::Bool, self.span)
+    }
+}
+
+impl Binder<'_> {
+    /// The input's columns, then those that the operators made.
+    pub(crate) fn apply(
+        &mut self,
+        input: Arc<Relation>,
+        expand: &Expand,
+        operators: &[Operator],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let before = input.columns.clone();
+        let carried = self.carried(input, expand, span)?;
+        let mut made = Arc::clone(&carried.stand_in);
+        for operator in operators {
+            made = self.operator(made, operator)?;
+        }
+        let visible = made.columns.clone();
+        let made = self.carry(&made, &carried)?;
+        let predicate = carried.value(&carried.live);
+        let columns = made.columns.clone();
+        let made = self.relation(RelationKind::Filter { input: made, predicate }, columns, span)?;
+        let mut items = Items::default();
+        for (column, source) in before.iter().zip(&carried.source) {
+            // A column whose items took its place shows what the operators made of them.
+            let replaced = visible.iter().find(|other| {
+                other.name == column.name
+                    && carried.stand_in.columns.contains(other)
+                    && expand.items.iter().any(|item| {
+                        let name = item.item.name.as_ref().map(|name| name.text.clone());
+                        name.or_else(|| crate::query::bind::column_name(&item.item.expr))
+                            .is_some_and(|name| name == column.name)
+                    })
+            });
+            items.replace(&column.name, carried.value(replaced.unwrap_or(source)));
+        }
+        for column in visible.iter().filter(|c| !before.iter().any(|known| known.name == c.name)) {
+            items.replace(&column.name, carried.value(column));
+        }
+        self.projected(made, items, span)
+    }
+
+    /// Numbers the rows, expands them, and keeps their columns.
+    fn carried(
+        &mut self,
+        input: Arc<Relation>,
+        expand: &Expand,
+        span: Span,
+    ) -> BindResult<Carried> {
+        // Where the operator stands tells the columns of one from those of one around it.
+        let at = span.start;
+        let hidden = |name: &str, kql_type| Column::new(format!("$apply{at}.{name}"), kql_type);
+        let (row, live) = (hidden("row", KqlType::Long), hidden("live", KqlType::Bool));
+        let copies: Vec<Column> =
+            input.columns.iter().map(|c| hidden(&format!("of.{}", c.name), c.kql_type)).collect();
+        let (before, mut columns) = (input.columns.clone(), input.columns.clone());
+        columns.push(row.clone());
+        let (column, parts, keys) = (row.name.clone(), Vec::new(), Vec::new());
+        let kind = RelationKind::Number { input, column, parts, keys };
+        let numbered = self.relation(kind, columns, span)?;
+        let expanded = self.expanded(numbered, expand, Some(live.name.clone()), span)?;
+        let Expanded { relation, mut items } = expanded;
+        items.items.retain(|(name, _)| *name != row.name);
+        let visible = items.columns();
+        for column in [&row, &live] {
+            let value = Expr::column(column.name.clone(), column.kql_type, span);
+            items.replace(&column.name, value);
+        }
+        for (copy, column) in copies.iter().zip(&before) {
+            let value = Expr::column(column.name.clone(), column.kql_type, span);
+            items.replace(&copy.name, value);
+        }
+        let base = self.projected(relation, items, span)?;
+        let stand_in = self.relation(RelationKind::Rows(Vec::new()), visible, span)?;
+        Ok(Carried { stand_in, base, row, live, source: copies, span })
+    }
+
+    /// The relation over the rows of all rows instead of the stand-in.
+    fn carry(&mut self, relation: &Arc<Relation>, carried: &Carried) -> BindResult<Arc<Relation>> {
+        if Arc::ptr_eq(relation, &carried.stand_in) {
+            return Ok(Arc::clone(&carried.base));
+        }
+        let span = carried.span;
+        let columns = carried.columns(&relation.columns);
+        let kind = match &relation.kind {
+            RelationKind::Filter { input, predicate } => RelationKind::Filter {
+                input: self.carry(input, carried)?,
+                predicate: carried.or_dead(predicate.clone()),
+            },
+            RelationKind::Project { input, items } => RelationKind::Project {
+                input: self.carry(input, carried)?,
+                items: items.iter().cloned().chain(carried.hidden_items()).collect(),
+            },
+            RelationKind::Sort { input, keys, limit: None } => RelationKind::Sort {
+                input: self.carry(input, carried)?,
+                keys: keys.clone(),
+                limit: None,
+            },
+            RelationKind::Sort { input, keys, limit: Some(count) } => {
+                return self.first_rows(input, keys.clone(), *count, &relation.columns, carried);
+            }
+            RelationKind::Limit { input, count } => {
+                return self.first_rows(input, Vec::new(), *count, &relation.columns, carried);
+            }
+            RelationKind::Aggregate { input, keys, aggregates } => {
+                return self.carry_groups(input, keys, aggregates, &relation.columns, carried);
+            }
+            RelationKind::Number { input, column, parts, keys } => RelationKind::Number {
+                input: self.carry(input, carried)?,
+                column: column.clone(),
+                parts: parts
+                    .iter()
+                    .chain([&carried.row.name, &carried.live.name])
+                    .cloned()
+                    .collect(),
+                keys: keys.clone(),
+            },
+            RelationKind::Expand { input, items, options } => {
+                let input = self.carry(input, carried)?;
+                // Rows that operators do not see stay single, because null stays one row.
+                let items = items.iter().cloned().map(|mut item| {
+                    let branches = vec![(carried.value(&carried.live), item.value)];
+                    let otherwise = Box::new(Expr::null(KqlType::Dynamic, span));
+                    let kind = ExprKind::Case { branches, otherwise };
+                    item.value = Expr::new(kind, KqlType::Dynamic, span);
+                    item
+                });
+                let items: Vec<_> = items.collect();
+                // An expansion's columns follow those of its input.
+                let more = relation
+                    .columns
+                    .iter()
+                    .rev()
+                    .take(items.len() + options.index.iter().chain(&options.live).count());
+                let columns = input.columns.iter().chain(more.rev()).cloned().collect();
+                let kind = RelationKind::Expand { input, items, options: options.clone() };
+                return self.relation(kind, columns, span);
+            }
+            RelationKind::Union(inputs) => {
+                let inputs = inputs.iter().map(|input| self.carry(input, carried));
+                RelationKind::Union(inputs.collect::<BindResult<_>>()?)
+            }
+            _ => {
+                let what = "this operator within mv-apply";
+                return Err(self.report(Problem::unsupported(span, what)));
+            }
+        };
+        self.relation(kind, columns, span)
+    }
+
+    /// The first rows of each row's rows.
+    fn first_rows(
+        &mut self,
+        input: &Arc<Relation>,
+        keys: Vec<OrderKey>,
+        count: usize,
+        visible: &[Column],
+        carried: &Carried,
+    ) -> BindResult<Arc<Relation>> {
+        let span = carried.span;
+        let input = self.carry(input, carried)?;
+        let number = Column::new("$number", KqlType::Long);
+        let mut columns = input.columns.clone();
+        columns.push(number.clone());
+        let parts = vec![carried.row.name.clone(), carried.live.name.clone()];
+        let kind = RelationKind::Number { input, column: number.name.clone(), parts, keys };
+        let numbered = self.relation(kind, columns.clone(), span)?;
+        let count = Expr::long(i64::try_from(count).unwrap_or(i64::MAX), span);
+        let first = function::operator::compare(
+            Comparison::LessOrEqual,
+            carried.value(&number),
+            count,
+            span,
+        );
+        let predicate = carried.or_dead(self.checked(first)?);
+        let kind = RelationKind::Filter { input: numbered, predicate };
+        let filtered = self.relation(kind, columns, span)?;
+        self.projected(filtered, Items::of_columns(&carried.columns(visible), span), span)
+    }
+
+    /// Groups within each row's rows. Without keys there is one for each row, also of none.
+    fn carry_groups(
+        &mut self,
+        input: &Arc<Relation>,
+        keys: &[(String, Expr)],
+        aggregates: &[(String, Aggregate)],
+        visible: &[Column],
+        carried: &Carried,
+    ) -> BindResult<Arc<Relation>> {
+        let span = carried.span;
+        let input = self.carry(input, carried)?;
+        let single = keys.is_empty();
+        let mut group_keys = vec![(carried.row.name.clone(), carried.value(&carried.row))];
+        if !single {
+            group_keys.push((carried.live.name.clone(), carried.value(&carried.live)));
+        }
+        group_keys.extend(keys.iter().cloned());
+        let mut made: Vec<(String, Aggregate)> = aggregates.to_vec();
+        for (_, aggregate) in &mut made {
+            let live = carried.value(&carried.live);
+            let filter = match aggregate.filter.take() {
+                Some(filter) => Expr::new(ExprKind::And(vec![live, filter]), KqlType::Bool, span),
+                None => live,
+            };
+            aggregate.filter = Some(filter);
+        }
+        made.extend(carried.source.iter().map(|column| {
+            let aggregate = Aggregate {
+                function: AggregateFunction::RowValue,
+                argument: carried.value(column),
+                filter: None,
+                kql_type: column.kql_type,
+            };
+            (column.name.clone(), aggregate)
+        }));
+        let columns = group_keys.iter().map(|(name, key)| Column::new(name, key.kql_type));
+        let columns = columns.chain(made.iter().map(|(name, a)| Column::new(name, a.kql_type)));
+        let columns = columns.collect();
+        let kind = RelationKind::Aggregate { input, keys: group_keys, aggregates: made };
+        let grouped = self.relation(kind, columns, span)?;
+        let mut items = Items::of_columns(visible, span);
+        for (name, value) in carried.hidden_items() {
+            let is_live = name == carried.live.name;
+            items.replace(&name, if single && is_live { Expr::bool(true, span) } else { value });
+        }
+        self.projected(grouped, items, span)
+    }
+}
