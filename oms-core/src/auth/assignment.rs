@@ -2,7 +2,7 @@
 
 use super::{AuthError, Authorizer, Principal, RoleDefinition, RoleId};
 use crate::id::ParseIdError;
-use crate::journal::{Envelope, Event, HistoryId, Journal, JournalError, JournalExt};
+use crate::journal::{Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt};
 use crate::resource::ResourceId;
 use crate::{Clock, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -118,15 +118,11 @@ enum Change {
     Removed,
 }
 
-impl Change {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Assigned(_) => "role-assigned",
-            Self::Defined(_) => "role-defined",
-            Self::Removed => "role-removed",
-        }
-    }
-}
+crate::journal_event!(Change, format 1, whole, {
+    Self::Assigned(_) => "role-assigned",
+    Self::Defined(_) => "role-defined",
+    Self::Removed => "role-removed",
+});
 
 /// What the journal holds, for quick checks.
 #[derive(Debug, Default, PartialEq)]
@@ -141,7 +137,7 @@ struct Index {
 impl Index {
     fn apply(&mut self, event: &Event) -> Result<(), JournalError> {
         self.versions.insert(event.history.clone(), event.version);
-        match event.envelope.decode()? {
+        match Change::open(&event.envelope)? {
             Change::Assigned(assignment) => self.insert(assignment),
             Change::Defined(role) => drop(self.roles.insert(role.id, role)),
             Change::Removed if event.history.kind() == ROLE_KIND => {
@@ -257,7 +253,7 @@ impl RoleAssignments {
             }
             _ => {}
         }
-        self.append(ASSIGNMENT_KIND, &id.to_string(), Change::Assigned(assignment), by).await
+        self.append(ASSIGNMENT_KIND, &id.to_string(), &Change::Assigned(assignment), by).await
     }
 
     /// Takes a role away again.
@@ -269,7 +265,7 @@ impl RoleAssignments {
         if !self.read(|index| index.assignments.contains_key(&assignment)) {
             return Err(RoleError::UnknownAssignment { assignment });
         }
-        self.append(ASSIGNMENT_KIND, &assignment.to_string(), Change::Removed, by).await
+        self.append(ASSIGNMENT_KIND, &assignment.to_string(), &Change::Removed, by).await
     }
 
     /// Defines a role, or changes one that is not built in.
@@ -283,7 +279,7 @@ impl RoleAssignments {
         if self.read(|index| index.roles.len() >= limit && !index.roles.contains_key(&role.id)) {
             return Err(RoleError::TooMany { what: "roles", limit: ROLES_MAX });
         }
-        self.append(ROLE_KIND, &role.id.to_string(), Change::Defined(role), by).await
+        self.append(ROLE_KIND, &role.id.to_string(), &Change::Defined(role), by).await
     }
 
     /// Removes a role that nobody holds.
@@ -303,7 +299,7 @@ impl RoleAssignments {
         if let Some(assignment) = holder {
             return Err(RoleError::Assigned { role, assignment });
         }
-        self.append(ROLE_KIND, &role.to_string(), Change::Removed, by).await
+        self.append(ROLE_KIND, &role.to_string(), &Change::Removed, by).await
     }
 
     /// The assignments at, above or below a scope, in order of their identifiers.
@@ -338,12 +334,12 @@ impl RoleAssignments {
         &self,
         kind: &str,
         key: &str,
-        change: Change,
+        change: &Change,
         by: &Principal,
     ) -> Result<(), RoleError> {
         let history = HistoryId::new(kind, key)?;
         let expected = self.read(|index| index.versions.get(&history).copied().unwrap_or(0));
-        let envelope = Envelope::new(change.kind(), 1, self.clock.now(), &by.to_string(), &change)?;
+        let envelope = change.seal(self.clock.now(), &by.to_string())?;
         let appended = self.journal.append_to(&history, expected, vec![envelope.clone()]).await?;
         let event = Event { position: 0, history, version: appended, envelope };
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -463,6 +459,26 @@ mod tests {
         let owner = RoleDefinition::named("Owner").expect("built in");
         assert!(matches!(roles.remove(owner.id, &by).await, Err(RoleError::BuiltIn { .. })));
         assert!(matches!(roles.define(owner, &by).await, Err(RoleError::BuiltIn { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_version_wrote_is_read() {
+        let fixtures = crate::testkit::released();
+        crate::testkit::Fixture::check::<Change>(&fixtures);
+        let journal: Arc<dyn Journal> = Arc::new(fixtures[0].journal().await);
+        let roles = open(&journal).await;
+        assert_eq!(roles.assignments(&ResourceId::root()).len(), 2);
+        let own = roles.roles().into_iter().filter(|role| role.name == "Stopper").count();
+        assert_eq!((own, roles.roles().len()), (1, RoleDefinition::built_in().len() + 1));
+        for (operation, scope, is_allowed) in [
+            ("a.b/c/read", "/x", true),
+            ("a.b/stop/action", "/subscriptions/s/x", true),
+            ("m.x/stop/action", "/subscriptions/s/x", false),
+            ("a.b/stop/action", "/subscriptions/t", false),
+        ] {
+            let may = roles.check(&app("app"), operation, &id(scope)).is_ok();
+            assert_eq!(may, is_allowed, "{operation} at {scope}");
+        }
     }
 
     #[tokio::test]

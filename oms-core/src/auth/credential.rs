@@ -162,14 +162,10 @@ pub(super) enum Change {
     Revoked,
 }
 
-impl Change {
-    pub(super) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Added(_) => "credential-added",
-            Self::Revoked => "credential-revoked",
-        }
-    }
-}
+crate::journal_event!(Change, format 1, whole, {
+    Self::Added(_) => "credential-added",
+    Self::Revoked => "credential-revoked",
+});
 
 impl NewCredential {
     /// The principal as it is kept, if the proof suits it.

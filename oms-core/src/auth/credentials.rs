@@ -6,7 +6,7 @@ use super::{
     NewCredential, Principal, PrincipalKind,
 };
 use crate::entropy::Entropy;
-use crate::journal::{Envelope, Event, HistoryId, Journal, JournalExt};
+use crate::journal::{Event, HistoryId, Journal, JournalEvent as _, JournalExt};
 use crate::secret::KeyRing;
 use crate::{Clock, Secret};
 use base64::Engine;
@@ -395,7 +395,7 @@ impl Credentials {
     fn apply(&self, index: &mut Index, event: &Event) -> Result<(), CredentialError> {
         let id: CredentialId = event.history.key().parse()?;
         index.versions.insert(id, event.version);
-        match event.envelope.decode()? {
+        match Change::open(&event.envelope)? {
             Change::Added(stored) => {
                 let key = match &stored.proof {
                     Proof::Sealed(sealed) => {
@@ -419,7 +419,7 @@ impl Credentials {
     ) -> Result<(), CredentialError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
         let expected = self.read(|index| index.versions.get(&id).copied().unwrap_or(0));
-        let envelope = Envelope::new(change.kind(), 1, self.clock.now(), &by.to_string(), change)?;
+        let envelope = change.seal(self.clock.now(), &by.to_string())?;
         let version = self.journal.append_to(&history, expected, vec![envelope.clone()]).await?;
         let event = Event { position: 0, history, version, envelope };
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
@@ -562,6 +562,28 @@ mod tests {
         }
         let again = world.open().await;
         assert!(first.read(|a| again.read(|b| a == b)), "rebuilt equal");
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_version_wrote_is_read() {
+        use PrincipalKind as Kind;
+        let fixtures = crate::testkit::released();
+        crate::testkit::Fixture::check::<Change>(&fixtures);
+        let (journal, ring) = (fixtures[0].journal().await, crate::testkit::released_ring());
+        let world = World { journal: Arc::new(journal), ring: Arc::new(ring), ..World::new() };
+        let credentials = world.open().await;
+        let verdict = credentials.verify_secret("app", &"the secret of app".into());
+        assert_eq!(verdict, Ok(Principal::new(Kind::ClientSecret, "app")));
+        let key = credentials.keys(&Principal::new(Kind::SharedKey, "ws"));
+        assert_eq!(key, [Secret::from("the shared key of ws")]);
+        assert!(credentials.verify_certificate(b"der").is_ok());
+        let agent = |der| credentials.verify_agent(&"the agent id of node".into(), der);
+        assert_eq!(agent(Some(b"der")), Ok(Principal::new(Kind::Agent, "node")));
+        assert_eq!(agent(None), Err(WRONG));
+        let revoked = credentials.verify_token(Kind::WebhookToken, &"the token of hook".into());
+        assert_eq!(revoked, Err(WRONG));
+        world.clock.set("2027-01-01T00:00:00Z".parse().expect("a time"));
+        assert_eq!(credentials.verify_secret("app", &"the secret of app".into()), Err(EXPIRED));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use super::{Access, ArmError, Call, Response, Route, respond};
 use crate::auth::Principal;
 use crate::entropy::Entropy;
 use crate::id::ParseIdError;
-use crate::journal::{Envelope, Event, HistoryId, Journal, JournalError, JournalExt};
+use crate::journal::{Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt};
 use crate::lifecycle::{IllegalTransition, Lifecycle};
 use crate::resource::ResourceId;
 use crate::{Clock, ErrorKind};
@@ -214,16 +214,12 @@ enum Change {
     Canceled,
 }
 
-impl Change {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Begun { .. } => "operation-begun",
-            Self::Succeeded { .. } => "operation-succeeded",
-            Self::Failed { .. } => "operation-failed",
-            Self::Canceled => "operation-canceled",
-        }
-    }
-}
+crate::journal_event!(Change, format 1, whole, {
+    Self::Begun { .. } => "operation-begun",
+    Self::Succeeded { .. } => "operation-succeeded",
+    Self::Failed { .. } => "operation-failed",
+    Self::Canceled => "operation-canceled",
+});
 
 /// Keeps long-running operations in the journal, and answers those who poll.
 pub struct Operations {
@@ -525,7 +521,7 @@ impl Operations {
         by: &Principal,
     ) -> Result<(), OperationError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
-        let envelope = Envelope::new(change.kind(), 1, self.clock.now(), &by.to_string(), change)?;
+        let envelope = change.seal(self.clock.now(), &by.to_string())?;
         self.journal.append_to(&history, expected, vec![envelope]).await?;
         Ok(())
     }
@@ -560,7 +556,7 @@ fn apply(
 ) -> Result<Operation, OperationError> {
     let corrupt = |reason: String| OperationError::Corrupt { operation: id.to_string(), reason };
     let at = event.envelope.time;
-    let (mut operation, change) = match (found, event.envelope.decode()?) {
+    let (mut operation, change) = match (found, Change::open(&event.envelope)?) {
         (None, Change::Begun { name, scope, by }) => {
             let (state, result) = (OperationState::Running, Value::Null);
             let (started, ended, failure) = (at, None, None);

@@ -7,6 +7,7 @@ use crate::journal::MemoryJournal;
 use crate::lifecycle::listing;
 use axum::body::Body;
 use http::Request;
+use serde_json::json;
 use std::time::Duration;
 
 const SCOPE: &str = "/subscriptions/s/providers/A.B/vaults/v";
@@ -202,4 +203,34 @@ async fn the_oldest_result_makes_way_and_running_ones_do_not() {
     operations.succeed(first, Value::Null).await.expect("ended");
     operations.begin("y", &scope(), &by()).await.expect("there is room");
     assert!(operations.get(first).await.is_err());
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_wrote_is_read() {
+    let fixtures = crate::testkit::released();
+    crate::testkit::Fixture::check::<Change>(&fixtures);
+    let journal: Arc<dyn Journal> = Arc::new(fixtures[0].journal().await);
+    let clock = Arc::new(ManualClock::new("2026-01-01T01:00:00Z".parse().expect("a time")));
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let operations = Operations::open(Arc::clone(&journal), clock, entropy).await.expect("opens");
+    let mut found = Vec::new();
+    for head in journal.list_whole(KIND).await.expect("heads") {
+        let id = head.history.key().parse().expect("an id");
+        let Operation { name, state, result, failure, .. } = operations.get(id).await.expect("it");
+        let failure = failure.map(|failure| (failure.code, failure.status));
+        found.push((name, state, result, failure));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = |name: &str, state, result, failure: Option<(&str, u16)>| {
+        let failure = failure.map(|(code, status)| (code.to_owned(), status));
+        (name.to_owned(), state, result, failure)
+    };
+    use OperationState as S;
+    let expected = [
+        expected("backup", S::Succeeded, json!({"files": 3}), None),
+        expected("failover", S::Canceled, Value::Null, None),
+        expected("restore", S::Running, Value::Null, None),
+        expected("testFailover", S::Failed, Value::Null, Some(("Lost", 409))),
+    ];
+    assert_eq!(found, expected);
 }

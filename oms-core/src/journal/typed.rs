@@ -47,8 +47,8 @@ pub enum BodyShape {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// `oms_core::testkit::replay_fixtures` (feature `testkit`) holds a crate to the events that its
-/// released versions wrote.
+/// `oms_core::testkit::Fixture` (feature `testkit`) holds a crate to the events that its earlier
+/// versions wrote.
 pub trait JournalEvent: Serialize + DeserializeOwned {
     /// Every kind of the enum.
     const KINDS: &'static [&'static str];

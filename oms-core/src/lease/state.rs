@@ -146,11 +146,16 @@ impl Ownership {
     /// The ownership after one more event.
     ///
     /// # Errors
-    /// [`JournalError::Corrupt`] if the history cannot contain it.
+    /// [`JournalError::UnknownEvent`] if a newer version wrote it; [`JournalError::Corrupt`] if the
+    /// history cannot contain it.
     pub fn apply(&mut self, event: &Event) -> Result<(), JournalError> {
         let damaged = |reason: String| JournalError::Corrupt {
             reason: format!("{}, event {}: {reason}", event.history, event.version),
         };
+        if event.envelope.format != FORMAT {
+            let (kind, format) = (event.envelope.kind.clone(), event.envelope.format);
+            return Err(JournalError::UnknownEvent { kind, format });
+        }
         let named = LeaseEvent::ALL.into_iter().find(|named| named.kind() == event.envelope.kind);
         let Some(named) = named else {
             return Err(damaged(format!("no lease event is named {}", event.envelope.kind)));

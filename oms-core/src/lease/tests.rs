@@ -268,3 +268,38 @@ async fn a_write_survives_its_own_owners_confirmation() {
     let owner = journal.read_whole(duty.history()).await.expect("read");
     assert!(owner.len() > 3, "{owner:?}");
 }
+
+#[tokio::test]
+async fn what_an_earlier_version_wrote_is_read_and_is_written_today() {
+    let fixtures = crate::testkit::released();
+    let duty: Duty = "watcher".parse().expect("a duty");
+    let owned = fixtures[0].history("lease/watcher");
+    for named in LeaseEvent::ALL {
+        assert!(owned.iter().any(|event| event.envelope.kind == named.kind()), "{named:?}");
+    }
+    let writer = |event: &Event| {
+        let claim =
+            event.envelope.body["claim"]["id"].as_str().map(|id| id.parse().expect("an id"));
+        let claim = claim.unwrap_or(ClaimId::draw(&SeededEntropy::new(1)));
+        let (duty, holder) = (duty.clone(), event.envelope.actor.clone());
+        (state::Writer { duty, holder, claim, term_millis: 30_000 }, event.envelope.time)
+    };
+    for event in &owned {
+        let named = LeaseEvent::ALL.into_iter().find(|named| named.kind() == event.envelope.kind);
+        let epoch = event.envelope.body["epoch"].as_u64().expect("a number");
+        let (writer, time) = writer(event);
+        assert_eq!(writer.event(time, named.expect("known"), epoch), event.envelope);
+    }
+    for event in fixtures[0].history(&duty.renewals(5).to_string()) {
+        let (writer, time) = writer(&event);
+        assert_eq!(writer.renewal(time, 3), event.envelope);
+    }
+    let view = view(&fixtures[0].journal().await, &duty).await.expect("a lease");
+    assert_eq!((view.ownership.epoch, view.renewals), (3, 2));
+    assert_eq!(view.ownership.owner.map(|owner| owner.holder).as_deref(), Some("one"));
+
+    let mut newer = owned[0].clone();
+    newer.envelope.format = 2;
+    let refused = Ownership::default().apply(&newer).expect_err("a newer version's");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+}

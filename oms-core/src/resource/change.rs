@@ -6,7 +6,7 @@ use super::{
     ResourceType, SystemData, TrackedResource,
 };
 use crate::auth::Principal;
-use crate::journal::Event;
+use crate::journal::{Event, JournalEvent as _};
 use crate::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -43,18 +43,16 @@ pub(super) enum Change {
     },
 }
 
-impl Change {
-    pub(super) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Put { .. } => "resource-put",
-            Self::Succeeded { .. } => "resource-succeeded",
-            Self::Failed { .. } => "resource-failed",
-            Self::Canceled => "resource-canceled",
-            Self::Deleting { .. } => "resource-deleting",
-            Self::Member { .. } => "resource-member",
-        }
-    }
+crate::journal_event!(Change, format 1, whole, {
+    Self::Put { .. } => "resource-put",
+    Self::Succeeded { .. } => "resource-succeeded",
+    Self::Failed { .. } => "resource-failed",
+    Self::Canceled => "resource-canceled",
+    Self::Deleting { .. } => "resource-deleting",
+    Self::Member { .. } => "resource-member",
+});
 
+impl Change {
     const fn event(&self) -> Option<ProvisioningEvent> {
         match self {
             Self::Put { .. } => Some(ProvisioningEvent::Put),
@@ -86,7 +84,7 @@ impl Node {
         if event.version != self.version + 1 {
             return Err(corrupt(format!("event {} after {}", event.version, self.version)));
         }
-        let change: Change = event.envelope.decode()?;
+        let change = Change::open(&event.envelope)?;
         self.version = event.version;
         let Some(step) = change.event() else { return Ok(()) };
         self.state = self.state.next(step).map_err(|illegal| corrupt(illegal.to_string()))?;

@@ -11,7 +11,7 @@ use super::{
 use crate::Clock;
 use crate::auth::Principal;
 use crate::journal::{
-    Append, Envelope, Event, HistoryId, Journal, JournalError, JournalExt, READ_MAX,
+    Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -447,7 +447,7 @@ impl Resources {
             let expected = self.read(|index| index.version(&key));
             let mut events = Vec::new();
             for change in changes {
-                events.push(Envelope::new(change.kind(), 1, now, &by.to_string(), &change)?);
+                events.push(change.seal(now, &by.to_string())?);
             }
             appends.push(Append { history: HistoryId::new(KIND, &key)?, expected, events });
         }
@@ -485,7 +485,7 @@ impl Resources {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             for event in events {
                 index.apply(&event)?;
-                if let Change::Member { id } = event.envelope.decode()? {
+                if let Change::Member { id } = Change::open(&event.envelope)? {
                     keys.push(id.canonical());
                 }
             }

@@ -332,3 +332,33 @@ async fn processes_that_write_side_by_side_agree() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_an_earlier_version_wrote_is_read() {
+    let fixtures = crate::testkit::released();
+    crate::testkit::Fixture::check::<Change>(&fixtures);
+    let journal: Arc<dyn Journal> = Arc::new(fixtures[0].journal().await);
+    let resources = open(&journal).await;
+    let account = |name: &str| {
+        let id = group("g").provider("Microsoft.Automation", "automationAccounts", name);
+        id.expect("an account")
+    };
+    let found = |name: &str| resources.get(&account(name));
+    let state = |name: &str| found(name).map(|account| account.state);
+    let done = found("done").expect("it is there");
+    assert_eq!((done.location.as_str(), done.tags.get("cost")), ("West Europe", Some("1")));
+    assert_eq!(
+        (&done.properties["a"], &done.properties["endpoint"]),
+        (&json!({"b": 1}), &json!("here"))
+    );
+    assert_eq!(done.system_data.created_by, "app");
+    assert_eq!(state("done"), Some(ProvisioningState::Succeeded));
+    assert_eq!(state("failed"), Some(ProvisioningState::Failed));
+    let why = ("Quota".to_owned(), "no more".to_owned());
+    assert_eq!(resources.failure(&account("failed")), Some(why));
+    assert_eq!(state("canceled"), Some(ProvisioningState::Canceled));
+    assert_eq!(state("deleting"), Some(ProvisioningState::Deleting));
+    assert_eq!(state("deleted"), None);
+    let runbook = format!("{}/runbooks/r", account("done")).parse().expect("an id");
+    assert!(resources.get(&runbook).is_some());
+}

@@ -7,7 +7,7 @@
 //!   [`Disk`](crate::Disk).
 //! - [`crash`]: power failures at every operation of a program.
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
-//! - [`replay_fixtures`]: events as released versions wrote them, read by every later one.
+//! - [`Fixture`]: journals as earlier versions wrote them, read by every later one.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 //! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
 //!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
@@ -39,6 +39,8 @@ mod fixtures;
 #[cfg(feature = "testkit-object-store")]
 pub mod object_store;
 
-pub use fixtures::replay_fixtures;
+pub use fixtures::Fixture;
+#[cfg(test)]
+pub(crate) use fixtures::{released, released_ring};
 #[cfg(feature = "http")]
 pub mod routes;

@@ -4,7 +4,7 @@ use super::TOKEN_SECONDS;
 use crate::auth::Principal;
 use crate::entropy::Entropy;
 use crate::id::ParseIdError;
-use crate::journal::{Envelope, Event, HistoryId, Journal, JournalError, JournalExt};
+use crate::journal::{Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt};
 use crate::secret::{KeyError, KeyRing, Sealed};
 use crate::{Clock, ErrorKind, Secret};
 use base64::Engine;
@@ -71,6 +71,11 @@ enum Change {
     Drawn { sealed: Sealed },
     Revoked,
 }
+
+crate::journal_event!(Change, format 1, whole, {
+    Self::Drawn { .. } => "token-key-drawn",
+    Self::Revoked => "token-key-revoked",
+});
 
 #[derive(Clone, Debug)]
 struct Key {
@@ -157,7 +162,7 @@ impl SigningKeys {
         self.entropy.fill(&mut bytes);
         let secret = Secret::new(bytes);
         let change = Change::Drawn { sealed: self.ring.seal(&secret, &identity(id))? };
-        self.append(id, 0, "token-key-drawn", &change, by).await?;
+        self.append(id, 0, &change, by).await?;
         let key = Key { id, drawn: self.clock.now(), secret };
         self.keys.write().unwrap_or_else(PoisonError::into_inner).push(key);
         Ok(id)
@@ -170,7 +175,7 @@ impl SigningKeys {
     /// [`SigningKeyError`].
     pub async fn revoke(&self, id: SigningKeyId, by: &Principal) -> Result<(), SigningKeyError> {
         let _writing = self.writing.lock().await;
-        self.append(id, 1, "token-key-revoked", &Change::Revoked, by).await?;
+        self.append(id, 1, &Change::Revoked, by).await?;
         self.keys.write().unwrap_or_else(PoisonError::into_inner).retain(|key| key.id != id);
         Ok(())
     }
@@ -198,7 +203,7 @@ impl SigningKeys {
     }
 
     fn key(&self, id: SigningKeyId, event: &Event) -> Result<Option<Key>, SigningKeyError> {
-        Ok(match event.envelope.decode()? {
+        Ok(match Change::open(&event.envelope)? {
             Change::Drawn { sealed } => {
                 let secret = self.ring.open_sealed(&sealed, &identity(id))?;
                 Some(Key { id, drawn: event.envelope.time, secret })
@@ -215,12 +220,11 @@ impl SigningKeys {
         &self,
         id: SigningKeyId,
         expected: u64,
-        kind: &str,
         change: &Change,
         by: &Principal,
     ) -> Result<(), SigningKeyError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
-        let envelope = Envelope::new(kind, 1, self.clock.now(), &by.to_string(), change)?;
+        let envelope = change.seal(self.clock.now(), &by.to_string())?;
         self.journal.append_to(&history, expected, vec![envelope]).await?;
         Ok(())
     }
@@ -303,4 +307,28 @@ fn mac(key: &Secret, signed: &str) -> Option<Hmac<Sha256>> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).ok()?;
     mac.update(signed.as_bytes());
     Some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::entropy::SeededEntropy;
+    use crate::testkit::{Fixture, released, released_ring};
+
+    #[tokio::test]
+    async fn what_an_earlier_version_wrote_is_read() {
+        let fixtures = released();
+        Fixture::check::<Change>(&fixtures);
+        let journal: Arc<dyn Journal> = Arc::new(fixtures[0].journal().await);
+        let clock = Arc::new(ManualClock::new("2026-01-01T02:00:00Z".parse().expect("a time")));
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let keys = SigningKeys::open(journal, Arc::new(released_ring()), clock, entropy).await;
+        let keys = keys.expect("opens");
+        keys.read(|keys| {
+            assert_eq!(keys.len(), 2, "the revoked one is gone");
+            assert!(keys[0].drawn < keys[1].drawn);
+            assert!(keys.iter().all(|key| key.secret.expose().len() == KEY_BYTES));
+        });
+    }
 }
