@@ -207,6 +207,13 @@ impl<M: Clone + Debug> Sim<M> {
         self.partitions.remove(&(b, a));
     }
 
+    /// Whether messages from one to the other are lost: for calls that a test makes directly, without
+    /// sending a message.
+    #[must_use]
+    pub fn is_cut(&self, from: Actor, to: Actor) -> bool {
+        from != to && self.partitions.contains(&(from, to))
+    }
+
     /// Ends every partition and pause, and lets the network lose, double and reorder no more: what
     /// has to happen in the end happens from here on.
     pub fn calm(&mut self) {
@@ -254,10 +261,6 @@ impl<M: Clone + Debug> Sim<M> {
 
     fn life(&self, actor: Actor) -> u64 {
         self.lives.get(actor).copied().unwrap_or_default()
-    }
-
-    fn is_cut(&self, from: Actor, to: Actor) -> bool {
-        from != to && self.partitions.contains(&(from, to))
     }
 
     fn delay(&mut self) -> Duration {
@@ -343,6 +346,7 @@ mod tests {
         sim.partition_one_way("a", "b");
         sim.send("a", "b", 2);
         sim.send("b", "a", 3);
+        assert!(sim.is_cut("a", "b") && !sim.is_cut("b", "a") && !sim.is_cut("a", "a"));
         assert_eq!(drain(&mut sim), [("a", 3)]);
         sim.heal("a", "b");
         sim.send("a", "b", 4);
