@@ -8,11 +8,11 @@
 //! Ask what the long-lived thing is and where it can stand. Here it is a certificate:
 //!
 //! ```text
-//!           Warn              Expire
+//!          Warned            Expired
 //!  Valid ──────────► Expiring ───────► Expired
 //!    │ ▲                │                 │ ▲
-//!    │ └──── Renew ─────┴─────────────────┘ │
-//!    └──────────────── Expire ──────────────┘
+//!    │ └─── Renewed ────┴─────────────────┘ │
+//!    └─────────────── Expired ──────────────┘
 //! ```
 //!
 //! It is an enum without fields that implements [`Lifecycle`](crate::Lifecycle): one `match`, whose
@@ -20,7 +20,8 @@
 //! compares it with a golden text. Data, such as the date, is kept beside the state.
 //!
 //! # 2. Events to the journal
-//! What happens to it is another enum, which carries what a reader needs to know. Its
+//! What happens to it is another enum, which carries what a reader needs to know; where that is
+//! little, as here, it is the table's events too. Its
 //! [`journal_event!`](crate::journal_event) says under which kind each variant is kept, and in which
 //! format; from then on [`seal`](crate::journal::JournalEvent::seal) and
 //! [`open`](crate::journal::JournalEvent::open) are the only way in and out. One thing is one
@@ -28,10 +29,9 @@
 //! events that the writer has read, so of two writers one is told
 //! [`Conflict`](crate::journal::JournalError::Conflict) and reads again.
 //!
-//! Once a version is released, its events are fixtures: files that
-//! `oms_core::testkit::replay_fixtures` (feature `testkit`) reads in every later version. A body
-//! that changes gets the next format and an
-//! [`upgrade`](crate::journal::JournalEvent::upgrade).
+//! Events of each kind are kept as a fixture: a file that `oms_core::testkit::Fixture` (feature
+//! `testkit`) reads in every later version. A body that changes gets the next format, an
+//! [`upgrade`](crate::journal::JournalEvent::upgrade) and a further file.
 //!
 //! # 3. The engine's step
 //! What to do is decided by a function of the state and the time that performs nothing:
@@ -127,100 +127,81 @@
 //! # The service
 //! ```
 //! use jiff::{SignedDuration, Timestamp};
-//! use oms_core::journal::{
-//!     Event, HistoryId, Journal, JournalError, JournalEvent, JournalExt, MemoryJournal,
-//! };
+//! use oms_core::journal::{Event, Journal, JournalEvent, JournalExt};
 //! use oms_core::lifecycle::{IllegalTransition, Lifecycle};
-//! use oms_core::projection::{MappingError, Projection};
-//! use oms_core::record::{Batch, Record, RecordSink, SinkError};
-//! use oms_core::{Clock, clock::ManualClock};
+//! use oms_core::{Record, projection::MappingError};
 //! use serde::{Deserialize, Serialize};
-//! use std::sync::{Arc, Mutex};
 //!
 //! const WARNED_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 //!
 //! #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 //! enum State { Valid, Expiring, Expired }
 //!
-//! #[derive(Clone, Copy, Debug)]
-//! enum Change { Renew, Warn, Expire }
+//! #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+//! enum Change { Renewed { until: Timestamp }, Warned, Expired }
 //!
-//! impl Lifecycle for State {
-//!     type Event = Change;
-//!     fn next(self, event: Change) -> Result<Self, IllegalTransition<Self, Change>> {
-//!         match (self, event) {
-//!             (_, Change::Renew) => Ok(Self::Valid),
-//!             (Self::Valid, Change::Warn) => Ok(Self::Expiring),
-//!             (Self::Valid | Self::Expiring, Change::Expire) => Ok(Self::Expired),
-//!             (state, event) => Err(IllegalTransition { state, event }),
-//!         }
-//!     }
-//! }
-//!
-//! #[derive(Debug, Serialize, Deserialize)]
-//! enum CertificateEvent { Renewed { until: Timestamp }, Warned, Expired }
-//! oms_core::journal_event!(CertificateEvent, format 1, whole, {
+//! oms_core::journal_event!(Change, format 1, whole, {
 //!     Self::Renewed { .. } => "certificate-renewed",
 //!     Self::Warned => "certificate-warned",
 //!     Self::Expired => "certificate-expired",
 //! });
 //!
-//! #[derive(Debug)]
+//! impl Lifecycle for State {
+//!     type Event = Change;
+//!     fn next(self, event: Change) -> Result<Self, IllegalTransition<Self, Change>> {
+//!         match (self, event) {
+//!             (_, Change::Renewed { .. }) => Ok(Self::Valid),
+//!             (Self::Valid, Change::Warned) => Ok(Self::Expiring),
+//!             (Self::Valid | Self::Expiring, Change::Expired) => Ok(Self::Expired),
+//!             (state, event) => Err(IllegalTransition { state, event }),
+//!         }
+//!     }
+//! }
+//!
 //! struct Certificate { state: State, until: Timestamp, version: u64 }
 //!
 //! impl Certificate {
 //!     fn replay(events: &[Event]) -> Result<Self, Box<dyn std::error::Error>> {
 //!         let mut it = Self { state: State::Expired, until: Timestamp::MIN, version: 0 };
 //!         for event in events {
-//!             let change = match CertificateEvent::open(&event.envelope)? {
-//!                 CertificateEvent::Renewed { until } => { it.until = until; Change::Renew }
-//!                 CertificateEvent::Warned => Change::Warn,
-//!                 CertificateEvent::Expired => Change::Expire,
-//!             };
+//!             let change = Change::open(&event.envelope)?;
 //!             (it.state, it.version) = (it.state.next(change)?, event.version);
+//!             if let Change::Renewed { until } = change { it.until = until; }
 //!         }
 //!         Ok(it)
 //!     }
 //!
-//!     fn step(&self, now: Timestamp) -> Option<CertificateEvent> {
+//!     fn step(&self, now: Timestamp) -> Option<Change> {
 //!         match self.state {
-//!             State::Valid | State::Expiring if now >= self.until => Some(CertificateEvent::Expired),
-//!             State::Valid if now >= self.until - WARNED_BEFORE => Some(CertificateEvent::Warned),
+//!             State::Valid | State::Expiring if now >= self.until => Some(Change::Expired),
+//!             State::Valid if now >= self.until - WARNED_BEFORE => Some(Change::Warned),
 //!             _ => None,
 //!         }
 //!     }
 //! }
 //!
-//! #[derive(Debug)]
-//! struct Watcher { journal: Arc<dyn Journal>, clock: Arc<dyn Clock> }
-//!
-//! impl Watcher {
-//!     async fn read(&self, name: &str) -> Result<Certificate, Box<dyn std::error::Error>> {
-//!         Certificate::replay(&self.journal.read_whole(&HistoryId::new("certificate", name)?).await?)
-//!     }
-//!
-//!     async fn record(&self, name: &str, version: u64, event: &CertificateEvent) -> Result<u64, JournalError> {
-//!         let sealed = event.seal(self.clock.now(), "watcher")?;
-//!         self.journal.append_to(&HistoryId::new("certificate", name)?, version, vec![sealed]).await
-//!     }
-//!
-//!     async fn tick(&self) -> Result<(), Box<dyn std::error::Error>> {
-//!         for head in self.journal.list_whole("certificate").await? {
-//!             let certificate = self.read(head.history.key()).await?;
-//!             if let Some(event) = certificate.step(self.clock.now()) {
-//!                 self.record(head.history.key(), certificate.version, &event).await?;
-//!             }
+//! async fn tick(journal: &dyn Journal, now: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
+//!     for head in journal.list_whole("certificate").await? {
+//!         let certificate = Certificate::replay(&journal.read_whole(&head.history).await?)?;
+//!         if let Some(change) = certificate.step(now) {
+//!             let event = change.seal(now, "watcher")?;
+//!             journal.append_to(&head.history, certificate.version, vec![event]).await?;
 //!         }
-//!         Ok(())
 //!     }
+//!     Ok(())
 //! }
 //!
 //! fn records(event: &Event) -> Result<Vec<Record>, MappingError> {
-//!     let CertificateEvent::Warned = CertificateEvent::open(&event.envelope)? else { return Ok(vec![]) };
+//!     let Change::Warned = Change::open(&event.envelope)? else { return Ok(vec![]) };
 //!     let record = Record::new("Operation".parse().unwrap(), event.envelope.time, "pki");
 //!     Ok(vec![record.with("Detail", format!("{} expires soon", event.history.key()))])
 //! }
 //!
+//! # use oms_core::clock::{Clock, ManualClock};
+//! # use oms_core::journal::{HistoryId, MemoryJournal};
+//! # use oms_core::projection::Projection;
+//! # use oms_core::record::{Batch, RecordSink, SinkError};
+//! # use std::sync::{Arc, Mutex};
 //! # #[derive(Debug, Default)]
 //! # struct Kept(Mutex<Vec<Record>>);
 //! # #[async_trait::async_trait]
@@ -233,19 +214,19 @@
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
 //! let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse()?));
-//! let start = || Watcher { journal: Arc::clone(&journal), clock: clock.clone() };
-//! let until = "2026-03-01T00:00:00Z".parse()?;
-//! start().record("www", 0, &CertificateEvent::Renewed { until }).await?;
-//! start().tick().await?;
-//! assert_eq!(start().read("www").await?.state, State::Valid);
-//! for (day, state) in [("2026-02-10", State::Expiring), ("2026-03-01", State::Expired)] {
+//! let www = HistoryId::new("certificate", "www")?;
+//! let renewed = Change::Renewed { until: "2026-03-01T00:00:00Z".parse()? };
+//! journal.append_to(&www, 0, vec![renewed.seal(clock.now(), "operator")?]).await?;
+//! for (day, state) in [
+//!     ("2026-01-01", State::Valid), ("2026-02-10", State::Expiring), ("2026-03-01", State::Expired),
+//! ] {
 //!     clock.set(format!("{day}T00:00:00Z").parse()?);
-//!     // Each of these is a new process, which knows what the journal says.
-//!     start().tick().await?;
-//!     start().tick().await?;
-//!     assert_eq!(start().read("www").await?.state, state);
+//!     // Each round is that of a new process, which knows what the journal says.
+//!     tick(&*journal, clock.now()).await?;
+//!     tick(&*journal, clock.now()).await?;
+//!     assert_eq!(Certificate::replay(&journal.read_whole(&www).await?)?.state, state);
 //! }
-//! assert_eq!(start().read("www").await?.version, 3, "warned once, expired once");
+//! assert_eq!(journal.read_whole(&www).await?.len(), 3, "warned once, expired once");
 //!
 //! let sink = Arc::new(Kept::default());
 //! let projection =

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! The modules are listed below in the order in which data flows through them. [`guide`] leads
-//! through them by building a sixth service, of some seventy lines, and is where to begin.
+//! through them by building a sixth service, of some sixty lines, and is where to begin.
 //!
 //! # Example
 //! ```
