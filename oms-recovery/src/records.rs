@@ -4,7 +4,8 @@ use crate::machine::{HISTORY_KIND, ItemEvent, StoredEvent};
 use crate::replication::health::ProtectionHealth;
 use crate::replication::state::ActiveLocation;
 use crate::replication::{ProtectionState, TestFailoverState};
-use oms_core::journal::Event;
+use oms_core::journal::{Event, JournalEvent as _};
+use oms_core::projection::MappingError;
 use oms_core::record::{Record, RecordType};
 
 /// The replication provider's name in the records: our own, between two sites of ours.
@@ -16,17 +17,15 @@ pub const PROVIDER_NAME: &str = "OmsSiteToSite";
 /// Recovery queries use. None for events of other histories.
 ///
 /// See "Monitor Site Recovery with Azure Monitor Logs".
-#[must_use]
-pub fn records(event: &Event, computer: &str) -> Vec<Record> {
+///
+/// # Errors
+/// [`MappingError::Poisoned`] if an event of an item is not one that this version knows.
+pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingError> {
     if event.history.kind() != HISTORY_KIND {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let (Ok(stored), Ok(table)) =
-        (event.envelope.decode::<StoredEvent>(), "AzureDiagnostics".parse::<RecordType>())
-    else {
-        tracing::warn!(history = %event.history, version = event.version, "event has no record");
-        return Vec::new();
-    };
+    let stored = StoredEvent::open(&event.envelope)?;
+    let Ok(table) = "AzureDiagnostics".parse::<RecordType>() else { return Ok(Vec::new()) };
     let row = |category: &str| {
         let mut row = Record::new(table.clone(), event.envelope.time, computer)
             .with("Category", category)
@@ -55,7 +54,7 @@ pub fn records(event: &Event, computer: &str) -> Vec<Record> {
         records.push(row);
     }
     records.push(replicated_item(row("AzureSiteRecoveryReplicatedItems"), name, &stored));
-    records
+    Ok(records)
 }
 
 fn replicated_item(row: Record, name: &str, stored: &StoredEvent) -> Record {

@@ -4,11 +4,10 @@ use crate::error::{Error, Result};
 use crate::machine::disk::FileDevice;
 use crate::machine::protected::ProtectedItem;
 use crate::machine::{
-    EVENT_FORMAT, HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX,
-    ReplicationProtectedItem, StoredEvent,
+    HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX, ReplicationProtectedItem, StoredEvent,
 };
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
-use oms_core::journal::{Envelope, HistoryId, JournalExt, SqliteJournal};
+use oms_core::journal::{HistoryId, JournalEvent as _, JournalExt, SqliteJournal};
 use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
@@ -81,8 +80,7 @@ impl Shared {
             last_successful_test_failover: next.last_successful_test_failover,
             event,
         };
-        let kind = stored.event.kind();
-        let envelope = Envelope::new(kind, EVENT_FORMAT, now, "oms-recovery", &stored)?;
+        let envelope = stored.seal(now, "oms-recovery")?;
         let history = Self::history(&next.machine.name)?;
         Ok(self.journal.append_to(&history, expected, vec![envelope]).await?)
     }

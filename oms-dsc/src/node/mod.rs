@@ -37,7 +37,7 @@ use crate::protocol::{AgentId, Checksum, JobId, Operation, Request, StatusReport
 use crate::resource::Registry;
 use engine::{Documents, Effect, Engine, Input, accept};
 use oms_core::clock::Stopwatch;
-use oms_core::journal::{Envelope, HistoryId, Journal, JournalExt, SqliteJournal};
+use oms_core::journal::{HistoryId, Journal, JournalEvent as _, JournalExt, SqliteJournal};
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, LocalDisk, SystemClock, SystemEntropy};
 use outbox::Outbox;
@@ -228,7 +228,7 @@ impl Lcm {
     }
 
     async fn append(&self, record: &mut LcmRecord, event: &LcmEvent) -> Result<(), Error> {
-        let envelope = Envelope::new(event.kind(), 1, self.clock.now(), "lcm", event)?;
+        let envelope = event.seal(self.clock.now(), "lcm")?;
         record.version =
             self.journal.append_to(&history()?, record.version, vec![envelope]).await?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::protocol::{AgentId, Checksum, ConfigurationName, JobId};
-use oms_core::journal::{Envelope, Event};
+use oms_core::journal::{Event, JournalEvent as _};
 use oms_core::lifecycle::{IllegalTransition, Lifecycle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -130,20 +130,18 @@ pub enum LcmEvent {
     Interrupted,
 }
 
-impl LcmEvent {
-    pub(super) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Created { .. } => "dsc-lcm-created",
-            Self::Registered { .. } => "dsc-lcm-registered",
-            Self::Unregistered => "dsc-lcm-unregistered",
-            Self::Received { .. } => "dsc-lcm-received",
-            Self::ApplyBegan { .. } => "dsc-lcm-apply-began",
-            Self::CheckBegan { .. } => "dsc-lcm-check-began",
-            Self::Ended { .. } => "dsc-lcm-ended",
-            Self::Interrupted => "dsc-lcm-interrupted",
-        }
-    }
+oms_core::journal_event!(LcmEvent, format 1, whole, {
+    Self::Created { .. } => "dsc-lcm-created",
+    Self::Registered { .. } => "dsc-lcm-registered",
+    Self::Unregistered => "dsc-lcm-unregistered",
+    Self::Received { .. } => "dsc-lcm-received",
+    Self::ApplyBegan { .. } => "dsc-lcm-apply-began",
+    Self::CheckBegan { .. } => "dsc-lcm-check-began",
+    Self::Ended { .. } => "dsc-lcm-ended",
+    Self::Interrupted => "dsc-lcm-interrupted",
+});
 
+impl LcmEvent {
     const fn transition(&self) -> Option<LcmTransition> {
         match self {
             Self::Created { .. } | Self::Registered { .. } | Self::Unregistered => None,
@@ -209,19 +207,14 @@ impl LcmRecord {
     }
 
     pub(super) fn replay(&mut self, event: &Event) -> Result<(), Error> {
-        let corrupt = |reason: String| Error::Corrupt { what: event.history.to_string(), reason };
-        let decoded = decode(&event.envelope)
-            .ok_or_else(|| corrupt(format!("event {} is of no known kind", event.version)))?;
-        self.apply(&decoded)
-            .map_err(|error| corrupt(format!("event {}: {error}", event.version)))?;
+        let opened = LcmEvent::open(&event.envelope)?;
+        self.apply(&opened).map_err(|error| Error::Corrupt {
+            what: event.history.to_string(),
+            reason: format!("event {}: {error}", event.version),
+        })?;
         self.version = event.version;
         Ok(())
     }
-}
-
-fn decode(envelope: &Envelope) -> Option<LcmEvent> {
-    let decoded: LcmEvent = envelope.decode().ok()?;
-    (envelope.format == 1 && decoded.kind() == envelope.kind).then_some(decoded)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::content::ContentStore;
 use crate::module::ModuleVersion;
 use crate::protocol::{Checksum, ConfigurationName};
 use oms_core::Clock;
-use oms_core::journal::{Envelope, HistoryId, Journal, JournalError, JournalExt};
+use oms_core::journal::{HistoryId, Journal, JournalError, JournalEvent, JournalExt};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -33,6 +33,10 @@ pub struct PublishedConfiguration {
     pub bytes: u64,
 }
 
+oms_core::journal_event!(PublishedConfiguration, format 1, whole, {
+    Self { .. } => "dsc-configuration-published",
+});
+
 /// A published module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublishedModule {
@@ -45,6 +49,10 @@ pub struct PublishedModule {
     /// How many.
     pub bytes: u64,
 }
+
+oms_core::journal_event!(PublishedModule, format 1, whole, {
+    Self { .. } => "dsc-module-published",
+});
 
 /// Everything that is published.
 #[derive(Debug)]
@@ -66,7 +74,7 @@ impl Library {
         for head in journal.list_whole(CONFIGURATION_HISTORY).await? {
             let newest = journal.read(&head.history, head.version - 1, 1).await?;
             for event in newest {
-                let published: PublishedConfiguration = event.envelope.decode()?;
+                let published = PublishedConfiguration::open(&event.envelope)?;
                 configurations.insert(published.name.key(), published);
             }
         }
@@ -74,7 +82,7 @@ impl Library {
         for head in journal.list_whole(MODULE_HISTORY).await? {
             let newest = journal.read(&head.history, head.version - 1, 1).await?;
             for event in newest {
-                let published: PublishedModule = event.envelope.decode()?;
+                let published = PublishedModule::open(&event.envelope)?;
                 let key = (published.name.to_lowercase(), published.version.clone());
                 modules.insert(key, published);
             }
@@ -93,8 +101,7 @@ impl Library {
         if self.configuration(&published.name).as_ref() == Some(&published) {
             return Ok(());
         }
-        self.append(CONFIGURATION_HISTORY, &key, "dsc-configuration-published", actor, &published)
-            .await?;
+        self.append(CONFIGURATION_HISTORY, &key, actor, &published).await?;
         let mut all = self.configurations.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(key, published);
         Ok(())
@@ -107,7 +114,7 @@ impl Library {
     ) -> Result<(), Error> {
         let name = published.name.to_lowercase();
         let key = format!("{name}/{}", published.version);
-        self.append(MODULE_HISTORY, &key, "dsc-module-published", actor, &published).await?;
+        self.append(MODULE_HISTORY, &key, actor, &published).await?;
         let mut all = self.modules.write().unwrap_or_else(PoisonError::into_inner);
         all.insert((name, published.version.clone()), published);
         Ok(())
@@ -117,12 +124,11 @@ impl Library {
         &self,
         history: &str,
         key: &str,
-        kind: &str,
         actor: &str,
-        body: &(impl Serialize + Sync),
+        published: &(impl JournalEvent + Sync),
     ) -> Result<(), Error> {
         let history = HistoryId::new(history, key)?;
-        let envelope = Envelope::new(kind, 1, self.clock.now(), actor, body)?;
+        let envelope = published.seal(self.clock.now(), actor)?;
         let mut expected = 0;
         for _ in 0..ATTEMPTS_MAX {
             match self.journal.append_to(&history, expected, vec![envelope.clone()]).await {

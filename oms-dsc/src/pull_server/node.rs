@@ -9,7 +9,7 @@ use crate::protocol::{
 use crate::report::{Compliance, ReportSummary};
 use jiff::Timestamp;
 use oms_core::journal::{
-    Envelope, Event, HistoryId, Journal, JournalError, JournalExt, READ_MAX, Snapshot,
+    Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX, Snapshot,
 };
 use oms_core::{Clock, Lifecycle};
 use serde::{Deserialize, Serialize};
@@ -72,17 +72,15 @@ pub enum NodeEvent {
     Removed,
 }
 
-impl NodeEvent {
-    const fn kind(&self) -> &'static str {
-        match self {
-            Self::Registered { .. } => "dsc-node-registered",
-            Self::Assigned { .. } => "dsc-node-assigned",
-            Self::Reported { .. } => "dsc-node-reported",
-            Self::FellSilent { .. } => "dsc-node-fell-silent",
-            Self::Removed => "dsc-node-removed",
-        }
-    }
+oms_core::journal_event!(NodeEvent, format 1, whole, {
+    Self::Registered { .. } => "dsc-node-registered",
+    Self::Assigned { .. } => "dsc-node-assigned",
+    Self::Reported { .. } => "dsc-node-reported",
+    Self::FellSilent { .. } => "dsc-node-fell-silent",
+    Self::Removed => "dsc-node-removed",
+});
 
+impl NodeEvent {
     fn transition(&self) -> NodeTransition {
         match self {
             Self::Registered { .. } => NodeTransition::Register,
@@ -95,25 +93,6 @@ impl NodeEvent {
             Self::FellSilent { .. } => NodeTransition::FallSilent,
             Self::Removed => NodeTransition::Remove,
         }
-    }
-
-    /// Reads the event of an envelope; none if it is of a kind that came later than this
-    /// version.
-    ///
-    /// # Errors
-    /// [`JournalError::Body`].
-    pub fn decode(envelope: &Envelope) -> Result<Option<Self>, JournalError> {
-        const KINDS: [&str; 5] = [
-            "dsc-node-registered",
-            "dsc-node-assigned",
-            "dsc-node-reported",
-            "dsc-node-fell-silent",
-            "dsc-node-removed",
-        ];
-        if !KINDS.contains(&envelope.kind.as_str()) || envelope.format != 1 {
-            return Ok(None);
-        }
-        envelope.decode().map(Some)
     }
 }
 
@@ -226,12 +205,11 @@ impl Node {
     }
 
     fn replay(&mut self, event: &Event) -> Result<(), Error> {
-        if let Some(decoded) = NodeEvent::decode(&event.envelope)? {
-            self.apply(event.envelope.time, decoded).map_err(|error| Error::Corrupt {
-                what: event.history.to_string(),
-                reason: format!("event {}: {error}", event.version),
-            })?;
-        }
+        let opened = NodeEvent::open(&event.envelope)?;
+        self.apply(event.envelope.time, opened).map_err(|error| Error::Corrupt {
+            what: event.history.to_string(),
+            reason: format!("event {}: {error}", event.version),
+        })?;
         self.version = event.version;
         Ok(())
     }
@@ -398,7 +376,7 @@ impl Nodes {
 
     async fn append(&self, node: &Node, actor: &str, event: NodeEvent) -> Result<Node, Error> {
         let now = self.clock.now();
-        let envelope = Envelope::new(event.kind(), 1, now, actor, &event)?;
+        let envelope = event.seal(now, actor)?;
         let mut changed = node.clone();
         changed.apply(now, event)?;
         let history = history(node.agent_id)?;
@@ -409,7 +387,7 @@ impl Nodes {
             let snapshot = Snapshot { version: changed.version, format: 1, body };
             // Without a snapshot the next start reads a longer history, and nothing else.
             if let Err(error) = self.journal.save_snapshot(&history, snapshot).await {
-                tracing::warn!(%error, %history, "snapshot not kept");
+                tracing::warn!(%error, "snapshot of a node not kept");
             }
         }
         Ok(changed)

@@ -3,7 +3,8 @@
 use super::{ReportSummary, ResourceSummary};
 use crate::pull_server::{NODE_HISTORY, NodeEvent};
 use oms_core::Record;
-use oms_core::journal::Event;
+use oms_core::journal::{Event, JournalEvent as _};
+use oms_core::projection::MappingError;
 use oms_core::record::RecordType;
 
 /// The records of one journal event: `AzureDiagnostics` of category `DscNodeStatus`, one
@@ -11,15 +12,17 @@ use oms_core::record::RecordType;
 /// its summary lists. Events of other kinds have none.
 ///
 /// `computer` stands for nodes that did not report their name.
-#[must_use]
-pub fn records(event: &Event, computer: &str) -> Vec<Record> {
+///
+/// # Errors
+/// [`MappingError::Poisoned`] if an event of a node is not one that this version knows.
+pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingError> {
     if event.history.kind() != NODE_HISTORY {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let Ok(Some(NodeEvent::Reported { summary, .. })) = NodeEvent::decode(&event.envelope) else {
-        return Vec::new();
+    let NodeEvent::Reported { summary, .. } = NodeEvent::open(&event.envelope)? else {
+        return Ok(Vec::new());
     };
-    let Ok(record_type) = "AzureDiagnostics".parse::<RecordType>() else { return Vec::new() };
+    let Ok(record_type) = "AzureDiagnostics".parse::<RecordType>() else { return Ok(Vec::new()) };
     let node_name = summary.node_name.clone().unwrap_or_else(|| computer.to_owned());
     let base = |operation: &str| {
         Record::new(record_type.clone(), event.envelope.time, node_name.clone())
@@ -34,7 +37,7 @@ pub fn records(event: &Event, computer: &str) -> Vec<Record> {
     let resources = summary.resources.iter();
     records
         .extend(resources.map(|resource| resource_record(base("DscResourceStatusData"), resource)));
-    records
+    Ok(records)
 }
 
 fn node_record(record: Record, summary: &ReportSummary) -> Record {

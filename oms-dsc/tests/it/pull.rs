@@ -3,6 +3,7 @@
 use crate::support::{KEY, World, cells, start};
 use async_trait::async_trait;
 use oms_core::journal::{Journal, JournalExt};
+use oms_core::projection::MappingError;
 use oms_core::record::Value;
 use oms_core::{Clock, ErrorKind, Secret};
 use oms_dsc::node::{ConfigurationMode, LcmState, ResourceOutcome, RunReport, Transport};
@@ -185,8 +186,10 @@ async fn names_that_leave_their_place_and_strangers_are_refused() {
         Operation::GetReports { agent_id, job_id: None },
         Operation::GetConfiguration { agent_id, configuration_name: "Web".into() },
     ] {
-        assert_eq!(ask(&server, operation.clone(), "{}").await.0, 404, "{operation:?}");
+        assert_eq!(ask(&server, operation.clone(), "{}").await.0, 401, "{operation:?}");
     }
+    let rotation = Operation::CertificateRotation { agent_id };
+    assert_eq!(ask(&server, rotation.clone(), "{}").await.0, 404);
     let request = signed(registration(Some(&["Web"]), "ConfigurationRepository"), &*world.clock);
     assert_eq!(server.answer(request).await.status, 204);
     let operation = Operation::GetConfiguration { agent_id, configuration_name };
@@ -198,7 +201,7 @@ async fn names_that_leave_their_place_and_strangers_are_refused() {
     assert_eq!(ask(&server, operation, "").await.0, 404);
     let module = Operation::GetModule { module_name: "../x".into(), module_version: String::new() };
     assert_eq!(ask(&server, module, "").await.0, 401, "without an AgentId header");
-    let (status, body) = ask(&server, Operation::CertificateRotation { agent_id }, "{}").await;
+    let (status, body) = ask(&server, rotation, "{}").await;
     assert_eq!(status, 501);
     let message = &body["odata.error"]["message"]["value"];
     assert_eq!(message, "operation is not supported. name=`CertificateRotation`");
@@ -617,8 +620,8 @@ async fn a_finished_run_becomes_records_once() {
     }
     assert_eq!(ask(&server, operation.clone(), "").await.0, 400);
     let events = world.server_journal.read_all(0, 100).await.expect("events");
-    let records: Vec<_> =
-        events.iter().flat_map(|event| oms_dsc::report::records(event, "?")).collect();
+    let mapped = events.iter().map(|event| oms_dsc::records(event, "?").expect("mapped"));
+    let records: Vec<_> = mapped.flatten().collect();
     let column = |record: usize, name: &str| records[record].fields.get(name).cloned();
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| record.computer == "pc"));
@@ -630,6 +633,27 @@ async fn a_finished_run_becomes_records_once() {
     assert_eq!(column(1, "DscResourceDuration_d"), Some(Value::from(0.5)));
     assert_eq!(column(2, "DscResourceStatus_s"), Some(Value::from("Compliant")));
     assert_eq!(world.server_journal.list_whole("dsc-node").await.expect("heads").len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_of_a_newer_version_is_told_and_never_skipped() {
+    let world = World::new(19);
+    let server = world.start_server().await;
+    let request = signed(registration(Some(&["Web"]), "ConfigurationRepository"), &*world.clock);
+    assert_eq!(server.answer(request).await.status, 204);
+    let mut events = world.server_journal.read_all(0, 100).await.expect("events");
+    let mut newer = events.pop().expect("a registration");
+    assert_eq!(oms_dsc::records(&newer, "?"), Ok(Vec::new()));
+    for (kind, format) in [("dsc-node-registered", 2), ("dsc-node-renamed", 1)] {
+        (newer.envelope.kind, newer.envelope.format) = (kind.to_owned(), format);
+        let poisoned = oms_dsc::records(&newer, "?").expect_err("it is not known");
+        assert!(matches!(poisoned, MappingError::Poisoned { .. }), "{poisoned}");
+    }
+    let (history, envelopes) = (newer.history, vec![newer.envelope]);
+    world.server_journal.append_to(&history, newer.version, envelopes).await.expect("appended");
+    let journal = Arc::clone(&world.server_journal) as Arc<dyn Journal>;
+    let refused = world.open_server(journal).await.expect_err("its nodes are not known");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
 }
 
 #[tokio::test]

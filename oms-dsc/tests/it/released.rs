@@ -1,37 +1,32 @@
-//! Events as released versions wrote them are read by this one.
+//! Journals as earlier versions wrote them are read by this one.
 
 use crate::support::World;
-use oms_core::journal::{Append, Envelope, Journal};
-use oms_dsc::node::LcmState;
-use oms_dsc::pull_server::NodeState;
-use serde::{Deserialize, Serialize};
+use oms_core::journal::Journal;
+use oms_core::testkit::Fixture;
+use oms_dsc::node::{LcmEvent, LcmState};
+use oms_dsc::pull_server::{NodeEvent, NodeState, PublishedConfiguration, PublishedModule};
+use std::path::Path;
+use std::sync::Arc;
 
-/// One event of a fixture.
-#[derive(Debug, Serialize, Deserialize)]
-struct Released {
-    history: String,
-    envelope: Envelope,
+fn fixtures() -> Vec<Fixture> {
+    Fixture::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/events"))
 }
 
-/// Every event of the server and of the node, format 1, as version 0.1.0 wrote them.
-const FORMAT_1: &str = include_str!("../fixtures/events-format-1.json");
+#[test]
+fn every_event_is_kept_and_read() {
+    let fixtures = fixtures();
+    Fixture::check::<NodeEvent>(&fixtures);
+    Fixture::check::<LcmEvent>(&fixtures);
+    Fixture::check::<PublishedConfiguration>(&fixtures);
+    Fixture::check::<PublishedModule>(&fixtures);
+}
 
+/// A server and a node in one journal, as the first version wrote them.
 #[tokio::test]
-async fn events_of_format_1_are_read() {
-    let events: Vec<Released> = serde_json::from_str(FORMAT_1).expect("a fixture");
-    let world = World::new(1);
-    for Released { history, envelope } in events {
-        let history: oms_core::journal::HistoryId = history.parse().expect("a history");
-        let journal = match history.kind() {
-            "dsc-lcm" => &world.node_journal,
-            _ => &world.server_journal,
-        };
-        let heads = journal.list(history.kind(), None, 100).await.expect("heads");
-        let head = heads.iter().find(|head| head.history == history);
-        let expected = head.map_or(0, |head| head.version);
-        let append = Append { history, expected, events: vec![envelope] };
-        journal.append(vec![append]).await.expect("appended");
-    }
+async fn format_1_comes_to_the_same_state() {
+    let mut world = World::new(1);
+    let journal = Arc::new(fixtures()[0].journal().await);
+    (world.server_journal, world.node_journal) = (Arc::clone(&journal), journal);
     let server = world.start_server().await;
     let nodes = server.nodes().await.expect("nodes");
     assert_eq!(nodes.len(), 1);
@@ -48,4 +43,7 @@ async fn events_of_format_1_are_read() {
     assert_eq!(record.agent_id, Some(node.agent_id));
     assert_eq!(record.current.len(), 1);
     assert!(record.registered.is_some() && record.pending.is_some());
+    let events = world.server_journal.read_all(0, 1000).await.expect("events");
+    let rows = events.iter().map(|event| oms_dsc::records(event, "pc").expect("mapped").len());
+    assert_eq!(rows.sum::<usize>(), 6, "three reports of one resource each");
 }

@@ -18,15 +18,12 @@ use crate::replication::{
 };
 use jiff::Timestamp;
 use oms_core::Lifecycle;
-use oms_core::journal::{Event, JournalError};
+use oms_core::journal::{BodyShape, Event, JournalError, JournalEvent};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The kind of an item's history in the journal; its key is the item's name.
 pub const HISTORY_KIND: &str = "replication-protected-item";
-
-/// The version of the event bodies.
-pub const EVENT_FORMAT: u16 = 1;
 
 /// The longest name of an item, in bytes.
 pub const NAME_BYTES_MAX: usize = 200;
@@ -65,7 +62,7 @@ impl ChosenPoint {
     }
 }
 
-/// What happened to an item, as its history keeps it.
+/// What happened to an item. Its history keeps it as a [`StoredEvent`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "snake_case")]
 #[non_exhaustive]
@@ -156,32 +153,28 @@ pub enum ItemEvent {
     Disabled,
 }
 
-impl ItemEvent {
-    /// The event's name in the journal.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::EnableRequested { .. } => "enable-requested",
-            Self::TrackingStarted => "tracking-started",
-            Self::EnableFailed { .. } => "enable-failed",
-            Self::CopyCompleted { .. } => "copy-completed",
-            Self::CopyFailed { .. } => "copy-failed",
-            Self::Diverged { .. } => "diverged",
-            Self::RepairStarted => "repair-started",
-            Self::TestFailoverStarted { .. } => "test-failover-started",
-            Self::TestFailoverCleanupStarted { .. } => "test-failover-cleanup-started",
-            Self::TestFailoverCleanedUp { .. } => "test-failover-cleaned-up",
-            Self::PlannedFailoverStarted => "planned-failover-started",
-            Self::UnplannedFailoverStarted { .. } => "unplanned-failover-started",
-            Self::FailoverCompleted { .. } => "failover-completed",
-            Self::FailoverFailed { .. } => "failover-failed",
-            Self::PointChanged { .. } => "point-changed",
-            Self::Committed => "committed",
-            Self::ReverseReplicationStarted => "reverse-replication-started",
-            Self::Disabled => "disabled",
-        }
-    }
+oms_core::journal_event!(ItemEvent, format 1, whole, {
+    Self::EnableRequested { .. } => "enable-requested",
+    Self::TrackingStarted => "tracking-started",
+    Self::EnableFailed { .. } => "enable-failed",
+    Self::CopyCompleted { .. } => "copy-completed",
+    Self::CopyFailed { .. } => "copy-failed",
+    Self::Diverged { .. } => "diverged",
+    Self::RepairStarted => "repair-started",
+    Self::TestFailoverStarted { .. } => "test-failover-started",
+    Self::TestFailoverCleanupStarted { .. } => "test-failover-cleanup-started",
+    Self::TestFailoverCleanedUp { .. } => "test-failover-cleaned-up",
+    Self::PlannedFailoverStarted => "planned-failover-started",
+    Self::UnplannedFailoverStarted { .. } => "unplanned-failover-started",
+    Self::FailoverCompleted { .. } => "failover-completed",
+    Self::FailoverFailed { .. } => "failover-failed",
+    Self::PointChanged { .. } => "point-changed",
+    Self::Committed => "committed",
+    Self::ReverseReplicationStarted => "reverse-replication-started",
+    Self::Disabled => "disabled",
+});
 
+impl ItemEvent {
     const fn protection(&self) -> Option<ProtectionEvent> {
         use ProtectionEvent as E;
         Some(match self {
@@ -235,6 +228,16 @@ pub struct StoredEvent {
     pub event: ItemEvent,
 }
 
+impl JournalEvent for StoredEvent {
+    const KINDS: &'static [&'static str] = ItemEvent::KINDS;
+    const FORMAT: u16 = ItemEvent::FORMAT;
+    const SHAPE: BodyShape = BodyShape::Whole;
+
+    fn kind(&self) -> &'static str {
+        self.event.kind()
+    }
+}
+
 /// A machine's protection, as its history tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicationProtectedItem {
@@ -278,7 +281,7 @@ impl ReplicationProtectedItem {
     pub fn replay(name: &str, events: &[Event]) -> error::Result<Option<Self>> {
         let mut item: Option<Self> = None;
         for event in events {
-            let stored: StoredEvent = event.envelope.decode()?;
+            let stored = StoredEvent::open(&event.envelope)?;
             let time = event.envelope.time;
             let damaged = |reason: &dyn fmt::Display| {
                 let version = event.version;

@@ -8,6 +8,7 @@ mod faults;
 #[cfg(feature = "interop")]
 mod interop;
 mod journey;
+mod released;
 mod restart;
 mod simulation;
 mod states;

@@ -200,13 +200,10 @@ impl Suite {
     /// Each service's journal events as records, if there is a log repository to send them to.
     fn projections(&self) -> Vec<Projection> {
         let Some(logs) = &self.logs else { return Vec::new() };
-        let new = |name: &str, mapping: fn(&Event, &str) -> Vec<Record>| {
+        type Records = Result<Vec<Record>, oms_core::projection::MappingError>;
+        let new = |name: &str, mapping: fn(&Event, &str) -> Records| {
             let computer = self.computer.clone();
-            self.projection(
-                logs,
-                name,
-                Arc::new(move |event: &Event| Ok(mapping(event, &computer))),
-            )
+            self.projection(logs, name, Arc::new(move |event: &Event| mapping(event, &computer)))
         };
         let computer = self.computer.clone();
         let mapping = Arc::new(move |event: &Event| oms_backup::records(event, &computer));
