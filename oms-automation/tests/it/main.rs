@@ -7,6 +7,8 @@ mod host;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod released;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod run;

@@ -14,6 +14,8 @@ mod files;
 #[cfg(feature = "interop")]
 mod interop;
 #[cfg(test)]
+mod released;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod writers;
