@@ -142,6 +142,9 @@ fn scrape(place: &Place, server: &Server) -> String {
     answer.body_mut().read_to_string().expect("text")
 }
 
+/// An AgentId, which is a secret.
+const NODE: &str = "6F9619FF-8B86-D011-B42D-00CF4FC964FF";
+
 /// Gives each service something to do.
 fn work(place: &Place, server: &Server) {
     fs::write(place.path("rows"), "{\"CounterName\":\"a\"}\n{\"CounterName\":\"b\"}\nsoup\n")
@@ -157,8 +160,7 @@ fn work(place: &Place, server: &Server) {
     place.good(&["recovery", "failover", "m", "--unplanned"]);
     let agent: ureq::Agent =
         ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let node = "6F9619FF-8B86-D011-B42D-00CF4FC964FF";
-    let reports = format!("{}/PSDSCPullServer.svc/Nodes(AgentId='{node}')/Reports()", server.url);
+    let reports = format!("{}/PSDSCPullServer.svc/Nodes(AgentId='{NODE}')/Reports()", server.url);
     agent.get(reports).call().expect("an answer");
     agent.get(format!("{}/nowhere", server.url)).call().expect("an answer");
 }
@@ -275,6 +277,7 @@ fn a_job_a_query_and_each_transfer_is_a_span_without_secrets() {
         assert!(!log.contains(admin[secret].as_str().expect("a secret")), "{secret}");
     }
     assert!(one("dsc_request").as_object().is_some_and(|span| span.len() == 4), "no AgentId");
+    assert!(log.contains("request refused") && !log.to_uppercase().contains(NODE), "no AgentId");
     assert!(!log.contains("hunter2"), "past the bound nothing of a query is shown");
 }
 

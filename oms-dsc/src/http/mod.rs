@@ -1,12 +1,12 @@
 //! The pull server over HTTP: paths to operations, replies to responses. Nothing is decided here.
 
 use crate::Error;
-use crate::protocol::{Operation, Reply, Request, RequestHeaders, v1};
-use crate::pull_server::{PullServer, REGISTRATION_BYTES_MAX, refuse};
+use crate::protocol::{AgentId, Operation, Reply, Request, RequestHeaders, v1};
+use crate::pull_server::{PullServer, REGISTRATION_BYTES_MAX, unknown_configuration_id};
 use crate::report::REPORT_BYTES_MAX;
 use axum::body::Body;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use oms_core::http::{Access, BodyLimits, Call, Params, PeerCertificate, Response, Route, Surface};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use oms_core::http::{Access, BodyLimits, Call, Params, Response, Route, Surface};
 use std::sync::Arc;
 
 /// The path that pull servers are usually found at.
@@ -187,7 +187,9 @@ fn text<'a>(path: &'a Params, name: &str) -> &'a str {
 }
 
 fn id(path: &Params) -> Result<uuid::Uuid, Error> {
-    Ok(text(path, "id").parse::<crate::protocol::AgentId>()?.0)
+    let id = text(path, "id");
+    let parsed: Result<AgentId, _> = id.parse();
+    parsed.map(|id| id.0).map_err(|_bad| unknown_configuration_id(id))
 }
 
 async fn answer(server: &PullServer, path: &str, read: Read, call: Call) -> Response {
@@ -200,21 +202,12 @@ async fn answer(server: &PullServer, path: &str, read: Read, call: Call) -> Resp
                 agent_id: header("agentid"),
                 configuration_name: header("configurationname"),
             };
-            let base = base(&call, path);
+            let base = format!("{}{path}", call.base_url());
             server.answer(Request { operation, headers, base, body: call.body }).await
         }
-        Err(error) => refuse(&error),
+        Err(error) => server.refuse_path(call.path.get("agent_id"), error).await,
     };
     respond(reply)
-}
-
-/// The service's address as the client wrote it.
-fn base(call: &Call, path: &str) -> String {
-    let is_tls = call.parts.extensions.get::<PeerCertificate>().is_some();
-    let scheme = if is_tls { "https" } else { "http" };
-    let authority = call.parts.uri.authority().map(ToString::to_string);
-    let host = call.header(header::HOST.as_str()).map(str::to_owned).or(authority);
-    format!("{scheme}://{}{path}", host.unwrap_or_default())
 }
 
 fn respond(reply: Reply) -> Response {

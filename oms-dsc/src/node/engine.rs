@@ -340,7 +340,7 @@ impl Engine {
             .and_then(|reply| decode::<GetDscActionResponse>("GetDscAction response", &reply.body));
         let decided = match decided {
             Ok(decided) => decided,
-            Err(Error::Refused { status: 404, .. }) if !self.run()?.has_registered => {
+            Err(Error::Refused { status: 401 | 404, .. }) if !self.run()?.has_registered => {
                 self.append(LcmEvent::Unregistered, effects)?;
                 return self.register(now, effects);
             }

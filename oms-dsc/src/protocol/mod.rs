@@ -259,6 +259,20 @@ impl Operation {
         }
     }
 
+    /// The AgentId or ConfigurationId that it names; none for a module, whose caller is in a header.
+    pub(crate) const fn identity(&self) -> Option<uuid::Uuid> {
+        match self {
+            Self::RegisterDscAgent { agent_id }
+            | Self::GetDscAction { agent_id }
+            | Self::GetConfiguration { agent_id, .. }
+            | Self::SendReport { agent_id }
+            | Self::GetReports { agent_id, .. }
+            | Self::CertificateRotation { agent_id } => Some(agent_id.0),
+            Self::GetModule { .. } => None,
+            Self::V1(operation) => Some(operation.configuration_id()),
+        }
+    }
+
     /// The HTTP method.
     #[must_use]
     pub const fn method(&self) -> &'static str {

@@ -397,11 +397,11 @@ impl PullServer {
             Ok(reply) => reply,
             Err(error) => {
                 let reply = refuse(&error);
-                let status = reply.status;
+                let (status, error) = (reply.status, unnamed(&request, &error));
                 if status >= 500 {
-                    tracing::error!(%request_id, operation, status, %error, "request failed");
+                    tracing::error!(%request_id, operation, status, error, "request failed");
                 } else {
-                    tracing::info!(%request_id, operation, status, %error, "request refused");
+                    tracing::info!(%request_id, operation, status, error, "request refused");
                 }
                 reply
             }
@@ -415,6 +415,25 @@ impl PullServer {
         metrics::histogram!("oms_dsc_request_seconds", "operation" => operation)
             .record(watch.seconds());
         reply.identified(request_id)
+    }
+
+    /// Refuses a request whose path cannot be read: only a node is told what is wrong with it.
+    #[cfg(feature = "http")]
+    pub(crate) async fn refuse_path(&self, agent_id: Option<&str>, error: Error) -> Reply {
+        let checked = match agent_id.map(str::parse) {
+            Some(Ok(agent_id)) => self.authenticate(agent_id, false).await.map(drop),
+            Some(Err(_bad)) => Err(Error::Unauthenticated { reason: UNKNOWN_AGENT }),
+            None => Ok(()),
+        };
+        refuse(&checked.err().unwrap_or(error))
+    }
+
+    /// The node that a request comes from: whoever knows its AgentId.
+    async fn authenticate(&self, agent_id: AgentId, is_heard: bool) -> Result<Node, Error> {
+        self.nodes.registered(agent_id, is_heard).await.map_err(|error| match error {
+            Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
+            error => error,
+        })
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {
@@ -433,12 +452,14 @@ impl PullServer {
             Operation::GetModule { module_name, module_version } => {
                 let agent_id = request.headers.agent_id.as_deref();
                 let reason = "no AgentId header";
-                let agent_id = agent_id.ok_or(Error::Unauthenticated { reason })?.parse()?;
-                self.nodes.registered(agent_id, true).await?;
+                let agent_id = agent_id.ok_or(Error::Unauthenticated { reason })?.parse();
+                let reason = UNKNOWN_AGENT;
+                let agent_id = agent_id.map_err(|_bad| Error::Unauthenticated { reason })?;
+                self.authenticate(agent_id, true).await?;
                 self.module(module_name, module_version).await
             }
             Operation::SendReport { agent_id } => {
-                self.nodes.registered(*agent_id, true).await?;
+                self.authenticate(*agent_id, true).await?;
                 let (job_id, finished) = self.keep_report(*agent_id, &request.body).await?;
                 metrics::counter!("oms_dsc_reports_total").increment(1);
                 if let Some(summary) = finished {
@@ -447,10 +468,12 @@ impl PullServer {
                 Ok(Reply::odata_text(&request.base, "SavedReport"))
             }
             Operation::GetReports { agent_id, job_id } => {
-                self.nodes.registered(*agent_id, false).await?;
+                self.authenticate(*agent_id, false).await?;
                 self.list_reports(*agent_id, *job_id, request).await
             }
-            Operation::CertificateRotation { .. } => {
+            Operation::CertificateRotation { agent_id } => {
+                // This operation has no 401.
+                self.nodes.registered(*agent_id, true).await?;
                 let name = "CertificateRotation".to_owned();
                 Err(Error::Unsupported { what: "operation", name })
             }
@@ -459,7 +482,7 @@ impl PullServer {
     }
 
     async fn dsc_action(&self, agent_id: AgentId, request: &Request) -> Result<Reply, Error> {
-        let node = self.nodes.registered(agent_id, true).await?;
+        let node = self.authenticate(agent_id, true).await?;
         let asked: GetDscActionRequest = decode("GetDscAction request", &request.body)?;
         if asked.client_status.len() > CONFIGURATION_NAMES_MAX {
             let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
@@ -479,7 +502,7 @@ impl PullServer {
     }
 
     async fn configuration(&self, agent_id: AgentId, name: Option<&str>) -> Result<Reply, Error> {
-        let node = self.nodes.registered(agent_id, true).await?;
+        let node = self.authenticate(agent_id, true).await?;
         let name: ConfigurationName = match (name, node.configuration_names()) {
             (Some(name), _) => name.parse()?,
             (None, [only]) => only.clone(),
@@ -567,14 +590,14 @@ impl PullServer {
         operation: &v1::Operation,
         request: &Request,
     ) -> Result<Reply, Error> {
+        let id = operation.configuration_id().to_string().to_uppercase();
+        let name: ConfigurationName = id.parse()?;
+        let published = self.library.configuration(&name);
+        let published = published.ok_or_else(|| unknown_configuration_id(&id))?;
         if !self.settings.serves_version_1 {
             let name = "MS-DSCPM version 1".to_owned();
             return Err(Error::Unsupported { what: "protocol", name });
         }
-        let id = operation.configuration_id().to_string().to_uppercase();
-        let name: ConfigurationName = id.parse()?;
-        let published = self.library.configuration(&name);
-        let published = published.ok_or(Error::NotFound { what: CONFIGURATION_ID, name: id })?;
         let agent_id = AgentId(operation.configuration_id());
         match operation {
             v1::Operation::GetAction { .. } => {
@@ -607,6 +630,28 @@ impl PullServer {
 /// What [`Error::NotFound`] calls the node of version 1; its refusal is a 400 on the wire.
 const CONFIGURATION_ID: &str = "configuration id";
 
+/// What a stranger is told.
+const UNKNOWN_AGENT: &str = "AgentId is not registered";
+
+/// The refusal of a ConfigurationId under which nothing is published.
+pub(crate) fn unknown_configuration_id(id: &str) -> Error {
+    Error::NotFound { what: CONFIGURATION_ID, name: id.to_owned() }
+}
+
+/// An error's text for the log, without the AgentId or ConfigurationId that the caller showed: each
+/// is a bearer secret.
+fn unnamed(request: &Request, error: &Error) -> String {
+    let shown = request.operation.identity().map(|id| id.to_string());
+    let header = request.headers.agent_id.clone().filter(|id| !id.is_empty());
+    let mut text = error.to_string();
+    for id in shown.into_iter().chain(header) {
+        for id in [id.to_lowercase(), id.to_uppercase(), id] {
+            text = text.replace(&id, "(its id)");
+        }
+    }
+    text
+}
+
 fn check_registered(node: &Node) -> Result<(), Error> {
     if node.is_registered() {
         return Ok(());
@@ -632,7 +677,7 @@ fn merged(
 }
 
 /// The one table of refusals.
-pub(crate) fn refuse(error: &Error) -> Reply {
+fn refuse(error: &Error) -> Reply {
     if let Error::NotFound { what: CONFIGURATION_ID, name } = error {
         let message = format!("ConfigurationID not found for {name}.");
         return Reply::error(400, "ConfigurationID not found for {0}.", &message);
@@ -655,4 +700,30 @@ pub(crate) fn refuse(error: &Error) -> Reply {
         _ => error.to_string(),
     };
     Reply::error(status, "", &message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_does_not_name_the_caller() {
+        const ID: &str = "91e51a37-b59f-11e5-9c04-14109fd663ae";
+        let agent_id: AgentId = ID.parse().expect("an id");
+        let error = |name: String| Error::NotFound { what: "node", name };
+        let by_path = Request::new(Operation::GetReports { agent_id, job_id: None }, "");
+        let (module_name, module_version) = ("nx".to_owned(), String::new());
+        let module = Operation::GetModule { module_name, module_version };
+        let mut by_header = Request::new(module, "");
+        by_header.headers.agent_id = Some("Not-A-Uuid".to_owned());
+        for (request, name) in [
+            (&by_path, ID.to_owned()),
+            (&by_path, ID.to_uppercase()),
+            (&by_header, "Not-A-Uuid".into()),
+        ] {
+            let text = unnamed(request, &error(name.clone()));
+            assert!(text.contains("node") && !text.contains(&name), "{text}");
+        }
+        assert!(unnamed(&by_path, &error("other".to_owned())).contains("other"));
+    }
 }

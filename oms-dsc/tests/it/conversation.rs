@@ -148,11 +148,12 @@ async fn every_route_is_closed_to_strangers() {
     let name = || "../../etc/passwd".to_owned();
     for (operation, expect) in [
         (Operation::RegisterDscAgent { agent_id }, 401),
-        (Operation::GetDscAction { agent_id }, 404),
-        (Operation::GetConfiguration { agent_id, configuration_name: name() }, 404),
+        (Operation::GetDscAction { agent_id }, 401),
+        (Operation::GetConfiguration { agent_id, configuration_name: name() }, 401),
         (Operation::GetModule { module_name: name(), module_version: String::new() }, 401),
-        (Operation::SendReport { agent_id }, 404),
-        (Operation::GetReports { agent_id, job_id: None }, 404),
+        (Operation::SendReport { agent_id }, 401),
+        (Operation::GetReports { agent_id, job_id: None }, 401),
+        (Operation::CertificateRotation { agent_id }, 404),
     ] {
         let reply = transport.exchange(&Request::new(operation.clone(), "{}")).await;
         assert_eq!(reply.expect("an answer").status, expect, "{operation:?}");
@@ -176,10 +177,10 @@ async fn paths_are_matched_as_real_clients_write_them() {
     for (method, path, expect) in [
         ("PUT", format!("/psdscpullserver.SVC//nodes(agentid='{id}')"), 401),
         ("PUT", format!("/PSDSCPullServer.svc/Nodes(AgentId%3D'{id}')"), 401),
-        ("PUT", "/PSDSCPullServer.svc/Nodes(AgentId='x')".to_owned(), 400),
-        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports()"), 404),
-        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports"), 404),
-        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports(JobId='x')"), 400),
+        ("PUT", "/PSDSCPullServer.svc/Nodes(AgentId='x')".to_owned(), 401),
+        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports()"), 401),
+        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports"), 401),
+        ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports(JobId='x')"), 401),
         ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/GetDscAction"), 405),
         ("POST", format!("/PSDSCPullServer.svc/Action(ConfigurationId='{id}')/GetAction"), 400),
         (
