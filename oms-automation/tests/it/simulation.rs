@@ -1,5 +1,5 @@
-//! The engine in a world where appends fail, answers are lost and the worker dies between any two
-//! effects.
+//! The engine in a world where appends fail, answers are lost, the worker is cut off from its journal
+//! in one direction or both, pauses while its processes go on, and dies between any two effects.
 //!
 //! The auditor's invariant: every accepted job ends in exactly one of Completed, Failed and Stopped,
 //! its process is started at most once and only under a recorded `job-running`, and when its end is
@@ -11,10 +11,13 @@ use oms_automation::runbook::{ContentId, LogSwitches, RunbookId, RunbookKind};
 use oms_automation::stream::StreamSummary;
 use oms_automation::worker::{Applied, WorkerRunId};
 use oms_core::clock::Clock;
-use oms_core::journal::{Envelope, HistoryId, Journal, JournalError, JournalExt, MemoryJournal};
+use oms_core::journal::{
+    HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, MemoryJournal,
+};
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::Sim;
+use oms_core::testkit::sim::{Actor, Sim};
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +25,15 @@ use std::time::Duration;
 const JOBS: usize = 12;
 const CONCURRENCY: usize = 3;
 
+const WORKER: Actor = "worker";
+const API: Actor = "api";
+const JOURNAL: Actor = "journal";
+const WORLD: Actor = "world";
+
 #[derive(Clone, Debug)]
 enum Message {
     Boot,
+    CatchUp,
     Beat,
     Submit,
     Stop(JobId),
@@ -32,6 +41,9 @@ enum Message {
     Exit(JobId),
     Killed(JobId),
     Sweep(JobId),
+    Pause,
+    Cut,
+    Heal,
 }
 
 struct World {
@@ -45,6 +57,9 @@ struct World {
     starts: BTreeMap<JobId, u32>,
     accepted: Vec<JobId>,
     crashes: u32,
+    pauses: u32,
+    /// Calls that were cut off.
+    cut_off: Cell<u32>,
     may_crash: bool,
 }
 
@@ -75,27 +90,44 @@ impl World {
             starts: BTreeMap::new(),
             accepted: Vec::new(),
             crashes: 0,
+            pauses: 0,
+            cut_off: Cell::new(0),
             may_crash: true,
         }
     }
 
     fn soon(&mut self, millis: u64, message: Message) {
         let delay = Duration::from_millis(1 + self.sim.below(millis));
-        self.sim.after("worker", delay, message);
+        self.sim.after(WORKER, delay, message);
     }
 
-    fn append(&self, job: JobId, expected: u64, event: &JobRecorded) -> Result<u64, JournalError> {
-        let whole = serde_json::to_value(event).expect("JSON");
-        let kind = whole["kind"].as_str().expect("a kind");
-        let now = self.sim.clock().now();
-        let envelope = Envelope::new(kind, 1, now, "sim", &whole["body"]).expect("a body");
-        ready(self.journal.append_to(&history(job), expected, vec![envelope]))
+    fn reach(&self, from: Actor, to: Actor) -> Result<(), JournalError> {
+        if !self.sim.is_cut(from, to) {
+            return Ok(());
+        }
+        self.cut_off.set(self.cut_off.get() + 1);
+        Err(JournalError::Unavailable { reason: "cut off".to_owned() })
+    }
+
+    /// A call that is cut off on its way there has no effect; on its way back it has had one.
+    fn append(
+        &self,
+        by: Actor,
+        job: JobId,
+        expected: u64,
+        event: &JobRecorded,
+    ) -> Result<u64, JournalError> {
+        self.reach(by, JOURNAL)?;
+        let envelope = event.seal(self.sim.clock().now(), "sim").expect("a body");
+        let appended = ready(self.journal.append_to(&history(job), expected, vec![envelope]));
+        self.reach(JOURNAL, by)?;
+        appended
     }
 
     /// What is durable, read without faults.
     fn durable(&self, job: JobId) -> Vec<JobRecorded> {
         let events = ready(self.journal.inner().read_whole(&history(job))).expect("no faults");
-        events.iter().map(|event| decode(&event.envelope)).collect()
+        events.iter().map(|event| JobRecorded::open(&event.envelope).expect("a job's")).collect()
     }
 
     fn state(&self, job: JobId) -> (JobState, u64) {
@@ -117,7 +149,7 @@ impl World {
         };
         let queued = JobRecorded::Queued { label: label(), name: job.to_string(), task };
         // A caller whose answer was lost asks again, and a conflict tells it that it was heard.
-        while let Err(error) = self.append(job, 0, &queued) {
+        while let Err(error) = self.append(API, job, 0, &queued) {
             if matches!(error, JournalError::Conflict { .. }) {
                 break;
             }
@@ -125,7 +157,7 @@ impl World {
         self.accepted.push(job);
         if self.sim.chance(400) {
             let delay = Duration::from_millis(self.sim.below(1_500));
-            self.sim.after("api", delay, Message::Stop(job));
+            self.sim.after(API, delay, Message::Stop(job));
         }
     }
 
@@ -140,7 +172,7 @@ impl World {
                 }
                 _ => return,
             };
-            if self.append(job, version, &event).is_ok() {
+            if self.append(API, job, version, &event).is_ok() {
                 return;
             }
         }
@@ -152,15 +184,26 @@ impl World {
         let settings = EngineSettings { concurrency: CONCURRENCY, time_limit };
         self.engine = Some((Engine::new(worker, settings), worker));
         self.position = 0;
-        while self.engine.is_some() && !self.follow() {}
-        self.tell(Input::CaughtUp);
-        self.soon(50, Message::Beat);
+        self.catch_up();
+    }
+
+    /// Reads on until the worker knows everything; not while it is cut off.
+    fn catch_up(&mut self) {
+        match self.follow() {
+            false => self.soon(50, Message::CatchUp),
+            true => {
+                self.tell(Input::CaughtUp);
+                self.soon(50, Message::Beat);
+            }
+        }
     }
 
     /// Tells the engine what the journal holds; false if it could not be read.
     fn follow(&mut self) -> bool {
         loop {
-            let Ok(events) = ready(self.journal.read_all(self.position, 5)) else { return false };
+            let is_reached = self.reach(WORKER, JOURNAL).and(self.reach(JOURNAL, WORKER));
+            let read = is_reached.and_then(|()| ready(self.journal.read_all(self.position, 5)));
+            let Ok(events) = read else { return false };
             if events.is_empty() {
                 return true;
             }
@@ -169,7 +212,7 @@ impl World {
                 let job = event.history.key().strip_prefix("sim/").expect("ours");
                 let job: JobId = job.parse().expect("an id");
                 let version = event.version;
-                let event = decode(&event.envelope);
+                let event = JobRecorded::open(&event.envelope).expect("a job's");
                 if matches!(
                     event.transition(),
                     Some(JobEvent::Complete | JobEvent::Fail | JobEvent::Stop)
@@ -205,20 +248,18 @@ impl World {
     fn crash(&mut self) {
         self.crashes += 1;
         self.engine = None;
-        self.sim.crash("worker");
+        self.sim.crash(WORKER);
         let delay = Duration::from_millis(self.sim.below(300));
-        self.sim.after("boot", delay, Message::Boot);
+        self.sim.after(WORLD, delay, Message::Boot);
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
-            Effect::Append { job, expected, event } => match self.append(job, expected, &event) {
-                Ok(_) => None,
-                Err(error) => {
-                    let is_conflict = matches!(error, JournalError::Conflict { .. });
-                    Some(Input::NotAppended { job, expected, is_conflict })
-                }
-            },
+            Effect::Append { job, expected, event } => {
+                let refused = self.append(WORKER, job, expected, &event).err()?;
+                let is_conflict = matches!(refused, JournalError::Conflict { .. });
+                Some(Input::NotAppended { job, expected, is_conflict })
+            }
             Effect::Prepare { job } => {
                 let isolation = Applied::default();
                 let prepared = if self.sim.chance(50) {
@@ -276,6 +317,22 @@ impl World {
     fn deliver(&mut self, message: Message) {
         match message {
             Message::Boot => self.boot(),
+            Message::CatchUp => self.catch_up(),
+            Message::Pause => {
+                self.pauses += 1;
+                let pause = Duration::from_millis(self.sim.below(900));
+                self.sim.pause(WORKER, pause);
+            }
+            Message::Cut => {
+                match self.sim.below(3) {
+                    0 => self.sim.partition(WORKER, JOURNAL),
+                    1 => self.sim.partition_one_way(WORKER, JOURNAL),
+                    _ => self.sim.partition_one_way(JOURNAL, WORKER),
+                }
+                let delay = Duration::from_millis(self.sim.below(900));
+                self.sim.after(WORLD, delay, Message::Heal);
+            }
+            Message::Heal => self.sim.heal(WORKER, JOURNAL),
             Message::Submit => self.submit(),
             Message::Stop(job) => self.stop(job),
             Message::Tell(input) => self.tell(*input),
@@ -320,26 +377,26 @@ impl World {
     }
 }
 
-fn decode(envelope: &Envelope) -> JobRecorded {
-    let whole = serde_json::json!({"kind": envelope.kind, "body": envelope.body});
-    serde_json::from_value(whole).expect("an event of a job")
-}
-
-/// Runs one world; answers how often the worker died, and what became of the jobs.
-fn run(seed: u64) -> (u32, BTreeMap<JobState, u32>) {
+/// Runs one world; answers it, and what became of the jobs.
+fn run(seed: u64) -> (World, BTreeMap<JobState, u32>) {
     let mut world = World::new(seed);
     world.faults.set_before(60);
     world.faults.set_after(60);
     for _ in 0..JOBS {
         let delay = Duration::from_millis(world.sim.below(2_000));
-        world.sim.after("api", delay, Message::Submit);
+        world.sim.after(API, delay, Message::Submit);
     }
-    world.sim.after("boot", Duration::ZERO, Message::Boot);
+    for trouble in [Message::Pause, Message::Cut, Message::Pause, Message::Cut] {
+        let delay = Duration::from_millis(world.sim.below(4_000));
+        world.sim.after(WORLD, delay, trouble);
+    }
+    world.sim.after(WORLD, Duration::ZERO, Message::Boot);
     let calm = world.sim.clock().monotonic() + Duration::from_secs(10);
     let mut deliveries = 0;
     while let Some(delivery) = world.sim.next() {
         if world.sim.clock().monotonic() > calm {
             world.may_crash = false;
+            world.sim.calm();
             world.faults.set_before(0);
             world.faults.set_after(0);
         }
@@ -352,16 +409,19 @@ fn run(seed: u64) -> (u32, BTreeMap<JobState, u32>) {
     for job in &world.accepted {
         *ends.entry(world.state(*job).0).or_default() += 1;
     }
-    (world.crashes, ends)
+    (world, ends)
 }
 
 #[test]
 fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
-    let (mut crashes, mut ends) = (0, BTreeMap::<JobState, u32>::new());
+    let (mut crashes, mut pauses, mut cut_off) = (0, 0, 0);
+    let mut ends = BTreeMap::<JobState, u32>::new();
     let seeds = Seeds::of("simulation::every_job_ends_once", 0..100);
     seeds.run(|seed| {
-        let (count, of_seed) = run(seed);
-        crashes += count;
+        let (world, of_seed) = run(seed);
+        crashes += world.crashes;
+        pauses += world.pauses;
+        cut_off += world.cut_off.get();
         of_seed.into_iter().for_each(|(state, count)| *ends.entry(state).or_default() += count);
     });
     if !seeds.is_fixed() {
@@ -369,6 +429,7 @@ fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
     }
     // The world is worth something only if it reaches every corner.
     assert!(crashes > 100, "{crashes} crashes");
+    assert!(pauses > 100 && cut_off > 300, "{pauses} pauses, {cut_off} calls were cut off");
     for state in [JobState::Completed, JobState::Failed, JobState::Stopped] {
         assert!(ends.get(&state).is_some_and(|count| *count > 50), "{ends:?}");
     }
