@@ -30,13 +30,15 @@ fn power(exponent: u32) -> Option<i256> {
 }
 
 fn count_digits(value: i256) -> u32 {
-    let mut rest = value.wrapping_abs();
-    let mut count = 0;
-    while rest != i256::ZERO {
-        rest = rest.wrapping_div(i256::from_i128(10));
-        count += 1;
+    let count = |value: i128| value.unsigned_abs().checked_ilog10().map_or(0, |last| last + 1);
+    match value.to_i128() {
+        Some(value) => count(value),
+        None => {
+            const REST: u32 = 38;
+            let first = power(REST).and_then(|unit| value.checked_div(unit)?.to_i128());
+            REST + first.map_or(0, count)
+        }
     }
-    count
 }
 
 impl Decimal {

@@ -222,6 +222,26 @@ async fn decimals() {
 }
 
 #[tokio::test]
+async fn conversions() {
+    check(&[
+        ("tobool(1d)", "bool", json!(true)),
+        ("tobool(decimal(0))", "bool", json!(false)),
+        ("todatetime(1.9)", "datetime", json!("0001-01-01T00:00:00.0000001Z")),
+        ("totimespan(true)", "timespan", json!(null)),
+        ("tolong(guid(74be27de-1e4e-49d9-b579-fe0b331d3642))", "long", json!(null)),
+        ("true == 1 and 0.0 == false and true > 0", "bool", json!(true)),
+        ("tostring(0.1 + 0.2)", "string", json!("0.30000000000000007")),
+        ("tostring(1.0 / 3)", "string", json!("0.3333333333333333")),
+        ("tostring(real(-inf))", "string", json!("-inf")),
+        ("iscolumnexists('x')", "bool", json!(false)),
+        ("datetime_add('nanosecond', -100, datetime(2020-01-01))", "datetime", {
+            json!("2019-12-31T23:59:59.9999999Z")
+        }),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn times() {
     check(&[
         (

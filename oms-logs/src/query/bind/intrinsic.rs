@@ -27,6 +27,7 @@ impl Binder<'_> {
             "new_guid" => self.random(name, arguments, span, scope, KqlType::Guid),
             "ingestion_time" => self.ingestion_time(arguments, span, scope),
             "column_names_of" => self.column_names_of(arguments, span),
+            "iscolumnexists" => self.is_column(arguments, span, scope),
             "typeof" => self.type_of(arguments, span),
             "estimate_data_size" => self.data_size(arguments, span, scope),
             _ => return None,
@@ -84,6 +85,28 @@ impl Binder<'_> {
         let table = self.table(&argument.expr)?;
         let names = table.columns.iter().map(|column| Value::Text(column.name.clone()));
         Ok(constant(&ast::Literal::Dynamic(Value::Array(names.collect())), span))
+    }
+
+    fn is_column(
+        &mut self,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+        scope: &Scope<'_>,
+    ) -> BindResult<Expr> {
+        let name = match arguments {
+            [argument] => Some(self.expr(&argument.expr, &mut Scope::constants())?),
+            _ => None,
+        };
+        match name.as_ref().and_then(Expr::as_text) {
+            Some(name) => {
+                let known = scope.columns().iter().any(|column| column.name == name);
+                Ok(Expr::bool(known, span))
+            }
+            None => {
+                let message = "`iscolumnexists` takes a column's name as a string";
+                Err(self.report(Problem::semantic(span, message)))
+            }
+        }
     }
 
     /// A type by its name, for functions that take one.

@@ -10,7 +10,7 @@ use crate::query::dynamic::{View, json_text};
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use std::sync::Arc;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -280,7 +280,15 @@ fn to_bool(args: &Args<'_>) -> Result<ArrayRef> {
                 Scalar::Text(text) => parse_bool(&text),
             })
         }
-        other => return exec_err!("tobool does not take {other}"),
+        KqlType::DateTime | KqlType::TimeSpan => {
+            let value = args.long(0)?;
+            args.make_bool(|row| value.get(row).map(|value| value != 0))
+        }
+        KqlType::Decimal => {
+            let value = decimal::Decimals::read(args, 0)?;
+            args.make_bool(|row| value.get(row).map(|value| value != Decimal::of_long(0)))
+        }
+        KqlType::Guid => args.make_bool(|_| None),
     })
 }
 
@@ -339,7 +347,7 @@ fn long_at(args: &Args<'_>) -> Result<Box<dyn Fn(usize) -> Option<i64>>> {
             let value = decimal::Decimals::read(args, 0)?;
             Box::new(move |row| value.get(row).map(Decimal::to_long))
         }
-        KqlType::Guid => return exec_err!("a guid is no number"),
+        KqlType::Guid => Box::new(|_| None),
     })
 }
 
@@ -429,7 +437,11 @@ fn to_datetime(args: &Args<'_>) -> Result<ArrayRef> {
                 _ => None,
             })
         }
-        other => return exec_err!("todatetime does not take {other}"),
+        KqlType::Real | KqlType::Decimal => {
+            let value = long_at(args)?;
+            args.make_long(|row| value(row).and_then(time::in_range))
+        }
+        KqlType::TimeSpan | KqlType::Bool | KqlType::Guid => args.make_long(|_| None),
     })
 }
 
@@ -451,7 +463,11 @@ fn to_timespan(args: &Args<'_>) -> Result<ArrayRef> {
                 _ => None,
             })
         }
-        other => return exec_err!("totimespan does not take {other}"),
+        KqlType::Real | KqlType::Decimal => {
+            let value = long_at(args)?;
+            args.make_long(value)
+        }
+        KqlType::DateTime | KqlType::Bool | KqlType::Guid => args.make_long(|_| None),
     })
 }
 

@@ -284,6 +284,13 @@ fn datetime_add(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> 
         "second" => ("add_second", |a| add_ticks(a, TICKS_PER_SECOND)),
         "millisecond" => ("add_millisecond", |a| add_ticks(a, TICKS_PER_MILLISECOND)),
         "microsecond" => ("add_microsecond", |a| add_ticks(a, TICKS_PER_MICROSECOND)),
+        "nanosecond" => ("add_nanosecond", |a| {
+            let (count, at) = (a.long(0)?, a.long(1)?);
+            // A tick is 100 ns.
+            Ok(a.make_long(|row| {
+                at.get(row)?.checked_add(count.get(row)?.div_euclid(100)).and_then(time::in_range)
+            }))
+        }),
         _ => return Err(unknown_unit(call, &unit)),
     };
     let parameters = [Parameter::Long, Parameter::DateTime];

@@ -15,7 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use datafusion::arrow::array::{ArrayRef, Int64Array};
 use datafusion::common::Result;
 use flate2::Compression;
-use flate2::read::{DeflateEncoder, GzDecoder, GzEncoder, ZlibDecoder};
+use flate2::read::{DeflateEncoder, GzDecoder, ZlibDecoder};
 use serde_json::Value as Json;
 use std::io::Read;
 
@@ -66,13 +66,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     text("url_encode", |args| each(args, |text| Some(encode_url(text, true)))),
     text("url_encode_component", |args| each(args, |text| Some(encode_url(text, false)))),
     text("url_decode", |args| each(args, |text| Some(decode_url(text)))),
-    text("gzip_compress_to_base64_string", |args| {
-        each(args, |text| {
-            let mut bytes = Vec::new();
-            GzEncoder::new(text.as_bytes(), LEVEL).read_to_end(&mut bytes).ok()?;
-            Some(BASE64.encode(bytes))
-        })
-    }),
+    text("gzip_compress_to_base64_string", |args| each(args, compress_gzip)),
     text("zlib_compress_to_base64_string", |args| each(args, compress_zlib)),
     text("gzip_decompress_from_base64_string", |args| {
         decompress(args, "gzip_decompress_from_base64_string", GzDecoder::new)
@@ -160,11 +154,45 @@ pub(super) fn decode_url(text: &str) -> String {
     String::from_utf8(decoded).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into())
 }
 
-/// With the header that the engine writes, which says that it was fast.
+/// The text deflated, or as it is in blocks of their own where that is shorter.
+fn deflate(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    const BLOCK_BYTES_MAX: usize = 65_535;
+    let start = out.len();
+    DeflateEncoder::new(text.as_bytes(), LEVEL).read_to_end(out).ok()?;
+    if out.len() - start <= text.len() {
+        return Some(());
+    }
+    out.truncate(start);
+    let mut blocks = text.as_bytes().chunks(BLOCK_BYTES_MAX).peekable();
+    if blocks.peek().is_none() {
+        out.extend([1, 0, 0, 0xff, 0xff]);
+    }
+    while let Some(block) = blocks.next() {
+        let length = u16::try_from(block.len()).ok()?;
+        out.push(u8::from(blocks.peek().is_none()));
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(block);
+    }
+    Some(())
+}
+
+/// With the header that the engine writes, which says that it was fast. See RFC 1950.
 fn compress_zlib(text: &str) -> Option<String> {
     let mut bytes = vec![0x78, 0x01];
-    DeflateEncoder::new(text.as_bytes(), LEVEL).read_to_end(&mut bytes).ok()?;
+    deflate(text, &mut bytes)?;
     bytes.extend(adler32(text.as_bytes()).to_be_bytes());
+    Some(BASE64.encode(bytes))
+}
+
+/// Without a time or a name. See RFC 1952.
+fn compress_gzip(text: &str) -> Option<String> {
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+    deflate(text, &mut bytes)?;
+    let mut crc = flate2::Crc::new();
+    crc.update(text.as_bytes());
+    bytes.extend(crc.sum().to_le_bytes());
+    bytes.extend(crc.amount().to_le_bytes());
     Some(BASE64.encode(bytes))
 }
 
@@ -263,11 +291,22 @@ mod tests {
 
     #[test]
     fn compression_survives() {
-        let text = "to be or not to be ".repeat(20);
-        let bytes = BASE64.decode(compress_zlib(&text).expect("text")).expect("Base64");
-        let mut plain = String::new();
-        ZlibDecoder::new(bytes.as_slice()).read_to_string(&mut plain).expect("zlib");
-        assert_eq!(plain, text);
+        let plain = |mut decoder: Box<dyn Read>| {
+            let mut plain = String::new();
+            decoder.read_to_string(&mut plain).expect("compressed text");
+            plain
+        };
+        let random: String = (0..30_000_u32)
+            .filter_map(|at| char::from_u32(at.wrapping_mul(2_654_435_761) >> 12))
+            .collect();
+        for text in ["", "ab", &"to be or not to be ".repeat(20), &random] {
+            let bytes = |text: Option<String>| {
+                std::io::Cursor::new(BASE64.decode(text.expect("text")).expect("Base64"))
+            };
+            assert_eq!(plain(Box::new(ZlibDecoder::new(bytes(compress_zlib(text))))), text);
+            assert_eq!(plain(Box::new(GzDecoder::new(bytes(compress_gzip(text))))), text);
+        }
+        assert_eq!(compress_zlib("qxwz").as_deref(), Some("eAEBBAD7/3F4d3oEmAHb"));
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
     }
 }

@@ -164,6 +164,14 @@ pub(crate) fn compare(
     if let Some(kql_type) = common_type([a, b]) {
         return Ok(same(cast(left, kql_type), cast(right, kql_type)));
     }
+    // Next to a number, true is 1.
+    if (a == KqlType::Bool && b.is_number()) || (b == KqlType::Bool && a.is_number()) {
+        let number = |side: Expr| match side.kql_type {
+            KqlType::Bool => super::conversion::convert(side, KqlType::Long),
+            _ => Ok(side),
+        };
+        return compare(comparison, number(left)?, number(right)?, span);
+    }
     if matches!((a, b), (KqlType::Guid, KqlType::String) | (KqlType::String, KqlType::Guid)) {
         return Ok(same(super::to_text(left), super::to_text(right)));
     }

@@ -19,6 +19,9 @@ use std::collections::HashMap;
 /// The largest compiled pattern, in bytes.
 const PROGRAM_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// The most groups of a pattern of which all matches are taken.
+const GROUPS_MAX: usize = 16;
+
 /// The most patterns that one call keeps compiled.
 const CACHE_MAX: usize = 64;
 
@@ -167,9 +170,10 @@ fn bind_extract_all(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, P
     check(&arguments, 0)?;
     let groups = arguments.len() == 3;
     if let Some(constant) = arguments.first().and_then(Expr::as_text)
-        && compile(constant).is_ok_and(|pattern| pattern.captures_len() < 2)
+        && compile(constant).is_ok_and(|pattern| !has_groups(&pattern))
     {
-        return Err(call.problem("the pattern of `extract_all` needs a group in parentheses"));
+        let message = format!("the pattern of `extract_all` needs 1 to {GROUPS_MAX} groups");
+        return Err(call.problem(message));
     }
     if groups && arguments.get(1).is_some_and(|groups| groups.kql_type != KqlType::Dynamic) {
         return Err(call.problem("`extract_all` takes a dynamic array of groups"));
@@ -184,6 +188,11 @@ fn bind_extract_all(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, P
     Ok(kernel_call(name, kernel, arguments, KqlType::Dynamic, call.span))
 }
 
+/// Whether all matches of the pattern can be taken. The whole match counts as a group.
+fn has_groups(pattern: &Regex) -> bool {
+    (2..=GROUPS_MAX + 1).contains(&pattern.captures_len())
+}
+
 /// Which groups of each match are wanted: all but the whole if none is named.
 fn chosen(pattern: &Regex, groups: Option<&Json>) -> Vec<usize> {
     let of = |group: &Json| match group {
@@ -191,7 +200,7 @@ fn chosen(pattern: &Regex, groups: Option<&Json>) -> Vec<usize> {
         number => usize::try_from(number.as_u64()?).ok().filter(|at| *at < pattern.captures_len()),
     };
     match groups {
-        Some(Json::Array(groups)) => groups.iter().filter_map(of).collect(),
+        Some(Json::Array(groups)) => groups.iter().filter_map(of).take(GROUPS_MAX).collect(),
         Some(Json::Null) | None => (1..pattern.captures_len()).collect(),
         Some(group) => of(group).into_iter().collect(),
     }
@@ -204,7 +213,9 @@ fn extract_all(args: &Args<'_>, text_at: usize, with_groups: bool) -> DfResult<A
     let mut failed = None;
     let made = dynamic_text::make(args, |row| {
         let pattern = match patterns.at(row) {
-            Ok(pattern) => pattern,
+            Ok(pattern) if has_groups(&pattern) => pattern,
+            // Of a pattern that is no constant and has too few or too many groups.
+            Ok(_) => return None,
             Err(error) => {
                 failed.get_or_insert(error);
                 return None;

@@ -8,6 +8,9 @@ const DAMP: u32 = 700;
 const BIAS_FIRST: u32 = 72;
 const CODE_FIRST: u32 = 0x80;
 
+/// The longest text, in characters: the time grows with its square.
+const CHARACTERS_MAX: usize = 4096;
+
 /// The prefix of an encoded label of a domain name.
 const PREFIX: &str = "xn--";
 
@@ -43,7 +46,10 @@ fn value_of(digit: char) -> Option<u32> {
 
 /// Encodes a text, or `None` if it is too long for the scheme.
 pub(super) fn encode(text: &str) -> Option<String> {
-    let characters: Vec<u32> = text.chars().map(u32::from).collect();
+    let characters: Vec<u32> = text.chars().map(u32::from).take(CHARACTERS_MAX + 1).collect();
+    if characters.len() > CHARACTERS_MAX {
+        return None;
+    }
     let mut output: String = text.chars().filter(char::is_ascii).collect();
     let basic = u32::try_from(output.len()).ok()?;
     if basic > 0 {
@@ -84,7 +90,7 @@ pub(super) fn encode(text: &str) -> Option<String> {
 /// Decodes a text, or `None` if it is no encoding of one.
 pub(super) fn decode(text: &str) -> Option<String> {
     let (basic, rest) = text.rsplit_once('-').unwrap_or(("", text));
-    if !basic.is_ascii() {
+    if !basic.is_ascii() || text.len() > CHARACTERS_MAX {
         return None;
     }
     let mut output: Vec<char> = basic.chars().collect();
@@ -152,6 +158,7 @@ mod tests {
             assert_eq!(encode(text).as_deref(), Some(expect));
             assert_eq!(decode(expect).as_deref(), Some(text));
         }
+        assert_eq!(encode(&"ü".repeat(CHARACTERS_MAX + 1)), None);
         assert_eq!(decode("99999999"), None);
         assert_eq!(decode("a-b*"), None);
     }
