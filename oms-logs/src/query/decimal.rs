@@ -159,6 +159,21 @@ impl Decimal {
         Self::rounded(rest, scale)
     }
 
+    /// A text by whose order decimals sort.
+    pub(crate) fn order_key(self) -> String {
+        let place = self.magnitude() + 2 * SCALE_MAX;
+        let size = format!("{place:05}{}", self.digits.unsigned_abs());
+        match self.digits.signum() {
+            0 => "1".to_owned(),
+            1 => format!("2{size}"),
+            // Larger numbers come first, and so do longer ones: the end is above all digits.
+            _ => {
+                let turned = size.bytes().map(|digit| char::from(b'9' - (digit - b'0')));
+                format!("0{}:", turned.collect::<String>())
+            }
+        }
+    }
+
     /// The place of the first digit, counted from the point.
     fn magnitude(self) -> i32 {
         let digits = i32::try_from(count_digits(i256::from_i128(self.digits))).unwrap_or(0);
@@ -317,6 +332,14 @@ mod tests {
         all.sort();
         let texts: Vec<_> = all.iter().map(ToString::to_string).collect();
         assert_eq!(texts.join(" "), "-1E+50 -2 0 1E-50 2.5 3 1E+50");
+        let mut keyed: Vec<_> =
+            ["-1.25", "12", "-1e50", "0", "-1.2", "1e-50", "1.25", "-1e-3", "1.2", "-12"]
+                .map(of)
+                .into();
+        let mut sorted = keyed.clone();
+        keyed.sort_by_key(|value| value.order_key());
+        sorted.sort();
+        assert_eq!(keyed, sorted);
         assert_eq!(of("-2.9").to_long(), -2);
         assert_eq!(of("1e30").to_long(), i64::MAX);
         assert_eq!(of("1e-45").to_long(), 0);

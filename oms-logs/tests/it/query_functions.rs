@@ -217,6 +217,10 @@ async fn decimals() {
         ("sqrt(decimal(4))", "real", json!(2.0)),
     ])
     .await;
+    let found = rows(
+        "datatable(d: decimal)[decimal(10), decimal(9.5), decimal(null), decimal(-3)] | sort by d asc",
+    );
+    assert_eq!(found.await, json!([[null], ["-3"], ["9.5"], ["10"]]));
     let error = refusal("print decimal(1.2.3)").await;
     assert!(matches!(error, QueryError::Syntax { .. }), "{error}");
 }

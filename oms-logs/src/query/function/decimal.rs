@@ -91,6 +91,12 @@ fn each_pair(args: &Args<'_>, f: impl Fn(Decimal, Decimal) -> Option<Decimal>) -
     Ok(make(args, |row| f(left.get(row)?, right.get(row)?)))
 }
 
+/// The kernel of a decimal to a text by whose order decimals sort.
+pub(crate) fn order_key(args: &Args<'_>) -> Result<ArrayRef> {
+    let value = Decimals::read(args, 0)?;
+    Ok(args.make_text(|row| value.get(row).map(Decimal::order_key)))
+}
+
 /// The order of two decimals as they stand in columns.
 pub(super) fn order(left: &str, right: &str) -> Option<Ordering> {
     let (left, right): (Decimal, Decimal) = (left.parse().ok()?, right.parse().ok()?);

@@ -67,6 +67,7 @@ mod units;
 
 pub(crate) use arguments::Args;
 pub(crate) use conversion::{of_dynamic, text_of_dynamic, to_dynamic, to_text};
+pub(crate) use decimal::order_key as decimal_order_key;
 pub(crate) use kernel::{KernelFn, call, hold, json_of_dynamic, never_null, udf};
 pub(crate) use pattern::BadPattern;
 pub(crate) use percentile::percentile;

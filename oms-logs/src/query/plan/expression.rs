@@ -64,6 +64,15 @@ impl Lowering<'_> {
         }
     }
 
+    /// In a form by whose order rows sort.
+    pub(super) fn sortable(&self, expr: &Expr) -> Result<DfExpr> {
+        if expr.kql_type != KqlType::Decimal {
+            return self.orderable(expr);
+        }
+        // Guids have nulls and are text, as these keys.
+        self.kernel("decimal_order", function::decimal_order_key, &[expr], KqlType::Guid)
+    }
+
     /// In the type's computed form.
     pub(super) fn computed(&self, expr: &Expr) -> Result<DfExpr> {
         let parts = |parts: &[Expr]| {

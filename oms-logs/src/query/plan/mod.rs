@@ -186,7 +186,7 @@ impl Planner {
     ) -> Result<Planned> {
         let lowering = input.lowering();
         let orders = made.iter().filter_map(|(_, made)| match &made.function {
-            AggregateFunction::ValueAt { order, .. } => Some(lowering.orderable(order)),
+            AggregateFunction::ValueAt { order, .. } => Some(lowering.sortable(order)),
             _ => None,
         });
         let orders = orders.collect::<Result<Vec<_>>>()?;
@@ -305,7 +305,7 @@ impl Planner {
 
     fn sort(&mut self, input: Planned, keys: &[OrderKey], limit: Option<usize>) -> Result<Planned> {
         let lowering = input.lowering();
-        let exprs = keys.iter().map(|key| lowering.orderable(&key.expr));
+        let exprs = keys.iter().map(|key| lowering.sortable(&key.expr));
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         let (input, columns) = self.with_columns(input, exprs)?;
         let keys = columns
@@ -466,7 +466,7 @@ fn aggregate_expr(
         AggregateFunction::ValueAt { order, greatest } => {
             let order = match orders.next() {
                 Some(column) => column,
-                None => lowering.orderable(order)?,
+                None => lowering.sortable(order)?,
             };
             let order = Sort::new(order, !greatest, false);
             call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
