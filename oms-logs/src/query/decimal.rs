@@ -19,7 +19,7 @@ const SCALE_MAX: i32 = 6176;
 const PLAIN_MAX: i32 = 40;
 
 /// A decimal number: `digits` / 10^`scale`, without zeros at the end of the digits.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Decimal {
     digits: i128,
     scale: i32,

@@ -221,6 +221,12 @@ async fn decimals() {
         "datatable(d: decimal)[decimal(10), decimal(9.5), decimal(null), decimal(-3)] | sort by d asc",
     );
     assert_eq!(found.await, json!([[null], ["-3"], ["9.5"], ["10"]]));
+    let found = rows(
+        "datatable(g: string, d: decimal)['a', decimal(10), 'a', decimal(9.5), 'b', decimal(null)] \
+         | summarize sum(d), avg(d), min(d), max(d) by g | sort by g asc",
+    );
+    let expect = json!([["a", "19.5", "9.75", "9.5", "10"], ["b", "0", null, null, null]]);
+    assert_eq!(found.await, expect);
     let error = refusal("print decimal(1.2.3)").await;
     assert!(matches!(error, QueryError::Syntax { .. }), "{error}");
 }

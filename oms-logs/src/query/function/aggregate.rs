@@ -8,6 +8,7 @@ use crate::query::bound::{
 use crate::query::diagnostic::Problem;
 use crate::query::dynamic::{ITEMS_MAX, View};
 use crate::query::syntax::Span;
+use crate::query::syntax::ast::BinaryOperator;
 use crate::query::types::KqlType;
 use datafusion::scalar::ScalarValue;
 
@@ -239,8 +240,8 @@ impl Maker<'_> {
                 return self.sum(of_dynamic(argument, KqlType::Real), filter);
             }
             KqlType::Decimal => {
-                let what = format!("{} of {}", self.name, argument.kql_type);
-                return Err(Problem::unsupported(self.span, what));
+                let sum = self.gather(Gather::Sum, argument, filter);
+                return Ok(of_dynamic(sum, KqlType::Decimal));
             }
             other => return Err(self.problem(format!("`sum` is not defined for {other}"))),
         };
@@ -276,6 +277,10 @@ impl Maker<'_> {
                 otherwise: Box::new(cast(mean, kql_type)),
             };
             return Ok(Expr::new(kind, kql_type, span));
+        }
+        if argument.kql_type == KqlType::Decimal {
+            let sum = self.sum(argument, filter)?;
+            return super::operator::arithmetic(BinaryOperator::Divide, sum, count, span);
         }
         let sum = self.sum(argument, filter)?;
         Ok(super::operator::native(
@@ -344,7 +349,14 @@ impl Maker<'_> {
         if kql_type == KqlType::Dynamic {
             return Err(Problem::unsupported(self.span, format!("{base} of dynamic values")));
         }
-        let function = if base == "min" { F::Min } else { F::Max };
+        let function = match (base, kql_type) {
+            // Decimals are text, whose order is not theirs.
+            (_, KqlType::Decimal) => {
+                F::ValueAt { order: Box::new(argument.clone()), greatest: base != "min" }
+            }
+            ("min", _) => F::Min,
+            _ => F::Max,
+        };
         if kql_type != KqlType::Real {
             return Ok(self.raw(function, argument, filter, kql_type));
         }

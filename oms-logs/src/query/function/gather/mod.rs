@@ -10,6 +10,8 @@ mod percentiles;
 
 mod schema;
 
+mod sum;
+
 mod tdigest;
 
 pub(crate) use hll::Hll;
@@ -48,6 +50,8 @@ pub(crate) enum Gather {
     TDigestMerge,
     /// Values at percentages of all, by the bits of each; a second argument is how often each counts.
     Percentiles { percents: Vec<u64> },
+    /// The sum of decimals.
+    Sum,
 }
 
 /// Gathers the values of one group.
@@ -94,6 +98,7 @@ impl AggregateUDFImpl for GatherUdf {
             Gather::TDigest => "kql_tdigest",
             Gather::TDigestMerge => "kql_tdigest_merge",
             Gather::Percentiles { .. } => "kql_percentiles",
+            Gather::Sum => "kql_decimal_sum",
         }
     }
 
@@ -118,6 +123,7 @@ impl AggregateUDFImpl for GatherUdf {
             Gather::Percentiles { percents } => {
                 Box::new(percentiles::Percentiles::new(percents.clone()))
             }
+            Gather::Sum => Box::new(sum::Sum::default()),
         };
         Ok(Box::new(Gathering { gatherer }))
     }
