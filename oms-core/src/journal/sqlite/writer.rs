@@ -93,8 +93,9 @@ impl Writer {
         }
     }
 
-    /// One transaction over all requests, each in a savepoint of its own. Answers, conflicts
-    /// among them, hold only once it is committed: a conflict may be with a neighbour.
+    /// One transaction over all requests. Each is checked before it writes anything, so that one
+    /// that is refused leaves nothing to undo. Answers, conflicts among them, hold only once it is
+    /// committed: a conflict may be with a neighbour.
     fn commit(&mut self, group: &[Request]) -> Result<Vec<Answer>, Broken> {
         let outcome = self.transact(group);
         if outcome.is_err() && !self.connection.is_autocommit() {
@@ -113,7 +114,7 @@ impl Writer {
         let mut last_position = None;
         self.execute("BEGIN IMMEDIATE").map_err(Broken::Before)?;
         for request in group {
-            let applied = self.apply_or_undo(&request.work).map_err(Broken::Before)?;
+            let applied = self.apply(&request.work).map_err(Broken::Before)?;
             answers.push(applied.map(|applied| {
                 last_position = applied.last_position.or(last_position);
                 applied.versions
@@ -125,16 +126,6 @@ impl Writer {
         Ok((answers, last_position))
     }
 
-    fn apply_or_undo(&self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
-        self.execute("SAVEPOINT request")?;
-        let applied = self.apply(work)?;
-        if applied.is_err() {
-            self.execute("ROLLBACK TO request")?;
-        }
-        self.execute("RELEASE request")?;
-        Ok(applied)
-    }
-
     fn apply(&self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
         match work {
             Work::Append(appends) => self.append(appends),
@@ -144,23 +135,26 @@ impl Writer {
     }
 
     fn append(&self, appends: &[AppendRows]) -> rusqlite::Result<Result<Applied, JournalError>> {
-        let mut versions = Vec::with_capacity(appends.len());
+        let mut ids = Vec::with_capacity(appends.len());
         for append in appends {
             let found = self.find(&append.history)?;
             let actual = found.map_or(0, |(_, version)| version);
             if actual != append.expected {
                 return Ok(Err(conflict(&append.history, append.expected, actual)));
             }
+            ids.push(found.map(|(id, _)| id));
+        }
+        let mut versions = Vec::with_capacity(appends.len());
+        for (append, id) in appends.iter().zip(ids) {
+            let version = append.expected + append.events.len() as u64;
+            versions.push(version);
             if append.events.is_empty() {
-                versions.push(actual);
                 continue;
             }
-            let version = actual + append.events.len() as u64;
-            let id = self.advance(&append.history, found.map(|(id, _)| id), version)?;
+            let id = self.advance(&append.history, id, version)?;
             for event in &append.events {
                 self.insert(id, event)?;
             }
-            versions.push(version);
         }
         // The event inserted last has the highest position, and there is one: not all appends of
         // a request are conditions.
