@@ -105,6 +105,22 @@ async fn parts_of_text() {
 }
 
 #[tokio::test]
+async fn lists_can_be_computed() {
+    let found = rows(
+        "datatable(s: string, l: dynamic, t: string)['a x', dynamic(['A']), 'y', 'b', dynamic('c'), 'b'] \
+         | project s has_any (l), s has_all (l, t), s in~ (l, t), s !in~ (t)",
+    );
+    let expect = json!([[true, false, false, true], [false, false, true, false]]);
+    assert_eq!(found.await, expect);
+    check(&[(
+        "tostring(parse_urlquery('b=1&a=2&b=3'))",
+        "string",
+        json!(r#"{"Query Parameters":{"b":"3","a":"2"}}"#),
+    )])
+    .await;
+}
+
+#[tokio::test]
 async fn encodings() {
     check(&[
         (r#"base64_encode_tostring("Kusto")"#, "string", json!("S3VzdG8=")),

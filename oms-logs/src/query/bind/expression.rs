@@ -312,6 +312,9 @@ impl Binder<'_> {
         if operator == ListOperator::In {
             return self.is_in_list(&value, items, span);
         }
+        if items.iter().any(|item| item.as_constant().is_none()) {
+            return self.checked(in_computed_list(operator, value, items, span));
+        }
         let items = self.checked(flatten(items, operator.symbol()))?;
         let mut arguments = vec![value];
         arguments.extend(items);
@@ -481,6 +484,28 @@ fn not(expr: Expr) -> Expr {
 
 fn texts(operands: impl IntoIterator<Item = Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
     operands.into_iter().map(|operand| coerce(operand, Parameter::Text, operator)).collect()
+}
+
+/// An operator with a list of which some items are not constants.
+fn in_computed_list(
+    operator: ListOperator,
+    value: Expr,
+    items: Vec<Expr>,
+    span: Span,
+) -> Result<Expr, Problem> {
+    let text = |operand| coerce(operand, Parameter::Text, operator.symbol());
+    let mut arguments = vec![text(value)?];
+    for item in items {
+        let list = item.kql_type == KqlType::Dynamic;
+        arguments.push(if list { item } else { text(item)? });
+    }
+    let name = match operator {
+        ListOperator::In | ListOperator::InAnyCase => "in_computed",
+        ListOperator::HasAny => "has_any_computed",
+        ListOperator::HasAll => "has_all_computed",
+    };
+    let kernel = function::computed_list_kernel(operator);
+    Ok(function::call(name, kernel, arguments, KqlType::Bool, span))
 }
 
 /// Lists in the place of items become their items. All must be constants.

@@ -1,7 +1,7 @@
 //! Dynamic values that functions over text make and take.
 
 use super::arguments::{Args, Column};
-use crate::query::dynamic::{Dynamics, View, Writer};
+use crate::query::dynamic::{Dynamics, Value, View, Writer};
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::common::Result;
@@ -15,6 +15,17 @@ pub(super) fn make(
 ) -> Result<ArrayRef> {
     args.make_dynamic(|row, writer| match each(row) {
         Some(json) => write(&json, writer),
+        None => writer.null(),
+    })
+}
+
+/// A dynamic column of values in their own order of members, null where nothing is made.
+pub(super) fn make_values(
+    args: &Args<'_>,
+    mut each: impl FnMut(usize) -> Option<Value>,
+) -> Result<ArrayRef> {
+    args.make_dynamic(|row, writer| match each(row) {
+        Some(value) => writer.value(&value),
         None => writer.null(),
     })
 }

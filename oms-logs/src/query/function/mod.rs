@@ -73,7 +73,7 @@ pub(crate) use pattern::BadPattern;
 pub(crate) use percentile::percentile;
 pub(crate) use random::random;
 pub(crate) use string::{StringTooLong, string_too_long};
-pub(crate) use text_match::{kernel as text_kernel, list_kernel};
+pub(crate) use text_match::{computed_list_kernel, kernel as text_kernel, list_kernel};
 
 use super::bound::{Expr, ExprKind};
 use super::diagnostic::Problem;

@@ -1,15 +1,15 @@
 //! Structured text as dynamic values: URLs, paths, CSV, command lines, versions.
 
 use super::arguments::Args;
-use super::dynamic_text::make;
+use super::dynamic_text::make_values;
 use super::kernel::call as kernel_call;
 use super::{Call, Function, Naming, Parameter, coerce, kernel, parse_xml, special};
 use crate::query::bound::Expr;
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result as DfResult;
-use serde_json::{Map, Value as Json, json};
 
 const PLAIN: Naming = Naming::Default;
 
@@ -37,9 +37,17 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
 ];
 
-fn each(args: &Args<'_>, parse: impl Fn(&str) -> Option<Json>) -> DfResult<ArrayRef> {
-    let text = args.text(0)?;
-    make(args, |row| parse(text.get(row)))
+fn each(args: &Args<'_>, parse: impl Fn(&str) -> Option<Value>) -> DfResult<ArrayRef> {
+    let column = args.text(0)?;
+    make_values(args, |row| parse(column.get(row)))
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn bag<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Bag(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// The text before and after the first separator; all of it before if there is none.
@@ -48,7 +56,7 @@ fn cut<'a>(text: &'a str, separator: &str) -> (&'a str, &'a str) {
 }
 
 /// `scheme://user:password@host:port/path?query#fragment`; a URL without a scheme may be a query.
-fn parse_url(url: &str) -> Option<Json> {
+fn parse_url(url: &str) -> Option<Value> {
     let (rest, fragment) = cut(url, "#");
     let (rest, query) = cut(rest, "?");
     let (scheme, rest) = match rest.split_once("://") {
@@ -71,16 +79,16 @@ fn parse_url(url: &str) -> Option<Json> {
         Some((host, rest)) => (host, rest.strip_prefix(':').unwrap_or_default()),
         None => cut(place, ":"),
     };
-    Some(json!({
-        "Scheme": scheme,
-        "Host": host,
-        "Port": port,
-        "Path": path,
-        "Username": user,
-        "Password": password,
-        "Query Parameters": query_parameters(query),
-        "Fragment": fragment,
-    }))
+    Some(bag([
+        ("Scheme", text(scheme)),
+        ("Host", text(host)),
+        ("Port", text(port)),
+        ("Path", text(path)),
+        ("Username", text(user)),
+        ("Password", text(password)),
+        ("Query Parameters", query_parameters(query)),
+        ("Fragment", text(fragment)),
+    ]))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -88,23 +96,23 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
-fn parse_url_query(query: &str) -> Option<Json> {
+fn parse_url_query(query: &str) -> Option<Value> {
     let query = query.split_once('?').map_or(query, |(_, query)| query);
-    Some(json!({ "Query Parameters": query_parameters(query) }))
+    Some(bag([("Query Parameters", query_parameters(query))]))
 }
 
 /// A later parameter of the same name counts.
-fn query_parameters(query: &str) -> Json {
-    let mut parameters = Map::new();
+fn query_parameters(query: &str) -> Value {
+    let mut parameters = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = cut(parameter, "=");
-        parameters.insert(name.to_owned(), Json::from(value));
+        Value::insert(&mut parameters, name.to_owned(), text(value));
     }
-    Json::Object(parameters)
+    Value::Bag(parameters)
 }
 
 /// A file's path of Windows or Unix, with a scheme before it or an alternate stream after it.
-fn parse_path(path: &str) -> Option<Json> {
+fn parse_path(path: &str) -> Option<Value> {
     let (scheme, path) = path.split_once("://").unwrap_or(("", path));
     let long = ["\\\\?\\", "\\\\.\\"].into_iter().find(|prefix| path.starts_with(prefix));
     let prefix = long.map_or(0, str::len);
@@ -135,19 +143,19 @@ fn parse_path(path: &str) -> Option<Json> {
         None => "",
     };
     let extension = file.rsplit_once('.').map_or("", |(_, extension)| extension);
-    Some(json!({
-        "Scheme": scheme,
-        "RootPath": root,
-        "DirectoryPath": directory,
-        "DirectoryName": name,
-        "Filename": file,
-        "Extension": extension,
-        "AlternateDataStreamName": stream,
-    }))
+    Some(bag([
+        ("Scheme", text(scheme)),
+        ("RootPath", text(root)),
+        ("DirectoryPath", text(directory)),
+        ("DirectoryName", text(name)),
+        ("Filename", text(file)),
+        ("Extension", text(extension)),
+        ("AlternateDataStreamName", text(stream)),
+    ]))
 }
 
 /// The fields of the first record. See RFC 4180.
-fn parse_csv(text: &str) -> Option<Json> {
+fn parse_csv(text: &str) -> Option<Value> {
     let mut fields = Vec::new();
     let mut field = String::new();
     let mut characters = text.chars().peekable();
@@ -160,7 +168,7 @@ fn parse_csv(text: &str) -> Option<Json> {
             _ if quoted => field.push(c),
             '"' if begins => quoted = true,
             ',' => {
-                fields.push(Json::from(std::mem::take(&mut field)));
+                fields.push(Value::Text(std::mem::take(&mut field)));
                 begins = true;
                 continue;
             }
@@ -169,8 +177,8 @@ fn parse_csv(text: &str) -> Option<Json> {
         }
         begins = false;
     }
-    fields.push(Json::from(field));
-    Some(Json::Array(fields))
+    fields.push(Value::Text(field));
+    Some(Value::Array(fields))
 }
 
 fn bind_command_line(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Problem> {
@@ -181,7 +189,11 @@ fn bind_command_line(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, 
     }
     let text = arguments.pop().ok_or_else(|| call.problem("an argument is missing"))?;
     let text = coerce(text, Parameter::Text, call.name)?;
-    let run = |args: &Args<'_>| each(args, |line| Some(Json::from(command_line(line))));
+    let run = |args: &Args<'_>| {
+        each(args, |line| {
+            Some(Value::Array(command_line(line).into_iter().map(Value::Text).collect()))
+        })
+    };
     Ok(kernel_call("parse_command_line", run, vec![text], KqlType::Dynamic, call.span))
 }
 
@@ -250,10 +262,16 @@ fn parse_version(version: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value as Json, json};
+
+    fn json(value: Option<Value>) -> Json {
+        let text = value.expect("a value").to_string();
+        serde_json::from_str(&text).expect("JSON")
+    }
 
     #[test]
     fn urls_have_parts() {
-        let part = |url: &str, name: &str| parse_url(url).expect("parts")[name].clone();
+        let part = |url: &str, name: &str| json(parse_url(url))[name].clone();
         let url = "https://me:pw@example.com:8443/a/b?x=1&y=&z#top";
         for (name, expect) in [
             ("Scheme", "https"),
@@ -274,7 +292,7 @@ mod tests {
 
     #[test]
     fn paths_have_parts() {
-        let part = |path: &str, name: &str| parse_path(path).expect("parts")[name].clone();
+        let part = |path: &str, name: &str| json(parse_path(path))[name].clone();
         for (path, root, directory, name, file, extension) in [
             ("D:\\a\\b.tar.gz", "D:\\", "D:\\a", "a", "b.tar.gz", "gz"),
             ("/etc/hosts", "", "/etc", "etc", "hosts", ""),
@@ -293,7 +311,7 @@ mod tests {
 
     #[test]
     fn records_have_fields() {
-        let fields = |text| parse_csv(text).expect("fields");
+        let fields = |text| json(parse_csv(text));
         assert_eq!(fields("a,\"b,\"\"c\"\"\",,d\ne"), json!(["a", "b,\"c\"", "", "d"]));
         assert_eq!(fields(""), json!([""]));
         assert_eq!(fields("a\"b,\"x\ny\""), json!(["a\"b", "x\ny"]));

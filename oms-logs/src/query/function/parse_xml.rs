@@ -1,9 +1,9 @@
 //! `parse_xml`: an XML document as a dynamic value.
 
+use crate::query::dynamic::Value;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
-use serde_json::{Map, Value as Json};
 
 /// The longest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 100;
 #[derive(Debug, Default)]
 struct Element {
     name: String,
-    members: Map<String, Json>,
+    members: Vec<(String, Value)>,
     text: String,
 }
 
@@ -25,32 +25,34 @@ impl Element {
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
             let name = format!("@{}", text_of(attribute.key.as_ref())?);
-            element.members.insert(name, Json::from(attribute.unescape_value().ok()?));
+            let value = attribute.unescape_value().ok()?.into_owned();
+            Value::insert(&mut element.members, name, Value::Text(value));
         }
         Some(element)
     }
 
     /// Several children of one name become an array.
-    fn add(&mut self, name: String, child: Json) {
-        match self.members.get_mut(&name) {
-            Some(Json::Array(children)) => children.push(child),
-            Some(first) => *first = Json::Array(vec![first.take(), child]),
-            None => {
-                self.members.insert(name, child);
+    fn add(&mut self, name: String, child: Value) {
+        match self.members.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, Value::Array(children))) => children.push(child),
+            Some((_, first)) => {
+                let children = vec![std::mem::replace(first, Value::Null), child];
+                *first = Value::Array(children);
             }
+            None => self.members.push((name, child)),
         }
     }
 
     /// Text alone, or a bag of attributes, children and text.
-    fn end(mut self) -> (String, Json) {
+    fn end(mut self) -> (String, Value) {
         let text = self.text.trim();
         let value = match (self.members.is_empty(), text.is_empty()) {
-            (true, true) => Json::Null,
-            (true, false) => Json::from(text),
-            (false, true) => Json::Object(self.members),
+            (true, true) => Value::Null,
+            (true, false) => Value::Text(text.to_owned()),
+            (false, true) => Value::Bag(self.members),
             (false, false) => {
-                self.members.insert("#text".to_owned(), Json::from(text));
-                Json::Object(self.members)
+                self.members.push(("#text".to_owned(), Value::Text(text.to_owned())));
+                Value::Bag(self.members)
             }
         };
         (self.name, value)
@@ -63,7 +65,7 @@ fn text_of(bytes: &[u8]) -> Option<String> {
 
 /// A bag of the document's root, or `None` if the text is no XML document. Comments, declarations
 /// and instructions are left out.
-pub(super) fn parse(text: &str) -> Option<Json> {
+pub(super) fn parse(text: &str) -> Option<Value> {
     if text.len() > DOCUMENT_BYTES_MAX {
         return None;
     }
@@ -111,7 +113,7 @@ pub(super) fn parse(text: &str) -> Option<Json> {
         match open.last_mut() {
             Some(parent) => parent.add(name, value),
             None if root.is_some() => return None,
-            None => root = Some(Json::Object(Map::from_iter([(name, value)]))),
+            None => root = Some(Value::Bag(vec![(name, value)])),
         }
     }
     root.filter(|_| open.is_empty())
@@ -136,7 +138,9 @@ mod tests {
                 json!({"e": "a&B<c>"}),
             ),
         ] {
-            assert_eq!(parse(text), Some(expect), "{text}");
+            let found = parse(text).map(|value| value.to_string()).unwrap_or_default();
+            let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+            assert_eq!(found, expect, "{text}");
         }
         let deep = "<a>".repeat(5000);
         for bad in ["", "text", "<a>", "<a></b>", "<a/><b/>", "<a>&nope;</a>", deep.as_str()] {

@@ -71,6 +71,31 @@ pub(crate) fn list_kernel(operator: ListOperator) -> KernelFn {
     }
 }
 
+/// The kernel of an operator with a list of which some items are not constants; dynamic arrays
+/// stand for their items.
+pub(crate) fn computed_list_kernel(operator: ListOperator) -> KernelFn {
+    match operator {
+        ListOperator::In | ListOperator::InAnyCase => {
+            |args| has_computed(args, |text, items| items.iter().any(|item| text == lower(item)))
+        }
+        ListOperator::HasAny => |args| {
+            has_computed(args, |text, items| {
+                items.iter().any(|item| has(text, &lower(item), true, true))
+            })
+        },
+        ListOperator::HasAll => |args| {
+            has_computed(args, |text, items| {
+                items.iter().all(|item| has(text, &lower(item), true, true))
+            })
+        },
+    }
+}
+
+fn has_computed(args: &Args<'_>, test: impl Fn(&str, &[String]) -> bool) -> Result<ArrayRef> {
+    let (text, items) = (args.text(0)?, Items::read(args, 1)?);
+    Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &items.at(row)))))
+}
+
 fn as_is(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {
     let (text, operand) = (args.text(0)?, args.text(1)?);
     Ok(args.make_bool(|row| Some(test(text.get(row), operand.get(row)))))
