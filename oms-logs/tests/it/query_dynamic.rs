@@ -116,7 +116,7 @@ async fn arrays_become_rows() {
         .await;
     check(
         "Syslog | mv-expand x = Details.a | project ProcessID, x | where isnotnull(x)",
-        "ProcessID:int x:dynamic",
+        "ProcessID:long x:dynamic",
         json!([[100, 1], [100, "x"]]),
     )
     .await;
