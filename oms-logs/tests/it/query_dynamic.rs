@@ -40,6 +40,17 @@ async fn parts_of_values() {
 }
 
 #[tokio::test]
+async fn arrays_are_looked_into() {
+    check(
+        "datatable(s:string, a:dynamic)['x y', dynamic(['Y', 'q']), 'z', dynamic(['Y'])]
+         | project s has_any (a), s has_all (a), s in~ (a), 'Y' in (a), 1 in (a)",
+        "Column1:bool Column2:bool Column3:bool Column4:bool Column5:bool",
+        json!([[true, false, false, true, false], [false, false, false, true, false]]),
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn values_become_other_types() {
     check(
         "datatable(d:dynamic)[1, 2.9, '3', true, dynamic(null), dynamic([1])]
