@@ -124,10 +124,10 @@ fn every_mistake_is_reported_where_it_is() {
          ! 1:29: expected an expression, found `|`",
     );
     check(
-        "T\n| where x >\n| mv-expand y\n| extend z = (1",
+        "T\n| where x >\n| macro-expand y\n| extend z = (1",
         "T
          ! 2:12: expected an expression, found `|`
-         ! 3:3: `mv-expand` is not supported in this version
+         ! 3:3: `macro-expand` is not supported in this version
          ! 4:16: expected `)`, found the end of the query"
             .replace("2:12", "3:1")
             .as_str(),
