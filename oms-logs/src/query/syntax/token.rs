@@ -207,8 +207,13 @@ impl<'a> Lexer<'a> {
             let before = self.at;
             self.skip_blanks();
             // After a colon it is the type of a column or a parameter: `(x:long)`.
-            let is_type =
-                matches!(self.tokens.last(), Some(Token { kind: TokenKind::Punct(":"), .. }));
+            // In a bag, `"name": datetime(…)`, it is a value.
+            let is_type = match self.tokens.as_slice() {
+                [.., before, Token { kind: TokenKind::Punct(":"), .. }] => {
+                    !matches!(before.kind, TokenKind::Text(_))
+                }
+                _ => false,
+            };
             if self.rest().starts_with('(') && !is_type {
                 return self.typed(start, literal);
             }
