@@ -55,7 +55,7 @@ async fn values_become_other_types() {
     check(
         "datatable(d:dynamic)[1, 2.9, '3', true, dynamic(null), dynamic([1])]
          | project tolong(d), toreal(d), tostring(d), tobool(d), gettype(d)",
-        "d:long d1:real d2:string d3:bool Column1:string",
+        "d:long d1:real d2:string d3:bool type_d:string",
         json!([
             [1, 1.0, "1", true, "long"],
             [2, 2.9, "2.9", true, "real"],

@@ -176,6 +176,12 @@ async fn numbers() {
         ("erf(1)", "real", json!(0.842_700_792_949_714_9)),
         ("erfc(1)", "real", json!(0.157_299_207_050_285_13)),
         ("beta_cdf(0.5, 2, 2)", "real", json!(0.5)),
+        ("bin(int(7), int(2))", "int", json!(6)),
+        ("bin(decimal(7.9), decimal(0.5))", "decimal", json!("7.5")),
+        ("bin_at(7, 5, 1)", "long", json!(6)),
+        ("bin_at(6.5, 2.5, 7)", "real", json!(4.5)),
+        ("iff(true, dynamic([1]), 2)", "dynamic", json!([1])),
+        ("coalesce(dynamic(null), 'x')", "dynamic", json!("x")),
         ("around(5, 4, 1)", "bool", json!(true)),
         (
             "around(datetime(2021-01-01 01:29), datetime(2021-01-01 01:30), 1s)",

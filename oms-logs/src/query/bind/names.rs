@@ -30,6 +30,9 @@ pub(crate) fn column_name(expr: &ast::Expr) -> Option<String> {
                 Naming::NameAndFirstArgument => {
                     column_name(first?).map(|first| format!("{}_{first}", name.text))
                 }
+                Naming::PrefixAndFirstArgument(prefix) => {
+                    column_name(first?).map(|first| format!("{prefix}_{first}"))
+                }
             }
         }
         _ => None,

@@ -6,16 +6,16 @@ use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result;
 
-const PLAIN: Naming = Naming::Default;
+const FIRST: Naming = Naming::FirstArgument;
 const ONE: &[Parameter] = &[Parameter::Long];
 const TWO: &[Parameter] = &[Parameter::Long, Parameter::Long];
 
 const fn pair(name: &'static str, run: super::KernelFn) -> Function {
-    kernel(name, PLAIN, TWO, KqlType::Long, run)
+    kernel(name, FIRST, TWO, KqlType::Long, run)
 }
 
 const fn single(name: &'static str, run: super::KernelFn) -> Function {
-    kernel(name, PLAIN, ONE, KqlType::Long, run)
+    kernel(name, FIRST, ONE, KqlType::Long, run)
 }
 
 pub(super) const FUNCTIONS: &[Function] = &[

@@ -3,7 +3,8 @@
 use super::arguments::Args;
 use super::kernel::{self, KernelFn};
 use super::{
-    Call, Function, Naming, Parameter, cast, coerce, common_type, decimal, special, to_text,
+    Call, Function, Naming, Parameter, cast, coerce, common_type, decimal, special, to_dynamic,
+    to_text,
 };
 use crate::query::bound::{Comparison, Expr, ExprKind};
 use crate::query::decimal::Decimal;
@@ -35,6 +36,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// The values in their common type.
 fn unify(call: &Call<'_>, values: Vec<Expr>) -> Result<Vec<Expr>, Problem> {
+    // Next to a dynamic value, each is one.
+    if values.iter().any(|value| value.kql_type == KqlType::Dynamic) {
+        return Ok(values.into_iter().map(to_dynamic).collect());
+    }
     let Some(kql_type) = common_type(values.iter().map(|value| value.kql_type)) else {
         let types: Vec<_> = values.iter().map(|value| value.kql_type.name()).collect();
         let types = types.join(", ");

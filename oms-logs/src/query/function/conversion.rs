@@ -33,7 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         }
     }),
     special("tohex", Naming::FirstArgument, bind_to_hex),
-    special("gettype", Naming::Default, get_type),
+    special("gettype", Naming::PrefixAndFirstArgument("type"), get_type),
 ];
 
 /// The value as text; a string stays what it is, and null is the empty string.

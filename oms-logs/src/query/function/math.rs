@@ -151,7 +151,17 @@ fn bin(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
                 let arguments = vec![cast(value, KqlType::Real), cast(size, KqlType::Real)];
                 return Ok(kernel_call("bin_real", bin_real, arguments, KqlType::Real, call.span));
             }
-            (cast(value, KqlType::Long), cast(size, KqlType::Long), KqlType::Long)
+            let ints = a == KqlType::Int && b == KqlType::Int;
+            let (value, size) = (cast(value, KqlType::Long), cast(size, KqlType::Long));
+            let bin =
+                kernel_call("bin_long", bin_long, vec![value, size], KqlType::Long, call.span);
+            return Ok(if ints { cast(bin, KqlType::Int) } else { bin });
+        }
+        (a, b) if super::common_type([a, b]) == Some(KqlType::Decimal) => {
+            let (value, size) = (cast(value, KqlType::Decimal), cast(size, KqlType::Decimal));
+            let rest =
+                operator::arithmetic(BinaryOperator::Modulo, value.clone(), size, call.span)?;
+            return operator::arithmetic(BinaryOperator::Subtract, value, rest, call.span);
         }
         (a, b) => {
             return Err(call.problem(format!("`{}` is not defined for {a} and {b}", call.name)));
@@ -199,12 +209,14 @@ fn bin_at(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
             Ok(kernel_call("bin_at_long", bin_at_long, vec![value, size, fixed], kql_type, span))
         }
         (a, b) if a.is_number() && b.is_number() => {
-            let size = coerce(size, Parameter::Real, call.name)?;
-            if a == KqlType::Real || b == KqlType::Real {
-                let arguments = vec![cast(value, KqlType::Real), size, cast(fixed, KqlType::Real)];
-                return Ok(kernel_call("bin_at_real", bin_at_real, arguments, KqlType::Real, span));
+            if ![a, b, size.kql_type].contains(&KqlType::Real) {
+                let size = coerce(size, Parameter::Long, call.name)?;
+                let arguments = vec![cast(value, KqlType::Long), size, cast(fixed, KqlType::Long)];
+                return Ok(kernel_call("bin_at_long", bin_at_long, arguments, KqlType::Long, span));
             }
-            Err(call.problem("`bin_at` of integers takes a real value or fixed point"))
+            let size = coerce(size, Parameter::Real, call.name)?;
+            let arguments = vec![cast(value, KqlType::Real), size, cast(fixed, KqlType::Real)];
+            Ok(kernel_call("bin_at_real", bin_at_real, arguments, KqlType::Real, span))
         }
         (a, b) => Err(call.problem(format!("`bin_at` is not defined for {a} and {b}"))),
     }

@@ -100,6 +100,8 @@ pub(crate) enum Naming {
     FirstArgument,
     /// The function's name, `_`, and the first argument's name.
     NameAndFirstArgument,
+    /// This, `_`, and the first argument's name.
+    PrefixAndFirstArgument(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
