@@ -2,6 +2,7 @@
 
 use super::function::KernelFn;
 use super::function::gather::Gather;
+use super::plan::{RowFunction, TableFunction};
 use super::syntax::Span;
 use super::types::KqlType;
 use datafusion::catalog::TableProvider;
@@ -308,20 +309,49 @@ pub(crate) enum RelationKind {
         kind: JoinKind,
         keys: Vec<(String, String)>,
     },
+    /// The input's columns and those that a function of its rows makes.
+    Append {
+        input: Arc<Relation>,
+        function: Arc<dyn RowFunction>,
+        arguments: Vec<Expr>,
+        added: Vec<Column>,
+    },
+    /// What a function makes of whole tables.
+    Table {
+        inputs: Vec<Arc<Relation>>,
+        function: Arc<dyn TableFunction>,
+        /// Whether its rows have an order that window functions can go by.
+        serialized: bool,
+    },
+    /// The input under a name of its own, for `union` and `search` to show.
+    Named {
+        input: Arc<Relation>,
+        name: String,
+    },
+    /// The input, whose order of rows counts from here on.
+    Serialized(Arc<Relation>),
+    /// Rows that whoever runs the plan brings.
+    Given,
 }
 
 impl RelationKind {
     pub(crate) fn inputs(&self) -> Vec<&Arc<Relation>> {
         match self {
-            Self::Scan { .. } | Self::Rows(_) | Self::Range { .. } => Vec::new(),
-            Self::Filter { input, .. }
+            Self::Scan { .. }
+            | Self::Rows(_)
+            | Self::Range { .. }
+            | Self::Given => Vec::new(),
+            Self::Serialized(input)
+            | Self::Append { input, .. }
+            | Self::Named { input, .. }
+            | Self::Filter { input, .. }
             | Self::Project { input, .. }
             | Self::Aggregate { input, .. }
             | Self::Expand { input, .. }
             | Self::Number { input, .. }
             | Self::Sort { input, .. }
             | Self::Limit { input, .. } => vec![input],
-            Self::Union(inputs) => inputs.iter().collect(),
+            Self::Union(inputs) | Self::Table { inputs, .. } => inputs.iter().collect(),
             Self::Join { left, right, .. } => vec![left, right],
         }
     }
@@ -329,10 +359,17 @@ impl RelationKind {
     /// The size of each column that it makes; short where columns are stored.
     pub(crate) fn costs(&self) -> Vec<Cost> {
         match self {
-            Self::Scan { .. } | Self::Rows(_) | Self::Range { .. } => Vec::new(),
-            Self::Filter { input, .. } | Self::Sort { input, .. } | Self::Limit { input, .. } => {
-                input.costs.clone()
-            }
+            Self::Scan { .. }
+            | Self::Rows(_)
+            | Self::Range { .. }
+            | Self::Given
+            | Self::Table { .. } => Vec::new(),
+            Self::Append { input, added, .. } => widened(input, added.len()),
+            Self::Named { input, .. }
+            | Self::Serialized(input)
+            | Self::Filter { input, .. }
+            | Self::Sort { input, .. }
+            | Self::Limit { input, .. } => input.costs.clone(),
             Self::Project { input, items } => {
                 items.iter().map(|(_, expr)| expr.cost(input)).collect()
             }
@@ -384,6 +421,9 @@ impl RelationKind {
             Self::Number { input, keys, .. } => {
                 keys.iter().map(|key| key.expr.cost(input)).collect()
             }
+            Self::Append { input, arguments, .. } => {
+                arguments.iter().map(|expr| expr.cost(input)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -417,6 +457,41 @@ pub(crate) struct ExpandOptions {
     pub(crate) index: Option<String>,
     /// A column that is true; each row becomes one row more, in which it is false.
     pub(crate) live: Option<String>,
+}
+
+impl Relation {
+    /// Whether its rows have an order that window functions can go by.
+    pub(crate) fn is_serialized(&self) -> bool {
+        match &self.kind {
+            RelationKind::Sort { .. }
+            | RelationKind::Rows(_)
+            | RelationKind::Range { .. }
+            | RelationKind::Serialized(_)
+            | RelationKind::Given => true,
+            RelationKind::Filter { input, .. }
+            | RelationKind::Project { input, .. }
+            | RelationKind::Limit { input, .. }
+            | RelationKind::Append { input, .. }
+            | RelationKind::Expand { input, .. }
+            | RelationKind::Number { input, .. }
+            | RelationKind::Named { input, .. } => input.is_serialized(),
+            RelationKind::Table { serialized, .. } => *serialized,
+            RelationKind::Scan { .. }
+            | RelationKind::Aggregate { .. }
+            | RelationKind::Union(_)
+            | RelationKind::Join { .. } => false,
+        }
+    }
+
+    /// Whether a function in the tree goes by the order of rows.
+    pub(crate) fn needs_order(&self) -> bool {
+        let here = match &self.kind {
+            RelationKind::Append { function, .. } => function.needs_all_rows(),
+            RelationKind::Table { .. } => true,
+            _ => false,
+        };
+        here || self.kind.inputs().iter().any(|input| input.needs_order())
+    }
 }
 
 #[derive(Clone, Debug)]

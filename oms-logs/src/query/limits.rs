@@ -49,3 +49,30 @@ pub const STRING_BYTES_MAX: usize = 1024 * 1024;
 /// How much of a query's text its tracing span shows, in bytes. What a query asks for may be
 /// confidential, so it is little.
 pub const SPAN_TEXT_BYTES_MAX: usize = 200;
+
+/// The most statements of a query or of a function.
+pub const STATEMENTS_MAX: usize = 500;
+
+/// The most edges of one pattern of `graph-match`.
+pub const GRAPH_EDGES_MAX: usize = 32;
+
+/// The most parts that `partition` makes; each is a query of its own.
+pub const PARTITIONS_MAX: usize = 10_000;
+
+/// The most values that a sub-query after `in` may have.
+pub const IN_VALUES_MAX: usize = 100_000;
+
+/// The most values of one series that `make-series` makes.
+pub const SERIES_VALUES_MAX: usize = 1_048_576;
+
+/// The most rows, matches or cells that one operator of this crate makes.
+pub const OPERATOR_ROWS_MAX: usize = 10_000_000;
+
+/// The most columns that `pivot` makes.
+pub const PIVOT_COLUMNS_MAX: usize = 1_000;
+
+/// The most sub-queries that are run before their query: those of `toscalar`, `in` and `pivot`.
+pub const SUB_QUERIES_MAX: usize = 100;
+
+/// The deepest calls of functions of a query, in levels.
+pub const CALL_DEPTH_MAX: usize = 16;

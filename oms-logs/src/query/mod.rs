@@ -95,21 +95,23 @@ pub use bound::Column;
 pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use error::QueryError;
 pub use render::Render;
-pub use report::{QueryReport, Statistics};
+pub use report::{QueryReport, ResultTable, Statistics};
 pub use types::KqlType;
 
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::optimizer::Optimizer;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
 use diagnostic::Problem;
 use futures::StreamExt;
 use jiff::Timestamp;
 use oms_core::clock::Stopwatch;
 use oms_core::{Clock, Entropy, EntropyExt as _, ErrorKind, SystemEntropy};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +150,9 @@ pub struct QueryOptions {
     pub memory_bytes_max: usize,
     /// The longest that the query may take.
     pub timeout: Duration,
+    /// The values of the parameters that the query declares, as literals of the language; a value
+    /// of a string may also be the text itself.
+    pub parameters: BTreeMap<String, String>,
     /// Measures how long it took.
     pub clock: Arc<dyn Clock>,
     /// What `rand()` and `new_guid()` draw from.
@@ -165,6 +170,7 @@ impl QueryOptions {
             result_bytes_max: limits::RESULT_BYTES_MAX_DEFAULT,
             memory_bytes_max: limits::MEMORY_BYTES_MAX_DEFAULT,
             timeout: Duration::from_secs(limits::TIMEOUT_SECONDS_DEFAULT),
+            parameters: BTreeMap::new(),
             clock,
             entropy: Arc::new(SystemEntropy),
         }
@@ -213,7 +219,8 @@ fn shown(text: &str) -> &str {
     &text[..end]
 }
 
-/// Checks a query without running it, and answers with its columns.
+/// Checks a query without running it, and answers with the columns of its first table. Where they
+/// depend on rows, as those of `pivot` do, they are those of no rows.
 ///
 /// # Errors
 /// [`QueryError`] for what is wrong with the text.
@@ -222,29 +229,83 @@ pub fn check(
     text: &str,
     options: &QueryOptions,
 ) -> Result<Vec<Column>, QueryError> {
-    analyze(source, text, options).map(|bound| bound.relation.columns.clone())
+    let query = parsed(text)?;
+    match bound(source, text, &query, options, options.entropy.number(), None)? {
+        bind::Bound::Query(bound) => {
+            let first = bound.tables.first();
+            Ok(first.map(|(_, relation)| relation.columns.clone()).unwrap_or_default())
+        }
+        bind::Bound::Needs(relation) => Ok(relation.columns.clone()),
+    }
 }
 
-fn analyze(
-    source: &dyn TableSource,
-    text: &str,
-    options: &QueryOptions,
-) -> Result<bind::BoundQuery, QueryError> {
+fn parsed(text: &str) -> Result<syntax::ast::Query, QueryError> {
     let bytes_max = limits::QUERY_BYTES_MAX;
     if text.len() > bytes_max {
         return Err(QueryError::TooLong { bytes: text.len(), bytes_max });
     }
     let parse = syntax::parse(text);
-    let query = match parse.query {
-        Some(query) if parse.problems.is_empty() => query,
-        _ => return Err(refused(text, parse.problems)),
+    match parse.query {
+        Some(query) if parse.problems.is_empty() => Ok(query),
+        _ => Err(refused(text, parse.problems)),
+    }
+}
+
+fn bound(
+    source: &dyn TableSource,
+    text: &str,
+    query: &syntax::ast::Query,
+    options: &QueryOptions,
+    seed: u64,
+    answers: Option<&[RecordBatch]>,
+) -> Result<bind::Bound, QueryError> {
+    let ticks = time::ticks_of_timestamp;
+    let surroundings = bind::Surroundings {
+        source,
+        now: ticks(options.now),
+        timespan: options.timespan.map(|(start, end)| (ticks(start), ticks(end))),
+        parameters: &options.parameters,
+        seed,
     };
-    let now = time::ticks_of_timestamp(options.now);
-    let timespan = options
-        .timespan
-        .map(|(start, end)| (time::ticks_of_timestamp(start), time::ticks_of_timestamp(end)));
+    bind::bind(query, surroundings, answers).map_err(|problems| refused(text, problems))
+}
+
+/// Binds a query; the sub-queries whose rows it needs for that are run first.
+async fn analyze(
+    source: &dyn TableSource,
+    text: &str,
+    options: &QueryOptions,
+) -> Result<bind::BoundQuery, QueryError> {
+    let query = parsed(text)?;
     let seed = options.entropy.number();
-    bind::bind(&query, source, now, timespan, seed).map_err(|problems| refused(text, problems))
+    let mut answers = Vec::new();
+    loop {
+        match bound(source, text, &query, options, seed, Some(&answers))? {
+            bind::Bound::Query(bound) => return Ok(bound),
+            bind::Bound::Needs(relation) => {
+                answers.push(rows_of(source, &relation, options).await?);
+            }
+        }
+    }
+}
+
+/// All rows of a sub-query, in computed form.
+async fn rows_of(
+    source: &dyn TableSource,
+    relation: &bound::Relation,
+    options: &QueryOptions,
+) -> Result<RecordBatch, QueryError> {
+    let failed = |source| failure(source, options);
+    let plan = plan::plan_computed(relation, None).map_err(failed)?;
+    let context = context(source, options, relation.needs_order()).map_err(failed)?;
+    let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
+    let batches = frame.collect().await.map_err(failed)?;
+    let schema = Arc::new(plan::computed_schema(&relation.columns));
+    let rows = batches
+        .into_iter()
+        .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.into()))?;
+    concat_batches(&schema, &rows).map_err(|error| failed(error.into()))
 }
 
 /// The error for what is wrong: syntax before meaning, meaning before what is not there yet.
@@ -274,19 +335,42 @@ async fn run_unbounded(
     options: &QueryOptions,
 ) -> Result<QueryReport, QueryError> {
     let started = options.clock.monotonic();
-    let bound = analyze(source, text, options)?;
-    let failed = |source| failure(source, options);
-    let plan = plan::plan(&bound.relation).map_err(failed)?;
-    let context = context(source, options).map_err(failed)?;
-    let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
-    let mut stream = frame.execute_stream().await.map_err(failed)?;
+    let bound = analyze(source, text, options).await?;
     let mut report = QueryReport {
-        columns: bound.relation.columns.clone(),
+        columns: Vec::new(),
         batches: Vec::new(),
+        others: Vec::new(),
         render: bound.render,
         statistics: Statistics::default(),
         is_partial: false,
     };
+    for (at, (name, relation)) in bound.tables.into_iter().enumerate() {
+        let failed = |source| failure(source, options);
+        let plan = plan::plan(&relation).map_err(failed)?;
+        let context = context(source, options, relation.needs_order()).map_err(failed)?;
+        let batches = collect(&context, plan, &mut report, options).await?;
+        let columns = relation.columns.clone();
+        if at == 0 {
+            (report.columns, report.batches) = (columns, batches);
+        } else {
+            report.others.push(ResultTable { name, columns, batches });
+        }
+    }
+    report.statistics.elapsed = options.clock.monotonic().saturating_sub(started);
+    Ok(report)
+}
+
+/// The rows of a plan, up to the bounds on the whole answer.
+async fn collect(
+    context: &SessionContext,
+    plan: LogicalPlan,
+    report: &mut QueryReport,
+    options: &QueryOptions,
+) -> Result<Vec<RecordBatch>, QueryError> {
+    let failed = |source| failure(source, options);
+    let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
+    let mut stream = frame.execute_stream().await.map_err(failed)?;
+    let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {
         let mut batch = batch.map_err(failed)?;
         let left = options.rows_max - report.statistics.rows_returned;
@@ -297,40 +381,27 @@ async fn run_unbounded(
         report.statistics.rows_returned += batch.num_rows();
         report.statistics.bytes_returned += batch.get_array_memory_size();
         if batch.num_rows() > 0 {
-            report.batches.push(batch);
+            batches.push(batch);
         }
         report.is_partial |= report.statistics.bytes_returned > options.result_bytes_max;
         if report.is_partial {
             break;
         }
     }
-    report.statistics.elapsed = options.clock.monotonic().saturating_sub(started);
-    Ok(report)
+    Ok(batches)
 }
 
 fn context(
     source: &dyn TableSource,
     options: &QueryOptions,
+    keeps_order: bool,
 ) -> Result<SessionContext, DataFusionError> {
     let mut runtime = match source.runtime() {
         Some(shared) => RuntimeEnvBuilder::from_runtime_env(&shared),
         None => RuntimeEnvBuilder::new(),
     };
     runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(options.memory_bytes_max)));
-    // This rule looks through projections by putting their expressions into a copy of the filter,
-    // which grows without bound over a chain of columns that use the one before several times.
-    let mut rules = Optimizer::new().rules;
-    rules.retain(|rule| rule.name() != "eliminate_outer_join");
-    // DataFusion reckons whether a choice can be null in two ways that do not always agree.
-    let config = SessionConfig::new()
-        .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true);
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime.build_arc()?)
-        .with_default_features()
-        .with_optimizer_rules(rules)
-        .build();
-    Ok(SessionContext::new_with_state(state))
+    Ok(plan::session(runtime.build_arc()?, keeps_order))
 }
 
 fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {

@@ -35,6 +35,9 @@ pub struct QueryReport {
     /// nothing; `timespan` is an Int64 count of ticks; `guid`, `decimal` and `dynamic` (as JSON)
     /// are text. Strings are never null.
     pub batches: Vec<RecordBatch>,
+    /// The tables after the first, of a query that has several: `fork`, `facet`, several queries
+    /// in one text.
+    pub others: Vec<ResultTable>,
     /// How it wants to be shown, if the query says.
     pub render: Option<Render>,
     /// What it cost.
@@ -43,26 +46,33 @@ pub struct QueryReport {
     pub is_partial: bool,
 }
 
+/// One of several tables of an answer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ResultTable {
+    /// Its name.
+    pub name: String,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Its rows, as in [`QueryReport::batches`].
+    pub batches: Vec<RecordBatch>,
+}
+
+impl ResultTable {
+    /// The rows, as [`QueryReport::rows`] gives them.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Vec<Json>> {
+        json_rows(&self.columns, &self.batches)
+    }
+}
+
 impl QueryReport {
     /// The rows as the query API writes cells: `bool` as true or false, `int` and `long` as numbers,
     /// `real` as a number or `"NaN"`, `"Infinity"`, `"-Infinity"`, `datetime` as ISO 8601 UTC text,
     /// `timespan` as `[-][d.]hh:mm:ss[.fffffff]`, `dynamic` as the JSON value, other types as text.
     #[must_use]
     pub fn rows(&self) -> Vec<Vec<Json>> {
-        let mut rows = Vec::with_capacity(self.statistics.rows_returned);
-        for batch in &self.batches {
-            let columns: Vec<Cells> = self
-                .columns
-                .iter()
-                .zip(batch.columns())
-                .map(|(column, array)| Cells::new(column.kql_type, array))
-                .collect();
-            rows.extend(
-                (0..batch.num_rows())
-                    .map(|row| columns.iter().map(|cells| cells.json(row)).collect::<Vec<_>>()),
-            );
-        }
-        rows
+        json_rows(&self.columns, &self.batches)
     }
 
     /// The rows as an aligned table with a heading, for people. Cells longer than
@@ -98,6 +108,22 @@ impl QueryReport {
 
     /// The longest cell of [`Self::to_text`], in characters.
     pub const CELL_CHARACTERS_MAX: usize = 120;
+}
+
+fn json_rows(columns: &[Column], batches: &[RecordBatch]) -> Vec<Vec<Json>> {
+    let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for batch in batches {
+        let columns: Vec<Cells> = columns
+            .iter()
+            .zip(batch.columns())
+            .map(|(column, array)| Cells::new(column.kql_type, array))
+            .collect();
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| columns.iter().map(|cells| cells.json(row)).collect::<Vec<_>>()),
+        );
+    }
+    rows
 }
 
 fn cell_text(value: &Json) -> String {

@@ -1,10 +1,11 @@
 //! Expressions: names, types, constants folded.
 
 use super::{BindResult, Binder, Failed, LetValue};
-use crate::query::bound::{Aggregate, Column, Comparison, Expr, ExprKind};
+use crate::query::bound::{Aggregate, Column, Comparison, Expr, ExprKind, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::dynamic::View;
 use crate::query::function::{self, Call, Parameter, aggregate, coerce, common_type, operator};
+use crate::query::operator::window::{self, WindowCall};
 use crate::query::plan;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, BinaryOperator, ListOperator, Literal};
@@ -16,6 +17,16 @@ use datafusion::scalar::ScalarValue;
 pub(crate) struct Scope<'s> {
     columns: &'s [Column],
     groups: Groups,
+    windows: Windows,
+}
+
+/// Whether window functions have a place, and those that were found.
+#[derive(Debug)]
+enum Windows {
+    Closed,
+    /// The rows have no order to go by.
+    Unordered,
+    Open(Vec<WindowCall>),
 }
 
 #[derive(Debug)]
@@ -29,22 +40,37 @@ enum Groups {
 impl<'s> Scope<'s> {
     /// No columns.
     pub(crate) const fn constants() -> Self {
-        Self { columns: &[], groups: Groups::Rows }
+        Self { columns: &[], groups: Groups::Rows, windows: Windows::Closed }
     }
 
     /// The columns of each row.
     pub(crate) const fn rows(columns: &'s [Column]) -> Self {
-        Self { columns, groups: Groups::Rows }
+        Self { columns, groups: Groups::Rows, windows: Windows::Closed }
     }
 
-    /// Aggregates over the columns of each group's rows; `first` are there already.
-    pub(crate) const fn groups(columns: &'s [Column], first: Vec<(String, Aggregate)>) -> Self {
-        Self { columns, groups: Groups::Outer(first) }
+    /// The columns of each row of a table, and window functions if the table has an order.
+    pub(crate) fn table(table: &'s Relation) -> Self {
+        let windows =
+            if table.is_serialized() { Windows::Open(Vec::new()) } else { Windows::Unordered };
+        Self { columns: &table.columns, groups: Groups::Rows, windows }
+    }
+
+    /// The calls of window functions that were found.
+    pub(crate) fn into_windows(self) -> Vec<WindowCall> {
+        match self.windows {
+            Windows::Open(calls) => calls,
+            Windows::Closed | Windows::Unordered => Vec::new(),
+        }
     }
 
     /// The columns that names stand for.
     pub(crate) const fn columns(&self) -> &'s [Column] {
         self.columns
+    }
+
+    /// Aggregates over the columns of each group's rows; `first` are there already.
+    pub(crate) const fn groups(columns: &'s [Column], first: Vec<(String, Aggregate)>) -> Self {
+        Self { columns, groups: Groups::Outer(first), windows: Windows::Closed }
     }
 
     /// The aggregates that were collected.
@@ -144,6 +170,12 @@ impl Binder<'_> {
                 let bound = self.checked(operator::between(value, low, high, span))?;
                 Ok(if *negated { not(bound) } else { bound })
             }
+            ast::ExprKind::Member(base, part) if member_column(base, part, scope).is_some() => {
+                match member_column(base, part, scope) {
+                    Some(column) => Ok(Expr::column(&column.name, column.kql_type, span)),
+                    None => Err(Failed),
+                }
+            }
             ast::ExprKind::Member(value, name) => {
                 let value = self.expr(value, scope)?;
                 let key = Expr::text(name.text.as_str(), name.span);
@@ -164,6 +196,9 @@ impl Binder<'_> {
             ast::ExprKind::Pipeline(_) => {
                 Err(self.report(Problem::semantic(span, "expected a value, found a table")))
             }
+            ast::ExprKind::Function(_) => {
+                Err(self.report(Problem::semantic(span, "expected a value, found a function")))
+            }
         }
     }
 
@@ -183,6 +218,10 @@ impl Binder<'_> {
         match self.lets.get(name) {
             Some(LetValue::Scalar(value)) => Ok(Expr { span, ..value.clone() }),
             Some(LetValue::Broken) => Err(Failed),
+            Some(LetValue::Function(_)) => {
+                let message = format!("`{name}` is a function; it is called with `()`");
+                Err(self.report(Problem::semantic(span, message)))
+            }
             Some(LetValue::Table(_)) => {
                 let message = format!("`{name}` is a table, and a value is needed");
                 Err(self.report(Problem::semantic(span, message)))
@@ -204,6 +243,16 @@ impl Binder<'_> {
         span: Span,
         scope: &mut Scope<'_>,
     ) -> BindResult<Expr> {
+        if self.function(&name.text).is_some() {
+            return match self.call_named(&name.text, arguments, None, scope, span)? {
+                LetValue::Scalar(value) => Ok(Expr { span, ..value }),
+                LetValue::Table(_) | LetValue::Function(_) => {
+                    let message = format!("`{}` is a table, and a value is needed", name.text);
+                    Err(self.report(Problem::semantic(span, message)))
+                }
+                LetValue::Broken => Err(Failed),
+            };
+        }
         if let Some(named) = arguments.iter().find_map(|argument| argument.name.as_ref()) {
             return Err(self.report(Problem::unsupported(named.span, "a named argument")));
         }
@@ -227,6 +276,12 @@ impl Binder<'_> {
         if let Some(bound) = self.call_of_scope(name, arguments, span, scope) {
             return bound;
         }
+        if text == "toscalar" {
+            return self.to_scalar(arguments, span);
+        }
+        if window::NAMES.contains(&text) {
+            return self.window(name, exprs, span, scope);
+        }
         let Some(function) = function::find(text) else {
             return Err(self.unknown_function(name));
         };
@@ -248,14 +303,58 @@ impl Binder<'_> {
         Ok(bound.value)
     }
 
+    /// `toscalar(table)`: the first value of its first row.
+    fn to_scalar(&mut self, arguments: &[ast::NamedExpr], span: Span) -> BindResult<Expr> {
+        let [argument] = arguments else {
+            let message = "`toscalar` takes one table";
+            return Err(self.report(Problem::semantic(span, message)));
+        };
+        match self.let_value(&argument.expr)? {
+            LetValue::Table(relation) => self.scalar_of(relation, span),
+            LetValue::Scalar(value) => Ok(Expr { span, ..value }),
+            LetValue::Function(_) | LetValue::Broken => Err(Failed),
+        }
+    }
+
+    fn window<'e>(
+        &mut self,
+        name: &ast::Name,
+        arguments: impl IntoIterator<Item = &'e ast::Expr>,
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        match scope.windows {
+            Windows::Open(_) => {}
+            Windows::Closed => {
+                let message = format!("`{}` has no place here", name.text);
+                return Err(self.report(Problem::semantic(name.span, message)));
+            }
+            Windows::Unordered => {
+                let message = format!(
+                    "`{}` needs rows in an order; sort or serialize them first",
+                    name.text
+                );
+                return Err(self.report(Problem::semantic(name.span, message)));
+            }
+        }
+        let arguments = self.exprs(arguments, scope)?;
+        let Windows::Open(calls) = &mut scope.windows else { return Err(Failed) };
+        let call = WindowCall::bind(&name.text, arguments, calls, span);
+        let call = self.checked(call)?;
+        let column = Expr::column(&call.column.name, call.column.kql_type, span);
+        if let Windows::Open(calls) = &mut scope.windows {
+            calls.push(call);
+        }
+        Ok(column)
+    }
+
     fn unknown_function(&mut self, name: &ast::Name) -> Failed {
         let text = name.text.as_str();
         if aggregate::SEVERAL.contains(&text) {
             let message = format!("`{text}` makes several columns and stands alone in `summarize`");
             return self.report(Problem::semantic(name.span, message));
         }
-        let special = ["toscalar", "materialize", "prev", "next"].contains(&text);
-        if special
+        if text == "materialize"
             || function::known::NAMES.contains(&text)
             || aggregate::UNSUPPORTED.contains(&text)
         {
@@ -274,8 +373,22 @@ impl Binder<'_> {
         span: Span,
         scope: &mut Scope<'_>,
     ) -> BindResult<Expr> {
+        if let ast::ExprKind::Star(_) = &left.kind {
+            return self.any_column(operator, right, span, scope);
+        }
         let both = self.exprs([left, right], scope)?;
         let [left, right] = <[Expr; 2]>::try_from(both).map_err(|_| Failed)?;
+        self.binary_of(operator, left, right, span)
+    }
+
+    /// An operation of bound operands.
+    pub(crate) fn binary_of(
+        &mut self,
+        operator: BinaryOperator,
+        left: Expr,
+        right: Expr,
+        span: Span,
+    ) -> BindResult<Expr> {
         let comparison = match operator {
             BinaryOperator::Text { operator, negated } => {
                 let arguments = self.checked(texts([left, right], operator.symbol()))?;
@@ -303,12 +416,16 @@ impl Binder<'_> {
         span: Span,
         scope: &mut Scope<'_>,
     ) -> BindResult<Expr> {
-        if let Some(table) = list.iter().find(|item| self.is_table(item, scope)) {
-            let what = format!("{} with a table", operator.symbol());
-            return Err(self.report(Problem::unsupported(table.span, what)));
-        }
         let value = self.expr(value, scope)?;
-        let items = self.exprs(list, scope)?;
+        let mut items = Vec::new();
+        for item in list {
+            if self.is_table(item, scope) {
+                let relation = self.table(item)?;
+                items.extend(self.values_of(relation, item.span)?);
+            } else {
+                items.push(self.expr(item, scope)?);
+            }
+        }
         if operator == ListOperator::In {
             return self.is_in_list(&value, items, span);
         }
@@ -454,9 +571,23 @@ impl Binder<'_> {
             ast::ExprKind::Name(name) => {
                 !scope.columns.iter().any(|column| column.name == *name)
                     && match self.lets.get(name) {
-                        Some(value) => matches!(value, LetValue::Table(_)),
+                        Some(value) => {
+                            matches!(value, LetValue::Table(_) | LetValue::Function(_))
+                        }
                         None => self.source.table(name).is_some(),
                     }
+            }
+            ast::ExprKind::Call { name, .. } => {
+                let body = self.function(&name.text).map(|function| &function.body);
+                let last = body.and_then(|body| body.statements.last());
+                let table = |last: &ast::Statement| match last {
+                    ast::Statement::Ask(last) => {
+                        matches!(last.kind, ast::ExprKind::Pipeline(_))
+                    }
+                    _ => false,
+                };
+                last.is_some_and(table)
+                    || matches!(name.text.as_str(), "materialize" | "table")
             }
             _ => false,
         }
@@ -477,7 +608,23 @@ fn no_column_for(name: &ast::Name) -> Problem {
     Problem::semantic(name.span, format!("there is no column for the name `{}`", name.text))
 }
 
-fn not(expr: Expr) -> Expr {
+/// The column that `base.part` stands for where `base` is a step of a scan or a part of a graph.
+fn member_column<'s>(
+    base: &ast::Expr,
+    part: &ast::Name,
+    scope: &Scope<'s>,
+) -> Option<&'s Column> {
+    let ast::ExprKind::Name(base) = &base.kind else { return None };
+    let name = of_part(base, &part.text);
+    scope.columns.iter().find(|column| column.name == name)
+}
+
+/// The column of a scope for the column of a step of a scan or of a part of a graph.
+pub(crate) fn of_part(part: &str, column: &str) -> String {
+    format!("$of.{part}.{column}")
+}
+
+pub(crate) fn not(expr: Expr) -> Expr {
     let span = expr.span;
     Expr::new(ExprKind::Not(Box::new(expr)), KqlType::Bool, span)
 }
@@ -509,7 +656,7 @@ fn in_computed_list(
 }
 
 /// Lists in the place of items become their items. All must be constants.
-fn flatten(items: Vec<Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
+pub(crate) fn flatten(items: Vec<Expr>, operator: &str) -> Result<Vec<Expr>, Problem> {
     let mut flat = Vec::new();
     for item in items {
         let span = item.span;

@@ -3,11 +3,15 @@
 //! Everything that is wrong with one operator is reported together; the pipeline is not bound
 //! beyond it, because its columns are not known.
 
+mod definition;
+
 mod expression;
 
 mod intrinsic;
 
 mod names;
+
+mod sub_query;
 
 use super::TableSource;
 use super::bound::{Column, Comparison, Expr, ExprKind, Relation, RelationKind};
@@ -20,10 +24,12 @@ use super::render::Render;
 use super::syntax::Span;
 use super::syntax::ast;
 use super::types::KqlType;
-use std::collections::HashMap;
+use datafusion::arrow::array::RecordBatch;
+use definition::Closure;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-pub(super) use expression::{Made, Scope};
+pub(super) use expression::{Made, Scope, flatten, not, of_part};
 pub(super) use names::{
     Items, column_name, literal_text, matches as name_matches, percentile_name,
 };
@@ -53,8 +59,31 @@ pub(super) type BindResult<T> = Result<T, Failed>;
 /// A bound query.
 #[derive(Debug)]
 pub(super) struct BoundQuery {
-    pub(super) relation: Arc<Relation>,
+    /// The tables of the answer, at least one, each with its name.
+    pub(super) tables: Vec<(String, Arc<Relation>)>,
     pub(super) render: Option<Render>,
+}
+
+/// What binding comes to.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Query(BoundQuery),
+    /// These rows must be known first; binding begins again with them.
+    Needs(Arc<Relation>),
+}
+
+/// What a query is bound in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings<'a> {
+    pub(super) source: &'a dyn TableSource,
+    /// The current time, in ticks.
+    pub(super) now: i64,
+    /// Rows are read only from this instant up to that one, in ticks.
+    pub(super) timespan: Option<(i64, i64)>,
+    /// The values of declared parameters, as literals.
+    pub(super) parameters: &'a BTreeMap<String, String>,
+    /// What random functions draw from.
+    pub(super) seed: u64,
 }
 
 /// What a name of a `let` statement stands for.
@@ -62,47 +91,74 @@ pub(super) struct BoundQuery {
 enum LetValue {
     Scalar(Expr),
     Table(Arc<Relation>),
+    Function(Arc<Closure>),
     /// Its statement is wrong, which was reported.
     Broken,
 }
+
+/// The names that `let` statements, parameters and `as` gave.
+type Lets = HashMap<String, LetValue>;
 
 /// The state of binding one query.
 #[derive(Debug)]
 pub(super) struct Binder<'a> {
     source: &'a dyn TableSource,
     /// The current time, in ticks.
-    now: i64,
+    pub(super) now: i64,
     /// Rows are read only from this instant up to that one, in ticks.
     timespan: Option<(i64, i64)>,
     /// What the next call of a random function draws from.
     seed: u64,
-    lets: HashMap<String, LetValue>,
+    parameters: &'a BTreeMap<String, String>,
+    lets: Lets,
+    patterns: HashMap<String, Arc<ast::Pattern>>,
+    /// The names of the stored tables that may be read, if `restrict` bounds them.
+    allowed: Option<Vec<String>>,
+    /// How many functions are being called.
+    calls: usize,
+    /// The rows of the sub-queries that were run before, in order; `None` if none is run.
+    answers: Option<&'a [RecordBatch]>,
+    answers_used: usize,
+    /// The sub-query that must be run next.
+    pending: Option<Arc<Relation>>,
+    /// Tables of the answer after the one that is being bound.
+    pub(super) others: Vec<(String, Arc<Relation>)>,
     problems: Vec<Problem>,
     pub(super) render: Option<Render>,
     expressions: usize,
 }
 
-/// Binds a query.
+/// Binds a query. `answers` are the rows of what it needed so far; without them, sub-queries are
+/// taken to have no rows.
 pub(super) fn bind(
     query: &ast::Query,
-    source: &dyn TableSource,
-    now: i64,
-    timespan: Option<(i64, i64)>,
-    seed: u64,
-) -> Result<BoundQuery, Vec<Problem>> {
+    surroundings: Surroundings<'_>,
+    answers: Option<&[RecordBatch]>,
+) -> Result<Bound, Vec<Problem>> {
+    let Surroundings { source, now, timespan, parameters, seed } = surroundings;
     let mut binder = Binder {
         source,
         now,
         timespan,
         seed,
+        parameters,
         lets: HashMap::new(),
+        patterns: HashMap::new(),
+        allowed: None,
+        calls: 0,
+        answers,
+        answers_used: 0,
+        pending: None,
+        others: Vec::new(),
         problems: Vec::new(),
         render: None,
         expressions: 0,
     };
-    match binder.query(query) {
-        Ok(relation) if binder.problems.is_empty() => {
-            Ok(BoundQuery { relation, render: binder.render })
+    let tables = binder.query(query);
+    match (tables, binder.pending) {
+        (_, Some(pending)) if binder.problems.is_empty() => Ok(Bound::Needs(pending)),
+        (Ok(tables), None) if binder.problems.is_empty() => {
+            Ok(Bound::Query(BoundQuery { tables, render: binder.render }))
         }
         _ => Err(binder.problems),
     }
@@ -160,24 +216,62 @@ impl Binder<'_> {
         Ok(Arc::new(Relation { kind, columns, costs, size: size + 1 }))
     }
 
-    fn query(&mut self, query: &ast::Query) -> BindResult<Arc<Relation>> {
-        for statement in &query.lets {
-            let value = self.let_value(&statement.value).unwrap_or(LetValue::Broken);
-            self.lets.insert(statement.name.text.clone(), value);
+    /// Every statement; the tables are those of what is asked.
+    fn query(&mut self, query: &ast::Query) -> BindResult<Vec<(String, Arc<Relation>)>> {
+        let mut tables: Vec<(String, Arc<Relation>)> = Vec::new();
+        let mut failed = false;
+        for statement in &query.statements {
+            let ast::Statement::Ask(asked) = statement else {
+                failed |= self.statement(statement).is_err();
+                continue;
+            };
+            match self.asked(asked) {
+                Ok(_) if !self.others.is_empty() => tables.append(&mut self.others),
+                Ok(relation) => {
+                    tables.push((format!("PrimaryResult{}", suffix(tables.len())), relation));
+                }
+                Err(Failed) => failed = true,
+            }
         }
-        self.table(&query.body)
+        if failed || tables.is_empty() { Err(Failed) } else { Ok(tables) }
+    }
+
+    /// A table, or a value in a row of its own.
+    fn asked(&mut self, expr: &ast::Expr) -> BindResult<Arc<Relation>> {
+        match self.let_value(expr)? {
+            LetValue::Table(relation) => Ok(relation),
+            LetValue::Scalar(value) => self.one_row("print_0", &value),
+            LetValue::Function(_) => {
+                let message = "a function is called with `()`";
+                Err(self.report(Problem::semantic(expr.span, message)))
+            }
+            LetValue::Broken => Err(Failed),
+        }
     }
 
     fn let_value(&mut self, value: &ast::Expr) -> BindResult<LetValue> {
         let table = match &value.kind {
+            ast::ExprKind::Function(function) => return Ok(self.closure(function)),
             ast::ExprKind::Pipeline(_) => true,
             ast::ExprKind::Name(name) => match self.lets.get(name) {
+                Some(LetValue::Function(_)) if self.function(name).is_some_and(takes_nothing) => {
+                    return self.call_named(name, &[], None, &mut Scope::constants(), value.span);
+                }
                 Some(value) => return Ok(value.clone()),
                 None => self.source.table(name).is_some(),
             },
-            ast::ExprKind::Call { name, .. } => {
+            ast::ExprKind::Call { name, arguments } => {
+                if self.function(&name.text).is_some() {
+                    let mut scope = Scope::constants();
+                    return self.call_named(&name.text, arguments, None, &mut scope, value.span);
+                }
                 matches!(name.text.as_str(), "table" | "materialize")
+                    || self.patterns.contains_key(&name.text)
             }
+            ast::ExprKind::Member(base, _) => match &base.kind {
+                ast::ExprKind::Call { name, .. } => self.patterns.contains_key(&name.text),
+                _ => false,
+            },
             _ => false,
         };
         if table {
@@ -220,17 +314,35 @@ impl Binder<'_> {
                     }
                 }
             }
-            ast::ExprKind::Call { name, .. } => {
+            ast::ExprKind::Call { name, arguments } if self.function(&name.text).is_some() => {
+                let mut scope = Scope::constants();
+                match self.call_named(&name.text, arguments, None, &mut scope, expr.span)? {
+                    LetValue::Table(relation) => Ok(relation),
+                    LetValue::Scalar(value) => self.one_row("print_0", &value),
+                    LetValue::Function(_) | LetValue::Broken => Err(Failed),
+                }
+            }
+            ast::ExprKind::Call { name, .. } if !self.patterns.contains_key(&name.text) => {
                 Err(self.report(Problem::unsupported(name.span, format!("{}()", name.text))))
             }
+            ast::ExprKind::Call { .. } | ast::ExprKind::Member(..) => self.pattern_table(expr),
             _ => Err(self.report(Problem::semantic(expr.span, "expected a table here"))),
         }
     }
 
-    fn named_table(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {
+    pub(super) fn named_table(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {
         match self.lets.get(name) {
             Some(LetValue::Table(relation)) => Ok(Arc::clone(relation)),
             Some(LetValue::Broken) => Err(Failed),
+            Some(LetValue::Function(_)) => {
+                match self.call_named(name, &[], None, &mut Scope::constants(), span)? {
+                    LetValue::Table(relation) => Ok(relation),
+                    _ => {
+                        let message = format!("`{name}` is a scalar, and a table is needed");
+                        Err(self.report(Problem::semantic(span, message)))
+                    }
+                }
+            }
             Some(LetValue::Scalar(_)) => {
                 let message = format!("`{name}` is a scalar, and a table is needed");
                 Err(self.report(Problem::semantic(span, message)))
@@ -241,6 +353,10 @@ impl Binder<'_> {
 
     /// A table of the source, cut to the query's timespan.
     pub(super) fn stored_table(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {
+        if !self.may_read(name) {
+            let message = format!("access to `{name}` is restricted");
+            return Err(self.report(Problem::semantic(span, message)));
+        }
         let Some(provider) = self.source.table(name) else {
             let known = self.source.table_names();
             let lets: Vec<String> = self.lets.keys().cloned().collect();
@@ -280,20 +396,43 @@ impl Binder<'_> {
         self.relation(RelationKind::Filter { input: scan, predicate }, columns, span)
     }
 
-    /// The names of the source's tables that fit a pattern with `*`.
+    /// The names of the source's tables and of views that fit a pattern with `*`.
     pub(super) fn tables_like(&self, pattern: &str) -> Vec<String> {
-        let mut found: Vec<String> = self
-            .source
-            .table_names()
-            .into_iter()
-            .filter(|name| names::matches(pattern, name))
-            .collect();
+        let stored = self.source.table_names().into_iter().filter(|name| self.may_read(name));
+        let mut found: Vec<String> =
+            stored.chain(self.views()).filter(|name| names::matches(pattern, name)).collect();
         found.sort();
+        found.dedup();
         found
     }
 
+    /// Whether there is a table of the name, stored or given.
+    pub(super) fn has_table(&self, name: &str) -> bool {
+        match self.lets.get(name) {
+            Some(value) => matches!(value, LetValue::Table(_) | LetValue::Function(_)),
+            None => self.may_read(name) && self.source.table(name).is_some(),
+        }
+    }
+
+    /// A table under the name that `withsource` shows.
+    pub(super) fn named(
+        &mut self,
+        input: Arc<Relation>,
+        name: &str,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let columns = input.columns.clone();
+        let kind = RelationKind::Named { input, name: name.to_owned() };
+        self.relation(kind, columns, span)
+    }
+
+    /// Gives a table a name for the rest of the query.
+    pub(super) fn remember(&mut self, name: &str, relation: &Arc<Relation>) {
+        self.lets.insert(name.to_owned(), LetValue::Table(Arc::clone(relation)));
+    }
+
     fn pipeline(&mut self, pipeline: &ast::Pipeline, span: Span) -> BindResult<Arc<Relation>> {
-        let mut relation = match &pipeline.source {
+        let relation = match &pipeline.source {
             ast::Source::Table(expr) => self.table(expr)?,
             ast::Source::Print(items) => self.print(items, span)?,
             ast::Source::Range { name, first, last, step } => {
@@ -303,8 +442,29 @@ impl Binder<'_> {
                 self.datatable(columns, values, *span)?
             }
             ast::Source::Union(union) => self.union(None, union, span)?,
+            ast::Source::Search(search) => self.search(None, search, span)?,
+            ast::Source::Find(find) => self.find(find, span)?,
+            ast::Source::Evaluate(evaluate) => self.evaluate(None, evaluate, span)?,
         };
-        for operator in &pipeline.operators {
+        self.operators(relation, &pipeline.operators)
+    }
+
+    /// The operators of a pipeline, one after the other.
+    pub(super) fn operators(
+        &mut self,
+        mut relation: Arc<Relation>,
+        operators: &[ast::Operator],
+    ) -> BindResult<Arc<Relation>> {
+        let mut rest = operators.iter();
+        while let Some(operator) = rest.next() {
+            if let ast::OperatorKind::MakeGraph(graph) = &operator.kind {
+                relation = self.graph(relation, graph, &mut rest, operator.span)?;
+                continue;
+            }
+            if !self.others.is_empty() {
+                let message = "no operator can follow `fork` or `facet`";
+                return Err(self.report(Problem::semantic(operator.span, message)));
+            }
             relation = self.operator(relation, operator)?;
         }
         Ok(relation)
@@ -342,6 +502,58 @@ impl Binder<'_> {
                 self.render = Some(Render::new(visualization, properties));
                 Ok(input)
             }
+            _ => self.larger_operator(input, operator),
         }
     }
+
+    /// The operators with a syntax of their own.
+    fn larger_operator(
+        &mut self,
+        input: Arc<Relation>,
+        operator: &ast::Operator,
+    ) -> BindResult<Arc<Relation>> {
+        use ast::OperatorKind as Kind;
+        let span = operator.span;
+        match &operator.kind {
+            Kind::Parse(parse) => self.parse(input, parse, span),
+            Kind::ParseKv(parse) => self.parse_kv(input, parse, span),
+            Kind::MakeSeries(series) => self.make_series(input, series, span),
+            Kind::Scan(scan) => self.scan(input, scan, span),
+            Kind::Partition(partition) => self.partition(input, partition, span),
+            Kind::Serialize(items) => self.serialize(input, items, span),
+            Kind::TopNested(levels) => self.top_nested(input, levels, span),
+            Kind::TopHitters(top) => self.top_hitters(input, top, span),
+            Kind::Sample(count) => self.sample(input, count, span),
+            Kind::SampleDistinct(count, of) => self.sample_distinct(input, count, of, span),
+            Kind::Reduce(reduce) => self.reduce(input, reduce, span),
+            Kind::Lookup(join) => self.lookup(input, join, span),
+            Kind::Search(search) => self.search(Some(input), search, span),
+            Kind::GetSchema => self.get_schema(&input, span),
+            Kind::Consume => self.consume(input, span),
+            Kind::As(name) => {
+                let named = self.named(input, &name.text, span)?;
+                self.remember(&name.text, &named);
+                Ok(named)
+            }
+            Kind::Invoke(call) => self.invoke(input, call),
+            Kind::ProjectReorder(orders) => self.project_reorder(input, orders, span),
+            Kind::ProjectByNames(names) => self.project_by_names(input, names, span),
+            Kind::Fork(forks) => self.fork(&input, forks),
+            Kind::Facet(facet) => self.facet(&input, facet, span),
+            Kind::Evaluate(evaluate) => self.evaluate(Some(input), evaluate, span),
+            _ => {
+                let message = "this operator takes a graph, which `make-graph` makes";
+                Err(self.report(Problem::semantic(span, message)))
+            }
+        }
+    }
+}
+
+/// The number after the name of a table that is not the first.
+fn suffix(number: usize) -> String {
+    if number == 0 { String::new() } else { number.to_string() }
+}
+
+fn takes_nothing(function: &ast::Function) -> bool {
+    function.parameters.is_empty()
 }

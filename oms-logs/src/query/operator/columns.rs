@@ -25,15 +25,23 @@ impl Binder<'_> {
         items: &[NamedExpr],
         span: Span,
     ) -> BindResult<Arc<Relation>> {
-        let columns = self.items(&input, items, "Column")?;
+        let mut scope = Scope::table(&input);
+        let columns = self.items(items, "Column", &mut scope)?;
+        let calls = scope.into_windows();
+        let input = self.with_windows(input, calls, span)?;
         self.projected(input, columns, span)
     }
 
-    fn items(&mut self, input: &Relation, items: &[NamedExpr], default: &str) -> BindResult<Items> {
+    fn items(
+        &mut self,
+        items: &[NamedExpr],
+        default: &str,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Items> {
         let mut columns = Items::default();
         let mut failed = false;
         for item in items {
-            let Ok(made) = self.item(item, &mut Scope::rows(&input.columns)) else {
+            let Ok(made) = self.item(item, scope) else {
                 failed = true;
                 continue;
             };
@@ -56,8 +64,9 @@ impl Binder<'_> {
     ) -> BindResult<Arc<Relation>> {
         let mut columns = Items::of_columns(&input.columns, span);
         let mut failed = false;
+        let mut scope = Scope::table(&input);
         for item in items {
-            let Ok(made) = self.item(item, &mut Scope::rows(&input.columns)) else {
+            let Ok(made) = self.item(item, &mut scope) else {
                 failed = true;
                 continue;
             };
@@ -71,11 +80,13 @@ impl Binder<'_> {
         if failed {
             return Err(Failed);
         }
+        let calls = scope.into_windows();
+        let input = self.with_windows(input, calls, span)?;
         self.projected(input, columns, span)
     }
 
     /// The columns that fit a pattern. A plain name must be there.
-    fn patterns(&mut self, input: &Relation, patterns: &[Name]) -> BindResult<Vec<bool>> {
+    pub(crate) fn patterns(&mut self, input: &Relation, patterns: &[Name]) -> BindResult<Vec<bool>> {
         let mut chosen = vec![false; input.columns.len()];
         let mut failed = false;
         for pattern in patterns {
@@ -170,7 +181,7 @@ impl Binder<'_> {
         let columns = if all {
             Items::of_columns(&input.columns, span)
         } else {
-            self.items(&input, items, "Column")?
+            self.items(items, "Column", &mut Scope::rows(&input.columns))?
         };
         let made = columns.columns();
         let kind = RelationKind::Aggregate { input, keys: columns.items, aggregates: Vec::new() };

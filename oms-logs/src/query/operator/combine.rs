@@ -27,9 +27,21 @@ impl Binder<'_> {
                 return Err(self.report(problem));
             }
         };
-        let tables = self.union_tables(first, &union.tables)?;
-        let made = union_columns(&tables, inner);
+        let prefix = "union_arg";
+        let tables = self.tables_of(first, &union.tables, union.fuzzy, prefix)?;
         let source = union.source_column.as_ref();
+        self.union_of(tables, inner, source, span)
+    }
+
+    /// The rows of several tables, each of a name.
+    pub(crate) fn union_of(
+        &mut self,
+        tables: Vec<(String, Arc<Relation>)>,
+        inner: bool,
+        source: Option<&ast::Name>,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let made = union_columns(&tables, inner);
         if let Some(name) = source
             && made.iter().any(|(column, _)| column.name == name.text)
         {
@@ -59,49 +71,64 @@ impl Binder<'_> {
     }
 
     /// Each table with the name that `withsource` shows.
-    fn union_tables(
+    pub(crate) fn tables_of(
         &mut self,
         first: Option<Arc<Relation>>,
         tables: &[ast::Expr],
+        fuzzy: bool,
+        prefix: &str,
     ) -> BindResult<Vec<(String, Arc<Relation>)>> {
         let mut found: Vec<(String, Arc<Relation>)> = Vec::new();
         if let Some(first) = first {
-            found.push((source_name(&first, 0), first));
+            found.push((source_name(&first, prefix, 0), first));
         }
         let mut failed = false;
         for table in tables {
             if let ast::ExprKind::Star(pattern) = &table.kind {
                 let names = self.tables_like(pattern);
-                if names.is_empty() {
+                if names.is_empty() && !fuzzy {
                     let message = format!("no table fits `{pattern}`");
                     self.report(Problem::semantic(table.span, message));
                     failed = true;
                 }
                 for name in names {
-                    match self.stored_table(&name, table.span) {
+                    match self.named_table(&name, table.span) {
                         Ok(relation) => found.push((name, relation)),
                         Err(Failed) => failed = true,
                     }
                 }
                 continue;
             }
+            if let ast::ExprKind::Name(name) = &table.kind
+                && fuzzy
+                && !self.has_table(name)
+            {
+                continue;
+            }
             match self.table(table) {
-                Ok(relation) => found.push((source_name(&relation, found.len()), relation)),
+                Ok(relation) => found.push((source_name(&relation, prefix, found.len()), relation)),
                 Err(Failed) => failed = true,
             }
+        }
+        if found.is_empty() && !failed {
+            let span = tables.first().map(|table| table.span).unwrap_or_default();
+            self.report(Problem::semantic(span, "none of the tables is there"));
+            failed = true;
         }
         if failed { Err(Failed) } else { Ok(found) }
     }
 }
 
 /// The table that a chain of operators reads, or a name by place.
-fn source_name(relation: &Relation, at: usize) -> String {
+fn source_name(relation: &Relation, prefix: &str, at: usize) -> String {
     match &relation.kind {
         RelationKind::Scan { table, .. } => table.clone(),
-        RelationKind::Filter { input, .. }
+        RelationKind::Named { name, .. } => name.clone(),
+        RelationKind::Serialized(input)
+        | RelationKind::Filter { input, .. }
         | RelationKind::Sort { input, .. }
-        | RelationKind::Limit { input, .. } => source_name(input, at),
-        _ => format!("union_arg{at}"),
+        | RelationKind::Limit { input, .. } => source_name(input, prefix, at),
+        _ => format!("{prefix}{at}"),
     }
 }
 

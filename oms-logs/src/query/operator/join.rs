@@ -58,10 +58,7 @@ impl Binder<'_> {
             return Err(self.report(Problem::semantic(at, message).near(kind, KINDS)));
         };
         let right = self.table(&join.right)?;
-        let mut keys = Vec::new();
-        for condition in &join.on {
-            keys.push(self.join_key(&left, &right, condition)?);
-        }
+        let keys = self.join_keys(&left, &right, join)?;
         let left = if unique {
             let names: Vec<String> = keys.iter().map(|(key, _)| key.name.clone()).collect();
             self.one_row_per(left, &names, span)?
@@ -71,7 +68,65 @@ impl Binder<'_> {
         self.joined(left, right, kind, &keys, span)
     }
 
-    fn joined(
+    /// The left columns, and the right ones that are no keys.
+    pub(crate) fn lookup(
+        &mut self,
+        left: Arc<Relation>,
+        join: &Join,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let kind = match join.kind.as_ref().map(|kind| kind.text.as_str()) {
+            None | Some("leftouter") => JoinKind::LeftOuter,
+            Some("inner") => JoinKind::Inner,
+            Some(other) => {
+                let at = join.kind.as_ref().map_or(span, |kind| kind.span);
+                let message = format!("`{other}` is not a kind of lookup");
+                let problem = Problem::semantic(at, message).near(other, ["inner", "leftouter"]);
+                return Err(self.report(problem));
+            }
+        };
+        let right = self.table(&join.right)?;
+        let keys = self.join_keys(&left, &right, join)?;
+        let is_key = |at: usize| {
+            let column = right.columns.get(at);
+            column.is_some_and(|column| keys.iter().any(|(_, key)| key == column))
+        };
+        let kept: Vec<bool> = (0..left.columns.len())
+            .map(|_| true)
+            .chain((0..right.columns.len()).map(|at| !is_key(at)))
+            .collect();
+        let renamed = lookup_names(&left.columns, &right.columns, &kept);
+        let joined = self.joined(left, Arc::clone(&right), kind, &keys, span)?;
+        let mut items = Items::default();
+        for ((column, kept), name) in joined.columns.iter().zip(&kept).zip(renamed) {
+            if *kept {
+                let expr = Expr::column(column.name.clone(), column.kql_type, span);
+                items.replace(&name, expr);
+            }
+        }
+        self.projected(joined, items, span)
+    }
+
+    fn join_keys(
+        &mut self,
+        left: &Relation,
+        right: &Relation,
+        join: &Join,
+    ) -> BindResult<Vec<(Column, Column)>> {
+        let mut keys = Vec::new();
+        for condition in &join.on {
+            let parts = match &condition.kind {
+                ExprKind::And(parts) => parts.as_slice(),
+                _ => std::slice::from_ref(condition),
+            };
+            for part in parts {
+                keys.push(self.join_key(left, right, part)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    pub(crate) fn joined(
         &mut self,
         left: Arc<Relation>,
         right: Arc<Relation>,
@@ -167,6 +222,21 @@ impl Binder<'_> {
             None => Err(self.no_column(relation, name)),
         }
     }
+}
+
+/// The names of a lookup's columns: keys of the right side take none from the others.
+fn lookup_names(left: &[Column], right: &[Column], kept: &[bool]) -> Vec<String> {
+    let mut names = Items::default();
+    let mut all = Vec::new();
+    for (column, kept) in left.iter().chain(right).zip(kept) {
+        let name = names.free(&column.name);
+        if *kept {
+            let null = Expr::null(column.kql_type, Span::default());
+            names.add_implied(Some(column.name.clone()), "Column", null);
+        }
+        all.push(name);
+    }
+    all
 }
 
 /// `$left.name` or `$right.name` in its two parts.

@@ -15,3 +15,31 @@ mod rows;
 mod source;
 
 mod summarize;
+
+mod shape;
+
+mod parse;
+
+mod parse_kv;
+
+mod search;
+
+pub(crate) mod window;
+
+mod scan;
+
+mod partition;
+
+mod series;
+
+mod top;
+
+mod values;
+
+mod reduce;
+
+mod several;
+
+mod plugin;
+
+mod graph;

@@ -1,6 +1,6 @@
 //! `where`, `take`, `sort`, `top`, `count`: which rows, and in what order.
 
-use crate::query::bind::{BindResult, Binder, Failed, Scope};
+use crate::query::bind::{BindResult, Binder, Failed, Items, Scope};
 use crate::query::bound::{
     Aggregate, AggregateFunction, Column, Expr, OrderKey, Relation, RelationKind,
 };
@@ -18,7 +18,26 @@ impl Binder<'_> {
         span: Span,
     ) -> BindResult<Arc<Relation>> {
         let columns = input.columns.clone();
-        let predicate = self.condition(predicate, &mut Scope::rows(&columns))?;
+        let mut scope = Scope::table(&input);
+        let predicate = self.condition(predicate, &mut scope)?;
+        let calls = scope.into_windows();
+        if calls.is_empty() {
+            return self.relation(RelationKind::Filter { input, predicate }, columns, span);
+        }
+        let input = self.with_windows(input, calls, span)?;
+        let all = input.columns.clone();
+        let kept = self.relation(RelationKind::Filter { input, predicate }, all, span)?;
+        self.projected(kept, Items::of_columns(&columns, span), span)
+    }
+
+    /// The rows for which a bound condition holds.
+    pub(crate) fn filtered(
+        &mut self,
+        input: Arc<Relation>,
+        predicate: Expr,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let columns = input.columns.clone();
         self.relation(RelationKind::Filter { input, predicate }, columns, span)
     }
 

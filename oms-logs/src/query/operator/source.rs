@@ -193,7 +193,7 @@ impl Binder<'_> {
     }
 
     /// The value of an expression without columns.
-    fn constant(&mut self, expr: &Expr) -> BindResult<ScalarValue> {
+    pub(crate) fn constant(&mut self, expr: &Expr) -> BindResult<ScalarValue> {
         if let Some(value) = expr.as_constant() {
             return Ok(value.clone());
         }

@@ -9,6 +9,13 @@ mod expand;
 
 mod expression;
 
+mod node;
+
+mod session;
+
+pub(crate) use node::{RowFunction, TableFunction};
+pub(crate) use session::session;
+
 use super::bound::{
     Aggregate, AggregateFunction, Column, Expr, JoinKind, OrderKey, Relation, RelationKind,
 };
@@ -23,10 +30,12 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate as aggregates;
 use datafusion::logical_expr::expr::{NullTreatment, Sort};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr as DfExpr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, lit,
+    AggregateUDF, Expr as DfExpr, ExprFunctionExt, Extension, JoinType, LogicalPlan,
+    LogicalPlanBuilder, lit,
 };
 use datafusion::scalar::ScalarValue;
 use expression::{Lowering, column};
+use node::{FunctionNode, Work};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,6 +56,40 @@ pub(super) fn plan(relation: &Relation) -> Result<LogicalPlan> {
     });
     let items = items.collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::from(input.plan).project(items)?.build()
+}
+
+/// The plan of rows in computed form, over the rows that [`RelationKind::Given`] stands for.
+pub(super) fn plan_computed(
+    relation: &Relation,
+    given: Option<&RecordBatch>,
+) -> Result<LogicalPlan> {
+    let mut planner = Planner { made: 0, given: given.cloned() };
+    let plan = planner.computed(relation)?.plan;
+    let items = relation.columns.iter().zip(plan.schema().columns());
+    let items: Vec<DfExpr> =
+        items.map(|(of, made)| DfExpr::Column(made).alias(&of.name)).collect();
+    LogicalPlanBuilder::from(plan).project(items)?.build()
+}
+
+/// The Arrow schema of columns in computed form.
+pub(super) fn computed_schema(columns: &[Column]) -> Schema {
+    Schema::new(columns.iter().map(field).collect::<Vec<_>>())
+}
+
+/// An expression over a batch of columns in computed form.
+pub(super) fn physical(
+    expr: &Expr,
+    columns: &[Column],
+) -> Result<Arc<dyn datafusion::physical_expr::PhysicalExpr>> {
+    let schema = DFSchema::try_from(computed_schema(columns))?;
+    let names = HashMap::new();
+    let lowered = Lowering { schema: &schema, names: &names }.computed(expr)?;
+    datafusion::physical_expr::create_physical_expr(
+        &lowered,
+        &schema,
+        &ExecutionProps::new(),
+        &Default::default(),
+    )
 }
 
 /// The value of an expression of constants.
@@ -89,6 +132,7 @@ impl Planned {
 #[derive(Debug, Default)]
 struct Planner {
     made: usize,
+    given: Option<RecordBatch>,
 }
 
 impl Planner {
@@ -175,7 +219,77 @@ impl Planner {
             }
             RelationKind::Union(inputs) => self.union(inputs, &relation.columns),
             RelationKind::Join { left, right, kind, keys } => self.join(left, right, *kind, keys),
+            RelationKind::Named { input, .. } | RelationKind::Serialized(input) => {
+                self.lower(input)
+            }
+            RelationKind::Given => {
+                let schema = Arc::new(computed_schema(&relation.columns));
+                let rows = self.given.clone().unwrap_or_else(|| RecordBatch::new_empty(schema));
+                in_memory(rows).map(Planned::plain)
+            }
+            RelationKind::Append { input, function, arguments, added } => {
+                let input = self.lower(input)?;
+                self.append(input, function, arguments, added)
+            }
+            RelationKind::Table { inputs, function, .. } => {
+                let inputs = inputs
+                    .iter()
+                    .map(|input| self.computed(input).map(|input| input.plan))
+                    .collect::<Result<Vec<_>>>()?;
+                let schema = Arc::new(DFSchema::try_from(computed_schema(&relation.columns))?);
+                let work = Work::Table { function: Arc::clone(function), schema };
+                self.node(work, inputs).map(Planned::plain)
+            }
         }
+    }
+
+    fn node(&mut self, work: Work, inputs: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+        self.made += 1;
+        let node = FunctionNode::try_new(self.made, work, inputs)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    fn append(
+        &mut self,
+        input: Planned,
+        function: &Arc<dyn RowFunction>,
+        arguments: &[Expr],
+        added: &[Column],
+    ) -> Result<Planned> {
+        let lowering = input.lowering();
+        let arguments = arguments.iter().map(|argument| lowering.computed(argument));
+        let arguments = arguments.collect::<Result<Vec<_>>>()?;
+        let (input, arguments) = self.with_columns(input, arguments)?;
+        let arguments = arguments.into_iter().map(|argument| match argument {
+            DfExpr::Column(column) => column.name,
+            other => other.schema_name().to_string(),
+        });
+        let mut names = input.names;
+        let mut fields = Vec::new();
+        for of in added {
+            let fresh = self.fresh();
+            fields.push(Arc::new(field(of).with_name(&fresh)));
+            names.insert(of.name.clone(), fresh);
+        }
+        let work = Work::Rows {
+            function: Arc::clone(function),
+            arguments: arguments.collect(),
+            added: fields,
+        };
+        let plan = self.node(work, vec![input.plan])?;
+        Ok(Planned { plan, names })
+    }
+
+    /// The relation's columns, in order and in computed form.
+    fn computed(&mut self, relation: &Relation) -> Result<Planned> {
+        let input = self.lower(relation)?;
+        let lowering = input.lowering();
+        let items = relation.columns.iter().map(|of| {
+            let expr = Expr::column(&of.name, of.kql_type, Span::default());
+            Ok((of.name.clone(), lowering.computed(&expr)?))
+        });
+        let items = items.collect::<Result<Vec<_>>>()?;
+        self.project(input.plan, items)
     }
 
     fn aggregate(

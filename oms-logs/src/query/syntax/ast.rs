@@ -1,5 +1,9 @@
 //! The tree of a query, as written.
 
+mod operator;
+
+pub use operator::*;
+
 use super::Span;
 use crate::query::dynamic::Value;
 use uuid::Uuid;
@@ -13,13 +17,29 @@ pub struct Name {
     pub span: Span,
 }
 
-/// A whole query.
+/// A whole query, or the body of a function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    /// The `let` statements, in order.
-    pub lets: Vec<Let>,
+    /// The statements, in order. Each [`Statement::Ask`] has an answer.
+    pub statements: Vec<Statement>,
+}
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Statement {
+    /// `let name = value;`
+    Let(Let),
+    /// `set option = value;`
+    Set(Name, Option<Expr>),
+    /// `declare query_parameters (…);`
+    Parameters(Vec<Parameter>),
+    /// `declare pattern …;`
+    Pattern(Pattern),
+    /// `restrict access to (…);`
+    Restrict(Vec<Expr>),
     /// What is asked.
-    pub body: Expr,
+    Ask(Expr),
 }
 
 /// `let name = value;`
@@ -70,6 +90,12 @@ pub enum Source {
     },
     /// `union …` at the start of a pipeline.
     Union(Union),
+    /// `search …` at the start of a pipeline.
+    Search(Search),
+    /// `find …`
+    Find(Find),
+    /// `evaluate …` at the start of a pipeline.
+    Evaluate(Evaluate),
 }
 
 /// One operator of a pipeline.
@@ -132,6 +158,58 @@ pub enum OperatorKind {
         /// What is done to the rows of each row.
         operators: Vec<Operator>,
     },
+    /// `parse`, `parse-where`
+    Parse(Parse),
+    /// `parse-kv`
+    ParseKv(ParseKv),
+    /// `make-series`
+    MakeSeries(MakeSeries),
+    /// `scan`
+    Scan(Scan),
+    /// `partition`
+    Partition(Partition),
+    /// `serialize`
+    Serialize(Vec<NamedExpr>),
+    /// `top-nested`
+    TopNested(Vec<TopNested>),
+    /// `top-hitters`
+    TopHitters(TopHitters),
+    /// `sample`
+    Sample(Expr),
+    /// `sample-distinct`: how many, and of what
+    SampleDistinct(Expr, NamedExpr),
+    /// `reduce`
+    Reduce(Reduce),
+    /// `lookup`
+    Lookup(Join),
+    /// `search`
+    Search(Search),
+    /// `getschema`
+    GetSchema,
+    /// `consume`
+    Consume,
+    /// `as`
+    As(Name),
+    /// `invoke`
+    Invoke(Expr),
+    /// `project-reorder`
+    ProjectReorder(Vec<ColumnOrder>),
+    /// `project-by-names`
+    ProjectByNames(Vec<Expr>),
+    /// `fork`
+    Fork(Vec<Fork>),
+    /// `facet`
+    Facet(Facet),
+    /// `evaluate`
+    Evaluate(Evaluate),
+    /// `make-graph`
+    MakeGraph(MakeGraph),
+    /// `graph-match`, `graph-shortest-paths`
+    GraphMatch(GraphMatch),
+    /// `graph-to-table`
+    GraphToTable(GraphToTable),
+    /// `graph-mark-components`: the kind and the new column
+    GraphMarkComponents(Option<Name>, Option<Name>),
     /// `render`
     Render {
         /// The kind of picture.
@@ -183,6 +261,8 @@ pub struct Union {
     pub kind: Option<Name>,
     /// The column that names each row's table.
     pub source_column: Option<Name>,
+    /// Whether tables that are not there are left out.
+    pub fuzzy: bool,
     /// The tables: names, names with `*`, or pipelines in parentheses.
     pub tables: Vec<Expr>,
 }
@@ -280,6 +360,8 @@ pub enum ExprKind {
     Pipeline(Box<Pipeline>),
     /// `(name, …) = call`: names for the columns of a call that makes several.
     Columns(Vec<Name>, Box<Expr>),
+    /// A function where a value can stand: after `let name =`.
+    Function(Box<Function>),
 }
 
 impl Expr {
@@ -307,7 +389,7 @@ impl ExprKind {
             Self::List { value, list, .. } => value.depth.max(deepest(list)),
             Self::Between { value, low, high, .. } => value.depth.max(low.depth).max(high.depth),
             // The parser bounds pipelines within pipelines by its own depth.
-            Self::Pipeline(_) => 0,
+            Self::Pipeline(_) | Self::Function(_) => 0,
         }
     }
 }

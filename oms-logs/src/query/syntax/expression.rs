@@ -184,6 +184,7 @@ impl Parser {
                 "=~" => text(TextOperator::EqualAnyCase, false, 1),
                 "!~" => text(TextOperator::EqualAnyCase, true, 1),
                 "!" => self.word_operator(1, true),
+                ":" if self.in_search => text(TextOperator::Has, false, 1),
                 _ => None,
             },
             TokenKind::Name(_) => self.word_operator(0, false),
@@ -230,6 +231,12 @@ impl Parser {
             self.bump();
             return self.nested(Self::unary);
         }
+        self.postfix()
+    }
+
+    /// A value with the members and items that follow it.
+    pub(super) fn postfix(&mut self) -> Parsed<Expr> {
+        let start = self.span();
         let mut expr = self.primary()?;
         loop {
             let kind = if self.is_punct(".") {

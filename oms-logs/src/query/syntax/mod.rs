@@ -15,6 +15,12 @@ mod expression;
 
 mod operator;
 
+mod statement;
+
+mod tabular;
+
+mod graph;
+
 mod printer;
 
 pub use parser::{Parse, parse};

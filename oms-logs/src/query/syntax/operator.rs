@@ -9,7 +9,7 @@ use super::token::TokenKind;
 use crate::query::diagnostic::Problem;
 
 /// Operators that this version runs.
-const OPERATORS: [&str; 23] = [
+const OPERATORS: &[&str] = &[
     "where",
     "filter",
     "project",
@@ -33,10 +33,6 @@ const OPERATORS: [&str; 23] = [
     "mvexpand",
     "mv-apply",
     "mvapply",
-];
-
-/// Operators of the language that this version does not run.
-const UNSUPPORTED: [&str; 33] = [
     "as",
     "consume",
     "evaluate",
@@ -50,7 +46,6 @@ const UNSUPPORTED: [&str; 33] = [
     "graph-mark-components",
     "invoke",
     "lookup",
-    "macro-expand",
     "make-graph",
     "make-series",
     "parse",
@@ -67,6 +62,11 @@ const UNSUPPORTED: [&str; 33] = [
     "serialize",
     "top-hitters",
     "top-nested",
+];
+
+/// Operators of the language that this version does not run.
+const UNSUPPORTED: &[&str] = &[
+    "macro-expand",
     "assert-schema",
     "execute-and-cache",
     "project-smart",
@@ -75,7 +75,11 @@ const UNSUPPORTED: [&str; 33] = [
 impl Parser {
     /// One operator, after its `|`.
     pub(super) fn operator(&mut self) -> Parsed<Operator> {
-        let Name { text, span } = self.operator_name()?;
+        let name = self.operator_name()?;
+        if let Some(kind) = self.tabular(&name) {
+            return Ok(Operator { kind: kind?, span: name.span });
+        }
+        let Name { text, span } = name;
         let kind = match text.as_str() {
             "where" | "filter" => OperatorKind::Where(self.expression()?),
             "project" => OperatorKind::Project(self.named_expressions()?),
@@ -94,7 +98,13 @@ impl Parser {
                 self.expect_keyword("by")?;
                 OperatorKind::Top { count, keys: self.sort_keys()? }
             }
-            "count" => OperatorKind::Count,
+            "count" => {
+                // `count as name`: the name is that of the table.
+                if self.take_name("as") {
+                    self.expect_name("a name")?;
+                }
+                OperatorKind::Count
+            }
             "distinct" => OperatorKind::Distinct(self.named_expressions()?),
             "join" => OperatorKind::Join(self.join()?),
             "union" => OperatorKind::Union(self.union()?),
@@ -106,7 +116,7 @@ impl Parser {
             }
             name => {
                 let message = format!("`{name}` is not an operator");
-                let known = OPERATORS.into_iter().chain(UNSUPPORTED);
+                let known = OPERATORS.iter().chain(UNSUPPORTED).copied();
                 return Err(self.problem(Problem::syntax(span, message).near(name, known)));
             }
         };
@@ -114,7 +124,7 @@ impl Parser {
     }
 
     /// The operator's name; only known names can have a hyphen.
-    fn operator_name(&mut self) -> Parsed<Name> {
+    pub(super) fn operator_name(&mut self) -> Parsed<Name> {
         let TokenKind::Name(first) = self.peek().clone() else {
             return Err(self.expected("an operator"));
         };
@@ -126,7 +136,7 @@ impl Parser {
         {
             let longer = format!("{name}-{part}");
             let known =
-                OPERATORS.iter().chain(&UNSUPPORTED).any(|known| known.starts_with(&longer));
+                OPERATORS.iter().chain(UNSUPPORTED).any(|known| known.starts_with(&longer));
             if !known && self.is_punct_at(2, "(") {
                 break;
             }
@@ -147,7 +157,7 @@ impl Parser {
     }
 
     /// A name, in which `*` stands for any text.
-    fn name_pattern(&mut self, what: &str) -> Parsed<Name> {
+    pub(super) fn name_pattern(&mut self, what: &str) -> Parsed<Name> {
         if let Some(name) = self.bracketed_name() {
             return Ok(name);
         }
@@ -188,7 +198,7 @@ impl Parser {
     }
 
     /// `hint.name = value`: advice about how to run, which never changes an answer.
-    fn skip_hints(&mut self) -> Parsed<()> {
+    pub(super) fn skip_hints(&mut self) -> Parsed<()> {
         while self.is_name("hint") && self.is_punct_at(1, ".") {
             self.bump();
             self.bump();
@@ -223,7 +233,7 @@ impl Parser {
         }
     }
 
-    fn join(&mut self) -> Parsed<Join> {
+    pub(super) fn join(&mut self) -> Parsed<Join> {
         let mut kind = None;
         loop {
             self.skip_hints()?;
@@ -244,7 +254,7 @@ impl Parser {
     }
 
     /// A table's name, or a pipeline in parentheses.
-    fn table(&mut self) -> Parsed<Expr> {
+    pub(super) fn table(&mut self) -> Parsed<Expr> {
         let start = self.span();
         if self.take_punct("(") {
             let mut expr = self.expression_or_pipeline()?;
@@ -253,7 +263,7 @@ impl Parser {
         }
         let call = matches!(self.peek(), TokenKind::Name(_)) && self.is_punct_at(1, "(");
         if call {
-            return self.expression();
+            return self.nested(Self::postfix);
         }
         let name = self.name_pattern("a table")?;
         let kind = if name.text.contains('*') {
@@ -266,7 +276,7 @@ impl Parser {
 
     /// After the word `union`.
     pub(super) fn union(&mut self) -> Parsed<Union> {
-        let (mut kind, mut source_column) = (None, None);
+        let (mut kind, mut source_column, mut fuzzy) = (None, None, false);
         loop {
             self.skip_hints()?;
             let TokenKind::Name(word) = self.peek() else { break };
@@ -282,7 +292,10 @@ impl Parser {
                 "withsource" | "with_source" => {
                     source_column = Some(self.expect_name("a column name")?);
                 }
-                // A fuzzy union skips tables that are not there.
+                "isfuzzy" => {
+                    let word = self.expect_name("`true` or `false`")?;
+                    fuzzy = word.text == "true";
+                }
                 _ => return Err(self.problem(Problem::unsupported(span, format!("union {word}=")))),
             }
         }
@@ -290,7 +303,7 @@ impl Parser {
         while self.take_punct(",") {
             tables.push(self.table()?);
         }
-        Ok(Union { kind, source_column, tables })
+        Ok(Union { kind, source_column, fuzzy, tables })
     }
 
     /// After the word `mv-expand`.

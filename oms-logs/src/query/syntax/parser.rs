@@ -2,7 +2,7 @@
 //! `operator`.
 
 use super::Span;
-use super::ast::{Expr, ExprKind, Let, Name, Pipeline, Query, Source};
+use super::ast::{Expr, ExprKind, Name, Pipeline, Query, Source};
 use super::token::{Token, TokenKind, tokenize};
 use crate::query::diagnostic::Problem;
 use crate::query::limits::{DIAGNOSTICS_MAX, NESTING_DEPTH_MAX, OPERATORS_MAX};
@@ -21,7 +21,7 @@ pub struct Parse {
 #[must_use]
 pub fn parse(text: &str) -> Parse {
     let (tokens, problems) = tokenize(text);
-    let mut parser = Parser { tokens, at: 0, problems, depth: 0 };
+    let mut parser = Parser { tokens, at: 0, problems, depth: 0, in_search: false };
     let query = parser.query();
     Parse { query, problems: parser.problems }
 }
@@ -37,12 +37,15 @@ pub(super) struct Parser {
     at: usize,
     pub(super) problems: Vec<Problem>,
     pub(super) depth: usize,
+    /// Whether `column:term` is a condition here, as it is in `search` and `find`.
+    pub(super) in_search: bool,
 }
 
 /// Names that start a pipeline by themselves.
-const SOURCES: [&str; 4] = ["print", "range", "datatable", "union"];
+const SOURCES: [&str; 7] =
+    ["print", "range", "datatable", "union", "search", "find", "evaluate"];
 /// Sources of the language that this version does not run.
-const SOURCES_UNSUPPORTED: [&str; 4] = ["search", "find", "externaldata", "evaluate"];
+const SOURCES_UNSUPPORTED: [&str; 1] = ["externaldata"];
 
 impl Parser {
     pub(super) fn peek_at(&self, ahead: usize) -> &TokenKind {
@@ -205,89 +208,6 @@ impl Parser {
         }
     }
 
-    fn query(&mut self) -> Option<Query> {
-        let mut lets = Vec::new();
-        let mut body = None;
-        loop {
-            while self.take_punct(";") {}
-            if *self.peek() == TokenKind::End {
-                break;
-            }
-            if body.is_some() {
-                let span = self.span();
-                self.problem(Problem::unsupported(span, "more than one query in a text"));
-                break;
-            }
-            match self.statement(&mut lets) {
-                Ok(Some(expr)) => body = Some(expr),
-                Ok(None) => {}
-                Err(Failed) => self.skip_to(&[";"]),
-            }
-            if !self.is_punct(";") && *self.peek() != TokenKind::End {
-                self.expected("`|`, `;` or the end of the query");
-                self.bump();
-                self.skip_to(&[";"]);
-            }
-        }
-        if body.is_none() && self.problems.is_empty() {
-            self.expected("a query");
-        }
-        body.map(|body| Query { lets, body })
-    }
-
-    fn statement(&mut self, lets: &mut Vec<Let>) -> Parsed<Option<Expr>> {
-        let span = self.span();
-        if self.is_punct(".") {
-            return Err(self.problem(Problem::unsupported(span, "management commands")));
-        }
-        let TokenKind::Name(word) = self.peek().clone() else {
-            return self.expression_or_pipeline().map(Some);
-        };
-        let follows_name = matches!(self.peek_at(1), TokenKind::Name(_));
-        match word.as_str() {
-            "let" if follows_name || self.is_punct_at(1, "[") => {
-                self.bump();
-                let statement = self.let_statement()?;
-                lets.push(statement);
-                Ok(None)
-            }
-            "set" | "alias" | "declare" | "restrict" if follows_name => {
-                Err(self.problem(Problem::unsupported(span, format!("{word} statement"))))
-            }
-            _ => self.expression_or_pipeline().map(Some),
-        }
-    }
-
-    fn let_statement(&mut self) -> Parsed<Let> {
-        let name = self.expect_name("a name after `let`")?;
-        self.expect_punct("=")?;
-        if self.at_function() {
-            let problem = Problem::unsupported(self.span(), "user-defined functions");
-            return Err(self.problem(problem));
-        }
-        let value = self.expression_or_pipeline()?;
-        Ok(Let { name, value })
-    }
-
-    /// Whether `(parameters) {` or `view (parameters) {` is next.
-    fn at_function(&self) -> bool {
-        let start = usize::from(self.is_name("view"));
-        if !self.is_punct_at(start, "(") {
-            return false;
-        }
-        let mut open = 0_usize;
-        for ahead in start.. {
-            match self.peek_at(ahead) {
-                TokenKind::End => return false,
-                TokenKind::Punct("(") => open += 1,
-                TokenKind::Punct(")") if open == 1 => return self.is_punct_at(ahead + 1, "{"),
-                TokenKind::Punct(")") => open -= 1,
-                _ => {}
-            }
-        }
-        false
-    }
-
     /// A pipeline if one starts here, else an expression, which a `|` after it makes a source.
     pub(super) fn expression_or_pipeline(&mut self) -> Parsed<Expr> {
         self.nested(Self::expression_or_pipeline_here)
@@ -324,7 +244,7 @@ impl Parser {
                 return Err(self.problem(problem));
             }
         }
-        if !SOURCES.contains(&word) || (call && word == "range") {
+        if !SOURCES.contains(&word) || (call && matches!(word, "range" | "evaluate")) {
             return Ok(None);
         }
         if matches!(self.peek_at(1), TokenKind::End | TokenKind::Punct("|" | "=" | ";")) {
@@ -335,6 +255,9 @@ impl Parser {
             "print" => self.named_expressions().map(Source::Print).map(Some),
             "range" => self.range().map(Some),
             "datatable" => self.datatable().map(Some),
+            "search" => self.search().map(Source::Search).map(Some),
+            "find" => self.find().map(Source::Find).map(Some),
+            "evaluate" => self.evaluate().map(Source::Evaluate).map(Some),
             _ => self.union().map(Source::Union).map(Some),
         }
     }

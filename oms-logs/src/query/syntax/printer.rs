@@ -1,9 +1,13 @@
 //! The tree back to text: one operator a line, every operation in parentheses. What it prints
 //! parses to the same tree.
 
+mod operator;
+
+mod statement;
+
 use super::ast::{
-    Expand, Expr, ExprKind, Literal, Name, NamedExpr, Operator, OperatorKind, Pipeline, Query,
-    SortKey, Source, Union,
+    Expand, Expr, ExprKind, Literal, Name, NamedExpr, Operator, OperatorKind, Pipeline, SortKey,
+    Source, Union,
 };
 use crate::query::time;
 use std::fmt::{self, Display, Formatter};
@@ -69,15 +73,6 @@ impl Display for Pattern<'_> {
     }
 }
 
-impl Display for Query {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for statement in &self.lets {
-            writeln!(f, "let {} = {};", statement.name, TopLevel(&statement.value))?;
-        }
-        TopLevel(&self.body).fmt(f)
-    }
-}
-
 /// An expression that needs no parentheses around a pipeline.
 struct TopLevel<'a>(&'a Expr);
 
@@ -109,6 +104,9 @@ impl Display for Pipeline {
                 f.write_str("]")?;
             }
             Source::Union(union) => union.fmt(f)?,
+            Source::Search(search) => search.fmt(f)?,
+            Source::Find(find) => find.fmt(f)?,
+            Source::Evaluate(evaluate) => evaluate.fmt(f)?,
         }
         for operator in &self.operators {
             write!(f, "\n| {operator}")?;
@@ -126,10 +124,10 @@ impl Display for Union {
         if let Some(column) = &self.source_column {
             write!(f, "withsource={column} ")?;
         }
-        list(f, &self.tables, |f, table| match &table.kind {
-            ExprKind::Name(_) | ExprKind::Star(_) | ExprKind::Pipeline(_) => table.fmt(f),
-            _ => write!(f, "({table})"),
-        })
+        if self.fuzzy {
+            f.write_str("isfuzzy=true ")?;
+        }
+        tables(f, &self.tables)
     }
 }
 
@@ -153,6 +151,23 @@ impl Display for Expand {
             None => Ok(()),
         }
     }
+}
+
+/// Names of tables, and other tables in parentheses.
+fn tables(f: &mut Formatter<'_>, tables: &[Expr]) -> fmt::Result {
+    list(f, tables, |f, table| match &table.kind {
+        ExprKind::Name(_) | ExprKind::Star(_) | ExprKind::Pipeline(_) => table.fmt(f),
+        _ => write!(f, "({table})"),
+    })
+}
+
+/// Operators in parentheses, the first of which has no `|`.
+fn sub_pipeline(f: &mut Formatter<'_>, operators: &[Operator]) -> fmt::Result {
+    f.write_str("(")?;
+    for (at, operator) in operators.iter().enumerate() {
+        write!(f, "{}{operator}", if at > 0 { "\n| " } else { "" })?;
+    }
+    f.write_str(")")
 }
 
 impl Display for NamedExpr {
@@ -212,15 +227,7 @@ impl Display for Operator {
             OperatorKind::Distinct(items) => named(f, "distinct", items),
             OperatorKind::Join(join) => {
                 f.write_str("join ")?;
-                if let Some(kind) = &join.kind {
-                    write!(f, "kind={kind} ")?;
-                }
-                match &join.right.kind {
-                    ExprKind::Pipeline(_) | ExprKind::Name(_) => join.right.fmt(f)?,
-                    _ => write!(f, "({})", join.right)?,
-                }
-                f.write_str(" on ")?;
-                list(f, &join.on, |f, on| on.fmt(f))
+                join.fmt(f)
             }
             OperatorKind::Union(union) => union.fmt(f),
             OperatorKind::Expand(expand) => write!(f, "mv-expand {expand}"),
@@ -240,6 +247,7 @@ impl Display for Operator {
                 list(f, properties, |f, (name, value)| write!(f, "{name}={}", Quoted(value)))?;
                 f.write_str(")")
             }
+            other => operator::write(f, other),
         }
     }
 }
@@ -289,6 +297,7 @@ impl Display for Expr {
                 list(f, names, |f, name| name.fmt(f))?;
                 write!(f, ")={call}")
             }
+            ExprKind::Function(function) => function.fmt(f),
         }
     }
 }

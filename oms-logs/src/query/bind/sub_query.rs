@@ -1,0 +1,76 @@
+//! Sub-queries whose rows must be known before the query that holds them can be bound.
+
+use super::{BindResult, Binder, Failed};
+use crate::query::bound::{Column, Expr, Relation, RelationKind, null_of};
+use crate::query::diagnostic::Problem;
+use crate::query::limits::{IN_VALUES_MAX, SUB_QUERIES_MAX};
+use crate::query::plan;
+use crate::query::syntax::Span;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::scalar::ScalarValue;
+use std::sync::Arc;
+
+impl Binder<'_> {
+    /// The rows of a table, in computed form. If they are not known yet, binding begins again when
+    /// they are.
+    pub(crate) fn rows_of(&mut self, relation: &Arc<Relation>, span: Span) -> BindResult<RecordBatch> {
+        let Some(answers) = self.answers else {
+            return Ok(RecordBatch::new_empty(Arc::new(plan::computed_schema(&relation.columns))));
+        };
+        if let Some(rows) = answers.get(self.answers_used) {
+            self.answers_used += 1;
+            return Ok(rows.clone());
+        }
+        if self.answers_used >= SUB_QUERIES_MAX {
+            let message = format!("more than {SUB_QUERIES_MAX} sub-queries that run before it");
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        if self.pending.is_none() {
+            self.pending = Some(Arc::clone(relation));
+        }
+        Err(Failed)
+    }
+
+    /// The first value of a table's first column.
+    pub(super) fn scalar_of(&mut self, relation: Arc<Relation>, span: Span) -> BindResult<Expr> {
+        let Some(column) = relation.columns.first().cloned() else { return Err(Failed) };
+        let columns = relation.columns.clone();
+        let kind = RelationKind::Limit { input: relation, count: 1 };
+        let first = self.relation(kind, columns, span)?;
+        let rows = self.rows_of(&first, span)?;
+        let value = if rows.num_rows() == 0 {
+            null_of(column.kql_type)
+        } else {
+            let value = ScalarValue::try_from_array(rows.column(0), 0);
+            self.checked(value.map_err(|error| Problem::semantic(span, error.strip_backtrace())))?
+        };
+        Ok(Expr::constant(value, column.kql_type, span))
+    }
+
+    /// The values of a table's first column, as constants.
+    pub(super) fn values_of(&mut self, relation: Arc<Relation>, span: Span) -> BindResult<Vec<Expr>> {
+        let Some(column) = relation.columns.first().cloned() else { return Err(Failed) };
+        let columns = relation.columns.clone();
+        let kind = RelationKind::Limit { input: relation, count: IN_VALUES_MAX + 1 };
+        let limited = self.relation(kind, columns, span)?;
+        let rows = self.rows_of(&limited, span)?;
+        if rows.num_rows() > IN_VALUES_MAX {
+            let message = format!("the sub-query has more than {IN_VALUES_MAX} rows");
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        let values = (0..rows.num_rows()).map(|row| {
+            let value = ScalarValue::try_from_array(rows.column(0), row)
+                .map_err(|error| Problem::semantic(span, error.strip_backtrace()))?;
+            Ok(Expr::constant(value, column.kql_type, span))
+        });
+        let values = values.collect::<Result<Vec<_>, _>>();
+        self.checked(values)
+    }
+
+    /// One row of one value.
+    pub(super) fn one_row(&mut self, name: &str, value: &Expr) -> BindResult<Arc<Relation>> {
+        let columns = vec![Column::new(name, value.kql_type)];
+        let row = vec![self.constant(value)?];
+        self.relation(RelationKind::Rows(vec![row]), columns, value.span)
+    }
+}

@@ -1,0 +1,267 @@
+//! `evaluate`: the plugins, one file per family.
+
+mod activity;
+
+mod ip;
+
+mod rolling;
+
+mod shape;
+
+use crate::query::bind::{BindResult, Binder, Items, Scope};
+use crate::query::bound::{Column, Expr, Relation, RelationKind};
+use crate::query::diagnostic::Problem;
+use crate::query::plan::TableFunction;
+use crate::query::syntax::Span;
+use crate::query::syntax::ast::{self, Evaluate};
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::Result;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Plugins of the language that this version does not run.
+const UNSUPPORTED: [&str; 30] = [
+    "ai_chat_completion",
+    "ai_chat_completion_prompt",
+    "ai_embed_text",
+    "ai_embeddings",
+    "autocluster",
+    "azure_digital_twins_query_request",
+    "bag_unpack",
+    "basket",
+    "cosmosdb_sql_request",
+    "csharp",
+    "dax_request",
+    "dcount_intersect",
+    "diffpatterns",
+    "estimate_rows_count",
+    "execute_query",
+    "execute_show_command",
+    "external_datatable",
+    "funnel_sequence",
+    "funnel_sequence_completion",
+    "geo_line_lookup",
+    "geo_polygon_lookup",
+    "http_request",
+    "http_request_post",
+    "infer_storage_schema",
+    "mysql_request",
+    "postgresql_request",
+    "python",
+    "r",
+    "sequence_detect",
+    "sql_request",
+];
+/// The plugins that this version runs.
+const NAMES: [&str; 16] = [
+    "active_users_count",
+    "activity_counts_metrics",
+    "activity_engagement",
+    "activity_metrics",
+    "identity",
+    "ipv4_lookup",
+    "ipv6_lookup",
+    "narrow",
+    "new_activity_metrics",
+    "pivot",
+    "preview",
+    "rolling_percentile",
+    "rows_near",
+    "schema_merge",
+    "session_count",
+    "sliding_window_counts",
+];
+
+/// The arguments of a plugin, taken one after the other.
+pub(super) struct Arguments<'a> {
+    pub(super) plugin: &'a ast::Name,
+    rest: std::slice::Iter<'a, ast::NamedExpr>,
+}
+
+impl<'a> Arguments<'a> {
+    pub(super) fn next(&mut self) -> Option<&'a ast::Expr> {
+        self.rest.next().map(|argument| &argument.expr)
+    }
+
+    /// The value of `name = value` among the arguments that are left.
+    pub(super) fn named(&self, name: &str) -> Option<&'a ast::Expr> {
+        let named = self.rest.clone().find(|argument| {
+            argument.name.as_ref().is_some_and(|of| of.text == name)
+        });
+        named.map(|argument| &argument.expr)
+    }
+
+    /// The arguments that are left and have no name.
+    pub(super) fn positional(&self) -> Vec<&'a ast::Expr> {
+        let plain = self.rest.clone().filter(|argument| argument.name.is_none());
+        plain.map(|argument| &argument.expr).collect()
+    }
+
+    pub(super) const fn span(&self) -> Span {
+        self.plugin.span
+    }
+}
+
+impl Binder<'_> {
+    /// What a plugin makes of the rows.
+    pub(crate) fn evaluate(
+        &mut self,
+        input: Option<Arc<Relation>>,
+        evaluate: &Evaluate,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let plugin = &evaluate.name;
+        let text = plugin.text.as_str();
+        if !NAMES.contains(&text) {
+            if UNSUPPORTED.contains(&text) {
+                let what = format!("plugin {text}");
+                return Err(self.report(Problem::unsupported(plugin.span, what)));
+            }
+            let message = format!("no plugin `{text}`");
+            let known = NAMES.into_iter().chain(UNSUPPORTED);
+            return Err(self.report(Problem::semantic(plugin.span, message).near(text, known)));
+        }
+        let Some(input) = input else {
+            let message = format!("plugin `{text}` takes a table");
+            return Err(self.report(Problem::semantic(span, message)));
+        };
+        let arguments = Arguments { plugin, rest: evaluate.arguments.iter() };
+        let made = self.plugin(input, arguments)?;
+        match &evaluate.schema {
+            Some((_, columns)) if !columns.is_empty() => self.in_schema(made, columns, span),
+            _ => Ok(made),
+        }
+    }
+
+    fn plugin(
+        &mut self,
+        input: Arc<Relation>,
+        arguments: Arguments<'_>,
+    ) -> BindResult<Arc<Relation>> {
+        match arguments.plugin.text.as_str() {
+            "pivot" => self.pivot(input, arguments),
+            "narrow" => self.narrow(input, arguments.span()),
+            "preview" => self.preview(input, arguments),
+            "rows_near" => self.rows_near(input, arguments),
+            "schema_merge" => self.schema_merge(input, arguments.span()),
+            "ipv4_lookup" => self.ip_lookup(input, arguments, false),
+            "ipv6_lookup" => self.ip_lookup(input, arguments, true),
+            "rolling_percentile" => self.rolling_percentile(input, arguments),
+            "identity" => Ok(input),
+            _ => self.activity(input, arguments),
+        }
+    }
+
+    /// The declared columns, in order; those that are not there are null.
+    fn in_schema(
+        &mut self,
+        input: Arc<Relation>,
+        columns: &[ast::TypedName],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let mut items = Items::default();
+        for column in columns {
+            let wanted = self.kql_type(&column.kql_type)?;
+            let there = input.columns.iter().find(|of| of.name == column.name.text);
+            let value = match there {
+                Some(of) => {
+                    let value = Expr::column(&of.name, of.kql_type, span);
+                    self.converted(value, wanted)?
+                }
+                None => Expr::null(wanted, span),
+            };
+            self.checked(items.add_named(&column.name, value))?;
+        }
+        self.projected(input, items, span)
+    }
+
+    /// The column that an argument names.
+    pub(super) fn plugin_column(
+        &mut self,
+        input: &Relation,
+        argument: Option<&ast::Expr>,
+        plugin: &ast::Name,
+    ) -> BindResult<Column> {
+        let Some(argument) = argument else {
+            let message = format!("plugin `{}` lacks an argument", plugin.text);
+            return Err(self.report(Problem::semantic(plugin.span, message)));
+        };
+        let ast::ExprKind::Name(name) = &argument.kind else {
+            let message = format!("plugin `{}` takes a column here", plugin.text);
+            return Err(self.report(Problem::semantic(argument.span, message)));
+        };
+        match input.columns.iter().find(|column| column.name == *name) {
+            Some(column) => Ok(column.clone()),
+            None => {
+                let name = ast::Name { text: name.clone(), span: argument.span };
+                Err(self.no_column(input, &name))
+            }
+        }
+    }
+
+    /// The constant that an argument is.
+    pub(super) fn plugin_constant(
+        &mut self,
+        argument: Option<&ast::Expr>,
+        plugin: &ast::Name,
+    ) -> BindResult<Expr> {
+        let Some(argument) = argument else {
+            let message = format!("plugin `{}` lacks an argument", plugin.text);
+            return Err(self.report(Problem::semantic(plugin.span, message)));
+        };
+        self.expr(argument, &mut Scope::constants())
+    }
+
+    /// Whether a named option is on.
+    pub(super) fn plugin_flag(
+        &mut self,
+        arguments: &Arguments<'_>,
+        name: &str,
+    ) -> BindResult<bool> {
+        match arguments.named(name) {
+            Some(value) => {
+                let bound = self.expr(value, &mut Scope::constants())?;
+                let on = datafusion::scalar::ScalarValue::Boolean(Some(true));
+                Ok(bound.as_constant() == Some(&on))
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// A relation of a function over tables.
+    pub(super) fn table_function(
+        &mut self,
+        inputs: Vec<Arc<Relation>>,
+        function: Arc<dyn TableFunction>,
+        columns: Vec<Column>,
+        serialized: bool,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        self.relation(RelationKind::Table { inputs, function, serialized }, columns, span)
+    }
+}
+
+/// The number of each row's group by columns, and the first row of each group.
+pub(super) fn groups(columns: &[ArrayRef], rows: usize) -> Result<(Vec<usize>, Vec<u64>)> {
+    if columns.is_empty() {
+        return Ok((vec![0; rows], if rows > 0 { vec![0] } else { Vec::new() }));
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let keys = RowConverter::new(fields)?.convert_columns(columns)?;
+    let mut places: HashMap<OwnedRow, usize> = HashMap::new();
+    let (mut numbers, mut firsts) = (Vec::with_capacity(rows), Vec::new());
+    for row in 0..rows {
+        let place = *places.entry(keys.row(row).owned()).or_insert(firsts.len());
+        if place == firsts.len() {
+            firsts.push(row as u64);
+        }
+        numbers.push(place);
+    }
+    Ok((numbers, firsts))
+}
+
+/// The columns of a batch from one on.
+pub(super) fn columns_from(batch: &RecordBatch, from: usize) -> &[ArrayRef] {
+    batch.columns().get(from..).unwrap_or_default()
+}

@@ -1,0 +1,352 @@
+//! `search` and `find`: terms in any column of any table.
+
+use crate::query::bind::{BindResult, Binder, Items, Scope, not};
+use crate::query::bound::{Column, Expr, ExprKind, Relation};
+use crate::query::diagnostic::Problem;
+use crate::query::function::to_text;
+use crate::query::syntax::Span;
+use crate::query::syntax::ast::{
+    self, BinaryOperator, Find, FindColumn, Literal, Name, Search, TextOperator,
+};
+use crate::query::types::KqlType;
+use std::sync::Arc;
+
+impl Binder<'_> {
+    /// The rows that hold what is looked for, with the name of their table first.
+    pub(crate) fn search(
+        &mut self,
+        first: Option<Arc<Relation>>,
+        search: &Search,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let case = match search.kind.as_ref().map(|kind| kind.text.as_str()) {
+            None | Some("default" | "case_insensitive") => false,
+            Some("case_sensitive") => true,
+            Some(other) => {
+                let at = search.kind.as_ref().map_or(span, |kind| kind.span);
+                let message = format!("`{other}` is not a kind of search");
+                let kinds = ["case_insensitive", "case_sensitive", "default"];
+                return Err(self.report(Problem::semantic(at, message).near(other, kinds)));
+            }
+        };
+        let has_source = |first: &Relation| first.columns.iter().any(|of| of.name == "$table");
+        let input = match first {
+            Some(first) if has_source(&first) => first,
+            first => self.all_tables(first, &search.tables, "$table", "search_arg", span)?,
+        };
+        let columns = without(&input.columns, "$table");
+        let predicate = self.search_condition(&search.predicate, &columns, case)?;
+        self.filtered(input, predicate, span)
+    }
+
+    /// The rows of the tables, or of all there are, with the name of their table first.
+    fn all_tables(
+        &mut self,
+        first: Option<Arc<Relation>>,
+        tables: &[ast::Expr],
+        source: &str,
+        prefix: &str,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let all = [ast::Expr::new(ast::ExprKind::Star("*".to_owned()), span)];
+        let tables = if tables.is_empty() && first.is_none() { &all } else { tables };
+        let found = self.tables_of(first, tables, false, prefix)?;
+        let source = Name { text: source.to_owned(), span };
+        self.union_of(found, false, Some(&source), span)
+    }
+
+    /// A condition in which a text by itself is a term that any column may have.
+    fn search_condition(
+        &mut self,
+        expr: &ast::Expr,
+        columns: &[Column],
+        case: bool,
+    ) -> BindResult<Expr> {
+        let span = expr.span;
+        match &expr.kind {
+            ast::ExprKind::And(parts) => {
+                let parts = self.search_conditions(parts, columns, case)?;
+                Ok(Expr::new(ExprKind::And(parts), KqlType::Bool, span))
+            }
+            ast::ExprKind::Or(parts) => {
+                let parts = self.search_conditions(parts, columns, case)?;
+                Ok(Expr::new(ExprKind::Or(parts), KqlType::Bool, span))
+            }
+            ast::ExprKind::Call { name, arguments } if name.text == "not" => {
+                match arguments.as_slice() {
+                    [argument] => {
+                        self.search_condition(&argument.expr, columns, case).map(not)
+                    }
+                    _ => self.condition(expr, &mut Scope::rows(columns)),
+                }
+            }
+            ast::ExprKind::Literal(Literal::String(text)) => {
+                let (operator, text) = term(text, case);
+                self.in_any_column(operator, &Expr::text(text, span), span, columns)
+            }
+            ast::ExprKind::Star(_) => Ok(Expr::bool(true, span)),
+            ast::ExprKind::Binary { operator, left, right } => {
+                self.search_binary(expr, *operator, left, right, columns, case)
+            }
+            _ => self.condition(expr, &mut Scope::rows(columns)),
+        }
+    }
+
+    fn search_conditions(
+        &mut self,
+        parts: &[ast::Expr],
+        columns: &[Column],
+        case: bool,
+    ) -> BindResult<Vec<Expr>> {
+        let bound: Vec<_> =
+            parts.iter().map(|part| self.search_condition(part, columns, case)).collect();
+        bound.into_iter().collect()
+    }
+
+    /// `column:term`, in which `*` stands for any text, or any other operation.
+    fn search_binary(
+        &mut self,
+        expr: &ast::Expr,
+        operator: BinaryOperator,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        columns: &[Column],
+        case: bool,
+    ) -> BindResult<Expr> {
+        let has = BinaryOperator::Text { operator: TextOperator::Has, negated: false };
+        let ast::ExprKind::Literal(Literal::String(text)) = &right.kind else {
+            return self.condition(expr, &mut Scope::rows(columns));
+        };
+        if operator != has || !(text.contains('*') || case) {
+            return self.condition(expr, &mut Scope::rows(columns));
+        }
+        let (operator, text) = term(text, case);
+        let text = Expr::text(text, right.span);
+        if matches!(left.kind, ast::ExprKind::Star(_)) {
+            return self.in_any_column(operator, &text, expr.span, columns);
+        }
+        let left = self.expr(left, &mut Scope::rows(columns))?;
+        self.binary_of(operator, left, text, expr.span)
+    }
+
+    /// `* operator value`: whether it holds for one of the columns.
+    pub(crate) fn any_column(
+        &mut self,
+        operator: BinaryOperator,
+        value: &ast::Expr,
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        let columns = scope.columns();
+        let value = self.expr(value, scope)?;
+        self.in_any_column(operator, &value, span, columns)
+    }
+
+    fn in_any_column(
+        &mut self,
+        operator: BinaryOperator,
+        value: &Expr,
+        span: Span,
+        columns: &[Column],
+    ) -> BindResult<Expr> {
+        let text = matches!(operator, BinaryOperator::Text { .. });
+        let mut found = Vec::new();
+        for column in columns {
+            let comparable = column.kql_type == value.kql_type
+                || (column.kql_type.is_number() && value.kql_type.is_number());
+            let operand = Expr::column(&column.name, column.kql_type, span);
+            if text {
+                found.push(self.binary_of(operator, to_text(operand), value.clone(), span)?);
+            } else if comparable {
+                found.push(self.binary_of(operator, operand, value.clone(), span)?);
+            }
+        }
+        if found.is_empty() {
+            return Ok(Expr::bool(false, span));
+        }
+        Ok(Expr::new(ExprKind::Or(found), KqlType::Bool, span))
+    }
+
+    /// The rows of several tables that hold what is looked for; what the tables do not have in
+    /// common is packed into one column.
+    pub(crate) fn find(&mut self, find: &Find, span: Span) -> BindResult<Arc<Relation>> {
+        let source = find.source_column.as_ref().map_or("source_", |name| name.text.as_str());
+        let all = [ast::Expr::new(ast::ExprKind::Star("*".to_owned()), span)];
+        let tables = if find.tables.is_empty() { all.as_slice() } else { &find.tables };
+        let found = self.tables_of(None, tables, false, "find_arg")?;
+        let common: Vec<Column> = match found.split_first() {
+            Some(((_, first), rest)) => {
+                let in_all = |column: &&Column| {
+                    rest.iter().all(|(_, table)| table.columns.contains(column))
+                };
+                first.columns.iter().filter(in_all).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        let name = Name { text: source.to_owned(), span };
+        let input = self.union_of(found, false, Some(&name), span)?;
+        let columns = without(&input.columns, source);
+        let predicate = self.search_condition(&find.predicate, &columns, false)?;
+        let rows = self.filtered(input, predicate, span)?;
+        let mut items = Items::default();
+        let source_column = Column::new(source, KqlType::String);
+        items.replace(source, Expr::column(&source_column.name, KqlType::String, span));
+        match &find.project {
+            Some(project) => self.find_project(&columns, project, &mut items, span)?,
+            None => {
+                let mut named = Vec::new();
+                names_in(&find.predicate, &mut named);
+                let shown = |column: &&Column| {
+                    named.contains(&column.name) || common.contains(column)
+                };
+                for column in columns.iter().filter(shown) {
+                    items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
+                }
+                let rest: Vec<&Column> =
+                    columns.iter().filter(|column| !shown(column)).collect();
+                if !rest.is_empty() {
+                    let packed = self.packed(&rest, span)?;
+                    items.replace("pack_", packed);
+                }
+            }
+        }
+        self.projected(rows, items, span)
+    }
+
+    fn find_project(
+        &mut self,
+        columns: &[Column],
+        project: &[FindColumn],
+        items: &mut Items,
+        span: Span,
+    ) -> BindResult<()> {
+        let mut pack = false;
+        for wanted in project {
+            let FindColumn::Column { name, kql_type } = wanted else {
+                pack = true;
+                continue;
+            };
+            let there = columns.iter().find(|column| column.name == name.text);
+            let value = match (there, kql_type) {
+                (Some(column), None) => Expr::column(&column.name, column.kql_type, span),
+                (Some(column), Some(kql_type)) => {
+                    let wanted = self.kql_type(kql_type)?;
+                    let value = Expr::column(&column.name, column.kql_type, span);
+                    self.converted(value, wanted)?
+                }
+                (None, Some(kql_type)) => Expr::null(self.kql_type(kql_type)?, span),
+                (None, None) => Expr::null(KqlType::String, span),
+            };
+            self.checked(items.add_named(name, value))?;
+        }
+        if pack {
+            let shown = items.columns();
+            let rest: Vec<&Column> = columns
+                .iter()
+                .filter(|column| !shown.iter().any(|shown| shown.name == column.name))
+                .collect();
+            let packed = self.packed(&rest, span)?;
+            items.replace("pack_", packed);
+        }
+        Ok(())
+    }
+
+    /// The columns in one bag.
+    fn packed(&mut self, columns: &[&Column], span: Span) -> BindResult<Expr> {
+        let arguments = columns.iter().flat_map(|column| {
+            [
+                Expr::text(column.name.as_str(), span),
+                Expr::column(&column.name, column.kql_type, span),
+            ]
+        });
+        self.call_built_in("bag_pack", arguments.collect())
+    }
+}
+
+fn without(columns: &[Column], name: &str) -> Vec<Column> {
+    columns.iter().filter(|column| column.name != name).cloned().collect()
+}
+
+/// Which operator finds a term, in which `*` stands for any text.
+fn term(text: &str, case: bool) -> (BinaryOperator, String) {
+    use TextOperator as T;
+    let inner = text.trim_matches('*');
+    let (before, after) = (text.starts_with('*'), text.ends_with('*'));
+    let (operator, text) = if inner.contains('*') {
+        let parts: Vec<String> = text.split('*').map(quoted).collect();
+        let flags = if case { "" } else { "(?i)" };
+        let edge = |open: bool| if open { "" } else { r"\b" };
+        let pattern = format!("{flags}{}{}{}", edge(before), parts.join(".*"), edge(after));
+        (T::MatchesRegex, pattern)
+    } else {
+        let operator = match (before, after, case) {
+            (true, true, false) => T::Contains,
+            (true, true, true) => T::ContainsCase,
+            (false, true, false) => T::HasPrefix,
+            (false, true, true) => T::HasPrefixCase,
+            (true, false, false) => T::HasSuffix,
+            (true, false, true) => T::HasSuffixCase,
+            (false, false, false) => T::Has,
+            (false, false, true) => T::HasCase,
+        };
+        (operator, inner.to_owned())
+    };
+    (BinaryOperator::Text { operator, negated: false }, text)
+}
+
+/// The text as a regular expression for itself.
+fn quoted(text: &str) -> String {
+    text.chars().fold(String::new(), |mut all, c| {
+        if !c.is_alphanumeric() && c != '_' && c.is_ascii() {
+            all.push('\\');
+        }
+        all.push(c);
+        all
+    })
+}
+
+/// The names in an expression.
+fn names_in(expr: &ast::Expr, names: &mut Vec<String>) {
+    match &expr.kind {
+        ast::ExprKind::Name(name) => names.push(name.clone()),
+        ast::ExprKind::Call { arguments, .. } => {
+            arguments.iter().for_each(|argument| names_in(&argument.expr, names));
+        }
+        ast::ExprKind::Negate(inner) | ast::ExprKind::Member(inner, _) => names_in(inner, names),
+        ast::ExprKind::Binary { left, right, .. } | ast::ExprKind::Index(left, right) => {
+            names_in(left, names);
+            names_in(right, names);
+        }
+        ast::ExprKind::And(parts) | ast::ExprKind::Or(parts) => {
+            parts.iter().for_each(|part| names_in(part, names));
+        }
+        ast::ExprKind::List { value, list, .. } => {
+            names_in(value, names);
+            list.iter().for_each(|item| names_in(item, names));
+        }
+        ast::ExprKind::Between { value, low, high, .. } => {
+            [value, low, high].into_iter().for_each(|part| names_in(part, names));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbol(text: &str, case: bool) -> (String, String) {
+        let (operator, text) = term(text, case);
+        (operator.symbol(), text)
+    }
+
+    #[test]
+    fn stars_choose_the_operator() {
+        let found = |operator: &str, text: &str| (operator.to_owned(), text.to_owned());
+        assert_eq!(symbol("err", false), found("has", "err"));
+        assert_eq!(symbol("err*", false), found("hasprefix", "err"));
+        assert_eq!(symbol("*err", true), found("hassuffix_cs", "err"));
+        assert_eq!(symbol("*e.r*", false), found("contains", "e.r"));
+        assert_eq!(symbol("a*b", false), found("matches regex", r"(?i)\ba.*b\b"));
+    }
+}
