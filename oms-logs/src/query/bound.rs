@@ -337,10 +337,7 @@ pub(crate) enum RelationKind {
 impl RelationKind {
     pub(crate) fn inputs(&self) -> Vec<&Arc<Relation>> {
         match self {
-            Self::Scan { .. }
-            | Self::Rows(_)
-            | Self::Range { .. }
-            | Self::Given => Vec::new(),
+            Self::Scan { .. } | Self::Rows(_) | Self::Range { .. } | Self::Given => Vec::new(),
             Self::Serialized(input)
             | Self::Append { input, .. }
             | Self::Named { input, .. }

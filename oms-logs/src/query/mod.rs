@@ -98,12 +98,12 @@ pub use render::Render;
 pub use report::{QueryReport, ResultTable, Statistics};
 pub use types::KqlType;
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::concat_batches;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::compute::concat_batches;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use diagnostic::Problem;

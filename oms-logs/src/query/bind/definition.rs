@@ -85,16 +85,21 @@ impl Binder<'_> {
     }
 
     /// The value of a parameter: a literal of the language or, for strings, the text itself.
-    fn given_parameter(&mut self, name: &ast::Name, wanted: KqlType, text: &str) -> BindResult<Expr> {
+    fn given_parameter(
+        &mut self,
+        name: &ast::Name,
+        wanted: KqlType,
+        text: &str,
+    ) -> BindResult<Expr> {
         let literal = parse(&format!("print {text}"));
         let made = literal.query.filter(|_| literal.problems.is_empty()).and_then(|query| {
             match query.statements.into_iter().next() {
-                Some(Statement::Ask(ast::Expr { kind: ast::ExprKind::Pipeline(pipeline), .. })) => {
-                    match pipeline.source {
-                        ast::Source::Print(items) => items.into_iter().next(),
-                        _ => None,
-                    }
-                }
+                Some(Statement::Ask(ast::Expr {
+                    kind: ast::ExprKind::Pipeline(pipeline), ..
+                })) => match pipeline.source {
+                    ast::Source::Print(items) => items.into_iter().next(),
+                    _ => None,
+                },
                 _ => None,
             }
         });
@@ -288,7 +293,8 @@ impl Binder<'_> {
             let name = &column.name.text;
             let fits = relation.columns.iter().any(|of| of.name == *name && of.kql_type == wanted);
             if !fits {
-                let message = format!("`{function}` takes a table with a column `{name}`: {wanted}");
+                let message =
+                    format!("`{function}` takes a table with a column `{name}`: {wanted}");
                 return Err(self.report(Problem::semantic(span, message)));
             }
         }
@@ -312,12 +318,7 @@ impl Binder<'_> {
     }
 
     /// A value in the type that is declared for it.
-    pub(crate) fn fitting(
-        &mut self,
-        value: Expr,
-        wanted: KqlType,
-        name: &str,
-    ) -> BindResult<Expr> {
+    pub(crate) fn fitting(&mut self, value: Expr, wanted: KqlType, name: &str) -> BindResult<Expr> {
         let given = value.kql_type;
         if given == wanted {
             return Ok(value);

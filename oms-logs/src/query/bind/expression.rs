@@ -330,10 +330,8 @@ impl Binder<'_> {
                 return Err(self.report(Problem::semantic(name.span, message)));
             }
             Windows::Unordered => {
-                let message = format!(
-                    "`{}` needs rows in an order; sort or serialize them first",
-                    name.text
-                );
+                let message =
+                    format!("`{}` needs rows in an order; sort or serialize them first", name.text);
                 return Err(self.report(Problem::semantic(name.span, message)));
             }
         }
@@ -586,8 +584,7 @@ impl Binder<'_> {
                     }
                     _ => false,
                 };
-                last.is_some_and(table)
-                    || matches!(name.text.as_str(), "materialize" | "table")
+                last.is_some_and(table) || matches!(name.text.as_str(), "materialize" | "table")
             }
             _ => false,
         }
@@ -609,11 +606,7 @@ fn no_column_for(name: &ast::Name) -> Problem {
 }
 
 /// The column that `base.part` stands for where `base` is a step of a scan or a part of a graph.
-fn member_column<'s>(
-    base: &ast::Expr,
-    part: &ast::Name,
-    scope: &Scope<'s>,
-) -> Option<&'s Column> {
+fn member_column<'s>(base: &ast::Expr, part: &ast::Name, scope: &Scope<'s>) -> Option<&'s Column> {
     let ast::ExprKind::Name(base) = &base.kind else { return None };
     let name = of_part(base, &part.text);
     scope.columns.iter().find(|column| column.name == name)

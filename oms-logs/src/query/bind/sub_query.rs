@@ -13,7 +13,11 @@ use std::sync::Arc;
 impl Binder<'_> {
     /// The rows of a table, in computed form. If they are not known yet, binding begins again when
     /// they are.
-    pub(crate) fn rows_of(&mut self, relation: &Arc<Relation>, span: Span) -> BindResult<RecordBatch> {
+    pub(crate) fn rows_of(
+        &mut self,
+        relation: &Arc<Relation>,
+        span: Span,
+    ) -> BindResult<RecordBatch> {
         let Some(answers) = self.answers else {
             return Ok(RecordBatch::new_empty(Arc::new(plan::computed_schema(&relation.columns))));
         };
@@ -48,7 +52,11 @@ impl Binder<'_> {
     }
 
     /// The values of a table's first column, as constants.
-    pub(super) fn values_of(&mut self, relation: Arc<Relation>, span: Span) -> BindResult<Vec<Expr>> {
+    pub(super) fn values_of(
+        &mut self,
+        relation: Arc<Relation>,
+        span: Span,
+    ) -> BindResult<Vec<Expr>> {
         let Some(column) = relation.columns.first().cloned() else { return Err(Failed) };
         let columns = relation.columns.clone();
         let kind = RelationKind::Limit { input: relation, count: IN_VALUES_MAX + 1 };

@@ -86,7 +86,11 @@ impl Binder<'_> {
     }
 
     /// The columns that fit a pattern. A plain name must be there.
-    pub(crate) fn patterns(&mut self, input: &Relation, patterns: &[Name]) -> BindResult<Vec<bool>> {
+    pub(crate) fn patterns(
+        &mut self,
+        input: &Relation,
+        patterns: &[Name],
+    ) -> BindResult<Vec<bool>> {
         let mut chosen = vec![false; input.columns.len()];
         let mut failed = false;
         for pattern in patterns {

@@ -68,8 +68,8 @@ impl Binder<'_> {
             });
         }
         let flags = parse.flags.as_ref().map_or("", |flags| flags.text.as_str());
-        let matcher = Matcher::new(kind, flags, parts)
-            .map_err(|message| Problem::semantic(span, message));
+        let matcher =
+            Matcher::new(kind, flags, parts).map_err(|message| Problem::semantic(span, message));
         let matcher = self.checked(matcher)?;
         let strict = kind != Kind::Relaxed;
         self.parsed(input, to_text(text), Arc::new(matcher), &wanted, strict, parse.only_matches)
@@ -88,7 +88,8 @@ impl Binder<'_> {
         let span = text.span;
         let of_input = input.columns.clone();
         let mut added = vec![Column::new("$fits", KqlType::Bool)];
-        added.extend((0..wanted.len()).map(|at| Column::new(format!("$part{at}"), KqlType::String)));
+        added
+            .extend((0..wanted.len()).map(|at| Column::new(format!("$part{at}"), KqlType::String)));
         let columns = of_input.iter().chain(&added).cloned().collect();
         let kind = RelationKind::Append { input, function, arguments: vec![text], added };
         let parts = self.relation(kind, columns, span)?;
@@ -299,8 +300,7 @@ mod tests {
 
     #[test]
     fn texts_are_found_at_their_first_place() {
-        let parts =
-            [Part::Star, text("a="), Part::Column(KqlType::String), text(";"), Part::Star];
+        let parts = [Part::Star, text("a="), Part::Column(KqlType::String), text(";"), Part::Star];
         assert_eq!(simple(&parts, "x a=1;2; a=3;"), Some(vec!["1"]));
         assert_eq!(simple(&parts, "b=1;"), None);
         let anchored = [text("a="), Part::Column(KqlType::Long), Part::Star, text("!")];
@@ -318,7 +318,8 @@ mod tests {
 
     #[test]
     fn regular_expressions_are_greedy_and_begin_at_the_start() {
-        let parts = || vec![Part::Column(KqlType::String), text("[0-9]+"), Part::Column(KqlType::String)];
+        let parts =
+            || vec![Part::Column(KqlType::String), text("[0-9]+"), Part::Column(KqlType::String)];
         let greedy = Matcher::new(Kind::Regex, "", parts()).unwrap();
         assert_eq!(greedy.find("ab12c"), Some(vec!["ab1", "c"]));
         let lazy = Matcher::new(Kind::Regex, "U", parts()).unwrap();

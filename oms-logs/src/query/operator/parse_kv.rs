@@ -14,8 +14,7 @@ use regex::Regex;
 use std::sync::Arc;
 
 /// The options of `parse-kv`.
-const OPTIONS: [&str; 6] =
-    ["escape", "greedy", "kv_delimiter", "pair_delimiter", "quote", "regex"];
+const OPTIONS: [&str; 6] = ["escape", "greedy", "kv_delimiter", "pair_delimiter", "quote", "regex"];
 
 impl Binder<'_> {
     /// The input with a column for each key; null or empty where the key is not there.
@@ -36,10 +35,8 @@ impl Binder<'_> {
             wanted.push(Column::new(&key.name.text, kql_type));
         }
         let reader = self.reader(parse, span)?;
-        let function = KeyValues {
-            reader,
-            keys: wanted.iter().map(|column| column.name.clone()).collect(),
-        };
+        let function =
+            KeyValues { reader, keys: wanted.iter().map(|column| column.name.clone()).collect() };
         let of_input = input.columns.clone();
         let added: Vec<Column> = (0..wanted.len())
             .map(|at| Column::new(format!("$part{at}"), KqlType::String))
@@ -150,7 +147,12 @@ impl Marks {
 /// How keys and values are found.
 #[derive(Debug)]
 enum Reader {
-    Delimited { pair: String, kv: String, greedy: bool, marks: Marks },
+    Delimited {
+        pair: String,
+        kv: String,
+        greedy: bool,
+        marks: Marks,
+    },
     /// Whatever is no letter or digit delimits.
     Words(Marks),
     Regex(Regex),

@@ -11,7 +11,9 @@ use crate::query::syntax::Span;
 use crate::query::syntax::ast::Reduce;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray,
+};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
@@ -41,7 +43,9 @@ impl Binder<'_> {
                 (other, ..) => {
                     let message = format!("`{other}` is not an option of reduce here");
                     let known = ["characters", "threshold"];
-                    return Err(self.report(Problem::semantic(name.span, message).near(other, known)));
+                    return Err(
+                        self.report(Problem::semantic(name.span, message).near(other, known))
+                    );
                 }
             }
         }
@@ -95,7 +99,12 @@ impl Patterns {
     }
 
     /// Adds a text to the pattern that it is nearest to.
-    fn add(&self, patterns: &mut Vec<Pattern>, by_length: &mut HashMap<usize, Vec<usize>>, text: &str) {
+    fn add(
+        &self,
+        patterns: &mut Vec<Pattern>,
+        by_length: &mut HashMap<usize, Vec<usize>>,
+        text: &str,
+    ) {
         let words = self.words(text);
         let near = by_length.entry(words.len()).or_default();
         let mut best: Option<(usize, usize)> = None;
@@ -162,7 +171,8 @@ impl TableFunction for Patterns {
         schema: &SchemaRef,
         _context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
-        let Some(texts) = inputs.first().and_then(|input| input.column(0).as_string_view_opt()) else {
+        let Some(texts) = inputs.first().and_then(|input| input.column(0).as_string_view_opt())
+        else {
             return exec_err!("reduce takes text");
         };
         let texts: &StringViewArray = texts;
@@ -171,14 +181,13 @@ impl TableFunction for Patterns {
             self.add(&mut patterns, &mut by_length, texts.value(row));
         }
         patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.count));
-        let names: StringViewArray =
-            patterns.iter().map(|pattern| Some(pattern.text())).collect();
+        let names: StringViewArray = patterns.iter().map(|pattern| Some(pattern.text())).collect();
         let counts = Int64Array::from_iter_values(patterns.iter().map(|pattern| pattern.count));
-        let shown = patterns.iter().map(|pattern| {
-            Some(serde_json::Value::from(pattern.representative.as_str()))
-        });
+        let shown = patterns
+            .iter()
+            .map(|pattern| Some(serde_json::Value::from(pattern.representative.as_str())));
         let columns: Vec<ArrayRef> =
-            vec![Arc::new(names), Arc::new(counts), dynamic_column(shown.collect())];
+            vec![Arc::new(names), Arc::new(counts), dynamic_column(shown.collect())?];
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
     }
 }

@@ -46,9 +46,9 @@ impl Binder<'_> {
                 let message = format!("there is a step `{}` already", step.name.text);
                 return Err(self.report(Problem::semantic(step.name.span, message)));
             }
-            let of_step = row.iter().map(|column| {
-                Column::new(of_part(&step.name.text, &column.name), column.kql_type)
-            });
+            let of_step = row
+                .iter()
+                .map(|column| Column::new(of_part(&step.name.text, &column.name), column.kql_type));
             all.extend(of_step);
         }
         let mut steps = Vec::new();
@@ -327,14 +327,14 @@ impl<'a> Run<'a> {
     /// The expression over all rows.
     fn whole(&self, expr: &ScanExpr) -> Result<ArrayRef> {
         let rows = self.input.num_rows();
-        let columns = expr.reads.iter().map(|at| match self.scan.defaults.get(self.declared_at(*at)) {
-            Some(default) if *at >= self.scan.columns => Ok(default.to_array_of_size(rows)?),
-            _ => Ok(Arc::clone(self.input.column(*at))),
-        });
+        let columns =
+            expr.reads.iter().map(|at| match self.scan.defaults.get(self.declared_at(*at)) {
+                Some(default) if *at >= self.scan.columns => Ok(default.to_array_of_size(rows)?),
+                _ => Ok(Arc::clone(self.input.column(*at))),
+            });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(&expr.schema), columns, &options)?;
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&expr.schema), columns, &options)?;
         expr.expr.evaluate(&batch)?.into_array(rows)
     }
 
@@ -366,8 +366,7 @@ impl<'a> Run<'a> {
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(1));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(&expr.schema), columns, &options)?;
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&expr.schema), columns, &options)?;
         let array = expr.expr.evaluate(&batch)?.into_array(1)?;
         ScalarValue::try_from_array(&array, 0)
     }

@@ -74,9 +74,7 @@ impl Binder<'_> {
             }
             ast::ExprKind::Call { name, arguments } if name.text == "not" => {
                 match arguments.as_slice() {
-                    [argument] => {
-                        self.search_condition(&argument.expr, columns, case).map(not)
-                    }
+                    [argument] => self.search_condition(&argument.expr, columns, case).map(not),
                     _ => self.condition(expr, &mut Scope::rows(columns)),
                 }
             }
@@ -176,9 +174,8 @@ impl Binder<'_> {
         let found = self.tables_of(None, tables, false, "find_arg")?;
         let common: Vec<Column> = match found.split_first() {
             Some(((_, first), rest)) => {
-                let in_all = |column: &&Column| {
-                    rest.iter().all(|(_, table)| table.columns.contains(column))
-                };
+                let in_all =
+                    |column: &&Column| rest.iter().all(|(_, table)| table.columns.contains(column));
                 first.columns.iter().filter(in_all).cloned().collect()
             }
             None => Vec::new(),
@@ -196,14 +193,12 @@ impl Binder<'_> {
             None => {
                 let mut named = Vec::new();
                 names_in(&find.predicate, &mut named);
-                let shown = |column: &&Column| {
-                    named.contains(&column.name) || common.contains(column)
-                };
+                let shown =
+                    |column: &&Column| named.contains(&column.name) || common.contains(column);
                 for column in columns.iter().filter(shown) {
                     items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
                 }
-                let rest: Vec<&Column> =
-                    columns.iter().filter(|column| !shown(column)).collect();
+                let rest: Vec<&Column> = columns.iter().filter(|column| !shown(column)).collect();
                 if !rest.is_empty() {
                     let packed = self.packed(&rest, span)?;
                     items.replace("pack_", packed);

@@ -177,8 +177,7 @@ impl Binder<'_> {
             sides.push(binder.checked(made)?);
             Ok(())
         };
-        let below =
-            if bins.inclusive { Comparison::LessOrEqual } else { Comparison::Less };
+        let below = if bins.inclusive { Comparison::LessOrEqual } else { Comparison::Less };
         side(self, Comparison::GreaterOrEqual, &bins.from)?;
         side(self, below, &bins.to)?;
         let predicate = Expr::new(ExprKind::And(sides), KqlType::Bool, span);
@@ -192,10 +191,7 @@ impl Binder<'_> {
         input: &Relation,
         series: &MakeSeries,
         names: &mut Items,
-    ) -> BindResult<(
-        (Vec<Expr>, Vec<(String, crate::query::bound::Aggregate)>),
-        Vec<Expr>,
-    )> {
+    ) -> BindResult<((Vec<Expr>, Vec<(String, crate::query::bound::Aggregate)>), Vec<Expr>)> {
         let mut scope = Scope::groups(&input.columns, Vec::new());
         let (mut values, mut defaults) = (Vec::new(), Vec::new());
         for (aggregate, default) in &series.aggregates {
@@ -356,9 +352,9 @@ impl TableFunction for Series {
         _context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("make-series takes a table") };
-        let Some(bins) = input.columns().get(self.keys).and_then(|bins| {
-            bins.as_primitive_opt::<Int64Type>()
-        }) else {
+        let Some(bins) =
+            input.columns().get(self.keys).and_then(|bins| bins.as_primitive_opt::<Int64Type>())
+        else {
             return exec_err!("make-series lacks its bins");
         };
         let mut groups = self.groups(input)?;
@@ -383,8 +379,11 @@ impl TableFunction for Series {
         let rows = firsts.len();
         let firsts = UInt64Array::from(firsts);
         let keys = input.columns().iter().take(self.keys);
-        let mut columns = keys.map(|key| Ok(take(key, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
-        columns.extend(arrays.into_iter().map(dynamic_column));
+        let mut columns =
+            keys.map(|key| Ok(take(key, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
+        for array in arrays {
+            columns.push(dynamic_column(array)?);
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(vec![RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?])
     }

@@ -58,7 +58,8 @@ impl Binder<'_> {
         tables: Vec<(String, Arc<Relation>)>,
         input: &Arc<Relation>,
     ) -> BindResult<Arc<Relation>> {
-        let first = tables.first().map_or_else(|| Arc::clone(input), |(_, first)| Arc::clone(first));
+        let first =
+            tables.first().map_or_else(|| Arc::clone(input), |(_, first)| Arc::clone(first));
         self.others.extend(tables);
         Ok(first)
     }

@@ -28,11 +28,7 @@ const fn data_type(kql_type: KqlType) -> &'static str {
 
 impl Binder<'_> {
     /// A row for each column.
-    pub(crate) fn get_schema(
-        &mut self,
-        input: &Relation,
-        span: Span,
-    ) -> BindResult<Arc<Relation>> {
+    pub(crate) fn get_schema(&mut self, input: &Relation, span: Span) -> BindResult<Arc<Relation>> {
         let columns = vec![
             Column::new("ColumnName", KqlType::String),
             Column::new("ColumnOrdinal", KqlType::Int),
@@ -115,7 +111,9 @@ impl Binder<'_> {
             for text in self.column_names(name)? {
                 let fits = |column: &&Column| name_matches(&text, &column.name);
                 let found: Vec<Column> = input.columns.iter().filter(fits).cloned().collect();
-                chosen.extend(found.into_iter().filter(|column| !chosen.contains(column)).collect::<Vec<_>>());
+                chosen.extend(
+                    found.into_iter().filter(|column| !chosen.contains(column)).collect::<Vec<_>>(),
+                );
             }
         }
         if chosen.is_empty() {
@@ -147,7 +145,9 @@ fn by_number(a: &str, b: &str) -> Ordering {
         let mut parts: Vec<(String, Option<u64>)> = Vec::new();
         for c in text.chars() {
             match parts.last_mut() {
-                Some((part, _)) if part.ends_with(|l: char| l.is_ascii_digit()) == c.is_ascii_digit() => {
+                Some((part, _))
+                    if part.ends_with(|l: char| l.is_ascii_digit()) == c.is_ascii_digit() =>
+                {
                     part.push(c);
                 }
                 _ => parts.push((c.to_string(), None)),

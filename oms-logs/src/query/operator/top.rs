@@ -334,9 +334,7 @@ fn group_keys(before: &Relation, groups: &Relation, level: usize) -> Vec<(Column
         side.columns.iter().find(|column| column.name == name).cloned()
     };
     (0..level)
-        .filter_map(|at| {
-            Some((of(before, &key_name(at))?, of(groups, &format!("$group{at}"))?))
-        })
+        .filter_map(|at| Some((of(before, &key_name(at))?, of(groups, &format!("$group{at}"))?)))
         .collect()
 }
 
@@ -348,8 +346,7 @@ fn column_of(relation: &Relation, name: &str, span: Span) -> Expr {
 /// The call of an aggregate as it would be written.
 fn call(name: &str, argument: Option<ast::Expr>, span: Span) -> ast::Expr {
     let name = ast::Name { text: name.to_owned(), span };
-    let arguments =
-        argument.into_iter().map(|expr| NamedExpr { name: None, expr }).collect();
+    let arguments = argument.into_iter().map(|expr| NamedExpr { name: None, expr }).collect();
     ast::Expr::new(ast::ExprKind::Call { name, arguments }, span)
 }
 

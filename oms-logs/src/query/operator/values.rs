@@ -2,8 +2,10 @@
 
 use crate::query::time;
 use crate::query::types::KqlType;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt64Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use datafusion::common::Result;
 use serde_json::Value as Json;
 use std::sync::Arc;
 
@@ -42,11 +44,25 @@ pub(super) fn json_of(array: &ArrayRef, kql_type: KqlType, row: usize) -> Json {
     }
 }
 
+/// The values of rows, of which some may be none; text that is never null is empty there.
+pub(super) fn take_or_empty(
+    array: &ArrayRef,
+    rows: &UInt64Array,
+    nullable: bool,
+) -> Result<ArrayRef> {
+    let taken = take(array, rows, None)?;
+    if nullable || taken.null_count() == 0 {
+        return Ok(taken);
+    }
+    let text = taken.as_string_view().iter().map(|text| Some(text.unwrap_or_default()));
+    Ok(Arc::new(text.collect::<StringViewArray>()))
+}
+
 /// A column of `dynamic` values.
-pub(super) fn dynamic_column(values: Vec<Option<Json>>) -> ArrayRef {
+pub(super) fn dynamic_column(values: Vec<Option<Json>>) -> Result<ArrayRef> {
     let text = values.into_iter().map(|value| match value {
         None | Some(Json::Null) => None,
         Some(value) => Some(value.to_string()),
     });
-    Arc::new(text.collect::<StringViewArray>())
+    Ok(Arc::new(text.collect::<StringViewArray>()))
 }

@@ -42,12 +42,22 @@ pub(crate) struct WindowCall {
 
 #[derive(Clone, Debug)]
 enum Window {
-    Number { first: i64 },
+    Number {
+        first: i64,
+    },
     /// The value of the row so many rows before, or after if it is negative.
-    Shift { back: i64, otherwise: ScalarValue },
+    Shift {
+        back: i64,
+        otherwise: ScalarValue,
+    },
     Sum,
-    Rank { dense: bool },
-    Session { most: i64, gap: i64 },
+    Rank {
+        dense: bool,
+    },
+    Session {
+        most: i64,
+        gap: i64,
+    },
 }
 
 impl WindowCall {
@@ -128,9 +138,7 @@ fn level_of(expr: &Expr, calls: &[WindowCall]) -> usize {
             call.map_or(0, |call| call.level + 1)
         }
         ExprKind::Constant(_) => 0,
-        ExprKind::Random { below, .. } => {
-            below.as_ref().map_or(0, |below| level_of(below, calls))
-        }
+        ExprKind::Random { below, .. } => below.as_ref().map_or(0, |below| level_of(below, calls)),
         ExprKind::And(parts) | ExprKind::Or(parts) => deepest(&mut parts.iter()),
         ExprKind::Call { arguments, .. } => deepest(&mut arguments.iter()),
         ExprKind::Not(part)
@@ -209,17 +217,16 @@ impl Binder<'_> {
                 continue;
             }
             let function = Windows {
-                calls: here.iter().map(|call| (call.window.clone(), call.arguments.len())).collect(),
+                calls: here
+                    .iter()
+                    .map(|call| (call.window.clone(), call.arguments.len()))
+                    .collect(),
             };
             let arguments = here.iter().flat_map(|call| call.arguments.clone()).collect();
             let added: Vec<Column> = here.iter().map(|call| call.column.clone()).collect();
             let columns = input.columns.iter().chain(&added).cloned().collect();
-            let kind = RelationKind::Append {
-                input,
-                function: Arc::new(function),
-                arguments,
-                added,
-            };
+            let kind =
+                RelationKind::Append { input, function: Arc::new(function), arguments, added };
             input = self.relation(kind, columns, span)?;
         }
         Ok(input)
@@ -266,9 +273,8 @@ impl Restarts<'_> {
 
 impl Window {
     fn run(&self, arguments: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-        let flags = |at: usize| {
-            Restarts(arguments.get(at).and_then(|array| array.as_boolean_opt()))
-        };
+        let flags =
+            |at: usize| Restarts(arguments.get(at).and_then(|array| array.as_boolean_opt()));
         let value = || match arguments.first() {
             Some(value) => Ok(value),
             None => exec_err!("a window function lacks its value"),

@@ -66,8 +66,7 @@ pub(super) fn plan_computed(
     let mut planner = Planner { made: 0, given: given.cloned() };
     let plan = planner.computed(relation)?.plan;
     let items = relation.columns.iter().zip(plan.schema().columns());
-    let items: Vec<DfExpr> =
-        items.map(|(of, made)| DfExpr::Column(made).alias(&of.name)).collect();
+    let items: Vec<DfExpr> = items.map(|(of, made)| DfExpr::Column(made).alias(&of.name)).collect();
     LogicalPlanBuilder::from(plan).project(items)?.build()
 }
 

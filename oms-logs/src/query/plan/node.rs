@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
     Expr as DfExpr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
 };
@@ -21,7 +22,6 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, Partitioning,
     PlanProperties,
 };
-use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::{StreamExt, TryStreamExt};
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -166,11 +166,7 @@ impl UserDefinedLogicalNodeCore for FunctionNode {
         write!(f, "Function: {}", self.work.name())
     }
 
-    fn with_exprs_and_inputs(
-        &self,
-        _exprs: Vec<DfExpr>,
-        inputs: Vec<LogicalPlan>,
-    ) -> Result<Self> {
+    fn with_exprs_and_inputs(&self, _exprs: Vec<DfExpr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
         Self::try_new(self.id, self.work.clone(), inputs)
     }
 
@@ -329,8 +325,7 @@ async fn run_whole(
     schema: SchemaRef,
     context: Arc<TaskContext>,
 ) -> Result<Vec<RecordBatch>> {
-    let reservation =
-        MemoryConsumer::new(work.name()).register(&context.runtime_env().memory_pool);
+    let reservation = MemoryConsumer::new(work.name()).register(&context.runtime_env().memory_pool);
     let mut tables = Vec::with_capacity(inputs.len());
     for mut input in inputs {
         let mut batches = Vec::new();

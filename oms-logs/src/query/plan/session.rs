@@ -46,9 +46,8 @@ impl QueryPlanner for Planner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(
-            FunctionPlanner,
-        )]);
+        let planner =
+            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(FunctionPlanner)]);
         planner.create_physical_plan(plan, session).await
     }
 }

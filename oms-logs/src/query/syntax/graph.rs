@@ -1,8 +1,8 @@
 //! The graph operators.
 
 use super::ast::{
-    GraphDirection, GraphEdge, GraphMatch, GraphOutput, GraphPattern, GraphToTable, MakeGraph, Name,
-    OperatorKind,
+    GraphDirection, GraphEdge, GraphMatch, GraphOutput, GraphPattern, GraphToTable, MakeGraph,
+    Name, OperatorKind,
 };
 use super::parser::{Parsed, Parser};
 use super::token::TokenKind;
@@ -60,8 +60,7 @@ impl Parser {
 
     fn graph_node(&mut self) -> Parsed<Option<Name>> {
         self.expect_punct("(")?;
-        let name =
-            if self.is_punct(")") { None } else { Some(self.expect_name("a node's name")?) };
+        let name = if self.is_punct(")") { None } else { Some(self.expect_name("a node's name")?) };
         self.expect_punct(")")?;
         Ok(name)
     }
@@ -120,8 +119,7 @@ impl Parser {
         let mut outputs = Vec::new();
         loop {
             let part = self.expect_name("`nodes` or `edges`")?;
-            let name =
-                if self.take_name("as") { Some(self.expect_name("a name")?) } else { None };
+            let name = if self.take_name("as") { Some(self.expect_name("a name")?) } else { None };
             let mut options = Vec::new();
             let named = self.take_name("with");
             if named {

@@ -135,8 +135,7 @@ impl Parser {
             && let TokenKind::Name(part) = self.peek_at(1)
         {
             let longer = format!("{name}-{part}");
-            let known =
-                OPERATORS.iter().chain(UNSUPPORTED).any(|known| known.starts_with(&longer));
+            let known = OPERATORS.iter().chain(UNSUPPORTED).any(|known| known.starts_with(&longer));
             if !known && self.is_punct_at(2, "(") {
                 break;
             }

@@ -42,8 +42,7 @@ pub(super) struct Parser {
 }
 
 /// Names that start a pipeline by themselves.
-const SOURCES: [&str; 7] =
-    ["print", "range", "datatable", "union", "search", "find", "evaluate"];
+const SOURCES: [&str; 7] = ["print", "range", "datatable", "union", "search", "find", "evaluate"];
 /// Sources of the language that this version does not run.
 const SOURCES_UNSUPPORTED: [&str; 1] = ["externaldata"];
 

@@ -66,8 +66,7 @@ impl Parser {
             "set" if follows_name => {
                 self.bump();
                 let name = self.expect_name("an option")?;
-                let value =
-                    if self.take_punct("=") { Some(self.expression()?) } else { None };
+                let value = if self.take_punct("=") { Some(self.expression()?) } else { None };
                 Ok(Statement::Set(name, value))
             }
             "declare" if follows_name => {
@@ -160,8 +159,7 @@ impl Parser {
                 }
             } else {
                 let kql_type = self.expect_name("a type")?;
-                let default =
-                    if self.take_punct("=") { Some(self.expression()?) } else { None };
+                let default = if self.take_punct("=") { Some(self.expression()?) } else { None };
                 ParameterKind::Scalar { kql_type, default }
             };
             parameters.push(Parameter { name, kind });
@@ -202,8 +200,7 @@ impl Parser {
             return Err(self.expected("`query_parameters` or `pattern`"));
         }
         let name = self.expect_name("a name")?;
-        let mut pattern =
-            Pattern { name, parameters: Vec::new(), path: None, cases: Vec::new() };
+        let mut pattern = Pattern { name, parameters: Vec::new(), path: None, cases: Vec::new() };
         if !self.take_punct("=") {
             return Ok(Statement::Pattern(pattern));
         }

@@ -2,8 +2,8 @@
 
 use super::ast::{
     ColumnOrder, Evaluate, Expr, ExprKind, Facet, Find, FindColumn, Fork, Join, MakeSeries, Name,
-    NamedExpr, Operator, OperatorKind, Parse, ParseKv, ParsePart, Partition, Reduce, Scan, ScanStep,
-    Search, TopHitters, TopNested,
+    NamedExpr, Operator, OperatorKind, Parse, ParseKv, ParsePart, Partition, Reduce, Scan,
+    ScanStep, Search, TopHitters, TopNested,
 };
 use super::parser::{Parsed, Parser};
 use super::token::TokenKind;
@@ -30,9 +30,9 @@ impl Parser {
             "search" => self.search().map(OperatorKind::Search),
             "getschema" => Ok(OperatorKind::GetSchema),
             "consume" => self.skip_options().map(|()| OperatorKind::Consume),
-            "as" => self.skip_options().and_then(|()| {
-                self.expect_name("a name").map(OperatorKind::As)
-            }),
+            "as" => {
+                self.skip_options().and_then(|()| self.expect_name("a name").map(OperatorKind::As))
+            }
             "invoke" => self.expression().map(OperatorKind::Invoke),
             "project-reorder" => self.project_reorder(),
             "project-by-names" => self.project_by_names(),
@@ -168,8 +168,7 @@ impl Parser {
         let mut aggregates = Vec::new();
         loop {
             let aggregate = self.named_expression()?;
-            let default =
-                if self.take_option("default") { Some(self.expression()?) } else { None };
+            let default = if self.take_option("default") { Some(self.expression()?) } else { None };
             aggregates.push((aggregate, default));
             if !self.take_punct(",") {
                 break;
@@ -344,8 +343,7 @@ impl Parser {
 
     fn reduce(&mut self) -> Parsed<OperatorKind> {
         self.skip_hints()?;
-        let kind =
-            if self.take_option("kind") { Some(self.expect_name("a kind")?) } else { None };
+        let kind = if self.take_option("kind") { Some(self.expect_name("a kind")?) } else { None };
         self.expect_keyword("by")?;
         let by = self.expression()?;
         let options = if self.take_name("with") { self.options()? } else { Vec::new() };

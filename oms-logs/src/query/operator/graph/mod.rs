@@ -1,20 +1,427 @@
-//! The graph operators: rows as edges and nodes.
+//! The graph operators: rows as nodes and edges.
+//!
+//! ```text
+//! make-graph ──► nodes, edges ──┬── graph-mark-components ──► a column of the nodes
+//!                               ├── graph-to-table ─────────► the nodes or edges as rows
+//!                               └── graph-match ──► conditions and values of single elements
+//!                                     as columns ──► paths (`paths`) ──► where, project
+//! ```
 
-use crate::query::bind::{BindResult, Binder};
-use crate::query::bound::Relation;
+mod components;
+
+mod elements;
+
+mod paths;
+
+use crate::query::bind::{BindResult, Binder, Items, Scope, of_part};
+use crate::query::bound::{Column, Expr, JoinKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
+use crate::query::function::common_type;
 use crate::query::syntax::Span;
-use crate::query::syntax::ast::{MakeGraph, Operator};
+use crate::query::syntax::ast::{
+    self, GraphMatch, GraphOutput, GraphToTable, MakeGraph, Operator, OperatorKind,
+};
+use crate::query::types::KqlType;
+use elements::Elements;
 use std::sync::Arc;
 
+/// The column of a node's key, and of the keys where an edge starts and ends.
+const KEY: &str = "$key";
+const SOURCE: &str = "$source";
+const TARGET: &str = "$target";
+
+/// A graph while its operators are bound.
+#[derive(Clone, Debug)]
+struct Graph {
+    /// The nodes' columns, and [`KEY`].
+    nodes: Arc<Relation>,
+    /// The edges' columns, and [`SOURCE`] and [`TARGET`].
+    edges: Arc<Relation>,
+}
+
 impl Binder<'_> {
+    /// The operators of a graph, up to the one that makes rows of it.
     pub(crate) fn graph(
         &mut self,
-        _edges: Arc<Relation>,
-        _graph: &MakeGraph,
-        _rest: &mut std::slice::Iter<'_, Operator>,
+        edges: Arc<Relation>,
+        graph: &MakeGraph,
+        rest: &mut std::slice::Iter<'_, Operator>,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
-        Err(self.report(Problem::unsupported(span, "make-graph")))
+        let mut graph = self.make_graph(edges, graph, span)?;
+        while let Some(operator) = rest.next() {
+            match &operator.kind {
+                OperatorKind::GraphMarkComponents(kind, column) => {
+                    let name = column.as_ref().map_or("ComponentId", |name| name.text.as_str());
+                    let strong = match kind.as_ref().map(|kind| kind.text.as_str()) {
+                        None | Some("weak") => false,
+                        Some("strong") => true,
+                        Some(other) => {
+                            let message = format!("`{other}` is not a kind of component");
+                            return Err(self.report(Problem::semantic(operator.span, message)));
+                        }
+                    };
+                    graph.nodes = self.marked(&graph, name, strong, operator.span)?;
+                }
+                OperatorKind::GraphMatch(wanted) => {
+                    return self.graph_match(&graph, wanted, operator.span);
+                }
+                OperatorKind::GraphToTable(wanted) => {
+                    return self.graph_to_table(&graph, wanted, operator.span);
+                }
+                _ => {
+                    let message = "a graph is followed by `graph-match`, `graph-shortest-paths`, \
+                                   `graph-mark-components` or `graph-to-table`";
+                    return Err(self.report(Problem::semantic(operator.span, message)));
+                }
+            }
+        }
+        let message = "a graph is no answer; end with `graph-match` or `graph-to-table`";
+        Err(self.report(Problem::semantic(span, message)))
     }
+
+    fn make_graph(
+        &mut self,
+        edges: Arc<Relation>,
+        graph: &MakeGraph,
+        span: Span,
+    ) -> BindResult<Graph> {
+        let end = |binder: &mut Self, name: &ast::Name| {
+            match edges.columns.iter().find(|column| column.name == name.text) {
+                Some(column) => Ok(column.clone()),
+                None => Err(binder.no_column(&edges, name)),
+            }
+        };
+        let (source, target) = (end(self, &graph.source)?, end(self, &graph.target)?);
+        let mut tables = Vec::new();
+        let mut types = vec![source.kql_type, target.kql_type];
+        for (table, key) in &graph.nodes {
+            let table = self.table(table)?;
+            let Some(key) = table.columns.iter().find(|column| column.name == key.text).cloned()
+            else {
+                return Err(self.no_column(&table, key));
+            };
+            types.push(key.kql_type);
+            tables.push((table, key));
+        }
+        let Some(kql_type) = common_type(types).filter(|of| *of != KqlType::Dynamic) else {
+            let message = "the keys of nodes and edges have no common type";
+            return Err(self.report(Problem::semantic(span, message)));
+        };
+        let key_of = |column: &Column| {
+            let expr = Expr::column(&column.name, column.kql_type, span);
+            crate::query::function::cast(expr, kql_type)
+        };
+        let mut ends = Vec::new();
+        for column in [&source, &target] {
+            let mut items = Items::default();
+            items.replace(KEY, key_of(column));
+            ends.push(self.projected(Arc::clone(&edges), items, span)?);
+        }
+        let key = Column::new(KEY, kql_type);
+        let all = self.relation(RelationKind::Union(ends), vec![key.clone()], span)?;
+        let keys = Items::of_columns(std::slice::from_ref(&key), span).items;
+        let kind = RelationKind::Aggregate { input: all, keys, aggregates: Vec::new() };
+        let ends = self.relation(kind, vec![key.clone()], span)?;
+        let nodes = self.graph_nodes(ends, tables, graph, &key_of, &key, span)?;
+        let mut items = Items::of_columns(&edges.columns, span);
+        items.replace(SOURCE, key_of(&source));
+        items.replace(TARGET, key_of(&target));
+        let edges = self.projected(edges, items, span)?;
+        Ok(Graph { nodes, edges })
+    }
+
+    /// The rows of the tables of nodes, and a node for each end of an edge that has none.
+    fn graph_nodes(
+        &mut self,
+        ends: Arc<Relation>,
+        tables: Vec<(Arc<Relation>, Column)>,
+        graph: &MakeGraph,
+        key_of: &dyn Fn(&Column) -> Expr,
+        key: &Column,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        if tables.is_empty() {
+            let mut items = Items::of_columns(std::slice::from_ref(key), span);
+            if let Some(name) = &graph.node_id {
+                items.replace(&name.text, Expr::column(KEY, key.kql_type, span));
+            }
+            return self.projected(ends, items, span);
+        }
+        let mut keyed = Vec::new();
+        for (table, column) in tables {
+            let mut items = Items::of_columns(&table.columns, span);
+            items.replace(KEY, key_of(&column));
+            keyed.push((String::new(), self.projected(table, items, span)?));
+        }
+        let known = self.union_of(keyed, false, None, span)?;
+        let pairs = [(key.clone(), key.clone())];
+        let alone = self.joined(ends, Arc::clone(&known), JoinKind::LeftAnti, &pairs, span)?;
+        self.union_of(vec![(String::new(), known), (String::new(), alone)], false, None, span)
+    }
+
+    /// The nodes with the number of their component.
+    fn marked(
+        &mut self,
+        graph: &Graph,
+        name: &str,
+        strong: bool,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let mut columns = graph.nodes.columns.clone();
+        if columns.iter().any(|column| column.name == name) {
+            let message = format!("there is a column `{name}` already");
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        columns.push(Column::new(name, KqlType::Long));
+        let place = |relation: &Relation, name: &str| {
+            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
+        };
+        let function = components::Components {
+            key: place(&graph.nodes, KEY),
+            source: place(&graph.edges, SOURCE),
+            target: place(&graph.edges, TARGET),
+            strong,
+        };
+        let inputs = vec![Arc::clone(&graph.nodes), Arc::clone(&graph.edges)];
+        let kind =
+            RelationKind::Table { inputs, function: Arc::new(function), serialized: false };
+        self.relation(kind, columns, span)
+    }
+
+    fn graph_to_table(
+        &mut self,
+        graph: &Graph,
+        wanted: &GraphToTable,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let mut tables = Vec::new();
+        for output in &wanted.outputs {
+            let table = self.graph_output(graph, output, span)?;
+            let name = output.name.as_ref().map_or(&output.part, |name| name).text.clone();
+            self.remember(&name, &table);
+            tables.push((name, table));
+        }
+        match tables.as_slice() {
+            [(_, only)] => Ok(Arc::clone(only)),
+            [(_, first), ..] => {
+                let first = Arc::clone(first);
+                self.others.extend(tables);
+                Ok(first)
+            }
+            [] => Err(self.report(Problem::semantic(span, "expected `nodes` or `edges`"))),
+        }
+    }
+
+    fn graph_output(
+        &mut self,
+        graph: &Graph,
+        output: &GraphOutput,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let (table, known): (_, &[(&str, &str)]) = match output.part.text.as_str() {
+            "nodes" => (&graph.nodes, &[("with_node_id", KEY)]),
+            "edges" => {
+                (&graph.edges, &[("with_source_id", SOURCE), ("with_target_id", TARGET)])
+            }
+            other => {
+                let message = format!("`{other}` is not a part of a graph");
+                let problem = Problem::semantic(output.part.span, message);
+                return Err(self.report(problem.near(other, ["edges", "nodes"])));
+            }
+        };
+        let plain: Vec<Column> = table
+            .columns
+            .iter()
+            .filter(|column| ![KEY, SOURCE, TARGET].contains(&column.name.as_str()))
+            .cloned()
+            .collect();
+        let mut items = Items::of_columns(&plain, span);
+        for (option, name) in &output.options {
+            let Some((_, key)) = known.iter().find(|(known, _)| *known == option.text) else {
+                let message = format!("`{}` is not an option here", option.text);
+                return Err(self.report(Problem::semantic(option.span, message)));
+            };
+            let of = table.columns.iter().find(|column| column.name == *key);
+            let kql_type = of.map_or(KqlType::Long, |column| column.kql_type);
+            let id = self.call_built_in("hash", vec![Expr::column(*key, kql_type, span)])?;
+            self.checked(items.add_named(name, id))?;
+        }
+        self.projected(Arc::clone(table), items, span)
+    }
+
+    /// A row for each way to lay the pattern over the graph.
+    fn graph_match(
+        &mut self,
+        graph: &Graph,
+        wanted: &GraphMatch,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let graph = self.with_degrees(graph, wanted, span)?;
+        let mut elements = Elements::of(wanted);
+        let found = elements.check();
+        self.checked(found)?;
+        let cycles = self.graph_option(wanted, "cycles", &["unique_edges", "none", "all"])?;
+        let output = self.graph_option(wanted, "output", &["any", "all"])?;
+        let predicate = wanted.predicate.as_ref().map(|predicate| elements.rewritten(predicate));
+        let project: Vec<ast::NamedExpr> = wanted
+            .project
+            .iter()
+            .map(|item| ast::NamedExpr {
+                name: item.name.clone(),
+                expr: elements.rewritten(&item.expr),
+            })
+            .collect();
+        let (nodes, edges) = self.element_columns(&graph, &mut elements)?;
+        let (columns, outputs) = elements.outputs(&nodes, &edges);
+        let place = |relation: &Relation, name: &str| {
+            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
+        };
+        let function = paths::Paths {
+            key: place(&nodes, KEY),
+            source: place(&edges, SOURCE),
+            target: place(&edges, TARGET),
+            patterns: elements.patterns(&nodes, &edges),
+            node_count: elements.nodes.len(),
+            edge_count: elements.edges.len(),
+            cycles: match cycles.as_str() {
+                "none" => paths::Cycles::None,
+                "all" => paths::Cycles::All,
+                _ => paths::Cycles::UniqueEdges,
+            },
+            shortest: wanted.shortest.then_some(output == "all"),
+            outputs,
+        };
+        let kind = RelationKind::Table {
+            inputs: vec![nodes, edges],
+            function: Arc::new(function),
+            serialized: false,
+        };
+        let mut matches = self.relation(kind, columns, span)?;
+        if let Some(predicate) = &predicate {
+            let bound = self.condition(predicate, &mut Scope::rows(&matches.columns))?;
+            matches = self.filtered(matches, bound, span)?;
+        }
+        if project.is_empty() {
+            let mut items = Items::default();
+            for column in &matches.columns {
+                let name = elements.plain_name(&column.name);
+                if let Some(name) = name {
+                    items.replace(&name, Expr::column(&column.name, column.kql_type, span));
+                }
+            }
+            return self.projected(matches, items, span);
+        }
+        self.graph_project(matches, &wanted.project, &project, span)
+    }
+
+    /// The columns of `project`; one that is `a.b` is called `a_b`.
+    fn graph_project(
+        &mut self,
+        matches: Arc<Relation>,
+        written: &[ast::NamedExpr],
+        rewritten: &[ast::NamedExpr],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let mut items = Items::default();
+        for (written, item) in written.iter().zip(rewritten) {
+            let bound = self.expr(&item.expr, &mut Scope::rows(&matches.columns))?;
+            match &item.name {
+                Some(name) => self.checked(items.add_named(name, bound))?,
+                None => {
+                    let implied = crate::query::bind::column_name(&written.expr);
+                    items.add_implied(implied, "Column", bound);
+                }
+            }
+        }
+        self.projected(matches, items, span)
+    }
+
+    fn graph_option(
+        &mut self,
+        wanted: &GraphMatch,
+        name: &str,
+        known: &[&str],
+    ) -> BindResult<String> {
+        let given = wanted.options.iter().find(|(option, _)| option.text == name);
+        let Some((_, value)) = given else {
+            return Ok(known.first().copied().unwrap_or_default().to_owned());
+        };
+        if known.contains(&value.text.as_str()) {
+            return Ok(value.text.clone());
+        }
+        let message = format!("`{}` is not a value of `{name}`", value.text);
+        let problem = Problem::semantic(value.span, message);
+        Err(self.report(problem.near(&value.text, known.iter().copied())))
+    }
+
+    /// The graph with the degrees of its nodes, if the query asks for them.
+    fn with_degrees(
+        &mut self,
+        graph: &Graph,
+        wanted: &GraphMatch,
+        span: Span,
+    ) -> BindResult<Graph> {
+        let mut graph = graph.clone();
+        for (function, end) in [("node_degree_in", TARGET), ("node_degree_out", SOURCE)] {
+            if !elements::calls(wanted, function) {
+                continue;
+            }
+            let Some(end) = graph.edges.columns.iter().find(|of| of.name == end).cloned() else {
+                continue;
+            };
+            let key = Column::new(KEY, end.kql_type);
+            let name = format!("${function}");
+            let edges = Arc::clone(&graph.edges);
+            let counted = self.counted(edges, std::slice::from_ref(&end), &name, span)?;
+            let columns = graph.nodes.columns.clone();
+            let nodes = Arc::clone(&graph.nodes);
+            let pairs = [(key, end)];
+            let joined = self.joined(nodes, counted, JoinKind::LeftOuter, &pairs, span)?;
+            let mut items = Items::of_columns(&columns, span);
+            let degree = Expr::column(&name, KqlType::Long, span);
+            let degree = self.call_built_in("coalesce", vec![degree, Expr::long(0, span)])?;
+            items.replace(&name, degree);
+            graph.nodes = self.projected(joined, items, span)?;
+        }
+        Ok(graph)
+    }
+
+    /// The nodes and edges with a column for each condition and value that the query has of them.
+    fn element_columns(
+        &mut self,
+        graph: &Graph,
+        elements: &mut Elements,
+    ) -> BindResult<(Arc<Relation>, Arc<Relation>)> {
+        let mut made = Vec::new();
+        for (relation, of_nodes) in [(&graph.nodes, true), (&graph.edges, false)] {
+            let span = Span::default();
+            let mut items = Items::of_columns(&relation.columns, span);
+            for list in elements.lists.iter_mut().filter(|list| list.of_nodes == of_nodes) {
+                let scope = &mut Scope::rows(&relation.columns);
+                let bound = if list.kind == elements::ListKind::Map {
+                    self.expr(&list.expr, scope)?
+                } else {
+                    self.condition(&list.expr, scope)?
+                };
+                list.kql_type = bound.kql_type;
+                items.replace(&list.column, bound);
+            }
+            for check in elements.checks.iter().filter(|check| check.of_nodes == of_nodes) {
+                let bound =
+                    self.condition(&check.expr, &mut Scope::rows(&relation.columns))?;
+                items.replace(&check.column, bound);
+            }
+            made.push(self.projected(Arc::clone(relation), items, span)?);
+        }
+        match <[Arc<Relation>; 2]>::try_from(made) {
+            Ok([nodes, edges]) => Ok((nodes, edges)),
+            Err(_) => Err(crate::query::bind::Failed),
+        }
+    }
+}
+
+/// The column of the matches for a column of a node or edge.
+fn match_column(element: &str, column: &str) -> String {
+    of_part(element, column)
 }

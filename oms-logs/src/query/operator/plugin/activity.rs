@@ -173,7 +173,8 @@ impl Binder<'_> {
         let mut items = Items::default();
         items.replace("$id", Expr::column(&id.name, id.kql_type, span));
         let of_time = Expr::column(&time.name, time.kql_type, span);
-        let of_time = if time.kql_type == KqlType::Int { cast(of_time, time_type) } else { of_time };
+        let of_time =
+            if time.kql_type == KqlType::Int { cast(of_time, time_type) } else { of_time };
         items.replace("$time", of_time);
         for dimension in rest.iter().skip(given) {
             let column = self.plugin_column(&input, Some(dimension), plugin)?;
@@ -196,8 +197,8 @@ impl Binder<'_> {
             return Err(self.report(Problem::semantic(span, "the timeline lacks its bounds")));
         };
         let bound = self.expr(argument, &mut Scope::constants())?;
-        let same = bound.kql_type == kql_type
-            || (bound.kql_type.is_number() && kql_type.is_number());
+        let same =
+            bound.kql_type == kql_type || (bound.kql_type.is_number() && kql_type.is_number());
         match bound.as_long() {
             Some(value) if same => Ok(value),
             _ => {
@@ -338,14 +339,15 @@ impl Activity {
     }
 
     fn measure(&self, group: usize, events: &[(i64, u64)], made: &mut Vec<Row>) -> Result<()> {
-        let row = |times: Vec<i64>, longs: Vec<i64>, reals: Vec<f64>| {
-            Row { group, times, longs, reals }
-        };
+        let row =
+            |times: Vec<i64>, longs: Vec<i64>, reals: Vec<f64>| Row { group, times, longs, reals };
         match self.metric {
             Metric::ActiveUsers { lookback, period, periods, bin } => {
                 let active = self.active(events, (lookback, period, periods), bin);
                 made.extend(
-                    active.into_iter().map(|(bin, ids)| row(vec![bin], vec![count(ids.len())], vec![])),
+                    active
+                        .into_iter()
+                        .map(|(bin, ids)| row(vec![bin], vec![count(ids.len())], vec![])),
                 );
             }
             Metric::Counts { window } => {
@@ -359,8 +361,7 @@ impl Activity {
                     let new = here.difference(&before).count();
                     let distinct = here.len();
                     before.extend(here);
-                    let longs =
-                        [inside.len(), distinct, new, before.len()].map(count).to_vec();
+                    let longs = [inside.len(), distinct, new, before.len()].map(count).to_vec();
                     made.push(row(vec![start], longs, vec![]));
                 }
             }
@@ -401,7 +402,9 @@ impl Activity {
                         *bins.entry(bin).or_insert(0) += 1;
                     }
                 }
-                made.extend(bins.into_iter().map(|(bin, count)| row(vec![bin], vec![count], vec![])));
+                made.extend(
+                    bins.into_iter().map(|(bin, count)| row(vec![bin], vec![count], vec![])),
+                );
             }
             Metric::Sliding { lookback, bin } => {
                 for start in self.windows(events, bin)? {
@@ -461,10 +464,8 @@ impl Activity {
         if windows.len().saturating_mul(windows.len()) > OPERATOR_ROWS_MAX {
             return exec_err!("the plugin makes more than {OPERATOR_ROWS_MAX} rows");
         }
-        let here: Vec<HashSet<u64>> = windows
-            .iter()
-            .map(|start| ids(events, *start, start.saturating_add(window)))
-            .collect();
+        let here: Vec<HashSet<u64>> =
+            windows.iter().map(|start| ids(events, *start, start.saturating_add(window))).collect();
         let mut before: HashSet<u64> = HashSet::new();
         for (at, (start, own)) in windows.iter().zip(&here).enumerate() {
             let new: HashSet<u64> = own.difference(&before).copied().collect();
@@ -499,10 +500,7 @@ mod tests {
     fn windows_count_ids() {
         let events = [(0, 1), (1, 2), (10, 1), (12, 3), (13, 3), (25, 2)];
         let counts = measured(Metric::Counts { window: 10 }, (0, 29), &events);
-        assert_eq!(
-            counts,
-            [(0, vec![2, 2, 2, 2]), (10, vec![3, 2, 1, 3]), (20, vec![1, 1, 0, 3])]
-        );
+        assert_eq!(counts, [(0, vec![2, 2, 2, 2]), (10, vec![3, 2, 1, 3]), (20, vec![1, 1, 0, 3])]);
         let sliding = measured(Metric::Sliding { lookback: 20, bin: 10 }, (0, 39), &events);
         assert_eq!(
             sliding,

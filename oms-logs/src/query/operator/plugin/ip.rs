@@ -5,11 +5,13 @@ use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{Column, Expr, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::limits::OPERATOR_ROWS_MAX;
+use crate::query::operator::values::take_or_empty;
 use crate::query::plan::TableFunction;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray, UInt64Array};
-use datafusion::arrow::compute::take;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringViewArray, UInt64Array,
+};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::common::{Result, exec_err};
@@ -198,17 +200,9 @@ impl TableFunction for IpLookup {
         let (of_input, of_table) = (UInt64Array::from(of_input), UInt64Array::from(of_table));
         let rows = |batch: &RecordBatch, places: &UInt64Array| {
             let of = batch.schema();
-            let columns = batch.columns().iter().zip(of.fields()).map(|(column, field)| {
-                let taken = take(column, places, None)?;
-                // Text that is never null is empty where there is no row.
-                if field.is_nullable() || taken.null_count() == 0 {
-                    return Ok(taken);
-                }
-                let text = taken.as_string_view().iter();
-                let text: StringViewArray =
-                    text.map(|text| Some(text.unwrap_or_default())).collect();
-                Ok(Arc::new(text) as ArrayRef)
-            });
+            let columns = batch.columns().iter().zip(of.fields());
+            let columns = columns
+                .map(|(column, field)| take_or_empty(column, places, field.is_nullable()));
             columns.collect::<Result<Vec<_>>>()
         };
         let (input, table) = (rows(input, &of_input)?, rows(table, &of_table)?);

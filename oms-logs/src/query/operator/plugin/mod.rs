@@ -86,9 +86,10 @@ impl<'a> Arguments<'a> {
 
     /// The value of `name = value` among the arguments that are left.
     pub(super) fn named(&self, name: &str) -> Option<&'a ast::Expr> {
-        let named = self.rest.clone().find(|argument| {
-            argument.name.as_ref().is_some_and(|of| of.text == name)
-        });
+        let named = self
+            .rest
+            .clone()
+            .find(|argument| argument.name.as_ref().is_some_and(|of| of.text == name));
         named.map(|argument| &argument.expr)
     }
 

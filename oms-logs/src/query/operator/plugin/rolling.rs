@@ -51,7 +51,10 @@ impl Binder<'_> {
         let mut items = Items::default();
         let mut columns = vec![Column::new(&index.name, index_type)];
         let of_index = Expr::column(&index.name, index.kql_type, span);
-        items.replace("$index", if index.kql_type == KqlType::Int { cast(of_index, KqlType::Long) } else { of_index });
+        items.replace(
+            "$index",
+            if index.kql_type == KqlType::Int { cast(of_index, KqlType::Long) } else { of_index },
+        );
         items.replace("$value", Expr::column(&value.name, value.kql_type, span));
         for dimension in arguments.positional() {
             let column = self.plugin_column(&input, Some(dimension), plugin)?;

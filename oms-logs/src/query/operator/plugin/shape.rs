@@ -50,8 +50,12 @@ impl Binder<'_> {
         let mut raw: Vec<(String, Aggregate)> = Vec::new();
         for value in values {
             let column = Expr::column(&of.name, of.kql_type, span);
-            let is_value =
-                operator::compare(Comparison::Equal, to_text(column), Expr::text(&value, span), span);
+            let is_value = operator::compare(
+                Comparison::Equal,
+                to_text(column),
+                Expr::text(&value, span),
+                span,
+            );
             let is_value = self.checked(is_value)?;
             let mut scope = Scope::groups(&input.columns, raw);
             let from = scope.aggregate_count();
@@ -77,8 +81,7 @@ impl Binder<'_> {
         let bound_keys = Items::of_columns(&keys, span);
         let mut made = bound_keys.columns();
         made.extend(raw.iter().map(|(name, made)| Column::new(name, made.kql_type)));
-        let kind =
-            RelationKind::Aggregate { input, keys: bound_keys.items, aggregates: raw };
+        let kind = RelationKind::Aggregate { input, keys: bound_keys.items, aggregates: raw };
         let grouped = self.relation(kind, made, span)?;
         self.projected(grouped, items, span)
     }

@@ -365,4 +365,3 @@ pub struct GraphOutput {
     /// `with_node_id=…`, `with_source_id=…`, `with_target_id=…`
     pub options: Vec<(Name, Name)>,
 }
-

@@ -3,8 +3,8 @@
 use super::{Pattern, Quoted, list, sub_pipeline, tables};
 use crate::query::syntax::ast::{
     ColumnOrder, Evaluate, Expr, ExprKind, Find, FindColumn, GraphDirection, GraphEdge, GraphMatch,
-    GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart, Scan, ScanStep,
-    Search, TopNested,
+    GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart, Scan,
+    ScanStep, Search, TopNested,
 };
 use std::fmt::{self, Display, Formatter};
 
