@@ -4,6 +4,7 @@ use super::values::dynamic_column;
 use crate::query::bind::{BindResult, Binder, Items, Scope};
 use crate::query::bound::{Column, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::function::aggregate::constant_real;
 use crate::query::function::to_text;
 use crate::query::plan::TableFunction;
@@ -183,11 +184,10 @@ impl TableFunction for Patterns {
         patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.count));
         let names: StringViewArray = patterns.iter().map(|pattern| Some(pattern.text())).collect();
         let counts = Int64Array::from_iter_values(patterns.iter().map(|pattern| pattern.count));
-        let shown = patterns
-            .iter()
-            .map(|pattern| Some(serde_json::Value::from(pattern.representative.as_str())));
+        let shown: Vec<Value> =
+            patterns.iter().map(|pattern| Value::Text(pattern.representative.clone())).collect();
         let columns: Vec<ArrayRef> =
-            vec![Arc::new(names), Arc::new(counts), dynamic_column(shown.collect())?];
+            vec![Arc::new(names), Arc::new(counts), dynamic_column(&shown)?];
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
     }
 }

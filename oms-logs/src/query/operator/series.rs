@@ -1,9 +1,10 @@
 //! `make-series`: aggregates along an axis as arrays.
 
-use super::values::{dynamic_column, json_of};
+use super::values::{dynamic_column, value_of};
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope, column_name};
 use crate::query::bound::{Column, Comparison, Expr, ExprKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::function::aggregate::constant_real;
 use crate::query::function::{self, Args, cast, operator};
 use crate::query::limits::SERIES_VALUES_MAX;
@@ -21,7 +22,6 @@ use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
 use datafusion::scalar::ScalarValue;
-use serde_json::Value as Json;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -361,7 +361,7 @@ impl TableFunction for Series {
         if groups.is_empty() && self.nonempty {
             groups.push(Vec::new());
         }
-        let mut arrays: Vec<Vec<Option<Json>>> = vec![Vec::new(); self.defaults.len() + 1];
+        let mut arrays: Vec<Vec<Value>> = vec![Vec::new(); self.defaults.len() + 1];
         let mut firsts = Vec::new();
         let mut made = 0_usize;
         for rows in groups {
@@ -382,7 +382,7 @@ impl TableFunction for Series {
         let mut columns =
             keys.map(|key| Ok(take(key, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
         for array in arrays {
-            columns.push(dynamic_column(array)?);
+            columns.push(dynamic_column(&array)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(vec![RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?])
@@ -428,32 +428,32 @@ impl Series {
         rows: &[usize],
         (first, count): (i64, usize),
         bins: &[i64],
-        arrays: &mut [Vec<Option<Json>>],
+        arrays: &mut [Vec<Value>],
     ) -> Result<()> {
         for (at, (default, array)) in self.defaults.iter().zip(arrays.iter_mut()).enumerate() {
             let place = self.keys + 1 + at;
             let kql_type = self.types.get(place).copied().unwrap_or(KqlType::Real);
-            let default = json_of(&default.to_array()?, kql_type, 0);
+            let default = value_of(&default.to_array()?, kql_type, 0);
             let mut values = vec![default; count];
             for row in rows {
                 let bin = bins.get(*row).map(|bin| bin.saturating_sub(first));
                 let bin = bin.and_then(|bin| usize::try_from(bin).ok());
                 if let Some(slot) = bin.and_then(|bin| values.get_mut(bin)) {
-                    *slot = json_of(input.column(place), kql_type, *row);
+                    *slot = value_of(input.column(place), kql_type, *row);
                 }
             }
-            array.push(Some(Json::Array(values)));
+            array.push(Value::Array(values));
         }
         let axis = (0_i64..).take(count).map(|bin| self.axis_value(first.saturating_add(bin)));
         let axis = axis.collect::<Result<Vec<_>>>()?;
         if let Some(array) = arrays.last_mut() {
-            array.push(Some(Json::Array(axis)));
+            array.push(Value::Array(axis));
         }
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bins are counted, and their count is bounded")]
-    fn axis_value(&self, bin: i64) -> Result<Json> {
+    fn axis_value(&self, bin: i64) -> Result<Value> {
         let value = match (&self.base, &self.step) {
             (ScalarValue::Int64(Some(base)), ScalarValue::Int64(Some(step))) => {
                 ScalarValue::Int64(step.checked_mul(bin).and_then(|by| base.checked_add(by)))
@@ -463,6 +463,6 @@ impl Series {
             }
             _ => return exec_err!("make-series has no axis"),
         };
-        Ok(json_of(&value.to_array()?, self.axis, 0))
+        Ok(value_of(&value.to_array()?, self.axis, 0))
     }
 }

@@ -1,8 +1,9 @@
 //! Paths of a graph that fit chains of nodes and edges.
 
 use super::elements::ListKind;
+use crate::query::dynamic::Value;
 use crate::query::limits::OPERATOR_ROWS_MAX;
-use crate::query::operator::values::{dynamic_column, json_of, take_or_empty};
+use crate::query::operator::values::{dynamic_column, take_or_empty, value_of};
 use crate::query::plan::TableFunction;
 use crate::query::syntax::ast::GraphDirection;
 use crate::query::types::KqlType;
@@ -347,9 +348,9 @@ impl Paths {
                 if *kind == ListKind::Map {
                     let values = matches.iter().map(|found| {
                         let items = rows(found).into_iter();
-                        Some(items.map(|row| json_of(array, *kql_type, row)).collect())
+                        Value::Array(items.map(|row| value_of(array, *kql_type, row)).collect())
                     });
-                    return dynamic_column(values.collect());
+                    return dynamic_column(&values.collect::<Vec<_>>());
                 }
                 let Some(flags) = array.as_boolean_opt() else {
                     return exec_err!("a condition on edges is no bool");
