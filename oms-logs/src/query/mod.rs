@@ -35,10 +35,25 @@
 //! ```
 //!
 //! # What runs
-//! Statements: `let` of scalars and tables. Sources: tables, `print`, `range`, `datatable`, `union`.
-//! Operators: `where`, `project` (`-away`, `-keep`, `-rename`), `extend`, `summarize`, `sort`,
-//! `take`, `top`, `count`, `distinct`, `join` (every kind), `union`, `mv-expand`, `mv-apply`,
-//! `render`. Values of every type, `dynamic` ones with access to their parts and the functions over
+//! Statements: `let` of scalars, tables, views and functions (defaults, tables as parameters),
+//! `set` (of which only `query_now` changes an answer), `declare query_parameters`, `declare
+//! pattern`, `restrict access to`; several queries in one text. `toscalar`, `materialize`, and
+//! sub-queries after `in`: they are run before their query.
+//!
+//! Sources: tables, `print`, `range`, `datatable`, `union`, `search`, `find`. Operators: `as`,
+//! `consume`, `count`, `distinct`, `evaluate`, `extend`, `facet`, `fork`, `getschema`, `invoke`,
+//! `join` (every kind), `lookup`, `make-series`, `mv-apply`, `mv-expand`, `parse`, `parse-where`,
+//! `parse-kv`, `partition`, `project` (`-away`, `-by-names`, `-keep`, `-rename`, `-reorder`),
+//! `reduce`, `render`, `sample`, `sample-distinct`, `scan`, `search`, `serialize`, `sort`,
+//! `summarize`, `take`, `top`, `top-hitters`, `top-nested`, `union`, `where`; of graphs
+//! `make-graph`, `graph-match`, `graph-shortest-paths`, `graph-mark-components`, `graph-to-table`.
+//! Functions over rows in an order: `row_number`, `prev`, `next`, `row_cumsum`, `row_rank_dense`,
+//! `row_rank_min`, `row_window_session`. Plugins: `active_users_count`, `activity_counts_metrics`,
+//! `activity_engagement`, `activity_metrics`, `dcount_intersect`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
+//! `new_activity_metrics`, `pivot`, `preview`, `rolling_percentile`, `rows_near`, `schema_merge`,
+//! `session_count`, `sliding_window_counts`.
+//!
+//! Values of every type, `dynamic` ones with access to their parts and the functions over
 //! arrays, bags and sets. Every aggregate but `passthrough`. Everything else of the language is an
 //! error that names it and its place.
 //!
@@ -50,6 +65,11 @@
 //! # Where it differs from the service
 //! - `dcount` and `percentile` are exact, not estimates. The sketches of `hll` and `tdigest` are this
 //!   engine's own: they cannot be read by the service, nor its by this one.
+//! - `top-hitters` counts exactly; values that come equally often are in falling order.
+//! - `sample` draws the same rows for the same rows and the same `now()`.
+//! - `reduce` finds patterns in a way of its own, and so may cut texts elsewhere than the service.
+//! - `partition` runs its operators for at most 10,000 keys, and not in braces.
+//! - A graph is matched whole: one of more matches or steps than its bounds is an error.
 //! - `make_list` after `sort` is in that order; the service promises none.
 //! - A number of a `dynamic` value is a `long` or a `real`; an `int` becomes a `long` in it.
 //! - Rows of one batch become at most 16 million rows by `mv-expand`.

@@ -17,6 +17,8 @@ mod query_functions;
 #[cfg(test)]
 mod query_random;
 #[cfg(test)]
+mod query_tabular;
+#[cfg(test)]
 mod query_text;
 #[cfg(test)]
 mod simulation;

@@ -169,7 +169,7 @@ pub(crate) fn options() -> QueryOptions {
     QueryOptions::new(Arc::new(ManualClock::new(at("2024-05-01T12:00:00Z"))))
 }
 
-async fn ask(text: &str) -> QueryReport {
+pub(crate) async fn ask(text: &str) -> QueryReport {
     match query::run(&tables(), text, &options()).await {
         Ok(report) => report,
         Err(error) => panic!("{text}: {error:?}"),

@@ -122,7 +122,7 @@ fn larger_operators() {
         "top-hitters 2 of a by b",
         "sample 5",
         "sample-distinct 5 of a",
-        r#"reduce by s with threshold=0.2, characters="-""#,
+        r#"reduce by s with threshold=real(0.2), characters="-""#,
         "lookup kind=inner U on k",
         r#"search kind=case_sensitive in (A, B*) ("x" or (a has "y"))"#,
         "getschema",

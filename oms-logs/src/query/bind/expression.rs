@@ -277,7 +277,7 @@ impl Binder<'_> {
             return bound;
         }
         if text == "toscalar" {
-            return self.to_scalar(arguments, span);
+            return self.scalar_call(arguments, span);
         }
         if window::NAMES.contains(&text) {
             return self.window(name, exprs, span, scope);
@@ -304,7 +304,7 @@ impl Binder<'_> {
     }
 
     /// `toscalar(table)`: the first value of its first row.
-    fn to_scalar(&mut self, arguments: &[ast::NamedExpr], span: Span) -> BindResult<Expr> {
+    fn scalar_call(&mut self, arguments: &[ast::NamedExpr], span: Span) -> BindResult<Expr> {
         let [argument] = arguments else {
             let message = "`toscalar` takes one table";
             return Err(self.report(Problem::semantic(span, message)));

@@ -521,7 +521,7 @@ impl Binder<'_> {
             Kind::Scan(scan) => self.scan(input, scan, span),
             Kind::Partition(partition) => self.partition(input, partition, span),
             Kind::Serialize(items) => self.serialize(input, items, span),
-            Kind::TopNested(levels) => self.top_nested(input, levels, span),
+            Kind::TopNested(levels) => self.top_nested(&input, levels, span),
             Kind::TopHitters(top) => self.top_hitters(input, top, span),
             Kind::Sample(count) => self.sample(input, count, span),
             Kind::SampleDistinct(count, of) => self.sample_distinct(input, count, of, span),

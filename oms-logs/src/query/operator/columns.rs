@@ -28,7 +28,7 @@ impl Binder<'_> {
         let mut scope = Scope::table(&input);
         let columns = self.items(items, "Column", &mut scope)?;
         let calls = scope.into_windows();
-        let input = self.with_windows(input, calls, span)?;
+        let input = self.with_windows(input, &calls, span)?;
         self.projected(input, columns, span)
     }
 
@@ -81,7 +81,7 @@ impl Binder<'_> {
             return Err(Failed);
         }
         let calls = scope.into_windows();
-        let input = self.with_windows(input, calls, span)?;
+        let input = self.with_windows(input, &calls, span)?;
         self.projected(input, columns, span)
     }
 

@@ -1,7 +1,7 @@
 //! `partition`: a pipeline over the rows of each key by themselves.
 
 use crate::query::bind::{BindResult, Binder, Scope};
-use crate::query::bound::{ExprKind, Relation, RelationKind};
+use crate::query::bound::{Column, ExprKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::limits::PARTITIONS_MAX;
 use crate::query::plan::{self, TableFunction};
@@ -35,7 +35,8 @@ impl Binder<'_> {
             let message = "`partition` goes by a column that is not dynamic";
             return Err(self.report(Problem::semantic(partition.key.span, message)));
         };
-        let given = self.relation(RelationKind::Given, input.columns.clone(), span)?;
+        let of_input = input.columns.clone();
+        let given = self.relation(RelationKind::Given, of_input.clone(), span)?;
         let others = std::mem::take(&mut self.others);
         let body = self.operators(given, &partition.operators);
         self.others = others;
@@ -43,7 +44,7 @@ impl Binder<'_> {
         let columns = body.columns.clone();
         let kind = RelationKind::Table {
             inputs: vec![input],
-            function: Arc::new(PerKey { key: at, body }),
+            function: Arc::new(PerKey { key: at, columns: of_input, body }),
             serialized: false,
         };
         self.relation(kind, columns, span)
@@ -54,6 +55,8 @@ impl Binder<'_> {
 #[derive(Debug)]
 struct PerKey {
     key: usize,
+    /// The input's columns.
+    columns: Vec<Column>,
     body: Arc<Relation>,
 }
 
@@ -71,9 +74,11 @@ impl TableFunction for PerKey {
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("partition takes a table") };
         let session = plan::session(context.runtime_env(), self.body.needs_order());
+        let of_input = Arc::new(plan::computed_schema(&self.columns));
         let mut made = Vec::new();
         for rows in parts(input, self.key)? {
             let part = take_record_batch(input, &UInt64Array::from(rows))?;
+            let part = RecordBatch::try_new(Arc::clone(&of_input), part.columns().to_vec())?;
             let logical = plan::plan_computed(&self.body, Some(&part))?;
             let frame = session.execute_logical_plan(logical).await?;
             for batch in frame.collect().await? {

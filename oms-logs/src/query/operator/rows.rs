@@ -24,7 +24,7 @@ impl Binder<'_> {
         if calls.is_empty() {
             return self.relation(RelationKind::Filter { input, predicate }, columns, span);
         }
-        let input = self.with_windows(input, calls, span)?;
+        let input = self.with_windows(input, &calls, span)?;
         let all = input.columns.clone();
         let kept = self.relation(RelationKind::Filter { input, predicate }, all, span)?;
         self.projected(kept, Items::of_columns(&columns, span), span)

@@ -23,7 +23,7 @@ impl Binder<'_> {
     /// The best values of each level, within the best values of the level before.
     pub(crate) fn top_nested(
         &mut self,
-        input: Arc<Relation>,
+        input: &Arc<Relation>,
         levels: &[TopNested],
         span: Span,
     ) -> BindResult<Arc<Relation>> {
@@ -42,7 +42,7 @@ impl Binder<'_> {
             let by = by.unwrap_or_else(|| format!("aggregated_{of}"));
             names.add_implied(Some(by), "Column", Expr::null(KqlType::Long, span));
         }
-        let keyed = self.projected(Arc::clone(&input), items, span)?;
+        let keyed = self.projected(Arc::clone(input), items, span)?;
         let mut best: Option<Arc<Relation>> = None;
         let mut others: Vec<Arc<Relation>> = Vec::new();
         for (at, level) in levels.iter().enumerate() {

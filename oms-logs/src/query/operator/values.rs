@@ -11,11 +11,7 @@ use std::sync::Arc;
 /// A value of a column in computed form as a member of a `dynamic` value.
 pub(super) fn value_of(array: &ArrayRef, kql_type: KqlType, row: usize) -> Value {
     if array.is_null(row) {
-        return if kql_type == KqlType::String {
-            Value::Text(String::new())
-        } else {
-            Value::Null
-        };
+        return if kql_type == KqlType::String { Value::Text(String::new()) } else { Value::Null };
     }
     let long = || array.as_primitive::<Int64Type>().value(row);
     let text = || array.as_string_view().value(row);

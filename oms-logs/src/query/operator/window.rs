@@ -207,7 +207,7 @@ impl Binder<'_> {
     pub(crate) fn with_windows(
         &mut self,
         mut input: Arc<Relation>,
-        calls: Vec<WindowCall>,
+        calls: &[WindowCall],
         span: Span,
     ) -> BindResult<Arc<Relation>> {
         let deepest = calls.iter().map(|call| call.level).max();

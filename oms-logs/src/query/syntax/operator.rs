@@ -65,12 +65,8 @@ const OPERATORS: &[&str] = &[
 ];
 
 /// Operators of the language that this version does not run.
-const UNSUPPORTED: &[&str] = &[
-    "macro-expand",
-    "assert-schema",
-    "execute-and-cache",
-    "project-smart",
-];
+const UNSUPPORTED: &[&str] =
+    &["macro-expand", "assert-schema", "execute-and-cache", "project-smart"];
 
 impl Parser {
     /// One operator, after its `|`.

@@ -38,13 +38,23 @@ pub(super) struct Check {
     pub(super) column: String,
 }
 
+/// An edge of a chain and the node after it, by their places.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    edge: usize,
+    direction: GraphDirection,
+    least: u64,
+    most: u64,
+    next: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Elements {
     /// Names; those that are not given are `$node0`, `$edge0`, ….
     pub(super) nodes: Vec<String>,
     /// Names, and whether they stand for several edges.
     pub(super) edges: Vec<(String, bool)>,
-    chains: Vec<(usize, Vec<(usize, GraphDirection, (u64, u64), usize)>)>,
+    chains: Vec<(usize, Vec<Link>)>,
     pub(super) lists: Vec<List>,
     pub(super) checks: Vec<Check>,
     problem: Option<Problem>,
@@ -87,11 +97,13 @@ impl Elements {
                 let (least, most) = edge.length.unwrap_or((1, 1));
                 if least > most || most > paths::LENGTH_MAX {
                     let span = edge.name.as_ref().map(|name| name.span).unwrap_or_default();
-                    let message = format!("an edge has 0 to {} lengths, in order", paths::LENGTH_MAX);
+                    let message =
+                        format!("an edge has 0 to {} lengths, in order", paths::LENGTH_MAX);
                     elements.problem = Some(Problem::semantic(span, message));
                 }
                 let next = elements.node(node.as_ref());
-                steps.push((place, edge.direction, (least, most), next));
+                let direction = edge.direction;
+                steps.push(Link { edge: place, direction, least, most, next });
             }
             elements.chains.push((first, steps));
         }
@@ -265,13 +277,13 @@ impl Elements {
                 first: node(*first),
                 steps: steps
                     .iter()
-                    .map(|(edge, direction, (least, most), next)| paths::Step {
-                        edge: *edge,
-                        checks: checks(edges, false, *edge),
-                        direction: *direction,
-                        least: *least,
-                        most: *most,
-                        next: node(*next),
+                    .map(|link| paths::Step {
+                        edge: link.edge,
+                        checks: checks(edges, false, link.edge),
+                        direction: link.direction,
+                        least: link.least,
+                        most: link.most,
+                        next: node(link.next),
                     })
                     .collect(),
             })

@@ -49,7 +49,7 @@ impl Binder<'_> {
         span: Span,
     ) -> BindResult<Arc<Relation>> {
         let mut graph = self.make_graph(edges, graph, span)?;
-        while let Some(operator) = rest.next() {
+        for operator in rest.by_ref() {
             match &operator.kind {
                 OperatorKind::GraphMarkComponents(kind, column) => {
                     let name = column.as_ref().map_or("ComponentId", |name| name.text.as_str());
@@ -86,11 +86,13 @@ impl Binder<'_> {
         graph: &MakeGraph,
         span: Span,
     ) -> BindResult<Graph> {
-        let end = |binder: &mut Self, name: &ast::Name| {
-            match edges.columns.iter().find(|column| column.name == name.text) {
-                Some(column) => Ok(column.clone()),
-                None => Err(binder.no_column(&edges, name)),
-            }
+        let end = |binder: &mut Self, name: &ast::Name| match edges
+            .columns
+            .iter()
+            .find(|column| column.name == name.text)
+        {
+            Some(column) => Ok(column.clone()),
+            None => Err(binder.no_column(&edges, name)),
         };
         let (source, target) = (end(self, &graph.source)?, end(self, &graph.target)?);
         let mut tables = Vec::new();
@@ -184,8 +186,7 @@ impl Binder<'_> {
             strong,
         };
         let inputs = vec![Arc::clone(&graph.nodes), Arc::clone(&graph.edges)];
-        let kind =
-            RelationKind::Table { inputs, function: Arc::new(function), serialized: false };
+        let kind = RelationKind::Table { inputs, function: Arc::new(function), serialized: false };
         self.relation(kind, columns, span)
     }
 
@@ -221,9 +222,7 @@ impl Binder<'_> {
     ) -> BindResult<Arc<Relation>> {
         let (table, known): (_, &[(&str, &str)]) = match output.part.text.as_str() {
             "nodes" => (&graph.nodes, &[("with_node_id", KEY)]),
-            "edges" => {
-                (&graph.edges, &[("with_source_id", SOURCE), ("with_target_id", TARGET)])
-            }
+            "edges" => (&graph.edges, &[("with_source_id", SOURCE), ("with_target_id", TARGET)]),
             other => {
                 let message = format!("`{other}` is not a part of a graph");
                 let problem = Problem::semantic(output.part.span, message);
@@ -408,8 +407,7 @@ impl Binder<'_> {
                 items.replace(&list.column, bound);
             }
             for check in elements.checks.iter().filter(|check| check.of_nodes == of_nodes) {
-                let bound =
-                    self.condition(&check.expr, &mut Scope::rows(&relation.columns))?;
+                let bound = self.condition(&check.expr, &mut Scope::rows(&relation.columns))?;
                 items.replace(&check.column, bound);
             }
             made.push(self.projected(Arc::clone(relation), items, span)?);

@@ -201,9 +201,7 @@ impl Search<'_> {
                 GraphDirection::Left => !hop.along,
                 GraphDirection::Any => true,
             };
-            if !fits
-                || !Self::holds(self.edges, &step.checks, hop.edge)
-                || self.repeats(hop, found)
+            if !fits || !Self::holds(self.edges, &step.checks, hop.edge) || self.repeats(hop, found)
             {
                 continue;
             }
@@ -339,8 +337,7 @@ impl Paths {
                 take_or_empty(edges.column(*column), &rows.collect::<UInt64Array>(), nullable)
             }
             Output::List { kind, element, of_nodes, column, kql_type } => {
-                let array =
-                    if *of_nodes { nodes.column(*column) } else { edges.column(*column) };
+                let array = if *of_nodes { nodes.column(*column) } else { edges.column(*column) };
                 let rows = |found: &Match| {
                     let lists = if *of_nodes { &found.between } else { &found.edges };
                     lists.get(*element).cloned().unwrap_or_default()

@@ -201,8 +201,8 @@ impl TableFunction for IpLookup {
         let rows = |batch: &RecordBatch, places: &UInt64Array| {
             let of = batch.schema();
             let columns = batch.columns().iter().zip(of.fields());
-            let columns = columns
-                .map(|(column, field)| take_or_empty(column, places, field.is_nullable()));
+            let columns =
+                columns.map(|(column, field)| take_or_empty(column, places, field.is_nullable()));
             columns.collect::<Result<Vec<_>>>()
         };
         let (input, table) = (rows(input, &of_input)?, rows(table, &of_table)?);

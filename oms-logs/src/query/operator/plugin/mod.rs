@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 30] = [
+const UNSUPPORTED: [&str; 29] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
@@ -33,7 +33,6 @@ const UNSUPPORTED: [&str; 30] = [
     "cosmosdb_sql_request",
     "csharp",
     "dax_request",
-    "dcount_intersect",
     "diffpatterns",
     "estimate_rows_count",
     "execute_query",
@@ -54,11 +53,12 @@ const UNSUPPORTED: [&str; 30] = [
     "sql_request",
 ];
 /// The plugins that this version runs.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "active_users_count",
     "activity_counts_metrics",
     "activity_engagement",
     "activity_metrics",
+    "dcount_intersect",
     "identity",
     "ipv4_lookup",
     "ipv6_lookup",
@@ -72,6 +72,9 @@ const NAMES: [&str; 16] = [
     "session_count",
     "sliding_window_counts",
 ];
+
+/// The most sets of `dcount_intersect`, whose unions double with each.
+const SETS_MAX: usize = 6;
 
 /// The arguments of a plugin, taken one after the other.
 pub(super) struct Arguments<'a> {
@@ -149,9 +152,48 @@ impl Binder<'_> {
             "ipv4_lookup" => self.ip_lookup(input, arguments, false),
             "ipv6_lookup" => self.ip_lookup(input, arguments, true),
             "rolling_percentile" => self.rolling_percentile(input, arguments),
+            "dcount_intersect" => self.dcount_intersect(input, &arguments),
             "identity" => Ok(input),
             _ => self.activity(input, arguments),
         }
+    }
+
+    /// How many values the first set has, the first two have in common, and so on: by inclusion and
+    /// exclusion of their unions.
+    fn dcount_intersect(
+        &mut self,
+        input: Arc<Relation>,
+        arguments: &Arguments<'_>,
+    ) -> BindResult<Arc<Relation>> {
+        let span = arguments.span();
+        let sets = self.exprs(arguments.positional(), &mut Scope::rows(&input.columns))?;
+        if !(2..=SETS_MAX).contains(&sets.len()) {
+            let message = format!("plugin `dcount_intersect` takes 2 to {SETS_MAX} sets");
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        let mut items = Items::default();
+        for count in 1..=sets.len() {
+            let mut common = Expr::long(0, span);
+            for chosen in 1_u32..1 << count {
+                let union: Vec<Expr> = sets
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, _)| chosen & (1 << at) != 0)
+                    .map(|(_, set)| set.clone())
+                    .collect();
+                let odd = union.len() % 2 == 1;
+                let union = match <[Expr; 1]>::try_from(union) {
+                    Ok([only]) => only,
+                    Err(several) => self.call_built_in("hll_merge", several)?,
+                };
+                let size = self.call_built_in("dcount_hll", vec![union])?;
+                let sign =
+                    if odd { ast::BinaryOperator::Add } else { ast::BinaryOperator::Subtract };
+                common = self.binary_of(sign, common, size, span)?;
+            }
+            items.replace(&format!("s{}", count - 1), common);
+        }
+        self.projected(input, items, span)
     }
 
     /// The declared columns, in order; those that are not there are null.
