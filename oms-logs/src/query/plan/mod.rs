@@ -41,7 +41,8 @@ use std::sync::Arc;
 
 /// The plan of a query; strings of its answer are never null, and dynamic values are JSON text.
 pub(super) fn plan(relation: &Relation) -> Result<LogicalPlan> {
-    let input = Planner::default().lower(relation)?;
+    let mut planner = Planner { keeps_order: relation.needs_order(), ..Planner::default() };
+    let input = planner.lower(relation)?;
     let lowering = input.lowering();
     let items = relation.columns.iter().map(|column| {
         let expr = Expr::column(&column.name, column.kql_type, Span::default());
@@ -63,7 +64,8 @@ pub(super) fn plan_computed(
     relation: &Relation,
     given: Option<&RecordBatch>,
 ) -> Result<LogicalPlan> {
-    let mut planner = Planner { made: 0, given: given.cloned() };
+    let mut planner =
+        Planner { made: 0, given: given.cloned(), keeps_order: relation.needs_order() };
     let plan = planner.computed(relation)?.plan;
     let items = relation.columns.iter().zip(plan.schema().columns());
     let items: Vec<DfExpr> = items.map(|(of, made)| DfExpr::Column(made).alias(&of.name)).collect();
@@ -132,6 +134,8 @@ impl Planned {
 struct Planner {
     made: usize,
     given: Option<RecordBatch>,
+    /// Whether a function goes by the order of rows.
+    keeps_order: bool,
 }
 
 impl Planner {
@@ -200,7 +204,12 @@ impl Planner {
             }
             RelationKind::Sort { input, keys, limit } => {
                 let input = self.lower(input)?;
-                self.sort(input, keys, *limit)
+                let sorted = self.sort(input, keys, *limit)?;
+                if !self.keeps_order {
+                    return Ok(sorted);
+                }
+                let plan = self.node(Work::InOrder, vec![sorted.plan])?;
+                Ok(Planned { plan, names: sorted.names })
             }
             RelationKind::Limit { input, count } => {
                 let input = self.lower(input)?;

@@ -12,7 +12,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
     Expr as DfExpr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
 };
-use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{
+    Distribution, EquivalenceProperties, OrderingRequirements, PhysicalExpr,
+};
 use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
@@ -66,6 +68,8 @@ pub(super) enum Work {
     Rows { function: Arc<dyn RowFunction>, arguments: Vec<String>, added: Vec<FieldRef> },
     /// Makes rows with these columns.
     Table { function: Arc<dyn TableFunction>, schema: DFSchemaRef },
+    /// Keeps the order of the sort below.
+    InOrder,
 }
 
 impl Work {
@@ -73,6 +77,7 @@ impl Work {
         match self {
             Self::Rows { function, .. } => function.name(),
             Self::Table { function, .. } => function.name(),
+            Self::InOrder => "in_order",
         }
     }
 
@@ -81,6 +86,7 @@ impl Work {
         match self {
             Self::Rows { function, .. } => function.needs_all_rows(),
             Self::Table { .. } => true,
+            Self::InOrder => false,
         }
     }
 }
@@ -98,6 +104,7 @@ impl FunctionNode {
     pub(super) fn try_new(id: usize, work: Work, inputs: Vec<LogicalPlan>) -> Result<Self> {
         let schema = match (&work, inputs.as_slice()) {
             (Work::Table { schema, .. }, _) => Arc::clone(schema),
+            (Work::InOrder, [input]) => Arc::clone(input.schema()),
             (Work::Rows { added, .. }, [input]) => {
                 let of_input = input.schema().iter();
                 let fields = of_input
@@ -171,7 +178,11 @@ impl UserDefinedLogicalNodeCore for FunctionNode {
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
-        let Work::Rows { arguments, .. } = &self.work else { return None };
+        let arguments = match &self.work {
+            Work::Rows { arguments, .. } => arguments,
+            Work::InOrder => return Some(vec![output_columns.to_vec()]),
+            Work::Table { .. } => return None,
+        };
         let of_input = self.inputs.first()?.schema();
         let mut needed: Vec<usize> =
             output_columns.iter().copied().filter(|at| *at < of_input.fields().len()).collect();
@@ -202,7 +213,100 @@ impl FunctionPlanner {
     ) -> Option<Arc<dyn ExecutionPlan>> {
         let node = node.as_any().downcast_ref::<FunctionNode>()?;
         let schema = Arc::new(node.schema.as_arrow().clone());
+        if let (Work::InOrder, [input]) = (&node.work, inputs) {
+            let order = input.output_ordering().cloned().map(OrderingRequirements::from);
+            return Some(Arc::new(InOrderExec::new(input, order)));
+        }
         Some(Arc::new(FunctionExec::new(node.work.clone(), inputs.to_vec(), schema)))
+    }
+}
+
+/// Passes sorted rows on, all in one stream. It keeps DataFusion from dropping the sort below for want
+/// of an operator that is known to need it, and from moving another one to it that stands above.
+#[derive(Debug)]
+struct InOrderExec {
+    input: Arc<dyn ExecutionPlan>,
+    order: Option<OrderingRequirements>,
+    properties: Arc<PlanProperties>,
+}
+
+impl InOrderExec {
+    fn new(input: &Arc<dyn ExecutionPlan>, order: Option<OrderingRequirements>) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self { input: Arc::clone(input), order, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for InOrderExec {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InOrderExec")
+    }
+}
+
+impl ExecutionPlan for InOrderExec {
+    fn name(&self) -> &'static str {
+        "InOrderExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        InputDistributionRequirements::new(vec![Distribution::SinglePartition])
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![self.order.clone()]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.first() {
+            Some(input) => Ok(Arc::new(Self::new(input, self.order.clone()))),
+            None => internal_err!("rows in order have one input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.first() {
+            Some(input) => Ok(Arc::new(Self::new(input, self.order.clone()))),
+            None => internal_err!("rows in order have one input"),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        self.input.execute(partition, context)
     }
 }
 
@@ -257,7 +361,7 @@ impl ExecutionPlan for FunctionExec {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true; self.inputs.len()]
+        vec![!self.work.needs_all_rows(); self.inputs.len()]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -339,7 +443,7 @@ async fn run_whole(
     }
     match &work {
         Work::Table { function, .. } => function.run(tables, &schema, &context).await,
-        Work::Rows { .. } => match tables.first() {
+        Work::Rows { .. } | Work::InOrder => match tables.first() {
             Some(table) => Ok(vec![add_columns(&work, table, &schema)?]),
             None => Ok(Vec::new()),
         },
