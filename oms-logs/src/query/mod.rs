@@ -60,7 +60,8 @@
 //! Scalar functions: those over numbers, text, regular expressions, times and time zones, hashes,
 //! addresses, units, encodings and structured text that the language documents, but
 //! `parse_user_agent`, those of a cluster (`current_principal`, `cursor_after`, …) and those over
-//! stored metadata. Regular expressions are those of RE2, without its `\C`.
+//! stored metadata. Regular expressions are those of RE2, without its `\C`. Geospatial functions, but
+//! `geo_info_from_ip_address`, and those over series are all there.
 //!
 //! # Where it differs from the service
 //! - `dcount` and `percentile` are exact, not estimates. The sketches of `hll` and `tdigest` are this
@@ -77,6 +78,9 @@
 //!   microseconds, so a tick below is truncated when a record is stored.
 //! - `hash_combine` and `hash_many` mix hashes in a way of their own, which the language leaves open.
 //! - `decimal` has 34 digits everywhere, and rounds half to even.
+//! - The scores of `series_periods_detect` and `series_periods_validate` are a measure of this engine's
+//!   own, near the service's.
+//! - Simplified lines and polygons keep points by an order of this engine's own, within the tolerance.
 //! - A query's timespan includes its start and not its end, so that adjoining ones share no row.
 
 pub mod diagnostic;

@@ -15,7 +15,11 @@ mod query_dynamic;
 #[cfg(test)]
 mod query_functions;
 #[cfg(test)]
+mod query_geo;
+#[cfg(test)]
 mod query_random;
+#[cfg(test)]
+mod query_series;
 #[cfg(test)]
 mod query_tabular;
 #[cfg(test)]

@@ -518,6 +518,10 @@ impl Binder<'_> {
             let implied = Some(implied).filter(|implied| !implied.is_empty());
             columns.push(Made { name: names.next(), implied, expr: self.fold(value)? });
         }
+        if item.name.is_some() {
+            // A name alone, without parentheses, is for the first column and leaves out the rest.
+            columns.truncate(1);
+        }
         match names.next() {
             None => Ok(columns),
             Some(extra) => Err(self.report(no_column_for(&extra))),

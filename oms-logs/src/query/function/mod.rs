@@ -31,6 +31,8 @@ pub(crate) mod expand;
 
 pub(crate) mod gather;
 
+pub(crate) mod geo;
+
 mod hash;
 
 mod ip;
@@ -56,6 +58,10 @@ mod percentile;
 mod punycode;
 
 mod random;
+
+mod series;
+
+mod several;
 
 mod string;
 
@@ -381,6 +387,8 @@ static REGISTRY: LazyLock<HashMap<&'static str, &'static Function>> = LazyLock::
     .into_iter()
     .chain(dynamic::FUNCTIONS.iter().copied())
     .flatten()
+    .chain(geo::functions())
+    .chain(series::functions())
     .map(|function| (function.name, function))
     .collect()
 });

@@ -70,8 +70,11 @@ impl Binder<'_> {
                 failed = true;
                 continue;
             };
+            // Where columns are added, those that the list of names leaves out are not made.
+            let listed = matches!(item.expr.kind, ExprKind::Columns(..));
             for Made { name, implied, expr } in made {
                 match &name {
+                    None if listed => {}
                     Some(name) => columns.replace(&name.text, expr),
                     None => columns.add_implied(implied, "Column", expr),
                 }
