@@ -49,7 +49,8 @@
 //! `make-graph`, `graph-match`, `graph-shortest-paths`, `graph-mark-components`, `graph-to-table`.
 //! Functions over rows in an order: `row_number`, `prev`, `next`, `row_cumsum`, `row_rank_dense`,
 //! `row_rank_min`, `row_window_session`. Plugins: `active_users_count`, `activity_counts_metrics`,
-//! `activity_engagement`, `activity_metrics`, `dcount_intersect`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
+//! `activity_engagement`, `activity_metrics`, `dcount_intersect`, `geo_line_lookup`,
+//! `geo_polygon_lookup`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
 //! `new_activity_metrics`, `pivot`, `preview`, `rolling_percentile`, `rows_near`, `schema_merge`,
 //! `session_count`, `sliding_window_counts`.
 //!

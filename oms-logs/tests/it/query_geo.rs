@@ -116,3 +116,34 @@ async fn what_is_not_valid_makes_null() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn places_look_up_shapes() {
+    const TABLES: &str = "let areas = datatable(area:string, shape:dynamic)[
+           'square', dynamic({'type': 'Polygon', 'coordinates': [[[0,0],[10,0],[10,10],[0,10],[0,0]]]}),
+           'none', dynamic(null)];
+         let roads = datatable(road:string, way:dynamic)['equator', dynamic({'type': 'LineString', 'coordinates': [[0,0],[10,0]]})];
+         let places = datatable(name:string, x:real, y:real)['in', 5, 5, 'out', 5, 10.5, 'far', 100, 0];
+         ";
+    check(
+        &format!(
+            "{TABLES} places | evaluate geo_polygon_lookup(areas, shape, x, y) | project-away x, y"
+        ),
+        "name:string area:string",
+        json!([["in", "square"]]),
+    )
+    .await;
+    check(
+        &format!("{TABLES} places | evaluate geo_polygon_lookup(areas, shape, x, y, radius = 60000, return_unmatched = true, return_lookup_key = true)
+             | project name, area, kind = shape.type | sort by name asc"),
+        "name:string area:string kind:dynamic",
+        json!([["far", "", null], ["in", "square", "Polygon"], ["out", "square", "Polygon"]]),
+    )
+    .await;
+    check(
+        &format!("{TABLES} places | evaluate geo_line_lookup(roads, way, x, y, 600000) | project name, road"),
+        "name:string road:string",
+        json!([["in", "equator"]]),
+    )
+    .await;
+}

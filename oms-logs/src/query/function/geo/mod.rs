@@ -28,7 +28,6 @@ mod h3;
 
 mod lines;
 
-#[allow(dead_code, reason = "the lookup plugins use it")]
 mod lookup;
 
 mod measure;
@@ -58,7 +57,6 @@ use datafusion::logical_expr::ColumnarValue;
 use geojson::Geometry;
 use sphere::EARTH_RADIUS_METERS;
 
-#[allow(unused_imports, reason = "the lookup plugins use it")]
 pub(crate) use lookup::{LineLookup, PolygonLookup};
 
 /// The functions of all families.

@@ -2,6 +2,8 @@
 
 mod activity;
 
+mod geo;
+
 mod ip;
 
 mod rolling;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 29] = [
+const UNSUPPORTED: [&str; 27] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
@@ -40,8 +42,6 @@ const UNSUPPORTED: [&str; 29] = [
     "external_datatable",
     "funnel_sequence",
     "funnel_sequence_completion",
-    "geo_line_lookup",
-    "geo_polygon_lookup",
     "http_request",
     "http_request_post",
     "infer_storage_schema",
@@ -53,12 +53,14 @@ const UNSUPPORTED: [&str; 29] = [
     "sql_request",
 ];
 /// The plugins that this version runs.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 19] = [
     "active_users_count",
     "activity_counts_metrics",
     "activity_engagement",
     "activity_metrics",
     "dcount_intersect",
+    "geo_line_lookup",
+    "geo_polygon_lookup",
     "identity",
     "ipv4_lookup",
     "ipv6_lookup",
@@ -149,6 +151,8 @@ impl Binder<'_> {
             "preview" => self.preview(input, arguments),
             "rows_near" => self.rows_near(input, arguments),
             "schema_merge" => self.schema_merge(input, arguments.span()),
+            "geo_line_lookup" => self.geo_lookup(input, arguments, true),
+            "geo_polygon_lookup" => self.geo_lookup(input, arguments, false),
             "ipv4_lookup" => self.ip_lookup(input, arguments, false),
             "ipv6_lookup" => self.ip_lookup(input, arguments, true),
             "rolling_percentile" => self.rolling_percentile(input, arguments),
