@@ -2,6 +2,7 @@
 
 use crate::{batch, numbers, open, quiet};
 use async_trait::async_trait;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use object_store::path::Path as ObjectPath;
 use object_store::{
@@ -16,7 +17,7 @@ use oms_logs::Workspace;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 async fn open_through(folder: &Path, faults: &Arc<Faults>) -> Result<Workspace, oms_logs::Error> {
     let faults = Arc::clone(faults);
@@ -121,42 +122,74 @@ async fn audit(seed: u64, workspace: &Workspace, acknowledged: &BTreeSet<u64>) {
     assert_eq!(seen, expected, "seed {seed}");
 }
 
-/// An object store that answers a create with an error and does it only when the same object is
-/// created again, just before that: a request that its sender gave up and that lands all the same.
+/// What becomes of a create whose sender gets no answer.
+#[derive(Clone, Copy, Debug)]
+enum Unanswered {
+    /// It is done at once.
+    Done,
+    /// It is done when the same object is created again, just before that: a request that its
+    /// sender gave up and that lands all the same.
+    Late,
+}
+
+/// An object store that fails where it is told to.
 #[derive(Debug)]
-struct Landing {
+struct Directed {
     inner: Arc<dyn ObjectStore>,
-    /// How many creates are still held back.
-    left: Mutex<u32>,
-    held: Mutex<Option<(ObjectPath, PutPayload)>>,
+    /// What becomes of the next create.
+    create: Mutex<Option<Unanswered>>,
+    late: Mutex<Option<(ObjectPath, PutPayload)>>,
+    /// Which of the next reads fails, from 1; 0 if none does.
+    failing_read: AtomicU64,
 }
 
-impl std::fmt::Display for Landing {
+impl std::fmt::Display for Directed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "landing {}", self.inner)
+        write!(f, "directed {}", self.inner)
     }
 }
 
-impl Landing {
-    fn hold_back(&self, creates: u32) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = creates;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn no_answer() -> object_store::Error {
+    object_store::Error::Generic { store: "Directed", source: "no answer in time".into() }
+}
+
+impl Directed {
+    /// A workspace whose Delta tables are behind such a store.
+    async fn open(folder: &Path) -> (Workspace, Arc<Self>) {
+        let mut directed = None;
+        let layer = |inner| -> Arc<dyn ObjectStore> {
+            let (create, late, failing_read) = Default::default();
+            let store = Self { inner, create, late, failing_read };
+            Arc::clone(directed.insert(Arc::new(store))) as _
+        };
+        let workspace = quiet(folder).store_layer(layer).build().await.expect("a workspace");
+        (workspace, directed.expect("it was made"))
     }
 
-    fn is_held_back(&self) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_held_back = *left > 0;
-        *left = left.saturating_sub(1);
-        is_held_back
+    fn leave_unanswered(&self, create: Unanswered) {
+        *lock(&self.create) = Some(create);
     }
 
-    fn take_held(&self, location: &ObjectPath) -> Option<PutPayload> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.take_if(|(path, _)| path == location).map(|(_, payload)| payload)
+    /// Fails one of the next reads; answers whether the one that was to fail before has failed.
+    fn fail_read(&self, number: u64) -> bool {
+        self.failing_read.swap(number, Ordering::Relaxed) == 0
+    }
+
+    fn read(&self) -> object_store::Result<()> {
+        let next = |left: u64| left.checked_sub(1);
+        match self.failing_read.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+            Ok(1) => Err(no_answer()),
+            _ => Ok(()),
+        }
     }
 }
 
 #[async_trait]
-impl ObjectStore for Landing {
+impl ObjectStore for Directed {
     async fn put_opts(
         &self,
         location: &ObjectPath,
@@ -164,15 +197,20 @@ impl ObjectStore for Landing {
         opts: PutOptions,
     ) -> object_store::Result<PutResult> {
         if matches!(opts.mode, PutMode::Create) {
-            if self.is_held_back() {
-                let held = Some((location.clone(), payload));
-                *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
-                return Err(object_store::Error::Generic {
-                    store: "Landing",
-                    source: "no answer in time".into(),
-                });
+            let unanswered = lock(&self.create).take();
+            match unanswered {
+                Some(Unanswered::Done) => {
+                    self.inner.put_opts(location, payload, opts).await?;
+                    return Err(no_answer());
+                }
+                Some(Unanswered::Late) => {
+                    *lock(&self.late) = Some((location.clone(), payload));
+                    return Err(no_answer());
+                }
+                None => {}
             }
-            if let Some(payload) = self.take_held(location) {
+            let late = lock(&self.late).take_if(|(path, _)| path == location);
+            if let Some((_, payload)) = late {
                 self.inner.put_opts(location, payload, opts.clone()).await?;
             }
         }
@@ -192,6 +230,7 @@ impl ObjectStore for Landing {
         location: &ObjectPath,
         options: GetOptions,
     ) -> object_store::Result<GetResult> {
+        self.read()?;
         self.inner.get_opts(location, options).await
     }
 
@@ -206,13 +245,17 @@ impl ObjectStore for Landing {
         &self,
         prefix: Option<&ObjectPath>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        match self.read() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        }
     }
 
     async fn list_with_delimiter(
         &self,
         prefix: Option<&ObjectPath>,
     ) -> object_store::Result<ListResult> {
+        self.read()?;
         self.inner.list_with_delimiter(prefix).await
     }
 
@@ -230,16 +273,10 @@ impl ObjectStore for Landing {
 #[tokio::test]
 async fn a_commit_that_lands_after_it_was_given_up_is_not_made_again() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut landing = None;
-    let layer = |inner| -> Arc<dyn ObjectStore> {
-        let store = Landing { inner, left: Mutex::new(0), held: Mutex::new(None) };
-        Arc::clone(landing.insert(Arc::new(store))) as _
-    };
-    let workspace = quiet(folder.path()).store_layer(layer).build().await.expect("a workspace");
-    let landing = landing.expect("it was made");
+    let (workspace, store) = Directed::open(folder.path()).await;
     for sequence in 1..=3 {
         workspace.write(batch("a", sequence, [sequence - 1])).await.expect("written");
-        landing.hold_back(1);
+        store.leave_unanswered(Unanswered::Late);
         workspace.flush().await.expect_err("no answer");
         assert_eq!(commits(folder.path()) as u64, sequence - 1, "it is under way");
         let report = workspace.flush().await.expect("flushed");
@@ -249,4 +286,38 @@ async fn a_commit_that_lands_after_it_was_given_up_is_not_made_again() {
     }
     drop(workspace);
     assert_eq!(numbers(&open(folder.path()).await).await, crate::up_to(3));
+}
+
+/// A commit without an answer is looked up before its rows are written again; whichever request of
+/// the look-up fails, they are not written again without another.
+#[tokio::test]
+async fn rows_are_not_written_again_when_the_look_up_of_their_commit_fails_too() {
+    let mut failed = 0;
+    for failing in 1.. {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (workspace, store) = Directed::open(folder.path()).await;
+        workspace.write(batch("a", 1, [0])).await.expect("written");
+        workspace.flush().await.expect("flushed");
+        workspace.write(batch("a", 2, [1])).await.expect("written");
+        store.leave_unanswered(Unanswered::Done);
+        workspace.flush().await.expect_err("no answer");
+        assert_eq!(commits(folder.path()), 2, "it is done");
+
+        store.fail_read(failing);
+        failed += u64::from(workspace.flush().await.is_err());
+        if !store.fail_read(0) {
+            // The look-up has fewer requests.
+            break;
+        }
+        let report = workspace.flush().await.expect("flushed");
+        assert_eq!(
+            commits(folder.path()),
+            2,
+            "request {failing} of the look-up failed: {report:?}"
+        );
+        assert_eq!(numbers(&workspace).await, crate::up_to(2), "request {failing}");
+        drop(workspace);
+        assert_eq!(numbers(&open(folder.path()).await).await, crate::up_to(2));
+    }
+    assert!(failed >= 3, "only {failed} requests of the look-up could fail");
 }
