@@ -12,6 +12,7 @@ use crate::settings::{
 };
 use crate::stream::{Redactor, StreamRecord, StreamStore, StreamType};
 use crate::worker::{LocalWorker, Shared, Support, isolation};
+use oms_core::disk::DiskLock;
 use oms_core::journal::{Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX};
 use oms_core::lifecycle::Lifecycle;
 use oms_core::task::blocking;
@@ -116,18 +117,13 @@ const SANDBOXES: &str = "sandbox";
 
 /// Makes the account's folder and takes its lock. Only its owner may look into it; jobs that run as
 /// another user pass through to their own folder.
-fn open_folder(folder: &Path, is_passed: bool) -> Result<(PathBuf, std::fs::File), Error> {
-    LocalDisk::new(folder)?;
+fn open_folder(folder: &Path, is_passed: bool) -> Result<(PathBuf, DiskLock), Error> {
+    let disk = LocalDisk::new(folder)?;
     let folder = folder.canonicalize().map_err(failed("resolve", folder))?;
-    let lock = folder.join("lock");
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&lock);
-    let file = file.map_err(failed("open", &lock))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => return Err(Error::InUse { folder }),
-        Err(std::fs::TryLockError::Error(error)) => return Err(failed("lock", &lock)(error)),
-    }
+    let lock = disk.lock(Path::new("lock")).map_err(|error| match error.is_locked() {
+        true => Error::InUse { folder: folder.clone() },
+        false => error.into(),
+    })?;
     let way = if is_passed { 0o711 } else { 0o700 };
     for (name, mode) in [("", way), (SANDBOXES, way), ("content", 0o700), ("streams", 0o700)] {
         let path = folder.join(name);
@@ -135,7 +131,7 @@ fn open_folder(folder: &Path, is_passed: bool) -> Result<(PathBuf, std::fs::File
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
             .map_err(failed("set permissions", &path))?;
     }
-    Ok((folder, file))
+    Ok((folder, lock))
 }
 
 /// An automation account: runbooks, their jobs, and a worker in this process.

@@ -16,11 +16,11 @@ use datafusion::catalog::TableProvider;
 use jiff::SignedDuration;
 use object_store::ObjectStore;
 use oms_core::clock::Stopwatch;
+use oms_core::disk::DiskLock;
 use oms_core::record::{Batch, RecordType, SinkError};
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -206,7 +206,7 @@ pub struct Workspace {
 struct Inner {
     // Dropped first: the log's thread ends before the lock is given up.
     syncer: Syncer,
-    _lock: File,
+    _lock: DiskLock,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     settings: Settings,

@@ -10,6 +10,7 @@ use crate::runbook::ContentStore;
 use crate::settings::{AccountName, AutomationSettings};
 use crate::stream::{Redactor, StreamStore, StreamSummary};
 use oms_core::clock::Stopwatch;
+use oms_core::disk::DiskLock;
 use oms_core::journal::{
     Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, Snapshot,
 };
@@ -62,7 +63,7 @@ pub(crate) struct Shared {
     pub(crate) sandboxes: PathBuf,
     /// Held for as long as anything uses the account's folder.
     #[expect(dead_code, reason = "its lock is what counts")]
-    pub(crate) lock: std::fs::File,
+    pub(crate) lock: DiskLock,
 }
 
 impl Shared {
@@ -489,4 +490,16 @@ fn clear_sandboxes(sandboxes: &Path, open: &[JobId]) -> Result<(), Error> {
         process::remove_folder(&entry.path())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::testkit::Fixture;
+
+    #[test]
+    fn every_event_of_a_worker_is_kept_and_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/events");
+        Fixture::check::<WorkerRecorded>(&Fixture::all(&dir));
+    }
 }

@@ -1,10 +1,9 @@
 //! The folder of a workspace: who has it open, and whose it is.
 
 use crate::Error;
-use oms_core::disk::{DiskError, LocalDisk, OpenMode};
+use oms_core::disk::{DiskError, DiskLock, LocalDisk, OpenMode};
 use oms_core::{Disk, Entropy, EntropyExt as _};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -35,7 +34,7 @@ pub(crate) struct Folder {
     pub(crate) root: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     /// Held as long as it is open.
-    pub(crate) lock: File,
+    pub(crate) lock: DiskLock,
     pub(crate) identity: Identity,
 }
 
@@ -46,18 +45,14 @@ impl Folder {
         entropy: &dyn Entropy,
     ) -> Result<Self, Error> {
         let disk = LocalDisk::new(folder)?;
-        let failed = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |source| DiskError { operation, path, source }
-        };
-        let root = folder.canonicalize().map_err(failed("resolve", folder))?;
-        let path = root.join(LOCK_FILE);
-        let lock = File::create(&path).map_err(failed("open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: root }),
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source).into()),
-        }
+        let root = folder.canonicalize().map_err(|source| {
+            let (operation, path) = ("resolve", folder.to_owned());
+            DiskError { operation, path, source }
+        })?;
+        let lock = disk.lock(Path::new(LOCK_FILE)).map_err(|error| match error.is_locked() {
+            true => Error::Locked { path: root.clone() },
+            false => error.into(),
+        })?;
         let identity = identity(&disk, wanted, entropy)?;
         if let Some(wanted) = wanted.filter(|wanted| *wanted != identity.workspace_id) {
             let (found, wanted) = (identity.workspace_id.to_string(), wanted.to_string());

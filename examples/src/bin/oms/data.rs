@@ -1,8 +1,9 @@
 //! The data directory: who may use it, and what it holds.
 
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use oms_core::disk::{Disk, DiskError, DiskLock, LocalDisk, OpenMode};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The layout of the directory that this version writes.
@@ -12,8 +13,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct DataDir {
     root: PathBuf,
-    /// Holds the lock.
-    _lock: File,
+    _lock: DiskLock,
 }
 
 /// Why a directory could not be taken.
@@ -89,29 +89,24 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
-fn lock(root: &Path) -> Result<File, OpenError> {
-    let path = root.join("lock");
-    let unwritable = |source| OpenError::Unwritable { path: root.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&path).map_err(unwritable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            let holder = holder.trim().to_owned();
-            return Err(OpenError::InUse { path: root.to_owned(), holder });
-        }
-        Err(TryLockError::Error(source)) => return Err(unwritable(source)),
-    }
-    let mut write = || {
+/// Takes the directory's lock, and notes in its file which process has it.
+fn lock(root: &Path) -> Result<DiskLock, OpenError> {
+    let path = Path::new("lock");
+    let take = || {
+        let disk = LocalDisk::new(root)?;
+        let lock = disk.lock(path)?;
+        let file = disk.open(path, OpenMode::Write)?;
         file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
+        file.write_at(0, format!("{}\n", std::process::id()).as_bytes())?;
+        Ok(lock)
     };
-    write().map_err(unwritable)?;
-    Ok(file)
+    take().map_err(|error: DiskError| match error.is_locked() {
+        true => {
+            let holder = fs::read_to_string(root.join(path)).unwrap_or_default().trim().to_owned();
+            OpenError::InUse { path: root.to_owned(), holder }
+        }
+        false => OpenError::Unwritable { path: root.to_owned(), source: error.source },
+    })
 }
 
 fn check_format(root: &Path) -> Result<(), OpenError> {

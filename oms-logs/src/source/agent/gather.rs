@@ -4,8 +4,8 @@ use super::spool::{Positions, Spool, Stored};
 use super::{SourceFailure, operation};
 use crate::source::{DataSource, Moment, Notes, SourceError, weigh};
 use oms_core::Record;
+use oms_core::disk::DiskLock;
 use std::collections::BTreeMap;
-use std::fs::File;
 
 /// A batch is closed once it has so many records.
 const BATCH_RECORDS_TARGET: usize = 5_000;
@@ -25,9 +25,9 @@ pub(super) struct Gatherer {
     /// Sequences and sizes of batches that the outbox may not have been told of: the answer to a
     /// collection is lost when its caller gives up waiting.
     untold: Vec<(u64, u64)>,
-    /// Keeps other processes out of the state folder while it is open. It is here because a
+    /// Keeps other agents out of the state while it is open. It is here because a
     /// collection that nobody waits for any more ends after its agent.
-    _lock: Option<File>,
+    _lock: DiskLock,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Gatherer {
         spool: Spool,
         positions: Positions,
         sequence: u64,
-        lock: Option<File>,
+        lock: DiskLock,
     ) -> Result<Self, SourceError> {
         let slot = |source| Slot { source, due: true, failing: None };
         let sources = sources.into_iter().map(slot).collect();

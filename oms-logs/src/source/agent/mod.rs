@@ -19,7 +19,6 @@ use outbox::{Effect, Input, Outbox};
 use serde::{Deserialize, Serialize};
 use spool::Spool;
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +29,9 @@ pub const SOURCES_MAX: usize = 1_000;
 
 /// How often a computer says that it is there, and samples its counters.
 const SAMPLE_EVERY: Duration = Duration::from_secs(60);
+
+/// The file that stands for the use of the state.
+const LOCK_FILE: &str = "lock";
 
 /// How an agent works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -407,14 +409,15 @@ impl AgentBuilder {
             Some(computer) => computer,
             None => self.files.computer()?,
         };
-        let (disk, lock): (Arc<dyn Disk>, _) = match self.state {
-            Some(State::Folder(path)) => {
-                let disk = LocalDisk::new(&path)?;
-                (Arc::new(disk), Some(lock(&path)?))
-            }
-            Some(State::Disk(disk)) => (disk, None),
+        let disk: Arc<dyn Disk> = match self.state {
+            Some(State::Folder(path)) => Arc::new(LocalDisk::new(&path)?),
+            Some(State::Disk(disk)) => disk,
             None => return Err(SourceError::setting("state", "", "no place was given")),
         };
+        let lock = disk.lock(Path::new(LOCK_FILE)).map_err(|error| match error.is_locked() {
+            true => SourceError::InUse { path: error.path },
+            false => error.into(),
+        })?;
         let (spool, found) = Spool::open(disk, self.entropy.as_ref(), self.clock.now())?;
         let last_sequence = found.acknowledged + found.pending.len() as u64;
         let outbox = Outbox::new(
@@ -446,18 +449,6 @@ impl AgentBuilder {
 /// Tells the outbox of stored batches, given as sequence and size.
 fn spooled(stored: Vec<(u64, u64)>) -> Vec<Input> {
     stored.into_iter().map(|(sequence, bytes)| Input::Spooled { sequence, bytes }).collect()
-}
-
-/// Takes the lock of a state folder, which the operating system releases when the process ends.
-fn lock(folder: &Path) -> Result<File, SourceError> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(SourceError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SourceError::InUse { path }),
-        Err(TryLockError::Error(error)) => Err(SourceError::io("lock", &path)(error)),
-    }
 }
 
 /// What the agent says about its own work.
