@@ -46,6 +46,16 @@ async fn places_are_in_cells_of_grids() {
 }
 
 #[tokio::test]
+async fn rings_are_applied_to_in_their_place() {
+    check(
+        "print r = geo_h3cell_rings('861f8894fffffff', 1) | mv-apply r on (summarize cells = array_length(make_list(r)))",
+        "cells:long",
+        json!([[7]]),
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn polygons_hold_places() {
     with_square(
         "datatable(x:real, y:real)[5, 5, 5, 11, 200, 5]

@@ -79,17 +79,19 @@ impl Binder<'_> {
         let made = self.relation(RelationKind::Filter { input: made, predicate }, columns, span)?;
         let mut items = Items::default();
         for (column, source) in before.iter().zip(&carried.source) {
-            // A column whose items took its place shows what the operators made of them.
-            let replaced = visible.iter().find(|other| {
-                other.name == column.name
-                    && carried.stand_in.columns.contains(other)
-                    && expand.items.iter().any(|item| {
-                        let name = item.item.name.as_ref().map(|name| name.text.clone());
-                        name.or_else(|| crate::query::bind::column_name(&item.item.expr))
-                            .is_some_and(|name| name == column.name)
-                    })
+            let in_place = expand.items.iter().any(|item| {
+                let name = item.item.name.as_ref().map(|name| name.text.clone());
+                name.or_else(|| crate::query::bind::column_name(&item.item.expr))
+                    .is_some_and(|name| name == column.name)
             });
-            items.replace(&column.name, carried.value(replaced.unwrap_or(source)));
+            // A column whose items took its place shows what the operators made of them, and goes
+            // if they dropped them.
+            let replaced = visible.iter().find(|other| in_place && other.name == column.name);
+            match replaced {
+                Some(made) => items.replace(&column.name, carried.value(made)),
+                None if in_place => {}
+                None => items.replace(&column.name, carried.value(source)),
+            }
         }
         for column in visible.iter().filter(|c| !before.iter().any(|known| known.name == c.name)) {
             items.replace(&column.name, carried.value(column));

@@ -330,4 +330,31 @@ mod tests {
         let filled = union(vec![frame, square(3.0, 3.0, 3.0)]).unwrap();
         assert_eq!((filled.len(), filled[0].holes.len(), filled[0].point_count()), (1, 0, 4));
     }
+
+    #[test]
+    fn areas_add_up_for_polygons_that_share_corners_and_edges() {
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut draw = |most: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % most) as f64
+        };
+        let mut random = || {
+            let count = 3 + draw(4) as usize;
+            let mut ring: Vec<[f64; 2]> = (0..count).map(|_| [draw(6), draw(6)]).collect();
+            ring.push(ring[0]);
+            polygon(&[&ring]).map(|polygon| vec![polygon])
+        };
+        let mut tried = 0;
+        for _ in 0..2000 {
+            let (Some(a), Some(b)) = (random(), random()) else { continue };
+            let both = union(vec![a.clone(), b.clone()]).unwrap();
+            let common = Layers::of_polygons(a.iter().chain(&b)).at_least(2).unwrap();
+            let (apart, together) = (area(&a) + area(&b), area(&both) + area(&common));
+            assert!((apart - together).abs() < 1e-12, "{a:?} {b:?}");
+            tried += 1;
+        }
+        assert!(tried > 100, "{tried}");
+    }
 }
