@@ -36,8 +36,8 @@
 //!
 //! # What runs
 //! Statements: `let` of scalars, tables, views and functions (defaults, tables as parameters),
-//! `set` (of which only `query_now` changes an answer), `declare query_parameters`, `declare
-//! pattern`, `restrict access to`; several queries in one text. `toscalar`, `materialize`, and
+//! `set` (of which only `query_now` and the bins of `bin_auto` change an answer), `declare
+//! query_parameters`, `declare pattern`, `restrict access to`; several queries in one text. `toscalar`, `materialize`, and
 //! sub-queries after `in`: they are run before their query.
 //!
 //! Sources: tables, `print`, `range`, `datatable`, `union`, `search`, `find`. Operators: `as`,

@@ -203,6 +203,21 @@ async fn numbers() {
 }
 
 #[tokio::test]
+async fn bins_are_set_for_the_query() {
+    let found = rows(
+        "set query_bin_auto_size=1h; set query_bin_auto_at=datetime(2017-01-01 00:05); \
+         range t from datetime(2017-01-01 00:05) to datetime(2017-01-01 02:00) step 1m \
+         | summarize count() by bin_auto(t) | sort by t asc",
+    );
+    let expect = json!([["2017-01-01T00:05:00Z", 60], ["2017-01-01T01:05:00Z", 56]]);
+    assert_eq!(found.await, expect);
+    let found = rows("set query_bin_auto_size=10; print bin_auto(25)");
+    assert_eq!(found.await, json!([[20]]));
+    let error = refusal("print bin_auto(25)").await;
+    assert!(error.diagnostics()[0].message.contains("query_bin_auto_size"), "{error}");
+}
+
+#[tokio::test]
 async fn draws_differ() {
     let found = rows(
         "range i from 1 to 1000 step 1 | extend a = rand(), b = rand(), c = rand(10), g = new_guid() \

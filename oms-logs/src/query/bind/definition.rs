@@ -42,13 +42,26 @@ impl Binder<'_> {
         }
     }
 
-    /// Options of how to run change no answer, but that of the current time.
+    /// Options of how to run change no answer, but those of the current time and of `bin_auto`.
     fn set(&mut self, name: &ast::Name, value: Option<&ast::Expr>) -> BindResult<()> {
-        let (Some(value), "query_now" | "query_datetimescope_to") = (value, name.text.as_str())
+        let option = name.text.as_str();
+        let (
+            Some(value),
+            "query_now" | "query_datetimescope_to" | "query_bin_auto_size" | "query_bin_auto_at",
+        ) = (value, option)
         else {
             return Ok(());
         };
         let bound = self.expr(value, &mut Scope::constants())?;
+        match option {
+            "query_bin_auto_size" => self.bin_size = Some(bound),
+            "query_bin_auto_at" => self.bin_at = Some(bound),
+            _ => self.set_time(name, value, &bound)?,
+        }
+        Ok(())
+    }
+
+    fn set_time(&mut self, name: &ast::Name, value: &ast::Expr, bound: &Expr) -> BindResult<()> {
         if name.text == "query_now" {
             match (bound.kql_type, bound.as_long()) {
                 (KqlType::DateTime, Some(ticks)) => self.now = ticks,

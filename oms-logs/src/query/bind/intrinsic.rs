@@ -27,6 +27,7 @@ impl Binder<'_> {
             "new_guid" => self.random(name, arguments, span, scope, KqlType::Guid),
             "ingestion_time" => self.ingestion_time(arguments, span, scope),
             "column_names_of" => self.column_names_of(arguments, span),
+            "bin_auto" => self.bin_auto(arguments, span, scope),
             "iscolumnexists" => self.is_column(arguments, span, scope),
             "typeof" => self.type_of(arguments, span),
             "estimate_data_size" => self.data_size(arguments, span, scope),
@@ -85,6 +86,29 @@ impl Binder<'_> {
         let table = self.table(&argument.expr)?;
         let names = table.columns.iter().map(|column| Value::Text(column.name.clone()));
         Ok(constant(&ast::Literal::Dynamic(Value::Array(names.collect())), span))
+    }
+
+    /// `bin` or `bin_at` with what the query sets.
+    fn bin_auto(
+        &mut self,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        let mut bound = self.exprs(arguments.iter().map(|argument| &argument.expr), scope)?;
+        let call = Call { name: "bin_auto", span, now: self.now };
+        self.checked(call.arity(bound.len(), 1, 1))?;
+        let Some(size) = self.bin_size.clone() else {
+            let message = "`bin_auto` needs `set query_bin_auto_size` before the query";
+            return Err(self.report(Problem::semantic(span, message)));
+        };
+        bound.push(size);
+        bound.extend(self.bin_at.clone());
+        let name = if bound.len() > 2 { "bin_at" } else { "bin" };
+        match function::find(name) {
+            Some(function) => self.checked(function.bind(&Call { name, ..call }, bound)),
+            None => Err(self.report(Problem::unsupported(span, "bin_auto()"))),
+        }
     }
 
     fn is_column(

@@ -109,6 +109,9 @@ pub(super) struct Binder<'a> {
     timespan: Option<(i64, i64)>,
     /// What the next call of a random function draws from.
     seed: u64,
+    /// The size of the bins of `bin_auto`, and where one of them starts.
+    bin_size: Option<Expr>,
+    bin_at: Option<Expr>,
     parameters: &'a BTreeMap<String, String>,
     lets: Lets,
     patterns: HashMap<String, Arc<ast::Pattern>>,
@@ -141,6 +144,8 @@ pub(super) fn bind(
         now,
         timespan,
         seed,
+        bin_size: None,
+        bin_at: None,
         parameters,
         lets: HashMap::new(),
         patterns: HashMap::new(),

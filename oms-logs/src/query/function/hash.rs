@@ -19,6 +19,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     special("hash", PLAIN, |call, arguments| bind(call, "hash", arguments)),
     special("hash_xxhash64", PLAIN, |call, arguments| bind(call, "hash_xxhash64", arguments)),
     kernel("hash_many", PLAIN, &[Parameter::Any, Parameter::Any], KqlType::Long, hash_many)
+        .optional(1)
         .repeated(),
     kernel("hash_combine", PLAIN, &[Parameter::Long, Parameter::Long], KqlType::Long, combine)
         .repeated(),

@@ -26,6 +26,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
     special("bin", FIRST, bin),
     special("floor", FIRST, bin),
     special("bin_at", FIRST, bin_at),
+    // The binder knows the sizes that a query sets, and binds it as one of the two above.
+    special("bin_auto", FIRST, |call, _| Err(call.problem("`bin_auto` has no place here"))),
     special("abs", FIRST, abs),
     kernel("round", FIRST, &[Parameter::Real, Parameter::Long], KqlType::Real, round).optional(1),
     kernel("ceiling", FIRST, REAL, KqlType::Real, |a| each_real(a, f64::ceil)),
