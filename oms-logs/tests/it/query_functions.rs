@@ -121,6 +121,16 @@ async fn lists_can_be_computed() {
 }
 
 #[tokio::test]
+async fn any_column_and_computed_parts() {
+    let found = rows(
+        "datatable(a: string, b: string)['x', 'y', 'y', 'y'] | where * !contains 'x' | project a",
+    );
+    assert_eq!(found.await, json!([["y"]]));
+    let found = rows("print d = dynamic({'k': {'a b': 1}}), k = 'k' | project d.[k].['a b']");
+    assert_eq!(found.await, json!([[1]]));
+}
+
+#[tokio::test]
 async fn encodings() {
     check(&[
         (r#"base64_encode_tostring("Kusto")"#, "string", json!("S3VzdG8=")),

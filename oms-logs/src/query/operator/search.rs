@@ -127,7 +127,7 @@ impl Binder<'_> {
         self.binary_of(operator, left, text, expr.span)
     }
 
-    /// `* operator value`: whether it holds for one of the columns.
+    /// `* operator value`: whether it holds for one of the columns; of a negated operator, for all.
     pub(crate) fn any_column(
         &mut self,
         operator: BinaryOperator,
@@ -137,7 +137,12 @@ impl Binder<'_> {
     ) -> BindResult<Expr> {
         let columns = scope.columns();
         let value = self.expr(value, scope)?;
-        self.in_any_column(operator, &value, span, columns)
+        let BinaryOperator::Text { operator: text, negated: true } = operator else {
+            return self.in_any_column(operator, &value, span, columns);
+        };
+        let operator = BinaryOperator::Text { operator: text, negated: false };
+        let found = self.in_any_column(operator, &value, span, columns)?;
+        Ok(Expr::new(ExprKind::Not(Box::new(found)), KqlType::Bool, span))
     }
 
     fn in_any_column(

@@ -241,6 +241,10 @@ impl Parser {
         loop {
             let kind = if self.is_punct(".") {
                 self.bump();
+                // `a.[b]` is `a[b]`.
+                if self.is_punct("[") && !matches!(self.peek_at(1), TokenKind::Text(_)) {
+                    continue;
+                }
                 let name = self.expect_name("a name after `.`")?;
                 ExprKind::Member(Box::new(expr), name)
             } else if self.is_punct("[") {
