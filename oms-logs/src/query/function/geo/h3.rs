@@ -128,13 +128,7 @@ pub(crate) fn polygon_cells(
 
 /// The longitude between -180 and 180.
 fn wrap(longitude: f64) -> f64 {
-    if longitude > 180.0 {
-        longitude - 360.0
-    } else if longitude < -180.0 {
-        longitude + 360.0
-    } else {
-        longitude
-    }
+    (longitude + 180.0).rem_euclid(360.0) - 180.0
 }
 
 #[cfg(test)]

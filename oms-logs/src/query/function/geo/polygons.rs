@@ -200,21 +200,37 @@ fn to_s2(args: &Args<'_>) -> Result<ArrayRef> {
     })
 }
 
-/// The edges of polygons in degrees.
-fn flat_edges(polygons: &[Vec<Vec<Place>>]) -> Vec<[Place; 2]> {
-    let rings = polygons.iter().flatten();
-    rings.flat_map(|ring| ring.windows(2).map(|pair| [pair[0], pair[1]])).collect()
+/// The ring with longitudes that go on past 180, so that each edge takes the nearer way.
+fn unwrapped(ring: &[Place]) -> Vec<Place> {
+    let mut before: Option<f64> = None;
+    let place = |[longitude, latitude]: &Place| {
+        let from = before.unwrap_or(*longitude);
+        let longitude = from + (longitude - from + 180.0).rem_euclid(360.0) - 180.0;
+        before = Some(longitude);
+        [longitude, *latitude]
+    };
+    ring.iter().map(place).collect()
 }
 
-/// Whether a place is within edges that are straight on a flat map of degrees.
-fn is_inside([x, y]: Place, edges: &[[Place; 2]]) -> bool {
-    let crosses = |[a, b]: &&[Place; 2]| {
-        // Edges take the nearer way around the Earth.
-        let wrap = |longitude: f64| a[0] + (longitude - a[0] + 180.0).rem_euclid(360.0) - 180.0;
-        let (x, end) = (wrap(x), wrap(b[0]));
-        (a[1] > y) != (b[1] > y) && x < (end - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0]
+/// Whether a place is within a ring whose edges are straight on a flat map of degrees.
+fn is_in_ring([x, y]: Place, ring: &[Place]) -> bool {
+    [x - 360.0, x, x + 360.0].into_iter().any(|x| {
+        let crosses = |pair: &&[Place]| {
+            let (a, b) = (pair[0], pair[1]);
+            (a[1] > y) != (b[1] > y) && x < (b[0] - a[0]) * (y - a[1]) / (b[1] - a[1]) + a[0]
+        };
+        ring.windows(2).filter(crosses).count() % 2 == 1
+    })
+}
+
+/// Whether a place is within the shell of a polygon and in none of its holes.
+fn is_inside(place: Place, polygons: &[Vec<Vec<Place>>]) -> bool {
+    let holds = |rings: &Vec<Vec<Place>>| {
+        let mut rings = rings.iter();
+        rings.next().is_some_and(|shell| is_in_ring(place, shell))
+            && !rings.any(|hole| is_in_ring(place, hole))
     };
-    edges.iter().filter(crosses).count() % 2 == 1
+    polygons.iter().any(holds)
 }
 
 fn to_h3(args: &Args<'_>) -> Result<ArrayRef> {
@@ -235,8 +251,14 @@ fn to_h3(args: &Args<'_>) -> Result<ArrayRef> {
                 } else {
                     polygons.clone()
                 };
-                let edges = flat_edges(&wider);
-                h3::polygon_cells(&edges, |at| is_inside(at, &edges), level)
+                let flat: Vec<Vec<Vec<Place>>> = wider
+                    .iter()
+                    .map(|rings| rings.iter().map(|ring| unwrapped(ring)).collect())
+                    .collect();
+                let rings = flat.iter().flatten();
+                let edges: Vec<[Place; 2]> =
+                    rings.flat_map(|ring| ring.windows(2).map(|pair| [pair[0], pair[1]])).collect();
+                h3::polygon_cells(&edges, |at| is_inside(at, &flat), level)
             })
         };
         let texts = |cells: Vec<h3o::CellIndex>| cells.iter().map(ToString::to_string).collect();
@@ -249,11 +271,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flat_edges_go_around_what_is_inside() {
+    fn flat_rings_go_around_what_is_inside() {
         let ring = vec![[179.0, 0.0], [-179.0, 0.0], [-179.0, 2.0], [179.0, 2.0], [179.0, 0.0]];
-        let edges = flat_edges(&[vec![ring]]);
+        let hole = vec![[-179.8, 0.5], [-179.2, 0.5], [-179.5, 0.9], [-179.8, 0.5]];
+        let edges = [vec![unwrapped(&ring), unwrapped(&hole)]];
         assert!(is_inside([179.5, 1.0], &edges) && is_inside([-179.5, 1.0], &edges));
         assert!(!is_inside([178.5, 1.0], &edges) && !is_inside([0.0, 1.0], &edges));
-        assert!(!is_inside([180.0, 3.0], &edges));
+        assert!(!is_inside([180.0, 3.0], &edges) && !is_inside([-179.5, 0.6], &edges));
     }
 }
