@@ -155,6 +155,12 @@ async fn operators_over_the_rows_of_a_row() {
     )
     .await;
     check(
+        &format!("{data} | mv-apply x = v to typeof(long) on (join kind=inner (datatable(x:long, n:string)[1, 'one', 9, 'nine']) on x | project n) | sort by k asc"),
+        "k:string v:dynamic n:string",
+        json!([["a", [3, 1, 2], "one"], ["b", [9], "nine"]]),
+    )
+    .await;
+    check(
         "print d = dynamic([[1, 2], [3]]) | mv-apply r = d on (mv-apply x = r to typeof(long) on (summarize s = sum(x)) | summarize all = make_list(s))",
         "d:dynamic all:dynamic",
         json!([[[[1, 2], [3]], [3, 3]]]),
@@ -173,6 +179,12 @@ async fn groups_are_gathered() {
             [1, [5, 5], [5], [5, 5, null], ["a", ""], {"a": 5, "": 5, "b": null}],
             [2, [7], [7], [7], [], {"c": 7}],
         ]),
+    )
+    .await;
+    check(
+        "datatable(a:long, b:string)[3, 'c', 1, 'a', 2, 'b'] | top 2 by a asc | project b | summarize l = make_list(b)",
+        "l:dynamic",
+        json!([[["a", "b"]]]),
     )
     .await;
     check(
@@ -215,4 +227,38 @@ async fn what_does_not_fit_is_refused() {
         let error = refuse(text).await;
         assert!(error.diagnostics()[0].to_string().contains(expect), "{text}: {error}");
     }
+}
+
+#[tokio::test]
+async fn bags_become_columns() {
+    let data = "datatable(b:dynamic, n:string)[dynamic({'y': 1, 'x': 'a'}), 'k', dynamic({'y': 2.5, 'z': [1]}), 'l', dynamic(null), 'm']";
+    check(
+        &format!("{data} | evaluate bag_unpack(b) | sort by n asc"),
+        "n:string x:string y:real z:dynamic",
+        json!([["k", "a", 1.0, null], ["l", "", 2.5, [1]], ["m", "", null, null]]),
+    )
+    .await;
+    check(
+        &format!("{data} | evaluate bag_unpack(b, 'p_', ignoredProperties=dynamic(['z', 'x'])) | top 1 by n"),
+        "n:string p_y:real",
+        json!([["m", null]]),
+    )
+    .await;
+    check(
+        &format!("{data} | evaluate bag_unpack(b) : (n:string, y:long) | top 1 by n asc"),
+        "n:string y:long",
+        json!([["k", 1]]),
+    )
+    .await;
+    let clash = "print a = 'old', d = dynamic({'a': 1, 'd': 2}) | evaluate bag_unpack(d";
+    check(&format!("{clash}, columnsConflict='replace_source')"), "a:long d:long", json!([[1, 2]]))
+        .await;
+    check(
+        &format!("{clash}, columnsConflict='keep_source')"),
+        "a:string d:long",
+        json!([["old", 2]]),
+    )
+    .await;
+    let error = refuse(&format!("{clash})")).await;
+    assert!(error.to_string().contains("there is a column `a` already"), "{error}");
 }

@@ -8,7 +8,7 @@
 use super::expand::Expanded;
 use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{
-    Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, OrderKey, Relation,
+    Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, JoinKind, OrderKey, Relation,
     RelationKind,
 };
 use crate::query::diagnostic::Problem;
@@ -55,6 +55,12 @@ impl Carried {
         let dead = Expr::new(ExprKind::Not(live), KqlType::Bool, self.span);
         Expr::new(ExprKind::Or(vec![condition, dead]), KqlType::Bool, self.span)
     }
+}
+
+/// Whether a relation is part of another.
+fn contains(relation: &Arc<Relation>, part: &Arc<Relation>) -> bool {
+    Arc::ptr_eq(relation, part)
+        || relation.kind.inputs().into_iter().any(|input| contains(input, part))
 }
 
 impl Binder<'_> {
@@ -198,6 +204,27 @@ impl Binder<'_> {
             RelationKind::Union(inputs) => {
                 let inputs = inputs.iter().map(|input| self.carry(input, carried));
                 RelationKind::Union(inputs.collect::<BindResult<_>>()?)
+            }
+            RelationKind::Named { input, name } => {
+                RelationKind::Named { input: self.carry(input, carried)?, name: name.clone() }
+            }
+            RelationKind::Serialized(input) => {
+                RelationKind::Serialized(self.carry(input, carried)?)
+            }
+            // The other table is the same for every row.
+            RelationKind::Join { left, right, kind, keys }
+                if !contains(right, &carried.stand_in)
+                    && matches!(
+                        kind,
+                        JoinKind::Inner
+                            | JoinKind::LeftOuter
+                            | JoinKind::LeftSemi
+                            | JoinKind::LeftAnti
+                    ) =>
+            {
+                let left = self.carry(left, carried)?;
+                let (right, keys) = (Arc::clone(right), keys.clone());
+                RelationKind::Join { left, right, kind: *kind, keys }
             }
             _ => {
                 let what = "this operator within mv-apply";

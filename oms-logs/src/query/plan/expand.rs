@@ -8,7 +8,7 @@ use crate::query::syntax::Span;
 use datafusion::common::{Column as DfColumn, Result};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Expr as DfExpr, ExprFunctionExt, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr as DfExpr, ExprFunctionExt, LogicalPlanBuilder, lit};
 use std::collections::HashMap;
 
 impl Planner {
@@ -74,13 +74,13 @@ impl Planner {
         let number = row_number().partition_by(parts.iter().map(planned).collect());
         let number = if sorts.is_empty() { number } else { number.order_by(sorts) };
         let number = number.build()?;
-        let made = number.schema_name().to_string();
         let before: Vec<DfExpr> =
             input.plan.schema().columns().into_iter().map(DfExpr::Column).collect();
         let plan = LogicalPlanBuilder::from(input.plan).window(vec![number])?.build()?;
+        // The window function's column is the last one.
+        let made = plan.schema().columns().pop().map_or_else(|| lit(0_i64), DfExpr::Column);
         let fresh = self.fresh();
-        let whole =
-            datafusion::logical_expr::cast(column(&made), arrow::datatypes::DataType::Int64);
+        let whole = datafusion::logical_expr::cast(made, arrow::datatypes::DataType::Int64);
         let items = before.into_iter().chain([whole.alias(&fresh)]);
         let plan = LogicalPlanBuilder::from(plan).project(items)?.build()?;
         let mut names: HashMap<String, String> = input.names;

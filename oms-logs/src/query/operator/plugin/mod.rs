@@ -2,6 +2,8 @@
 
 mod activity;
 
+mod bag_unpack;
+
 mod geo;
 
 mod ip;
@@ -23,14 +25,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 27] = [
+const UNSUPPORTED: [&str; 26] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
     "ai_embeddings",
     "autocluster",
     "azure_digital_twins_query_request",
-    "bag_unpack",
     "basket",
     "cosmosdb_sql_request",
     "csharp",
@@ -53,11 +54,12 @@ const UNSUPPORTED: [&str; 27] = [
     "sql_request",
 ];
 /// The plugins that this version runs.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "active_users_count",
     "activity_counts_metrics",
     "activity_engagement",
     "activity_metrics",
+    "bag_unpack",
     "dcount_intersect",
     "geo_line_lookup",
     "geo_polygon_lookup",
@@ -133,7 +135,20 @@ impl Binder<'_> {
             return Err(self.report(Problem::semantic(span, message)));
         };
         let arguments = Arguments { plugin, rest: evaluate.arguments.iter() };
-        let made = self.plugin(input, arguments)?;
+        let schema = evaluate.schema.as_ref().map(|(_, columns)| columns.as_slice());
+        let made = match text {
+            "bag_unpack" => {
+                let declared = schema.filter(|columns| !columns.is_empty());
+                let keeps = evaluate.schema.as_ref().is_some_and(|(star, _)| *star);
+                let made = self.bag_unpack(input, arguments, declared)?;
+                // A star keeps the columns of the input that are not declared.
+                if keeps {
+                    return Ok(made);
+                }
+                made
+            }
+            _ => self.plugin(input, arguments)?,
+        };
         match &evaluate.schema {
             Some((_, columns)) if !columns.is_empty() => self.in_schema(made, columns, span),
             _ => Ok(made),
