@@ -49,7 +49,7 @@
 //! `make-graph`, `graph-match`, `graph-shortest-paths`, `graph-mark-components`, `graph-to-table`.
 //! Functions over rows in an order: `row_number`, `prev`, `next`, `row_cumsum`, `row_rank_dense`,
 //! `row_rank_min`, `row_window_session`. Plugins: `active_users_count`, `activity_counts_metrics`,
-//! `activity_engagement`, `activity_metrics`, `dcount_intersect`, `geo_line_lookup`,
+//! `activity_engagement`, `activity_metrics`, `bag_unpack`, `dcount_intersect`, `geo_line_lookup`,
 //! `geo_polygon_lookup`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
 //! `new_activity_metrics`, `pivot`, `preview`, `rolling_percentile`, `rows_near`, `schema_merge`,
 //! `session_count`, `sliding_window_counts`.
@@ -72,6 +72,8 @@
 //! - `reduce` finds patterns in a way of its own, and so may cut texts elsewhere than the service.
 //! - `partition` runs its operators for at most 10,000 keys, and not in braces.
 //! - A graph is matched whole: one of more matches or steps than its bounds is an error.
+//! - Within `mv-apply` there are no functions over rows in an order, and `join` only with a table
+//!   that is the same for every row.
 //! - `make_list` after `sort` is in that order; the service promises none.
 //! - A number of a `dynamic` value is a `long` or a `real`; an `int` becomes a `long` in it.
 //! - Rows of one batch become at most 16 million rows by `mv-expand`.
