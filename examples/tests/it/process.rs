@@ -340,7 +340,7 @@ fn flags_are_worth_more_than_the_environment_and_both_more_than_the_file() {
     let refused = serve.env("OMS_JOURNAL", "postgres://me:hunter2@db/oms").output();
     let why = text(&refused.expect("it starts").stderr);
     assert!(why.contains("not supported") && !why.contains("hunter2"), "{why}");
-    assert!(!place.data().exists(), "nothing was made");
+    assert!(!place.data().join("journal.db").exists(), "no other journal is begun");
 }
 
 #[test]

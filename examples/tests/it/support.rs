@@ -54,9 +54,7 @@ impl Place {
     pub(crate) fn join(&self, other: &Self) {
         let (from, to) = (other.data(), self.data());
         std::fs::create_dir_all(to.join("keys")).expect("a folder");
-        for name in ["format", "admin.json"] {
-            std::fs::copy(from.join(name), to.join(name)).expect("copied");
-        }
+        std::fs::copy(from.join("admin.json"), to.join("admin.json")).expect("copied");
         for entry in std::fs::read_dir(from.join("keys")).expect("keys") {
             let entry = entry.expect("a key");
             std::fs::copy(entry.path(), to.join("keys").join(entry.file_name())).expect("copied");

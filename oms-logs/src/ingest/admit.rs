@@ -163,7 +163,12 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
                 continue;
             }
             match new_column(schema, added.len(), name, value) {
-                Ok(Some(column)) => added.push(column),
+                Ok(Some(column)) => {
+                    if let Some(other) = same_but_for_case(schema, &added, name) {
+                        return refuse(format!("differs from column {other} in case alone"));
+                    }
+                    added.push(column);
+                }
                 Ok(None) => overflow.push(name.clone()),
                 Err(reason) => return refuse(reason),
             }
@@ -175,6 +180,17 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
         }
     }
     Ok((!added.is_empty()).then(|| schema.with_columns(added)))
+}
+
+/// A column whose name differs in case alone. Delta tables, and those who read them, know no case.
+fn same_but_for_case<'a>(
+    schema: &'a TableSchema,
+    added: &'a [Column],
+    name: &str,
+) -> Option<&'a str> {
+    let columns = schema.columns().iter().chain(added);
+    let mut names = columns.map(|column| column.name.as_str()).chain(OWN_COLUMNS);
+    names.find(|other| other.eq_ignore_ascii_case(name))
 }
 
 /// The column that the table gets for a value; none if the value goes to `AdditionalFields`.
@@ -375,6 +391,23 @@ mod tests {
             let message = refusal(&initial("My_CL"), record("My_CL").with(column, "x"));
             assert!(message.contains("fills this column itself"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_column_that_differs_in_case_alone_is_refused_by_name() {
+        let table = initial("My_CL");
+        for (name, other) in
+            [("type", TYPE), ("computer", COMPUTER), ("TIMEGENERATED", TIME_GENERATED)]
+        {
+            let message = refusal(&table, record("My_CL").with(name, "x"));
+            assert!(message.contains(&format!("column {other} in case alone")), "{message}");
+        }
+        let both = record("My_CL").with("a", 1_i64).with("A", 2_i64);
+        assert!(refusal(&table, both).contains("in case alone"));
+        let grown = admit(&table, record("My_CL").with("a", 1_i64)).expect("taken").expect("grown");
+        assert!(
+            refusal(&grown, record("My_CL").with("A", 2_i64)).contains("column a in case alone")
+        );
     }
 
     #[test]

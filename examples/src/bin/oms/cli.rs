@@ -6,9 +6,10 @@ use crate::data::{DataDir, OpenError};
 use crate::logging::Format;
 use crate::suite::{Suite, Wanted};
 use crate::{admin, logging, progress, serve, socket, tour};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use oms_core::SystemEntropy;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -94,13 +95,23 @@ impl Cli {
             }
             Verb::Command(command) => {
                 let output = execute(&root, command.absolute()?, &config).await?;
-                match self.json {
-                    true => println!("{}", serde_json::to_string_pretty(&output.json)?),
-                    false => print!("{}", output.text),
-                }
+                let text = match self.json {
+                    true => format!("{}\n", serde_json::to_string_pretty(&output.json)?),
+                    false => output.text,
+                };
+                print(&text)?;
                 Ok(if output.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
         }
+    }
+}
+
+/// Prints to standard output. A reader that has gone, such as `head`, has what it wanted.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("standard output"),
     }
 }
 

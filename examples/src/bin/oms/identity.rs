@@ -1,7 +1,7 @@
 //! Who may call and what is managed: clients, roles, signing keys, the subscription with its
 //! resources.
 //!
-//! A new data directory gets one client, `client_id` of `admin.json`, that owns the subscription.
+//! A new data directory gets one client, `client_id` of `admin.json`, that owns everything.
 //! All of it is in the journal, so processes that share one see each other's changes.
 
 use crate::admin::Admin;
@@ -129,7 +129,7 @@ impl Identity {
     async fn admit(&self, admin: &Admin) -> Result<()> {
         let by = Principal::local();
         let client = Principal::new(PrincipalKind::ClientSecret, &admin.client_id);
-        let scope = ResourceId::of_subscription(&admin.subscription_id)?;
+        let scope = ResourceId::root();
         let is_owner = self.roles.assignments(&scope).iter().any(|held| held.principal == client);
         if !is_owner {
             let role = RoleDefinition::named("Owner").context("the role Owner")?.id;
@@ -340,6 +340,9 @@ mod tests {
                 .filter_map(|one| one["type"].as_str())
                 .collect();
             assert_eq!(types.len(), 3, "{listed}");
+            let (status, listed) = send(&mounted, Method::GET, "/subscriptions", &token).await;
+            assert_eq!(status, StatusCode::OK, "{listed}");
+            assert_eq!(listed["value"].as_array().map(Vec::len), Some(1), "{listed}");
             // What holds a service's data does not go.
             let (status, why) = send(&mounted, Method::DELETE, &group, &token).await;
             assert_eq!(status, StatusCode::CONFLICT, "{why}");

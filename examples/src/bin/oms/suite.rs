@@ -136,6 +136,10 @@ impl Suite {
         let identity = Identity::open(data.folder("keys")?, &journal, admin, &services).await;
         let identity = identity.context("clients and resources")?;
 
+        if has(Service::Logs) {
+            // Its own data are not in the journal; the turn to keep records of the services is.
+            journals.of(Service::Logs).await?;
+        }
         let logs = match has(Service::Logs) {
             true => Some(open_logs(bulk, admin, &config).await.context("the log repository")?),
             false => None,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use oms_automation::job::{Job, JobState};
 use oms_automation::runbook::{LogSwitches, RunbookKind, RunbookName};
+use oms_automation::stream::StreamRecord;
 use oms_automation::{JobOptions, RunbookOptions, StreamQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -119,7 +120,16 @@ async fn publish(
         logs: LogSwitches { verbose: true, progress: true, debug: true },
     };
     match account.create_runbook(options).await {
-        Ok(_) | Err(oms_automation::Error::RunbookExists { .. }) => {}
+        Ok(_) => {}
+        Err(oms_automation::Error::RunbookExists { .. }) => {
+            let found = account.runbook(&name).await?.kind;
+            if found != kind {
+                bail!(
+                    "runbook is there in another language; take another name. runbook=`{name}`, \
+                     language=`{found}`"
+                );
+            }
+        }
         Err(error) => return Err(error.into()),
     }
     account.save_draft(&name, &text, Vec::new()).await?;
@@ -167,7 +177,7 @@ async fn tell(suite: &Suite, job: Job) -> Result<Output> {
     if let Some(exception) = &job.exception {
         text.push_str(&format!("{exception}\n"));
     }
-    let streams = suite.automation()?.streams(job.id, StreamQuery::default()).await?;
+    let streams = streams(suite, &job).await?;
     for record in &streams {
         text.push_str(&format!("{:<8} {}\n", record.stream_type.to_string(), record.text));
     }
@@ -187,6 +197,20 @@ async fn tell(suite: &Suite, job: Job) -> Result<Output> {
     let output = Output::new(text, json);
     let has_failed = matches!(job.state, JobState::Failed | JobState::Stopped);
     Ok(if has_failed { output.failed() } else { output })
+}
+
+/// Everything that a job said.
+async fn streams(suite: &Suite, job: &Job) -> Result<Vec<StreamRecord>> {
+    let mut all: Vec<StreamRecord> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |record| record.sequence);
+        let query = StreamQuery { after, ..StreamQuery::default() };
+        let page = suite.automation()?.streams(job.id, query).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
 }
 
 async fn jobs(suite: &Suite) -> Result<Output> {

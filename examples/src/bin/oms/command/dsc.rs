@@ -359,15 +359,20 @@ async fn pull(settings: Metaconfiguration, state: &Path) -> Result<Output> {
     let mut node = Lcm::builder(state, settings).resources(resources()?).build().await?;
     let report = node.run().await?;
     let mut output = told(&report.resources);
+    let has_failed = !report.errors.is_empty();
     let mut text = format!(
         "run {}: {}\n",
         report.job_id,
-        match report.is_new {
-            true => "a configuration was fetched and applied",
-            false => "the configuration had not changed",
+        match (report.is_new, has_failed) {
+            (true, _) => "a configuration was fetched and applied",
+            (false, false) => "the configuration had not changed",
+            (false, true) => "no configuration was fetched",
         }
     );
-    text.push_str(&output.text);
+    // Of what was not looked at nothing is known.
+    if !(has_failed && report.resources.is_empty()) {
+        text.push_str(&output.text);
+    }
     for error in &report.errors {
         text.push_str(&format!("error: {error}\n"));
     }

@@ -181,6 +181,10 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     if let Format::Csv | Format::Parquet | Format::Iis = format {
         bail!("format is not supported in this version. format=`{format:?}`");
     }
+    // Before the first row is sent: a name that is wrong should not leave half of it behind.
+    for path in files {
+        File::open(path).with_context(|| format!("file {}", path.display()))?;
+    }
     let begin = SystemClock.monotonic();
     let mut sender = Sender { suite, _turn: INGESTING.lock().await, ingested: Ingested::default() };
     let total = files.iter().filter_map(|path| path.metadata().ok()).map(|it| it.len()).sum();
