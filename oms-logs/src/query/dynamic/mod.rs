@@ -9,7 +9,7 @@
 //! # In memory
 //! A column of dynamic values is an Arrow `BinaryView` array of self-describing values: one byte for
 //! the type, then the value; arrays and bags begin with a table of where their parts end, so that a
-//! part is found without reading those before it. The forms are in [`binary`].
+//! part is found without reading those before it. The forms are in `binary`.
 //!
 //! Why this one:
 //! - A part of a value is itself a value, in one piece. So `a.b` and `a[0]` over a column make a column

@@ -14,6 +14,9 @@ const HEAD_BYTES_MAX: u64 = 256;
 /// The most names in a folder that are looked at to find a rotated file.
 const SIBLINGS_MAX: usize = 10_000;
 
+/// How often a folder is looked at until two looks in a row agree.
+const LOOKS_MAX: usize = 8;
+
 /// Where following begins when there is no position yet.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -141,11 +144,7 @@ impl Follower {
         if position.offset < meta.len() {
             return Ok(false);
         }
-        let next = match self.successor(position, &meta)? {
-            Some(path) => path,
-            None => self.path.clone(),
-        };
-        match open(&next)? {
+        match self.successor(position, &meta)? {
             Some((file, meta)) => self.begin(file, &meta, 0)?,
             None => return Ok(false),
         }
@@ -183,26 +182,28 @@ impl Follower {
             return Ok(false);
         }
         self.file = None;
-        for path in std::iter::once(self.path.clone()).chain(self.siblings()?) {
-            if let Some((file, _)) = open(&path)?
-                && self.continues(&file, &position)?
-            {
+        // In the middle of a rotation nothing is known; the next read looks again.
+        let Some(family) = self.family()? else { return Ok(false) };
+        for member in family.iter().filter(|member| member.is_of(&position)) {
+            let Some((file, meta)) = member.open()? else { return Ok(false) };
+            if self.holds(&file, &meta, &position)? {
                 self.file = Some(file);
                 return Ok(false);
             }
         }
-        let truncated = open(&self.path)?
-            .is_some_and(|(_, meta)| (meta.dev(), meta.ino()) == (position.device, position.inode));
-        if let Some((file, meta)) = self.copy_of(&position)? {
+        if let Some((file, meta)) = self.copy_of(&family, &position)? {
             self.begin(file, &meta, position.offset)?;
             return Ok(false);
         }
-        match open(&self.path)? {
-            Some((file, meta)) => self.begin(file, &meta, 0)?,
-            None => return Ok(false),
+        let live = open(&self.path)?;
+        let Some((file, meta)) = live else { return Ok(false) };
+        let found = (meta.dev(), meta.ino());
+        if !family.iter().any(|member| (member.device, member.inode) == found) {
+            return Ok(false);
         }
+        self.begin(file, &meta, 0)?;
         // What a truncation cut off cannot be told from nothing; a file that is gone is a gap.
-        Ok(!truncated)
+        Ok(found != (position.device, position.inode))
     }
 
     /// Whether a file is the one of the position, and still holds what was consumed.
@@ -226,13 +227,17 @@ impl Follower {
     }
 
     /// A rotated copy with the same beginning and more bytes than were consumed.
-    fn copy_of(&self, position: &FilePosition) -> Result<Option<(File, Metadata)>, SourceError> {
+    fn copy_of(
+        &self,
+        family: &[Member],
+        position: &FilePosition,
+    ) -> Result<Option<(File, Metadata)>, SourceError> {
         // Without a beginning to compare, every file would be the copy.
         if position.head_bytes == 0 {
             return Ok(None);
         }
-        for path in self.siblings()? {
-            if let Some((file, meta)) = open(&path)?
+        for member in family.iter().filter(|member| member.path != self.path) {
+            if let Some((file, meta)) = member.open()?
                 && meta.len() > position.offset
                 && self.holds(&file, &meta, position)?
             {
@@ -253,25 +258,60 @@ impl Follower {
         }
     }
 
-    /// The oldest rotated file that is newer than the finished one.
+    /// The oldest file that is newer than the finished one; none if that cannot be told now.
     fn successor(
         &self,
         done: &FilePosition,
         done_meta: &Metadata,
-    ) -> Result<Option<PathBuf>, SourceError> {
-        let siblings = self.siblings()?;
-        let is_done = |path: &PathBuf| {
-            std::fs::metadata(path)
-                .is_ok_and(|meta| (meta.dev(), meta.ino()) == (done.device, done.inode))
+    ) -> Result<Option<(File, Metadata)>, SourceError> {
+        let Some(family) = self.family()? else { return Ok(None) };
+        let next = match family.iter().position(|member| member.is_of(done)) {
+            Some(index) => family.get(index + 1),
+            // The finished file has no name any more, so only the times of last writing can tell.
+            None => {
+                let done = (done_meta.mtime(), done_meta.mtime_nsec());
+                let newer = family.iter().find(|member| member.changed > done);
+                newer.or_else(|| family.last().filter(|member| member.path == self.path))
+            }
         };
-        if let Some(index) = siblings.iter().position(is_done) {
-            return Ok(siblings.into_iter().nth(index + 1));
+        Ok(next.map(Member::open).transpose()?.flatten())
+    }
+
+    /// The rotated files, oldest first, and then the one that has the path, as they were together
+    /// at one moment. A rotation renames them one after the other, and who looks meanwhile sees one
+    /// twice or not at all; so they are looked at until two looks agree, and there are none if they
+    /// never do.
+    fn family(&self) -> Result<Option<Vec<Member>>, SourceError> {
+        let mut before = self.look()?;
+        for _ in 0..LOOKS_MAX {
+            let now = self.look()?;
+            let is_same = |(one, other): (&Member, &Member)| {
+                one.path == other.path && (one.device, one.inode) == (other.device, other.inode)
+            };
+            if now.len() == before.len() && now.iter().zip(&before).all(is_same) {
+                return Ok(Some(now));
+            }
+            before = now;
         }
-        // The finished file has no name any more, so only the times of last writing can tell.
-        let changed = |meta: &Metadata| (meta.mtime(), meta.mtime_nsec());
-        Ok(siblings.into_iter().find(|path| {
-            std::fs::metadata(path).is_ok_and(|meta| changed(&meta) > changed(done_meta))
-        }))
+        Ok(None)
+    }
+
+    fn look(&self) -> Result<Vec<Member>, SourceError> {
+        let mut members = Vec::new();
+        for path in self.siblings()?.into_iter().chain([self.path.clone()]) {
+            match std::fs::metadata(&path) {
+                Ok(meta) if meta.is_file() => members.push(Member {
+                    path,
+                    device: meta.dev(),
+                    inode: meta.ino(),
+                    changed: (meta.mtime(), meta.mtime_nsec()),
+                }),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(SourceError::io("measure", &path)(error)),
+            }
+        }
+        Ok(members)
     }
 
     /// The rotated files of this path that can be read, oldest first: its name with a number
@@ -300,6 +340,28 @@ impl Follower {
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+}
+
+/// A file that has the path, or had it.
+#[derive(Debug)]
+struct Member {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// When it was last written to, in seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl Member {
+    fn is_of(&self, position: &FilePosition) -> bool {
+        (self.device, self.inode) == (position.device, position.inode)
+    }
+
+    /// Opens it; none if its path has gone to another file.
+    fn open(&self) -> Result<Option<(File, Metadata)>, SourceError> {
+        let found = open(&self.path)?;
+        Ok(found.filter(|(_, meta)| (meta.dev(), meta.ino()) == (self.device, self.inode)))
     }
 }
 
@@ -386,4 +448,73 @@ fn read_at(file: &File, offset: u64, bytes: &mut [u8], path: &Path) -> Result<us
         }
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    const ROTATIONS: u32 = 60;
+
+    fn append(path: &Path, text: &str) {
+        let mut file = File::options().append(true).create(true).open(path).expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    /// Writes a number a line and rotates after each, one rename after the other.
+    fn rotate(folder: &Path) {
+        let name = |n: u32| match n {
+            0 => folder.join("log"),
+            n => folder.join(format!("log.{n}")),
+        };
+        for turn in 0..ROTATIONS {
+            append(&name(0), &format!("{turn}\n"));
+            for n in (0..=turn).rev() {
+                std::fs::rename(name(n), name(n + 1)).expect("renamed");
+            }
+        }
+        append(&name(0), "end\n");
+    }
+
+    /// Reads what there is with a follower that knows nothing but the position, as after a start.
+    fn round(folder: &Path, position: &mut Option<FilePosition>, got: &mut String) {
+        let mut follower = Follower::new(folder.join("log"), StartAt::Beginning);
+        follower.resume(position.clone());
+        // Twice without growth, then on to the next file.
+        for _ in 0..4 {
+            let chunk = follower.read(1 << 16).expect("read");
+            assert!(!chunk.gap, "no file was removed");
+            got.push_str(std::str::from_utf8(&chunk.bytes).expect("text"));
+            follower.consume(chunk.bytes.len());
+            follower.advance().expect("advanced");
+        }
+        *position = follower.position().cloned();
+    }
+
+    #[test]
+    fn a_rotation_that_is_under_way_hides_no_file() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("a folder");
+            append(&folder.path().join("log"), "");
+            let (mut position, mut got) = (None, String::new());
+            round(folder.path(), &mut position, &mut got);
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    rotate(folder.path());
+                    is_over.store(true, Relaxed);
+                });
+                while !is_over.load(Relaxed) {
+                    round(folder.path(), &mut position, &mut got);
+                }
+            });
+            for _ in 0..=ROTATIONS {
+                round(folder.path(), &mut position, &mut got);
+            }
+            let want: String = (0..ROTATIONS).map(|turn| format!("{turn}\n")).collect();
+            assert_eq!(got, want + "end\n");
+        }
+    }
 }
