@@ -295,8 +295,17 @@ fn rrule_agrees_in_every_zone() {
         let (gap, fold) = (GapPolicy::Skip, FoldPolicy::First);
         let schedule = Schedule { gap, fold, ..schedule.clone() };
         let Some(mut due) = by_rrule(&schedule, theirs) else { return Ok(false) };
-        due.retain(|due| ours.to_datetime(*due).time() == schedule.start.time());
-        prop_assert_eq!(due, followed(&schedule, ours));
+        // It passes over a day whose midnight comes twice, such as 2006-10-01 in Managua.
+        let begins_once = |due: &Timestamp| {
+            let midnight = ours.to_datetime(*due).date().at(0, 0, 0, 0);
+            let offset = ours.to_ambiguous_timestamp(midnight).offset();
+            !matches!(offset, jiff::tz::AmbiguousOffset::Fold { .. })
+        };
+        let time = schedule.start.time();
+        due.retain(|due| ours.to_datetime(*due).time() == time && begins_once(due));
+        let mut followed = followed(&schedule, ours);
+        followed.retain(begins_once);
+        prop_assert_eq!(due, followed);
         Ok(true)
     });
     assert!(compared > 1_500, "{compared}");
