@@ -75,6 +75,9 @@ enum Message {
 
 type Tree = BTreeMap<PathBuf, Entry>;
 
+/// How often a container is started at the end before it counts as one that does not open.
+const BOOTS_MAX: usize = 20;
+
 struct World {
     sim: Sim<Message>,
     flaw: Option<Flaw>,
@@ -85,6 +88,8 @@ struct World {
     container: Option<ProtectionContainer>,
     item: ItemId,
     is_doomed: bool,
+    /// Why it did not open the last time that it did not.
+    refused: Option<oms_backup::Error>,
     calls: u64,
     /// What the source was when a job was accepted; it does not change while one runs.
     taken: BTreeMap<JobId, Tree>,
@@ -133,6 +138,7 @@ impl World {
             container: Some(container),
             item,
             is_doomed: false,
+            refused: None,
             calls: 0,
             taken: BTreeMap::new(),
             reported: BTreeMap::new(),
@@ -261,7 +267,10 @@ impl World {
         match builder(&self.sim, &self.disk, &self.journal).open(&passphrase()).await {
             Ok(container) => self.container = Some(container),
             // Its journal or disk failed; it is started again.
-            Err(_) => self.sim.after(CONTAINER, Duration::from_secs(1), Message::Boot),
+            Err(error) => {
+                self.refused = Some(error);
+                self.sim.after(CONTAINER, Duration::from_secs(1), Message::Boot);
+            }
         }
     }
 
@@ -395,8 +404,19 @@ impl World {
         self.sim.calm();
         self.crash().await;
         self.fail_appends(0);
-        self.boot().await;
-        assert!(self.container.is_some(), "seed {}: it does not open", self.sim.seed());
+        // A thread of the life before may still hold something, which it would not in a process
+        // that ended.
+        for _ in 0..BOOTS_MAX {
+            self.boot().await;
+            if self.container.is_some() {
+                break;
+            }
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let why = self.refused.take();
+        assert!(self.container.is_some(), "seed {}: it does not open: {why:?}", self.sim.seed());
         let jobs: Vec<JobId> = self.taken.keys().copied().collect();
         for job in jobs {
             self.look(job).await;
