@@ -35,8 +35,8 @@ use std::fmt::{self, Debug};
 use std::io;
 use std::str::FromStr;
 
-/// The most events and conditions one append may carry, over all its histories; the guard of a
-/// lease is not counted.
+/// The most events and conditions one append may carry, over all its histories; the guard of
+/// one lease is not counted.
 pub const APPEND_EVENTS_MAX: usize = 10_000;
 
 /// The most events or heads one read returns.
@@ -468,11 +468,11 @@ impl<T: Journal + ?Sized> JournalExt for T {}
 
 /// Checks the limits that every adapter keeps.
 pub(crate) fn check_append(appends: &[Append]) -> Result<(), JournalError> {
-    // The guard of a lease comes on top, so that an engine has the same limits under one.
+    // The guard of one lease comes on top, so that an engine has the same limits under one.
     let is_guard =
-        |append: &&Append| append.events.is_empty() && append.history.kind() == LEASE_KIND;
-    let counted = appends.iter().filter(|append| !is_guard(append));
-    let count = counted.map(|append| append.events.len().max(1)).sum();
+        |append: &Append| append.events.is_empty() && append.history.kind() == LEASE_KIND;
+    let count: usize = appends.iter().map(|append| append.events.len().max(1)).sum();
+    let count = count - usize::from(appends.iter().any(is_guard));
     check_size("events of one append", count, APPEND_EVENTS_MAX)?;
     if let Some(first) = appends.first()
         && appends.iter().all(|append| append.events.is_empty())

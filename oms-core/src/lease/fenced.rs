@@ -9,9 +9,10 @@ use std::sync::Arc;
 /// that was written for one process is given it, and cannot write once another process owns its
 /// duty: its appends fail with [`JournalError::Fenced`], and nothing of them is written.
 ///
-/// Reads are those of the journal beneath, the lease's own histories among them. Snapshots are kept only while the owner believes in its lease; they never
-/// change what is read. So is a deletion, which has an expected version and no condition: one that
-/// was sent in time and arrives late is not refused, if nothing was appended since.
+/// Reads are those of the journal beneath, the lease's own histories among them. Snapshots are kept
+/// only while the owner believes in its lease; they never change what is read. A deletion is made
+/// only then, too, and has an expected version but no condition: one that was sent in time and
+/// arrives late is not refused, if nothing was appended since.
 #[derive(Clone, Debug)]
 pub struct Fenced {
     journal: Arc<dyn Journal>,

@@ -178,8 +178,9 @@ fn version_1() -> [Entry; 6] {
 }
 
 fn status_reports(path: &Params) -> Result<Operation, Error> {
+    let configuration_id = id(path)?;
     let job_id = path.get("job_id").map(str::parse).transpose()?;
-    Ok(Operation::V1(v1::Operation::GetStatusReports { configuration_id: id(path)?, job_id }))
+    Ok(Operation::V1(v1::Operation::GetStatusReports { configuration_id, job_id }))
 }
 
 fn text<'a>(path: &'a Params, name: &str) -> &'a str {

@@ -177,6 +177,19 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
             move_over(record, &overflow).map_err(|(column, reason)| {
                 refused(*index, &record.record_type, &column, reason)
             })?;
+            let of_table = schema.columns().iter().chain(&added);
+            match of_table.into_iter().find(|column| column.name == ADDITIONAL_FIELDS) {
+                Some(column) if column.column_type == ColumnType::Dynamic => {}
+                Some(column) => {
+                    let reason = format!("is {}, and the table is full", column.column_type);
+                    let name = ADDITIONAL_FIELDS;
+                    return Err(refused(*index, &record.record_type, name, reason));
+                }
+                None => added.push(Column {
+                    name: ADDITIONAL_FIELDS.to_owned(),
+                    column_type: ColumnType::Dynamic,
+                }),
+            }
         }
     }
     Ok((!added.is_empty()).then(|| schema.with_columns(added)))
@@ -189,8 +202,10 @@ fn same_but_for_case<'a>(
     name: &str,
 ) -> Option<&'a str> {
     let columns = schema.columns().iter().chain(added);
-    let mut names = columns.map(|column| column.name.as_str()).chain(OWN_COLUMNS);
-    names.find(|other| other.eq_ignore_ascii_case(name))
+    // A table that overflows has this one sooner or later.
+    let bag = (schema.growth() == Growth::Overflow).then_some(ADDITIONAL_FIELDS);
+    let names = columns.map(|column| column.name.as_str()).chain(OWN_COLUMNS);
+    names.chain(bag).find(|other| *other != name && other.eq_ignore_ascii_case(name))
 }
 
 /// The column that the table gets for a value; none if the value goes to `AdditionalFields`.
@@ -420,11 +435,22 @@ mod tests {
         let batch = Batch { producer: "p".into(), sequence: 1, records: vec![entry] };
         let mut tables = by_table(batch).expect("sorted");
         let rows = tables.values_mut().next().expect("one table");
-        assert!(fit(&full, rows).expect("taken").is_none());
+        let grown = fit(&full, rows).expect("taken").expect("grown by the bag");
+        let bag = grown.column(ADDITIONAL_FIELDS).expect("a column for what has none");
+        assert_eq!(bag.column_type, ColumnType::Dynamic);
+        assert_eq!(grown.columns().len(), COLUMNS_MAX);
         let fields = &rows.records[0].1.fields;
         assert_eq!(fields[ADDITIONAL_FIELDS], Value::Dynamic(json!({"jobs_d": 4.0})));
         assert_eq!(fields["c100_s"], Value::from("kept"));
         assert!(!fields.contains_key("jobs_d"));
+        // With the bag there, nothing grows any more; a bag of another type takes nothing.
+        let entry = record("AzureDiagnostics").with("more_d", 5.0);
+        assert!(admit(&grown, entry.clone()).expect("taken").is_none());
+        let text = Column { name: ADDITIONAL_FIELDS.into(), column_type: ColumnType::String };
+        let texts = full.with_columns([text]);
+        assert!(refusal(&texts, entry).contains("is string, and the table is full"));
+        let other = record("AzureDiagnostics").with("additionalfields", 1_i64);
+        assert!(refusal(&initial("AzureDiagnostics"), other).contains("in case alone"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Cli {
         if let Verb::Serve(options) = &self.verb
             && options.print_config
         {
-            print!("{}", config.effective(true).shown()?);
+            print(&config.effective(true).shown()?)?;
             return Ok(ExitCode::SUCCESS);
         }
         config.check()?;

@@ -46,7 +46,8 @@ impl DataDir {
         let is_new = !root.join("format").exists();
         if is_new && root.is_dir() {
             let mut entries = fs::read_dir(root).map_err(unwritable)?;
-            // What a process leaves that was killed while it made the directory, and the owner's credentials, laid there for a process that joins others.
+            // What a process leaves that was killed while it made the directory, and the owner's
+            // credentials, laid there for a process that joins others.
             let ours = ["lock", ".format.new", "admin.json", "keys"];
             let is_ours = |name: &std::ffi::OsStr| ours.iter().any(|ours| name == *ours);
             if entries.any(|entry| entry.is_ok_and(|entry| !is_ours(&entry.file_name()))) {

@@ -145,11 +145,15 @@ impl Identity {
 
     /// Reads what other processes changed.
     pub(crate) async fn refresh(&self) -> Result<()> {
-        self.credentials.refresh().await?;
-        self.keys.refresh().await?;
-        self.roles.refresh().await?;
-        self.resources.refresh().await?;
-        Ok(())
+        // One that fails does not keep the others from it.
+        let credentials = self.credentials.refresh().await;
+        let keys = self.keys.refresh().await;
+        let roles = self.roles.refresh().await;
+        let resources = self.resources.refresh().await;
+        credentials?;
+        keys?;
+        roles?;
+        Ok(resources?)
     }
 
     /// The token endpoint, and subscriptions with what is in them.

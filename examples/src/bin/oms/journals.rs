@@ -9,7 +9,7 @@ use crate::suite::Service;
 use anyhow::{Context, Result, bail};
 use oms_core::journal::{PostgresJournal, PostgresSettings, SqliteJournal};
 use oms_core::lease::{Duty, Fenced, Lease, LeaseError, LeaseSettings, Leases, Standing};
-use oms_core::{Clock, Journal, SystemClock, SystemEntropy};
+use oms_core::{Journal, SystemClock, SystemEntropy};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -105,30 +105,20 @@ impl Journals {
 
 /// The lease of a service. Waits for what a killed process left, not for one that goes on.
 async fn acquire(leases: &Leases, service: Service, holder: &str) -> Result<Lease> {
-    let duty: Duty = format!("service/{}", service.name()).parse()?;
-    let begin = SystemClock.monotonic();
-    let mut is_told = false;
-    loop {
-        match leases.acquire(&duty, holder).await {
-            Ok(lease) => return Ok(lease),
-            Err(LeaseError::Held { holder, retry_after, .. }) => {
-                let waited = SystemClock.monotonic() - begin;
-                if waited > WAIT {
-                    bail!(
-                        "service runs in another process. service=`{}`, process=`{holder}`",
-                        service.name()
-                    );
-                }
-                if !is_told {
-                    tracing::warn!(service = service.name(), holder, "waiting for a lease");
-                    is_told = true;
-                }
-                let pause = retry_after.unsigned_abs();
-                tokio::time::sleep(pause.clamp(Duration::from_millis(100), WAIT)).await;
-            }
-            Err(error) => return Err(error).context(service.name()),
+    let service = service.name();
+    let duty: Duty = format!("service/{service}").parse()?;
+    match leases.acquire(&duty, holder).await {
+        Err(LeaseError::Held { holder, .. }) => {
+            tracing::warn!(service, holder, "waiting for a lease");
         }
+        outcome => return outcome.context(service),
     }
+    if let Ok(outcome) = tokio::time::timeout(WAIT, leases.contend(&duty, holder)).await {
+        return outcome.context(service);
+    }
+    let owner = leases.ownership(&duty).await.context(service)?.owner;
+    let owner = owner.map(|owner| owner.holder).unwrap_or_default();
+    bail!("service runs in another process. service=`{service}`, process=`{owner}`")
 }
 
 async fn connect(url: &str, config: &Config) -> Result<PostgresJournal> {

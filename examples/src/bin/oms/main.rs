@@ -4,7 +4,16 @@
 //! command does one thing to a data directory, directly or, if it is being served, through its
 //! socket.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its results")]
+#![expect(clippy::print_stderr, reason = "a program says why it fails")]
+
+/// Says a line on standard output. Whether somebody still listens is no concern of what goes on.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+pub(crate) use say;
 
 mod admin;
 mod audit;

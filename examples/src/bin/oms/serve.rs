@@ -25,6 +25,9 @@ use tokio::sync::watch;
 /// How often the agent collects and the services' records are sent, while served.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
 
+/// How often clients, roles and resources of a shared journal are read again.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
+
 /// What to serve, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -105,7 +108,7 @@ pub(crate) async fn run(
     let begin = SystemClock.monotonic();
     suite.close().await?;
     served?;
-    println!("stopped in {:.1} s", (SystemClock.monotonic() - begin).as_secs_f64());
+    crate::say!("stopped in {:.1} s", (SystemClock.monotonic() - begin).as_secs_f64());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,22 +135,24 @@ async fn serve_suite(
         let mut stopped = stopped.clone();
         async move { drop(stopped.wait_for(|is_stopped| *is_stopped).await) }
     };
-    println!("serving {} on {scheme}://{address}", suite.names().join(", "));
-    println!("data in {}, credentials in {}", root.display(), root.join("admin.json").display());
+    crate::say!("serving {} on {scheme}://{address}", suite.names().join(", "));
+    crate::say!("data in {}, credentials in {}", root.display(), root.join("admin.json").display());
     let mut web = match upgrade {
         Some(upgrade) => tokio::spawn(serve_with(listener, upgrade, mounted, wait())),
         None => tokio::spawn(serve(listener, mounted, wait())),
     };
     let mut local = tokio::spawn(serve_unix(socket, commands, wait()));
     let mut work = tokio::spawn(background(Arc::clone(suite), wait()));
+    let mut fresh = tokio::spawn(refresh(Arc::clone(suite), wait()));
     let broken = tokio::select! {
         () = signals.next() => None,
         ended = &mut web => Some(broke("server", flat(ended))),
         ended = &mut local => Some(broke("command server", flat(ended))),
         ended = &mut work => Some(broke("background work", ended.map_err(Into::into))),
+        ended = &mut fresh => Some(broke("refresh of clients", ended.map_err(Into::into))),
         lost = suite.lost() => Some(lost),
     };
-    println!("stopping");
+    crate::say!("stopping");
     stop.send_replace(true);
     tokio::spawn(async move {
         signals.next().await;
@@ -163,6 +168,7 @@ async fn serve_suite(
     flat(web.await)?;
     flat(local.await)?;
     work.await?;
+    fresh.await?;
     let _ = std::fs::remove_file(DataDir::socket(root));
     Ok(())
 }
@@ -189,6 +195,21 @@ async fn background(suite: Arc<Suite>, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = &mut stop => return,
             () = tokio::time::sleep(COLLECT_EVERY) => {}
+        }
+    }
+}
+
+/// Keeps up with the clients and roles that other processes change, until it is asked to end. It
+/// waits for nothing else, so that a revoked client is soon one here, too.
+async fn refresh(suite: Arc<Suite>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        if let Err(error) = suite.refresh().await {
+            tracing::warn!(error = format!("{error:#}"), "not refreshed; it is tried again");
+        }
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(REFRESH_EVERY) => {}
         }
     }
 }

@@ -103,7 +103,6 @@ pub(crate) struct Suite {
     /// Where bulk data is, if not in the data directory; held for its lock.
     _store: Option<DataDir>,
     services: Vec<Service>,
-    journal: Arc<dyn Journal>,
     /// What backup's containers write to.
     backup: Option<Arc<dyn Journal>>,
     journals: Mutex<Journals>,
@@ -132,16 +131,17 @@ impl Suite {
         let computer = computer();
         let opened = Journals::open(data.root(), &config, &computer).await;
         let mut journals = opened.context("the journal")?;
-        let journal = Arc::clone(journals.whole());
-        let identity = Identity::open(data.folder("keys")?, &journal, admin, &services).await;
+        let keys = data.folder("keys")?;
+        let identity = Identity::open(keys, journals.whole(), admin, &services).await;
         let identity = identity.context("clients and resources")?;
 
-        if has(Service::Logs) {
-            // Its own data are not in the journal; the turn to keep records of the services is.
-            journals.of(Service::Logs).await?;
-        }
         let logs = match has(Service::Logs) {
             true => Some(open_logs(bulk, admin, &config).await.context("the log repository")?),
+            false => None,
+        };
+        // Its data are not in the journal; how far its projections have come is.
+        let told = match has(Service::Logs) {
+            true => Some(journals.of(Service::Logs).await?),
             false => None,
         };
         let agent = match &logs {
@@ -182,7 +182,6 @@ impl Suite {
             data,
             _store: store,
             services,
-            journal,
             backup,
             is_shared: journals.is_shared(),
             journals: Mutex::new(journals),
@@ -197,27 +196,31 @@ impl Suite {
             auditor: Auditor::new(&computer),
             computer,
         };
-        suite.projections = Mutex::new(suite.projections());
+        suite.projections = Mutex::new(suite.projections(told.as_ref()));
         Ok(suite)
     }
 
     /// Each service's journal events as records, if there is a log repository to send them to.
-    fn projections(&self) -> Vec<Projection> {
-        let Some(logs) = &self.logs else { return Vec::new() };
+    fn projections(&self, journal: Option<&Arc<dyn Journal>>) -> Vec<Projection> {
+        let (Some(logs), Some(journal)) = (&self.logs, journal) else { return Vec::new() };
         type Records = Result<Vec<Record>, oms_core::projection::MappingError>;
         let new = |name: &str, mapping: fn(&Event, &str) -> Records| {
             let computer = self.computer.clone();
-            self.projection(logs, name, Arc::new(move |event: &Event| mapping(event, &computer)))
+            let mapping = Arc::new(move |event: &Event| mapping(event, &computer));
+            projection(journal, logs, name, mapping)
         };
         let computer = self.computer.clone();
         let mapping = Arc::new(move |event: &Event| oms_backup::records(event, &computer));
-        let mut projections = vec![self.projection(logs, "oms-backup", mapping)];
+        let mut projections = vec![projection(journal, logs, "oms-backup", mapping)];
         if let Some(account) = &self.automation {
             let (account, computer) = (Arc::clone(account), self.computer.clone());
             let mapping = Arc::new(move |event: &Event| account.records(event, &computer));
-            projections.push(self.projection(logs, "oms-automation", mapping));
+            projections.push(projection(journal, logs, "oms-automation", mapping));
+        } else if self.is_shared {
+            // Without the jobs' words, which are where they run.
+            projections.push(new("oms-automation", oms_automation::records));
         }
-        // What other processes write to the journal is told here too; a job's words are not in it.
+        // What other processes write to the journal is told here too.
         if self.dsc.is_some() || self.is_shared {
             projections.push(new("oms-dsc", oms_dsc::records));
         }
@@ -227,17 +230,6 @@ impl Suite {
         projections
     }
 
-    fn projection(
-        &self,
-        logs: &Arc<Workspace>,
-        name: &str,
-        mapping: Arc<oms_core::projection::Mapping>,
-    ) -> Projection {
-        let sink = Arc::clone(logs) as Arc<dyn RecordSink>;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Projection::new(name, Arc::clone(&self.journal), sink, clock, mapping)
-    }
-
     /// Collects this machine's counters and logs once, and sends the services' own records.
     pub(crate) async fn collect(&self) -> Result<Option<CollectReport>> {
         let report = match &self.agent {
@@ -245,10 +237,15 @@ impl Suite {
             None => None,
         };
         self.send_records().await?;
-        if self.is_shared {
-            self.identity.refresh().await.context("clients and resources")?;
-        }
         Ok(report)
+    }
+
+    /// Reads what other processes changed of clients, roles and resources.
+    pub(crate) async fn refresh(&self) -> Result<()> {
+        match self.is_shared {
+            true => self.identity.refresh().await.context("clients and resources"),
+            false => Ok(()),
+        }
     }
 
     /// Sends the services' own records; answers how many.
@@ -334,12 +331,24 @@ impl Suite {
             // Jobs that were cut off have one more event to tell.
             sent = sent.and(self.send_records().await);
         }
-        if let Some(logs) = &self.logs {
-            logs.close().await.context("the log repository")?;
-        }
+        let closed = match &self.logs {
+            Some(logs) => logs.close().await.map(drop).context("the log repository"),
+            None => Ok(()),
+        };
         self.journals.lock().await.release().await;
-        sent.map(drop)
+        closed.and(sent.map(drop))
     }
+}
+
+fn projection(
+    journal: &Arc<dyn Journal>,
+    logs: &Arc<Workspace>,
+    name: &str,
+    mapping: Arc<oms_core::projection::Mapping>,
+) -> Projection {
+    let sink = Arc::clone(logs) as Arc<dyn RecordSink>;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Projection::new(name, Arc::clone(journal), sink, clock, mapping)
 }
 
 /// A setting, if one is given.

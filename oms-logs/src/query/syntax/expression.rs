@@ -336,6 +336,12 @@ impl Parser {
             return self.expr(ExprKind::Name(word), span);
         }
         let name = Name { text: word, span };
+        let (arguments, end) = self.arguments()?;
+        self.expr(ExprKind::Call { name, arguments }, span.to(end))
+    }
+
+    /// The arguments of a call or a plugin, after the bracket, and where the closing one is.
+    pub(super) fn arguments(&mut self) -> Parsed<(Vec<NamedExpr>, Span)> {
         let mut arguments = Vec::new();
         while !self.is_punct(")") {
             let named = matches!(self.peek(), TokenKind::Name(_)) && self.is_punct_at(1, "=");
@@ -348,8 +354,7 @@ impl Parser {
                 break;
             }
         }
-        let span = span.to(self.expect_punct(")")?);
-        self.expr(ExprKind::Call { name, arguments }, span)
+        Ok((arguments, self.expect_punct(")")?))
     }
 
     fn typed_literal(&mut self, kind: LiteralType, text: &str, span: Span) -> Parsed<Expr> {

@@ -507,19 +507,7 @@ impl Parser {
         self.skip_hints()?;
         let name = self.expect_name("a plugin")?;
         self.expect_punct("(")?;
-        let mut arguments = Vec::new();
-        while !self.is_punct(")") {
-            let named = matches!(self.peek(), TokenKind::Name(_)) && self.is_punct_at(1, "=");
-            arguments.push(if named {
-                self.named_expression()?
-            } else {
-                NamedExpr { name: None, expr: self.expression_or_pipeline()? }
-            });
-            if !self.take_punct(",") {
-                break;
-            }
-        }
-        self.expect_punct(")")?;
+        let (arguments, _end) = self.arguments()?;
         let schema = if self.take_punct(":") { Some(self.plugin_schema()?) } else { None };
         Ok(Evaluate { name, arguments, schema })
     }

@@ -68,13 +68,23 @@ pub(in crate::source) struct Follower {
     rotated_bytes: Option<u64>,
     /// Whether the last read showed that the file is rotated, still and read to its end.
     finished: bool,
+    /// Whether there was no file when one was looked for: all of the first one is new.
+    was_missing: bool,
 }
 
 impl Follower {
     /// Follows the file at `path`, which need not exist yet.
     pub(in crate::source) fn new(path: impl Into<PathBuf>, start: StartAt) -> Self {
         let path = path.into();
-        Self { path, start, position: None, file: None, rotated_bytes: None, finished: false }
+        Self {
+            path,
+            start,
+            position: None,
+            file: None,
+            rotated_bytes: None,
+            finished: false,
+            was_missing: false,
+        }
     }
 
     /// The path.
@@ -144,9 +154,10 @@ impl Follower {
         if position.offset < meta.len() {
             return Ok(false);
         }
-        match self.successor(position, &meta)? {
-            Some((file, meta)) => self.begin(file, &meta, 0)?,
-            None => return Ok(false),
+        let Some(next) = self.successor(position, &meta)? else { return Ok(false) };
+        self.begin(next.file, &next.meta, 0)?;
+        if next.is_settled {
+            self.rotated_bytes = Some(next.meta.len());
         }
         Ok(true)
     }
@@ -170,9 +181,12 @@ impl Follower {
     /// Opens the file that the position is in; answers whether it is gone and another was begun.
     fn locate(&mut self) -> Result<bool, SourceError> {
         let Some(position) = self.position.clone() else {
-            if let Some((file, meta)) = open(&self.path)? {
-                let offset = if self.start == StartAt::End { meta.len() } else { 0 };
-                self.begin(file, &meta, offset)?;
+            match open(&self.path)? {
+                Some((file, meta)) => {
+                    let is_old = self.start == StartAt::End && !self.was_missing;
+                    self.begin(file, &meta, if is_old { meta.len() } else { 0 })?;
+                }
+                None => self.was_missing = true,
             }
             return Ok(false);
         };
@@ -236,9 +250,9 @@ impl Follower {
         if position.head_bytes == 0 {
             return Ok(None);
         }
-        for member in family.iter().filter(|member| member.path != self.path) {
+        let rotated = family.iter().filter(|member| !self.is_at(member));
+        for member in rotated.filter(|member| member.bytes > position.offset) {
             if let Some((file, meta)) = member.open()?
-                && meta.len() > position.offset
                 && self.holds(&file, &meta, position)?
             {
                 return Ok(Some((file, meta)));
@@ -263,18 +277,29 @@ impl Follower {
         &self,
         done: &FilePosition,
         done_meta: &Metadata,
-    ) -> Result<Option<(File, Metadata)>, SourceError> {
+    ) -> Result<Option<Successor>, SourceError> {
         let Some(family) = self.family()? else { return Ok(None) };
-        let next = match family.iter().position(|member| member.is_of(done)) {
-            Some(index) => family.get(index + 1),
+        let next = match family.iter().rposition(|member| member.is_of(done)) {
+            Some(index) => Some(index + 1),
             // The finished file has no name any more, so only the times of last writing can tell.
             None => {
                 let done = (done_meta.mtime(), done_meta.mtime_nsec());
-                let newer = family.iter().find(|member| member.changed > done);
-                newer.or_else(|| family.last().filter(|member| member.path == self.path))
+                let is_live = |index: &usize| family.get(*index).is_some_and(|it| self.is_at(it));
+                let newer = family.iter().position(|member| member.changed > done);
+                newer.or_else(|| family.len().checked_sub(1).filter(is_live))
             }
         };
-        Ok(next.map(Member::open).transpose()?.flatten())
+        let Some(index) = next else { return Ok(None) };
+        let found = family.get(index).map(Member::open).transpose()?.flatten();
+        // Whoever had the newest rotated file open may write to it still, to no older one.
+        let rotated = family.iter().filter(|member| !self.is_at(member)).count();
+        let is_settled = index + 1 < rotated;
+        Ok(found.map(|(file, meta)| Successor { file, meta, is_settled }))
+    }
+
+    /// Whether a file has the path itself.
+    fn is_at(&self, member: &Member) -> bool {
+        member.path == self.path
     }
 
     /// The rotated files, oldest first, and then the one that has the path, as they were together
@@ -297,26 +322,19 @@ impl Follower {
     }
 
     fn look(&self) -> Result<Vec<Member>, SourceError> {
-        let mut members = Vec::new();
-        for path in self.siblings()?.into_iter().chain([self.path.clone()]) {
-            match std::fs::metadata(&path) {
-                Ok(meta) if meta.is_file() => members.push(Member {
-                    path,
-                    device: meta.dev(),
-                    inode: meta.ino(),
-                    changed: (meta.mtime(), meta.mtime_nsec()),
-                }),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(SourceError::io("measure", &path)(error)),
-            }
+        let mut members = self.siblings()?;
+        match std::fs::metadata(&self.path) {
+            Ok(meta) if meta.is_file() => members.push(Member::new(self.path.clone(), &meta)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(SourceError::io("measure", &self.path)(error)),
         }
         Ok(members)
     }
 
     /// The rotated files of this path that can be read, oldest first: its name with a number
     /// (`syslog.1`) or a date (`syslog-20261124`) behind it.
-    fn siblings(&self) -> Result<Vec<PathBuf>, SourceError> {
+    fn siblings(&self) -> Result<Vec<Member>, SourceError> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let Some(name) = self.path.file_name().and_then(|name| name.to_str()) else {
@@ -333,14 +351,23 @@ impl Follower {
             let file_name = entry.file_name();
             let suffix = file_name.to_str().and_then(|file| file.strip_prefix(name));
             if let Some(age) = suffix.and_then(Age::parse)
-                && std::fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file())
+                && let Ok(meta) = std::fs::metadata(entry.path())
+                && meta.is_file()
             {
-                found.push((age, entry.path()));
+                found.push((age, Member::new(entry.path(), &meta)));
             }
         }
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+        Ok(found.into_iter().map(|(_, member)| member).collect())
     }
+}
+
+/// The file that followed another.
+struct Successor {
+    file: File,
+    meta: Metadata,
+    /// Whether nothing is written to it any more.
+    is_settled: bool,
 }
 
 /// A file that has the path, or had it.
@@ -351,9 +378,16 @@ struct Member {
     inode: u64,
     /// When it was last written to, in seconds and nanoseconds.
     changed: (i64, i64),
+    /// How long it was.
+    bytes: u64,
 }
 
 impl Member {
+    fn new(path: PathBuf, meta: &Metadata) -> Self {
+        let changed = (meta.mtime(), meta.mtime_nsec());
+        Self { path, device: meta.dev(), inode: meta.ino(), changed, bytes: meta.len() }
+    }
+
     fn is_of(&self, position: &FilePosition) -> bool {
         (self.device, self.inode) == (position.device, position.inode)
     }

@@ -182,8 +182,9 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
         bail!("format is not supported in this version. format=`{format:?}`");
     }
     // Before the first row is sent: a name that is wrong should not leave half of it behind.
+    let mut opened = Vec::with_capacity(files.len());
     for path in files {
-        File::open(path).with_context(|| format!("file {}", path.display()))?;
+        opened.push(File::open(path).with_context(|| format!("file {}", path.display()))?);
     }
     let begin = SystemClock.monotonic();
     let mut sender = Sender { suite, _turn: INGESTING.lock().await, ingested: Ingested::default() };
@@ -192,8 +193,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     let shown = read.clone();
     let shown_line =
         Line::start("ingest", move || Done { bytes: shown.bytes(), total: Some(total) });
-    for path in files {
-        let file = File::open(path).with_context(|| format!("file {}", path.display()))?;
+    for (path, file) in files.iter().zip(opened) {
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut number = 0;

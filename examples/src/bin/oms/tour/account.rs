@@ -51,7 +51,7 @@ pub(crate) struct Teller {
 impl Teller {
     pub(crate) fn new(title: &str, is_quiet: bool) -> Self {
         if !is_quiet {
-            println!("\n{title}");
+            crate::say!("\n{title}");
         }
         let begin = SystemClock.monotonic();
         Self { is_quiet, begin, lines: Vec::new(), verdict: Verdict::Verified }
@@ -61,7 +61,7 @@ impl Teller {
     pub(crate) fn say(&mut self, line: impl Into<String>) {
         let line = line.into();
         if !self.is_quiet {
-            println!("  {line}");
+            crate::say!("  {line}");
         }
         self.lines.push(line);
     }
@@ -79,7 +79,7 @@ impl Teller {
             Err(error) => {
                 let why = format!("{error:#}");
                 if !self.is_quiet {
-                    println!("  FAILED: {why}");
+                    crate::say!("  FAILED: {why}");
                 }
                 (why, Verdict::Failed)
             }

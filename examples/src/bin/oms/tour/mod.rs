@@ -76,10 +76,10 @@ pub(crate) async fn run(
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
     let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], config)).await?);
     if !is_json {
-        println!("The Operations Management Suite on {}", suite.computer());
-        println!("Data in {}. This is run {}.", root.display(), progress.run());
+        crate::say!("The Operations Management Suite on {}", suite.computer());
+        crate::say!("Data in {}. This is run {}.", root.display(), progress.run());
         if let Some(note) = &note {
-            println!("{note}");
+            crate::say!("{note}");
         }
     }
     let folder = progress.folder().to_owned();
@@ -95,9 +95,9 @@ pub(crate) async fn run(
             "computer": suite.computer(), "run": tour.run, "note": note, "parts": parts,
             "seconds": seconds, "verified": is_verified,
         });
-        println!("{account:#}");
+        crate::say!("{account:#}");
     } else {
-        println!("\n{}", table(&parts));
+        crate::say!("\n{}", table(&parts));
         let partial = parts.iter().filter(|part| part.verdict == Verdict::Partial).count();
         let outcome = match (is_verified, partial) {
             (false, _) => "The tour FAILED".to_owned(),
@@ -106,8 +106,8 @@ pub(crate) async fn run(
                 "What was shown was verified; {partial} parts lack what this machine does not have"
             ),
         };
-        println!("{outcome} in {seconds:.1} s.");
-        println!("Ask on: oms logs query --data {} 'Perf | take 5'", root.display());
+        crate::say!("{outcome} in {seconds:.1} s.");
+        crate::say!("Ask on: oms logs query --data {} 'Perf | take 5'", root.display());
     }
     closed?;
     Ok(if is_verified { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -2,19 +2,18 @@
 //! near.
 
 use super::Arguments;
-use crate::query::bind::{BindResult, Binder, Items};
-use crate::query::bound::{Column, Expr, Relation};
+use super::lookup::{Matches, place, side_by_side};
+use crate::query::bind::{BindResult, Binder};
+use crate::query::bound::Relation;
 use crate::query::diagnostic::Problem;
 use crate::query::dynamic::{View, arrays_of};
 use crate::query::function::cast;
 use crate::query::function::geo::{LineLookup, PolygonLookup};
-use crate::query::limits::OPERATOR_ROWS_MAX;
-use crate::query::operator::values::take_or_empty;
 use crate::query::plan::TableFunction;
 use crate::query::syntax::ast;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{Array, AsArray, Float64Array, RecordBatch};
 use datafusion::arrow::compute::cast as cast_array;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{Result, exec_err};
@@ -33,11 +32,7 @@ impl Binder<'_> {
         lines: bool,
     ) -> BindResult<Arc<Relation>> {
         let (plugin, span) = (arguments.plugin, arguments.span());
-        let Some(table) = arguments.next() else {
-            let message = format!("plugin `{}` takes a table", plugin.text);
-            return Err(self.report(Problem::semantic(span, message)));
-        };
-        let table = self.table(table)?;
+        let table = self.lookup_table(&mut arguments)?;
         let shape = self.plugin_column(&table, arguments.next(), plugin)?;
         let longitude = self.plugin_column(&input, arguments.next(), plugin)?;
         let latitude = self.plugin_column(&input, arguments.next(), plugin)?;
@@ -55,9 +50,6 @@ impl Binder<'_> {
         }
         let unmatched = self.is_on(given("return_unmatched", 1), plugin)?;
         let with_key = self.is_on(given("return_lookup_key", 3), plugin)?;
-        let place = |relation: &Relation, name: &str| {
-            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
-        };
         let function = GeoLookup {
             lines,
             radius,
@@ -67,13 +59,8 @@ impl Binder<'_> {
             longitude: place(&input, &longitude.name),
             latitude: place(&input, &latitude.name),
         };
-        let mut names = Items::default();
         let of_table = table.columns.iter().filter(|column| with_key || column.name != shape.name);
-        for column in input.columns.iter().chain(of_table) {
-            let null = Expr::null(column.kql_type, span);
-            names.add_implied(Some(column.name.clone()), "Column", null);
-        }
-        let columns: Vec<Column> = names.columns();
+        let columns = side_by_side(input.columns.iter().chain(of_table), span);
         self.table_function(vec![input, table], Arc::new(function), columns, false, span)
     }
 
@@ -161,34 +148,19 @@ impl TableFunction for GeoLookup {
         let [input, table] = inputs.as_slice() else { return exec_err!("it takes two tables") };
         let lookup = self.lookup(table)?;
         let (longitudes, latitudes) = (reals(input, self.longitude)?, reals(input, self.latitude)?);
-        let (mut of_input, mut of_table): (Vec<u64>, Vec<Option<u64>>) = (Vec::new(), Vec::new());
+        let mut matches = Matches::new(self.unmatched);
         for row in 0..input.num_rows() {
-            let before = of_input.len();
-            if longitudes.is_valid(row) && latitudes.is_valid(row) {
-                for shape in lookup.matches(longitudes.value(row), latitudes.value(row)) {
-                    of_input.push(row as u64);
-                    of_table.push(Some(shape as u64));
-                }
-            }
-            if self.unmatched && of_input.len() == before {
-                of_input.push(row as u64);
-                of_table.push(None);
-            }
-            if of_input.len() > OPERATOR_ROWS_MAX {
-                return exec_err!("the lookup makes more than {OPERATOR_ROWS_MAX} rows");
-            }
+            let found = match longitudes.is_valid(row) && latitudes.is_valid(row) {
+                true => lookup.matches(longitudes.value(row), latitudes.value(row)),
+                false => Vec::new(),
+            };
+            matches.add(row, found.into_iter().map(|shape| shape as u64))?;
         }
-        let (of_input, of_table) = (UInt64Array::from(of_input), UInt64Array::from(of_table));
-        let rows = |batch: &RecordBatch, places: &UInt64Array, left_out: Option<usize>| {
-            let of = batch.schema();
-            let columns = batch.columns().iter().zip(of.fields()).enumerate();
-            let kept = columns.filter(|(at, _)| Some(*at) != left_out);
-            kept.map(|(_, (column, field))| take_or_empty(column, places, field.is_nullable()))
-                .collect::<Result<Vec<_>>>()
-        };
-        let left_out = (!self.with_key).then_some(self.shape);
-        let mut columns: Vec<ArrayRef> = rows(input, &of_input, None)?;
-        columns.extend(rows(table, &of_table, left_out)?);
+        let (mut columns, mut of_table) = matches.columns(input, table)?;
+        if !self.with_key {
+            of_table.remove(self.shape);
+        }
+        columns.extend(of_table);
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
     }
 }

@@ -1,17 +1,14 @@
 //! `ipv4_lookup`, `ipv6_lookup`: rows of addresses with rows of networks.
 
 use super::Arguments;
-use crate::query::bind::{BindResult, Binder, Items};
-use crate::query::bound::{Column, Expr, Relation};
+use super::lookup::{Matches, place, side_by_side};
+use crate::query::bind::{BindResult, Binder};
+use crate::query::bound::Relation;
 use crate::query::diagnostic::Problem;
-use crate::query::limits::OPERATOR_ROWS_MAX;
-use crate::query::operator::values::take_or_empty;
 use crate::query::plan::TableFunction;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringViewArray, UInt64Array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::common::{Result, exec_err};
@@ -29,11 +26,7 @@ impl Binder<'_> {
         v6: bool,
     ) -> BindResult<Arc<Relation>> {
         let (plugin, span) = (arguments.plugin, arguments.span());
-        let Some(table) = arguments.next() else {
-            let message = format!("plugin `{}` takes a table", plugin.text);
-            return Err(self.report(Problem::semantic(span, message)));
-        };
-        let table = self.table(table)?;
+        let table = self.lookup_table(&mut arguments)?;
         let address = self.plugin_column(&input, arguments.next(), plugin)?;
         let network = self.plugin_column(&table, arguments.next(), plugin)?;
         if address.kql_type != KqlType::String || network.kql_type != KqlType::String {
@@ -55,9 +48,6 @@ impl Binder<'_> {
             }
             keys.push(of_input.name);
         }
-        let place = |relation: &Relation, name: &str| {
-            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
-        };
         let function = IpLookup {
             v6,
             unmatched,
@@ -68,12 +58,7 @@ impl Binder<'_> {
             table_first: v6,
         };
         let (first, second) = if v6 { (&table, &input) } else { (&input, &table) };
-        let mut names = Items::default();
-        for column in first.columns.iter().chain(&second.columns) {
-            let null = Expr::null(column.kql_type, span);
-            names.add_implied(Some(column.name.clone()), "Column", null);
-        }
-        let columns: Vec<Column> = names.columns();
+        let columns = side_by_side(first.columns.iter().chain(&second.columns), span);
         self.table_function(vec![input, table], Arc::new(function), columns, false, span)
     }
 }
@@ -176,36 +161,17 @@ impl TableFunction for IpLookup {
         let (networks, lengths) = self.networks(table)?;
         let addresses = text_column(input, self.address)?;
         let keys = Self::keys(input, &self.input_keys)?;
-        let (mut of_input, mut of_table): (Vec<u64>, Vec<Option<u64>>) = (Vec::new(), Vec::new());
+        let mut matches = Matches::new(self.unmatched);
         for row in 0..input.num_rows() {
-            let before = of_input.len();
-            if let Some(bits) = bits(addresses.value(row), self.v6) {
-                let key = keys.as_ref().map(|keys| keys.row(row).owned());
-                for prefix in &lengths {
-                    let found = networks.get(&(*prefix, masked(bits, *prefix), key.clone()));
-                    for network in found.into_iter().flatten() {
-                        of_input.push(row as u64);
-                        of_table.push(Some(*network));
-                    }
-                }
-            }
-            if self.unmatched && of_input.len() == before {
-                of_input.push(row as u64);
-                of_table.push(None);
-            }
-            if of_input.len() > OPERATOR_ROWS_MAX {
-                return exec_err!("the lookup makes more than {OPERATOR_ROWS_MAX} rows");
-            }
+            let bits = bits(addresses.value(row), self.v6);
+            let key = keys.as_ref().map(|keys| keys.row(row).owned());
+            let of_prefix = |(bits, prefix): (u128, &u32)| {
+                networks.get(&(*prefix, masked(bits, *prefix), key.clone()))
+            };
+            let found = bits.into_iter().flat_map(|bits| lengths.iter().map(move |it| (bits, it)));
+            matches.add(row, found.filter_map(of_prefix).flatten().copied())?;
         }
-        let (of_input, of_table) = (UInt64Array::from(of_input), UInt64Array::from(of_table));
-        let rows = |batch: &RecordBatch, places: &UInt64Array| {
-            let of = batch.schema();
-            let columns = batch.columns().iter().zip(of.fields());
-            let columns =
-                columns.map(|(column, field)| take_or_empty(column, places, field.is_nullable()));
-            columns.collect::<Result<Vec<_>>>()
-        };
-        let (input, table) = (rows(input, &of_input)?, rows(table, &of_table)?);
+        let (input, table) = matches.columns(input, table)?;
         let columns: Vec<ArrayRef> = if self.table_first {
             table.into_iter().chain(input).collect()
         } else {

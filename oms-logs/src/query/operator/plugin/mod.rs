@@ -8,6 +8,8 @@ mod geo;
 
 mod ip;
 
+mod lookup;
+
 mod rolling;
 
 mod shape;
