@@ -256,6 +256,31 @@ fn following_from_the_end_leaves_out_what_was_there() {
 }
 
 #[test]
+fn a_file_that_appears_later_is_new_from_its_beginning() {
+    let mut log = Log::starting(StartAt::End);
+    assert_eq!(log.collect(), none(), "there is no file yet");
+    log.append("first\n");
+    assert_eq!(log.collect(), ["first"]);
+}
+
+/// The newest rotated file may be written to for a while; older ones are read without waiting.
+#[test]
+fn a_backlog_of_rotated_files_takes_a_few_rounds() {
+    let mut log = Log::new();
+    log.append("0\n");
+    assert_eq!(log.collect(), ["0"]);
+    for turn in 1..30_u32 {
+        for older in (1..turn).rev() {
+            log.rename(&format!("syslog.{older}"), &format!("syslog.{}", older + 1));
+        }
+        log.rename("syslog", "syslog.1");
+        log.append(format!("{turn}\n"));
+    }
+    let want: Vec<String> = (1..30).map(|turn| turn.to_string()).collect();
+    assert_eq!(log.drain(), want, "six rounds are enough");
+}
+
+#[test]
 fn what_is_no_file_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = LineTail::new(folder.path(), StartAt::Beginning).collect().expect_err("a folder");
