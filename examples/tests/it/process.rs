@@ -3,6 +3,7 @@
 use crate::support::{Place, Server, read, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 /// A sample: its name, labels and value.
@@ -410,4 +411,43 @@ fn progress_is_a_line_on_a_terminal_and_nothing_elsewhere() {
     let output =
         place.run(&["backup", "run", "--vault", "vault", "--passphrase-file", "pass", "big"]);
     assert_eq!(text(&output.stderr), "", "nothing where nobody looks");
+}
+
+/// As in `oms … | head`: who has read enough goes, and what goes on ends well.
+#[test]
+fn a_reader_that_goes_away_breaks_nothing() {
+    let place = Place::new();
+    let mut serve = place.oms(&["serve", "--listen", "127.0.0.1:0", "--services", "dsc"]);
+    let mut child = serve.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    while !line.starts_with("data in ") {
+        line.clear();
+        assert!(output.read_line(&mut line).expect("a line") > 0, "it ended by itself");
+    }
+    drop(output);
+    let asked = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(asked.expect("kill").success());
+    assert!(child.wait().expect("its end").success(), "it stops as it should");
+    assert!(!place.data().join("oms.sock").exists());
+
+    let mut query = place.oms(&["logs", "query", "range x from 1 to 20000 step 1"]);
+    let mut child = query.stdout(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("its end").success());
+}
+
+/// What a pipe holds can be read only once.
+#[test]
+fn rows_come_through_a_named_pipe() {
+    let place = Place::new();
+    let pipe = place.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let writer = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || fs::write(pipe, "{\"a\":1}\n{\"a\":2}\n").expect("written"))
+    };
+    let said = place.good(&["logs", "ingest", "--table", "Piped_CL", "pipe"]);
+    assert!(said.starts_with("2 rows accepted"), "{said}");
+    writer.join().expect("no panic");
 }
