@@ -24,9 +24,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rrule::{NWeekday, RRule, RRuleSet};
 
-/// How many schedules each zone is tried with.
-const SCHEDULES_PER_ZONE: u32 = 3;
-
 /// How far a schedule is followed.
 const FOLLOWED_YEARS: i16 = 6;
 
@@ -155,6 +152,12 @@ fn has_gap_over_midnight(zone: &TimeZone) -> bool {
     })
 }
 
+/// The end of a zone's gap of a day or longer, such as 2011-12-30 in Samoa.
+fn missing_day(zone: &TimeZone) -> Option<Timestamp> {
+    let mut gaps = changes(zone).into_iter();
+    gaps.find(|(_, before, after)| after.seconds() - before.seconds() >= 86_400).map(|gap| gap.0)
+}
+
 /// Runs `check` on schedules of every shared zone; answers how many it compared.
 fn in_every_zone(
     check: impl Fn(&Schedule, &TimeZone, chrono_tz::Tz) -> Result<bool, TestCaseError>,
@@ -162,7 +165,8 @@ fn in_every_zone(
     let compared = std::cell::Cell::new(0);
     for (name, ours, theirs) in shared_zones() {
         let config = Config {
-            cases: SCHEDULES_PER_ZONE,
+            // There are nearly 600 zones.
+            cases: (Config::default().cases / 80).clamp(3, 20),
             failure_persistence: None,
             max_global_rejects: 10_000,
             ..Config::default()
@@ -193,6 +197,12 @@ fn croner_agrees_in_every_zone() {
             let is_on_time =
                 |due: &Timestamp| ours.to_datetime(*due).time() == schedule.start.time();
             due.retain(is_on_time);
+        }
+        // From a start before a day that is missing it does not come past it.
+        let starts_before = |gap: &Timestamp| followed.first().is_some_and(|first| first < gap);
+        if let Some(gap) = missing_day(ours).filter(starts_before) {
+            due.retain(|due| *due < gap);
+            followed.retain(|due| *due < gap);
         }
         prop_assert_eq!(due, followed, "{}", pattern);
         Ok(true)
