@@ -94,6 +94,27 @@ struct Place {
     open: Vec<JobId>,
 }
 
+impl Place {
+    const FORMAT: u16 = 1;
+
+    fn open(snapshot: Snapshot) -> Result<Self, JournalError> {
+        if snapshot.format > Self::FORMAT {
+            let (found, known) = (snapshot.format.into(), Self::FORMAT.into());
+            return Err(JournalError::Newer { found, known });
+        }
+        serde_json::from_value(snapshot.body).map_err(Self::misfit)
+    }
+
+    fn seal(&self, version: u64) -> Result<Snapshot, JournalError> {
+        let body = serde_json::to_value(self).map_err(Self::misfit)?;
+        Ok(Snapshot { version, format: Self::FORMAT, body })
+    }
+
+    fn misfit(source: serde_json::Error) -> JournalError {
+        JournalError::Body { kind: "automation-worker-place".to_owned(), source }
+    }
+}
+
 /// What a task found out.
 #[derive(Debug)]
 enum Outcome {
@@ -155,9 +176,7 @@ impl LocalWorker {
 
     async fn recover(&mut self) -> Result<(), Error> {
         let place = match self.shared.journal.snapshot(&self.history).await? {
-            Some(snapshot) => Place::deserialize(&snapshot.body).map_err(|source| {
-                JournalError::Body { kind: "automation-worker-place".to_owned(), source }
-            })?,
+            Some(snapshot) => Place::open(snapshot)?,
             None => Place::default(),
         };
         self.position = place.position;
@@ -249,10 +268,7 @@ impl LocalWorker {
 
     async fn save_place(&mut self) -> Result<(), Error> {
         let place = Place { position: self.position, open: self.engine.open_jobs() };
-        let kind = || "automation-worker-place".to_owned();
-        let body = serde_json::to_value(place)
-            .map_err(|source| JournalError::Body { kind: kind(), source })?;
-        let snapshot = Snapshot { version: self.version, format: 1, body };
+        let snapshot = place.seal(self.version)?;
         self.shared.journal.save_snapshot(&self.history, snapshot).await?;
         self.unsaved = 0;
         Ok(())
@@ -501,5 +517,21 @@ mod tests {
     fn every_event_of_a_worker_is_kept_and_read() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/events");
         Fixture::check::<WorkerRecorded>(&Fixture::all(&dir));
+    }
+
+    #[test]
+    fn a_place_of_the_first_format_is_read_and_of_a_newer_one_refused() {
+        let body = include_str!("../../tests/fixtures/snapshots/worker-place-1.json");
+        let body = serde_json::from_str(body).expect("JSON");
+        let kept = Snapshot { version: 1, format: 1, body };
+        let place = Place::open(kept.clone()).expect("a place");
+        let open: Vec<_> = place.open.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (place.position, open.join(",")),
+            (41, "a22c25c1-a6a8-4c21-8c31-94e1a9da79c7".to_owned())
+        );
+        assert_eq!(place.seal(1).expect("JSON"), kept);
+        let newer = Place::open(Snapshot { format: 2, ..kept }).expect_err("a newer format");
+        assert!(matches!(newer, JournalError::Newer { found: 2, known: 1 }), "{newer}");
     }
 }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::clock::{Clock, ManualClock, PausedClock};
 use crate::entropy::SeededEntropy;
-use crate::journal::{Append, Envelope, Event, Journal, JournalExt, MemoryJournal};
+use crate::journal::{
+    Append, Envelope, Event, Journal, JournalError, JournalExt, MemoryJournal, Snapshot,
+};
 use crate::lifecycle::listing;
 use crate::testkit::fault::{Faults, Faulty};
 use jiff::Timestamp;
@@ -302,4 +304,26 @@ async fn what_an_earlier_version_wrote_is_read_and_is_written_today() {
     newer.envelope.format = 2;
     let refused = Ownership::default().apply(&newer).expect_err("a newer version's");
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
+}
+
+/// What the first format kept is read as it was meant.
+#[test]
+fn a_kept_ownership_is_read_by_later_versions() {
+    let body = include_str!("../../tests/fixtures/snapshots/lease-1.json");
+    let kept = |version, format| Snapshot {
+        version,
+        format,
+        body: serde_json::from_str(body).expect("JSON"),
+    };
+    let ownership = Ownership::from_snapshot(kept(3, 1)).expect("a snapshot");
+    assert_eq!((ownership.version, ownership.epoch), (3, 2));
+    let owner = ownership.owner.as_ref().expect("an owner");
+    assert_eq!((owner.holder.as_str(), owner.term()), ("one", Duration::from_secs(30)));
+    assert_eq!(owner.since.to_string(), "2026-01-01T00:00:00Z");
+    assert_eq!(ownership.snapshot().expect("JSON"), kept(3, 1));
+
+    let newer = Ownership::from_snapshot(kept(3, 2)).expect_err("a newer format");
+    assert!(matches!(newer, JournalError::Newer { found: 2, known: 1 }), "{newer}");
+    let other = Ownership::from_snapshot(kept(4, 1)).expect_err("another version");
+    assert_eq!(other.kind(), ErrorKind::Corrupt);
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 /// Which schema the child uses; without it, the child's test has nothing to do.
 const SCHEMA_VARIABLE: &str = "OMS_CRASH_SCHEMA";
 
-const KILLS: usize = 100;
+const KILLS: usize = 200;
 
 /// How often the server is killed.
 const RESTARTS: u64 = 24;
@@ -89,7 +89,7 @@ async fn kill_server(cluster: &Arc<Cluster>, progress: &Progress) {
     let mut acknowledged = progress.acknowledged.subscribe();
     let mut interrupted = 0;
     for _ in 0..RESTARTS {
-        let moment = *acknowledged.borrow() + 1 + entropy.below(60);
+        let moment = *acknowledged.borrow() + 1 + entropy.below(200);
         within(acknowledged.wait_for(|count| *count >= moment)).await.expect("writers write");
         let before = progress.in_doubt.load(Ordering::SeqCst);
         let cluster = Arc::clone(cluster);

@@ -50,8 +50,8 @@ async fn an_open_transaction_holds_later_positions_back() {
 /// Writers of several journals, and readers that poll all the time: no reader misses a position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_reader_misses_a_position_of_overlapping_writers() {
-    const WRITERS: usize = 4;
-    const EVENTS: usize = 30;
+    const WRITERS: usize = 6;
+    const EVENTS: usize = 60;
     let place = Place::new();
     let writer = async |name: usize| {
         let journal = place.open().await;

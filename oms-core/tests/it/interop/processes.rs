@@ -12,7 +12,7 @@ const ROLE_VARIABLE: &str = "OMS_INTEROP_ROLE";
 /// Which schema it uses.
 const SCHEMA_VARIABLE: &str = "OMS_INTEROP_SCHEMA";
 
-const EVENTS: u64 = 25;
+const EVENTS: u64 = 60;
 
 /// Not a test of its own: the process that the tests below start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
