@@ -125,7 +125,7 @@ crate::journal_event!(Change, format 1, whole, {
 });
 
 /// What the journal holds, for quick checks.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Index {
     roles: HashMap<RoleId, RoleDefinition>,
     assignments: BTreeMap<AssignmentId, RoleAssignment>,
@@ -134,7 +134,22 @@ struct Index {
     versions: HashMap<HistoryId, u64>,
 }
 
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            roles: RoleDefinition::built_in().into_iter().map(|role| (role.id, role)).collect(),
+            assignments: BTreeMap::new(),
+            by_principal: HashMap::new(),
+            versions: HashMap::new(),
+        }
+    }
+}
+
 impl Index {
+    fn version(&self, history: &HistoryId) -> u64 {
+        self.versions.get(history).copied().unwrap_or(0)
+    }
+
     fn apply(&mut self, event: &Event) -> Result<(), JournalError> {
         self.versions.insert(event.history.clone(), event.version);
         match Change::open(&event.envelope)? {
@@ -206,21 +221,22 @@ impl RoleAssignments {
         Ok(this)
     }
 
-    /// Reads everything again, for what another process changed.
+    /// Reads what another process changed.
     ///
     /// # Errors
     /// [`RoleError::Journal`]; nothing changes then.
     pub async fn refresh(&self) -> Result<(), RoleError> {
         let _writing = self.writing.lock().await;
-        let mut index = Index::default();
-        index.roles.extend(RoleDefinition::built_in().into_iter().map(|role| (role.id, role)));
+        let mut new = Vec::new();
         for kind in [ROLE_KIND, ASSIGNMENT_KIND] {
-            for head in self.journal.list_whole(kind).await? {
-                for event in self.journal.read_whole(&head.history).await? {
-                    index.apply(&event)?;
-                }
-            }
+            let known = |history: &HistoryId| self.read(|index| index.version(history));
+            new.extend(self.journal.read_new(kind, known).await?);
         }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut index = self.read(Index::clone);
+        new.iter().try_for_each(|event| index.apply(event))?;
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
         Ok(())
     }
@@ -338,7 +354,7 @@ impl RoleAssignments {
         by: &Principal,
     ) -> Result<(), RoleError> {
         let history = HistoryId::new(kind, key)?;
-        let expected = self.read(|index| index.versions.get(&history).copied().unwrap_or(0));
+        let expected = self.read(|index| index.version(&history));
         let envelope = change.seal(self.clock.now(), &by.to_string())?;
         let appended = self.journal.append_to(&history, expected, vec![envelope.clone()]).await?;
         let event = Event { position: 0, history, version: appended, envelope };

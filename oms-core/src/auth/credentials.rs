@@ -35,7 +35,7 @@ struct Held {
     key: Option<Secret>,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Index {
     held: BTreeMap<CredentialId, Held>,
     by_principal: HashMap<Principal, BTreeSet<CredentialId>>,
@@ -131,18 +131,22 @@ impl Credentials {
         Ok(this)
     }
 
-    /// Reads everything again, for what another process changed.
+    /// Reads what another process changed.
     ///
     /// # Errors
     /// Those of [`Credentials::open`]; nothing changes then.
     pub async fn refresh(&self) -> Result<(), CredentialError> {
         let _writing = self.writing.lock().await;
-        let mut index = Index::default();
-        for head in self.journal.list_whole(KIND).await? {
-            for event in self.journal.read_whole(&head.history).await? {
-                self.apply(&mut index, &event)?;
-            }
+        let known = |history: &HistoryId| {
+            let id = history.key().parse().ok();
+            self.read(|index| id.and_then(|id| index.versions.get(&id).copied()).unwrap_or(0))
+        };
+        let new = self.journal.read_new(KIND, known).await?;
+        if new.is_empty() {
+            return Ok(());
         }
+        let mut index = self.read(Index::clone);
+        new.iter().try_for_each(|event| self.apply(&mut index, event))?;
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
         Ok(())
     }

@@ -446,6 +446,30 @@ pub trait JournalExt: Journal {
         }
     }
 
+    /// The events of every history of one kind that come after those that are known: `known`
+    /// answers how many of a history's events are. In order within each history; histories in order
+    /// of their keys. Of histories that did not change only the heads are read.
+    ///
+    /// # Errors
+    /// Those of [`Journal::list`] and [`Journal::read`].
+    async fn read_new<F>(&self, kind: &str, known: F) -> Result<Vec<Event>, JournalError>
+    where
+        F: Fn(&HistoryId) -> u64 + Send,
+    {
+        let mut events = Vec::new();
+        for Head { history, version } in self.list_whole(kind).await? {
+            let mut after = known(&history);
+            while after < version {
+                let page = self.read(&history, after, READ_MAX).await?;
+                // Deleted since it was listed.
+                let Some(last) = page.last() else { break };
+                after = last.version;
+                events.extend(page);
+            }
+        }
+        Ok(events)
+    }
+
     /// Every history of one kind.
     ///
     /// # Errors
@@ -582,5 +606,33 @@ mod tests {
             }
             other => panic!("expected a refusal, got {other:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_new_of_a_kind_is_read_once() {
+        let journal = MemoryJournal::default();
+        let history = |kind: &str, key: &str| HistoryId::new(kind, key).expect("a name");
+        let append = async |history: HistoryId, expected, count| {
+            let event = Envelope::new("k", 1, Timestamp::UNIX_EPOCH, "me", &0).expect("JSON");
+            journal.append_to(&history, expected, vec![event; count]).await.expect("appends");
+        };
+        append(history("job", "b"), 0, 2).await;
+        append(history("job", "a"), 0, READ_MAX).await;
+        append(history("job", "a"), READ_MAX as u64, 1).await;
+        append(history("other", "a"), 0, 1).await;
+        let mut known = std::collections::HashMap::new();
+        let mut look = async || {
+            let version = |history: &HistoryId| known.get(history).copied().unwrap_or(0);
+            let new = journal.read_new("job", version).await.expect("reads");
+            known.extend(new.iter().map(|event| (event.history.clone(), event.version)));
+            new.iter().map(|event| (event.history.to_string(), event.version)).collect::<Vec<_>>()
+        };
+        let first = look().await;
+        assert_eq!((first[0].clone(), first.len()), (("job/a".to_owned(), 1), READ_MAX + 3));
+        assert_eq!(first[READ_MAX + 1..], [("job/b".to_owned(), 1), ("job/b".to_owned(), 2)]);
+        assert_eq!(look().await, []);
+        append(history("job", "b"), 2, 1).await;
+        journal.delete(&history("job", "a"), READ_MAX as u64 + 1).await.expect("deletes");
+        assert_eq!(look().await, [("job/b".to_owned(), 3)]);
     }
 }

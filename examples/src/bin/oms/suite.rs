@@ -105,7 +105,7 @@ pub(crate) struct Suite {
     services: Vec<Service>,
     /// What backup's containers write to.
     backup: Option<Arc<dyn Journal>>,
-    journals: Mutex<Journals>,
+    journals: Arc<Mutex<Journals>>,
     identity: Identity,
     /// Whether other processes may write to the journal.
     is_shared: bool,
@@ -123,14 +123,29 @@ pub(crate) struct Suite {
 impl Suite {
     /// Opens the wanted services.
     pub(crate) async fn open(data: DataDir, admin: &Admin, wanted: Wanted) -> Result<Self> {
+        wanted.config.check()?;
+        let opened = Journals::open(data.root(), &wanted.config, &computer()).await;
+        let journals = Arc::new(Mutex::new(opened.context("the journal")?));
+        let opened = Self::open_services(data, admin, wanted, Arc::clone(&journals)).await;
+        if opened.is_err() {
+            // Another process need not wait until the leases end by themselves.
+            journals.lock().await.release().await;
+        }
+        opened
+    }
+
+    async fn open_services(
+        data: DataDir,
+        admin: &Admin,
+        wanted: Wanted,
+        shared: Arc<Mutex<Journals>>,
+    ) -> Result<Self> {
         let Wanted { services, registration_key, config } = wanted;
-        config.check()?;
         let store = config.store_folder()?.map(|path| DataDir::open(&path)).transpose()?;
         let bulk = store.as_ref().unwrap_or(&data);
         let has = |service| services.contains(&service);
         let computer = computer();
-        let opened = Journals::open(data.root(), &config, &computer).await;
-        let mut journals = opened.context("the journal")?;
+        let mut journals = shared.lock().await;
         let keys = data.folder("keys")?;
         let identity = Identity::open(keys, journals.whole(), admin, &services).await;
         let identity = identity.context("clients and resources")?;
@@ -178,13 +193,15 @@ impl Suite {
             true => Some(journals.of(Service::Backup).await?),
             false => None,
         };
+        let is_shared = journals.is_shared();
+        drop(journals);
         let mut suite = Self {
             data,
             _store: store,
             services,
             backup,
-            is_shared: journals.is_shared(),
-            journals: Mutex::new(journals),
+            is_shared,
+            journals: shared,
             identity,
             logs,
             agent,

@@ -4,7 +4,9 @@ use super::TOKEN_SECONDS;
 use crate::auth::Principal;
 use crate::entropy::Entropy;
 use crate::id::ParseIdError;
-use crate::journal::{Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt};
+use crate::journal::{
+    self, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt,
+};
 use crate::secret::{KeyError, KeyRing, Sealed};
 use crate::{Clock, ErrorKind, Secret};
 use base64::Engine;
@@ -95,7 +97,8 @@ pub struct SigningKeys {
     entropy: Arc<dyn Entropy>,
     /// In the order in which they were drawn.
     keys: RwLock<Vec<Key>>,
-    writing: tokio::sync::Mutex<()>,
+    /// Held while keys change: what the journal listed when all of them were read last.
+    listed: tokio::sync::Mutex<Vec<journal::Head>>,
 }
 
 impl fmt::Debug for SigningKeys {
@@ -116,8 +119,8 @@ impl SigningKeys {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, SigningKeyError> {
-        let (keys, writing) = (RwLock::default(), tokio::sync::Mutex::new(()));
-        let this = Self { journal, ring, clock, entropy, keys, writing };
+        let (keys, listed) = Default::default();
+        let this = Self { journal, ring, clock, entropy, keys, listed };
         this.refresh().await?;
         if this.read(Vec::is_empty) {
             this.rotate(&Principal::local()).await?;
@@ -125,14 +128,18 @@ impl SigningKeys {
         Ok(this)
     }
 
-    /// Reads everything again, for what another process changed.
+    /// Reads everything again, if there is something that another process may have changed.
     ///
     /// # Errors
     /// Those of [`SigningKeys::open`]; nothing changes then.
     pub async fn refresh(&self) -> Result<(), SigningKeyError> {
-        let _writing = self.writing.lock().await;
+        let mut listed = self.listed.lock().await;
+        let heads = self.journal.list_whole(KIND).await?;
+        if heads == *listed {
+            return Ok(());
+        }
         let mut found = BTreeMap::new();
-        for head in self.journal.list_whole(KIND).await? {
+        for head in &heads {
             let id: SigningKeyId = head.history.key().parse()?;
             for event in self.journal.read_whole(&head.history).await? {
                 match self.key(id, &event)? {
@@ -145,6 +152,7 @@ impl SigningKeys {
         found.sort_by_key(|(position, _)| *position);
         let found = found.into_iter().map(|(_, key)| key).collect();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = found;
+        *listed = heads;
         Ok(())
     }
 
@@ -153,7 +161,7 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningKeyError`].
     pub async fn rotate(&self, by: &Principal) -> Result<SigningKeyId, SigningKeyError> {
-        let _writing = self.writing.lock().await;
+        let _listed = self.listed.lock().await;
         if self.read(Vec::len) >= KEYS_MAX {
             return Err(SigningKeyError::TooMany);
         }
@@ -174,7 +182,7 @@ impl SigningKeys {
     /// # Errors
     /// [`SigningKeyError`].
     pub async fn revoke(&self, id: SigningKeyId, by: &Principal) -> Result<(), SigningKeyError> {
-        let _writing = self.writing.lock().await;
+        let _listed = self.listed.lock().await;
         self.append(id, 1, &Change::Revoked, by).await?;
         self.keys.write().unwrap_or_else(PoisonError::into_inner).retain(|key| key.id != id);
         Ok(())
@@ -314,6 +322,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::entropy::SeededEntropy;
+    use crate::journal::MemoryJournal;
     use crate::testkit::{Fixture, released, released_ring};
 
     #[tokio::test]
@@ -330,5 +339,33 @@ mod tests {
             assert!(keys[0].drawn < keys[1].drawn);
             assert!(keys.iter().all(|key| key.secret.expose().len() == KEY_BYTES));
         });
+    }
+
+    #[tokio::test]
+    async fn what_another_process_draws_and_revokes_is_seen_after_a_refresh() {
+        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+        let (clock, entropy) = (ManualClock::new(Timestamp::UNIX_EPOCH), SeededEntropy::new(1));
+        let (clock, entropy) = (Arc::new(clock), Arc::new(entropy));
+        let ring = Arc::new(released_ring());
+        let open = async || {
+            let (ring, entropy) = (Arc::clone(&ring), Arc::clone(&entropy));
+            SigningKeys::open(Arc::clone(&journal), ring, clock.clone(), entropy).await
+        };
+        let one = open().await.expect("opens");
+        let two = open().await.expect("opens");
+        let newest = |keys: &SigningKeys| keys.newest().expect("a key").0;
+        assert_eq!(newest(&one), newest(&two));
+        let by = Principal::local();
+        let drawn = one.rotate(&by).await.expect("draws");
+        assert_ne!(newest(&two), drawn.to_string());
+        for process in [&one, &two] {
+            process.refresh().await.expect("reads");
+            process.refresh().await.expect("finds nothing new");
+            assert_eq!(newest(process), drawn.to_string());
+        }
+        two.revoke(drawn, &by).await.expect("revokes");
+        one.refresh().await.expect("reads");
+        assert_eq!(newest(&one), newest(&two));
+        assert_ne!(newest(&one), drawn.to_string());
     }
 }
