@@ -300,6 +300,16 @@ impl Workspace {
         self.tables().into_iter().map(|table| table.name).collect()
     }
 
+    /// The columns that a table has, or starts with if it has no rows yet.
+    #[must_use]
+    pub fn table_schema(&self, name: &RecordType) -> TableSchema {
+        let table = self.inner().ok().and_then(|inner| inner.tables.find(name));
+        table.map_or_else(
+            || TableSchema::initial(name),
+            |table| TableSchema::clone(&table.view().schema),
+        )
+    }
+
     /// A table as it is now: what is acknowledged is there. A standard table without rows is there
     /// too; none for other names.
     #[must_use]

@@ -13,4 +13,6 @@ pub(crate) mod batch;
 
 pub(crate) mod producer;
 
+pub mod rows;
+
 pub(crate) mod wal;

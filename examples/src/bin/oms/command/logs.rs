@@ -6,16 +6,16 @@ use crate::suite::Suite;
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
-use jiff::Timestamp;
-use oms_core::record::{Batch, Record, RecordType, Value};
+use oms_core::record::{Batch, Record, RecordType};
 use oms_core::{Clock, SystemClock};
+use oms_logs::ingest::rows::{Row, RowFormat, RowReader, RowTarget};
 use oms_logs::query::QueryReport;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 /// The producer of ingested rows. One for all files: the repository remembers each for ever.
 const PRODUCER: &str = "oms-ingest";
@@ -25,9 +25,6 @@ static INGESTING: Mutex<()> = Mutex::const_new(());
 
 /// Records of one batch.
 const BATCH_RECORDS: usize = 1_000;
-
-/// The longest line of an ingested file, in bytes.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How many refused rows are told one by one.
 const REFUSED_TOLD_MAX: usize = 20;
@@ -64,12 +61,24 @@ pub(crate) enum Format {
     Ndjson,
     /// Plain lines, into the column RawData of a custom table.
     Lines,
-    /// Not supported yet.
+    /// Comma-separated values with a row of names first (RFC 4180).
     Csv,
-    /// Not supported yet.
+    /// Apache Parquet.
     Parquet,
-    /// Not supported yet.
+    /// Logs of Internet Information Services, in the W3C format.
     Iis,
+}
+
+impl Format {
+    const fn of_rows(self) -> RowFormat {
+        match self {
+            Self::Ndjson => RowFormat::Ndjson,
+            Self::Lines => RowFormat::Lines,
+            Self::Csv => RowFormat::Csv,
+            Self::Parquet => RowFormat::Parquet,
+            Self::Iis => RowFormat::IisW3c,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum, Serialize, Deserialize)]
@@ -165,6 +174,8 @@ struct Ingested {
     accepted: u64,
     refused: u64,
     reasons: Vec<String>,
+    /// What ended it early.
+    failure: Option<String>,
 }
 
 impl Ingested {
@@ -178,9 +189,6 @@ impl Ingested {
 
 async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -> Result<Output> {
     let record_type: RecordType = table.parse()?;
-    if let Format::Csv | Format::Parquet | Format::Iis = format {
-        bail!("format is not supported in this version. format=`{format:?}`");
-    }
     // Before the first row is sent: a name that is wrong should not leave half of it behind.
     let mut opened = Vec::with_capacity(files.len());
     for path in files {
@@ -194,26 +202,17 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     let shown_line =
         Line::start("ingest", move || Done { bytes: shown.bytes(), total: Some(total) });
     for (path, file) in files.iter().zip(opened) {
-        let mut reader = BufReader::with_capacity(1 << 20, file);
-        let mut batch = Vec::with_capacity(BATCH_RECORDS);
-        let mut number = 0;
-        while let Some(line) =
-            read_line(&mut reader).with_context(|| format!("file {}", path.display()))?
-        {
-            number += 1;
-            read.add(line.len() as u64 + 1);
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            match record(&record_type, suite.computer(), format, &line) {
-                Ok(record) => batch.push((number, record)),
-                Err(reason) => sender.ingested.refuse(path, number, reason),
-            }
-            if batch.len() == BATCH_RECORDS {
-                sender.send(path, std::mem::take(&mut batch)).await?;
-            }
+        let target = RowTarget {
+            schema: suite.logs()?.table_schema(&record_type),
+            computer: suite.computer().to_owned(),
+            now: SystemClock.now(),
+        };
+        let file = CountedFile { file, read: read.clone() };
+        if let Err(error) = sender.send_file(path, file, format, target).await {
+            // What was accepted before it is told all the same.
+            sender.ingested.failure = Some(format!("file {}: {error:#}", path.display()));
+            break;
         }
-        sender.send(path, batch).await?;
     }
     drop(shown_line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
@@ -221,7 +220,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
 }
 
 fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
-    let Ingested { accepted, refused, reasons } = ingested;
+    let Ingested { accepted, refused, reasons, failure } = ingested;
     let mut text = format!("{accepted} rows accepted into {table} in {seconds:.2} s\n");
     if *refused > 0 {
         text.push_str(&format!("{refused} rows refused:\n"));
@@ -233,29 +232,58 @@ fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
             text.push_str(&format!("  and {untold} more\n"));
         }
     }
+    if let Some(failure) = failure {
+        text.push_str(&format!("stopped there. {failure}\n"));
+    }
     let json = json!({
         "table": table, "accepted": accepted, "refused": refused, "reasons": reasons,
-        "seconds": seconds,
+        "failure": failure, "seconds": seconds,
     });
     let output = Output::new(text, json);
-    if *refused > 0 { output.failed() } else { output }
+    if *refused > 0 || failure.is_some() { output.failed() } else { output }
 }
 
-/// Reads a line without its break; a longer one than allowed is cut, which then does not parse.
-fn read_line(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
+/// A file whose bytes are counted as they are read.
+struct CountedFile {
+    file: File,
+    read: Counted,
+}
+
+impl Read for CountedFile {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(into)?;
+        self.read.add(count as u64);
+        Ok(count)
+    }
+}
+
+/// Reads a file's rows, a batch at a time, until nobody wants more.
+fn read_rows(
+    input: CountedFile,
+    format: RowFormat,
+    target: RowTarget,
+    batches: &mpsc::Sender<Vec<Row>>,
+) -> Result<()> {
+    let mut rows = match format {
+        // It is read from its end.
+        RowFormat::Parquet => RowReader::open(format, input.file, target)?,
+        _ => RowReader::new(format, BufReader::with_capacity(1 << 20, input), target)?,
+    };
     loop {
-        let available = reader.fill_buf()?;
-        if available.is_empty() {
-            return Ok((!line.is_empty()).then_some(line));
+        let mut batch = Vec::with_capacity(BATCH_RECORDS);
+        let mut failure = None;
+        for row in rows.by_ref().take(BATCH_RECORDS) {
+            match row {
+                Ok(row) => batch.push(row),
+                Err(error) => failure = Some(error),
+            }
         }
-        let end = available.iter().position(|byte| *byte == b'\n');
-        let count = end.unwrap_or(available.len());
-        let room = (LINE_BYTES_MAX + 1).saturating_sub(line.len());
-        line.extend_from_slice(&available[..count.min(room)]);
-        reader.consume(count + usize::from(end.is_some()));
-        if end.is_some() {
-            return Ok(Some(line));
+        let is_last = batch.is_empty();
+        if batches.blocking_send(batch).is_err() || is_last {
+            return failure.map_or(Ok(()), |error| Err(error.into()));
+        }
+        if let Some(error) = failure {
+            return Err(error.into());
         }
     }
 }
@@ -268,6 +296,37 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// Sends a file's rows while a thread of its own reads those after them.
+    async fn send_file(
+        &mut self,
+        path: &Path,
+        file: CountedFile,
+        format: Format,
+        target: RowTarget,
+    ) -> Result<()> {
+        let (batches, read) = mpsc::channel(2);
+        let format = format.of_rows();
+        let reading = oms_core::task::blocking(move || read_rows(file, format, target, &batches));
+        let sending = async {
+            let mut read = read;
+            while let Some(batch) = read.recv().await {
+                let mut records = Vec::with_capacity(batch.len());
+                for row in batch {
+                    match row.record {
+                        Ok(record) => records.push((row.number, record)),
+                        Err(reason) => self.ingested.refuse(path, row.number, reason),
+                    }
+                }
+                self.send(path, records).await?;
+            }
+            Ok::<(), anyhow::Error>(())
+        };
+        // If sending fails, its end of the channel goes, and the reader stops.
+        let (read, sent) = tokio::join!(reading, sending);
+        sent?;
+        read
+    }
+
     async fn send(&mut self, file: &Path, mut rows: Vec<(u64, Record)>) -> Result<()> {
         let logs = self.suite.logs()?;
         while !rows.is_empty() {
@@ -296,85 +355,5 @@ impl Sender<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn record(
-    record_type: &RecordType,
-    computer: &str,
-    format: Format,
-    line: &[u8],
-) -> Result<Record, String> {
-    if line.len() > LINE_BYTES_MAX {
-        return Err(format!("line is longer than {LINE_BYTES_MAX} bytes"));
-    }
-    let now = SystemClock.now();
-    if format == Format::Lines {
-        let text = String::from_utf8_lossy(line).trim_end_matches('\r').to_owned();
-        return Ok(Record::new(record_type.clone(), now, computer).with("RawData", text));
-    }
-    let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    let mut record = Record::new(record_type.clone(), now, computer);
-    for (name, value) in object {
-        match (name.as_str(), value) {
-            (_, serde_json::Value::Null) => {}
-            ("TimeGenerated", serde_json::Value::String(text)) => {
-                record.time = text
-                    .parse::<Timestamp>()
-                    .map_err(|error| format!("TimeGenerated is no time: {error}"))?;
-            }
-            ("TimeGenerated", other) => return Err(format!("TimeGenerated is no time: {other}")),
-            ("Computer", serde_json::Value::String(text)) => record.computer = text,
-            ("Type", serde_json::Value::String(text)) if text == record_type.as_str() => {}
-            (_, value) => {
-                record.fields.insert(name, field(value));
-            }
-        }
-    }
-    Ok(record)
-}
-
-/// A JSON value in the type that it has by itself; the repository converts to the column's.
-fn field(value: serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Bool(value) => Value::Bool(value),
-        serde_json::Value::Number(number) => match number.as_i64() {
-            Some(long) => Value::Long(long),
-            None => Value::Real(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        serde_json::Value::String(text) => Value::String(text),
-        other => Value::Dynamic(other),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_end_at_breaks_and_long_ones_are_cut_past_the_bound() {
-        let long = vec![b'x'; LINE_BYTES_MAX * 2];
-        let text = [b"a\r\n\nb".as_slice(), b"\n", &long, b"\nc"].concat();
-        let mut reader = BufReader::new(&text[..]);
-        let mut lines = Vec::new();
-        while let Some(line) = read_line(&mut reader).expect("reads") {
-            lines.push(line.len());
-        }
-        assert_eq!(lines, [2, 0, 1, LINE_BYTES_MAX + 1, 1]);
-    }
-
-    #[test]
-    fn a_row_of_json_becomes_a_record_and_a_wrong_one_says_why() {
-        let table: RecordType = "Perf".parse().expect("a name");
-        let row = br#"{"TimeGenerated":"2026-01-02T03:04:05Z","Computer":"pc","A":1,"B":1.5,
-            "C":"x","D":null,"E":[1]}"#;
-        let made = record(&table, "here", Format::Ndjson, row).expect("a record");
-        assert_eq!((made.computer.as_str(), made.fields.len()), ("pc", 4));
-        assert_eq!(made.fields["A"], Value::Long(1));
-        for wrong in [&b"{"[..], b"[1]", br#"{"TimeGenerated":"soup"}"#, br#"{"TimeGenerated":7}"#]
-        {
-            assert!(record(&table, "here", Format::Ndjson, wrong).is_err());
-        }
     }
 }
