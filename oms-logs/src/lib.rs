@@ -5,6 +5,7 @@
 //! Polars, Spark and delta-rs read without this crate.
 //!
 //! An [`Agent`](source::Agent) collects what its Linux computer counts and logs;
+//! [`RowReader`](ingest::rows::RowReader) reads rows of CSV, JSON lines, IIS logs and Parquet files;
 //! [`Workspace::query`] answers in the Kusto query language.
 //!
 //! ```text

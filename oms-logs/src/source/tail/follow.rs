@@ -346,7 +346,7 @@ impl Follower {
             Err(error) => return Err(SourceError::io("list", folder)(error)),
         };
         let mut found = Vec::new();
-        for entry in entries.take(SIBLINGS_MAX) {
+        for entry in entries {
             let entry = entry.map_err(SourceError::io("list", folder))?;
             let file_name = entry.file_name();
             let suffix = file_name.to_str().and_then(|file| file.strip_prefix(name));
@@ -354,6 +354,11 @@ impl Follower {
                 && let Ok(meta) = std::fs::metadata(entry.path())
                 && meta.is_file()
             {
+                if found.len() == SIBLINGS_MAX {
+                    // Leaving some out could lose what is in them.
+                    let what = "a log with more than 10,000 rotated files beside it; move some away";
+                    return Err(SourceError::Unsupported { what, path: self.path.clone() });
+                }
                 found.push((age, Member::new(entry.path(), &meta)));
             }
         }
