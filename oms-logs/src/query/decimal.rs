@@ -41,6 +41,20 @@ fn count_digits(value: i256) -> u32 {
     }
 }
 
+/// The rest of `digits` times 10^`exponent`, by squaring, of which no step has more than 68 digits.
+fn shifted_modulo(digits: i256, mut exponent: u32, divisor: i256) -> Option<i256> {
+    let mut rest = digits.checked_rem(divisor)?;
+    let mut base = i256::from_i128(10).checked_rem(divisor)?;
+    while exponent > 0 {
+        if exponent % 2 == 1 {
+            rest = rest.checked_mul(base)?.checked_rem(divisor)?;
+        }
+        base = base.checked_mul(base)?.checked_rem(divisor)?;
+        exponent /= 2;
+    }
+    Some(rest)
+}
+
 impl Decimal {
     const ZERO: Self = Self { digits: 0, scale: 0 };
 
@@ -67,13 +81,18 @@ impl Decimal {
         }
         while self.digits % 10 == 0 {
             self.digits /= 10;
-            self.scale -= 1;
+            self.scale = self.scale.checked_sub(1)?;
         }
         (-SCALE_MAX..=SCALE_MAX).contains(&self.scale).then_some(self)
     }
 
     pub(crate) fn of_long(value: i64) -> Self {
         Self { digits: i128::from(value), scale: 0 }.normal().unwrap_or(Self::ZERO)
+    }
+
+    /// A whole number of at most 34 digits, or the nearest one.
+    pub(crate) fn of_whole(value: i128) -> Option<Self> {
+        Self::rounded(i256::from_i128(value), 0)
     }
 
     /// The digits that tell the real from its neighbours; `None` for what is no number.
@@ -100,11 +119,12 @@ impl Decimal {
         whole.and_then(|whole| i64::try_from(whole).ok()).unwrap_or(end)
     }
 
-    /// The digits of both over one power of ten, and its exponent; `None` if they are too far apart.
+    /// The digits of both over one power of ten, and its exponent. `None` if they do not fit: then one
+    /// has more than 76 digits before the last one of the other, which has no more than 34.
     fn aligned(self, other: Self) -> Option<(i256, i256, i32)> {
         let scale = self.scale.max(other.scale);
         let at = |value: Self| {
-            let apart = u32::try_from(scale - value.scale).ok().filter(|apart| *apart <= 40)?;
+            let apart = u32::try_from(scale - value.scale).ok()?;
             i256::from_i128(value.digits).checked_mul(power(apart)?)
         };
         Some((at(self)?, at(other)?, scale))
@@ -153,8 +173,22 @@ impl Decimal {
 
     /// Never negative, as for other numbers. `None` for division by zero.
     pub(crate) fn modulo(self, other: Self) -> Option<Self> {
-        let (a, b, scale) = self.aligned(other)?;
-        let rest = a.checked_rem(b)?;
+        if other.digits == 0 {
+            return None;
+        }
+        let (rest, b, scale) = match self.aligned(other) {
+            Some((a, b, scale)) => (a.checked_rem(b)?, b, scale),
+            None if self.scale < other.scale => {
+                let apart = u32::try_from(other.scale.checked_sub(self.scale)?).ok()?;
+                let b = i256::from_i128(other.digits);
+                (shifted_modulo(i256::from_i128(self.digits), apart, b)?, b, other.scale)
+            }
+            // The divisor is larger, so what is divided is the rest.
+            None if self.digits < 0 => {
+                return Self { digits: other.digits.abs(), ..other }.add(self);
+            }
+            None => return Some(self),
+        };
         let rest = if rest < i256::ZERO { rest.checked_add(b.checked_abs()?)? } else { rest };
         Self::rounded(rest, scale)
     }
@@ -317,6 +351,12 @@ mod tests {
         is(of("1.5").multiply(of("-2")), "-3");
         is(of("-7").modulo(of("3")), "2");
         is(of("7.5").modulo(of("2")), "1.5");
+        is(of("1e90").modulo(of("7")), "1");
+        is(of("-1e90").modulo(of("7")), "6");
+        is(of("1e6000").modulo(of("9.7")), "8.7");
+        is(of("3e-90").modulo(of("-7")), "3E-90");
+        is(of("-3e-90").modulo(of("7e10")), "70000000000");
+        is(of("1e41").add(of("9e33")), "100000009000000000000000000000000000000000");
         assert_eq!(of("1").divide(of("0")), None);
         assert_eq!(of("1").modulo(of("0")), None);
         let most = of("9999999999999999999999999999999999");
