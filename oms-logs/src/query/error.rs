@@ -63,6 +63,12 @@ pub enum QueryError {
         /// Which function, and the bound.
         reason: String,
     },
+    /// A function does more than it may: steps, bytes, or levels of a dynamic value.
+    #[error("query exceeds a bound. reason=`{reason}`")]
+    LimitExceeded {
+        /// Which function, and the bound.
+        reason: String,
+    },
     /// A regular expression that is not a constant is wrong.
     #[error("regular expression is wrong. reason=`{reason}`")]
     Regex {
@@ -90,7 +96,9 @@ impl QueryError {
             Self::Syntax { .. } | Self::Semantic { .. } => ErrorKind::Invalid,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Regex { .. } => ErrorKind::Invalid,
-            Self::TooLong { .. } | Self::StringTooLong { .. } => ErrorKind::TooLarge,
+            Self::TooLong { .. } | Self::StringTooLong { .. } | Self::LimitExceeded { .. } => {
+                ErrorKind::TooLarge
+            }
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Memory { .. } => ErrorKind::LimitExceeded { retry_after: None },
             Self::Execution { source } => match source.find_root() {

@@ -437,6 +437,9 @@ fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
         DataFusionError::External(cause) if cause.is::<function::StringTooLong>() => {
             QueryError::StringTooLong { reason: cause.to_string() }
         }
+        DataFusionError::External(cause) if cause.is::<function::Exceeded>() => {
+            QueryError::LimitExceeded { reason: cause.to_string() }
+        }
         DataFusionError::External(cause) if cause.is::<function::BadPattern>() => {
             QueryError::Regex { reason: cause.to_string() }
         }

@@ -1,6 +1,7 @@
 //! Dynamic values in queries.
 
-use crate::query::{check, refuse};
+use crate::query::{ask, check, refuse};
+use oms_logs::query::QueryError;
 use serde_json::json;
 
 #[tokio::test]
@@ -261,4 +262,67 @@ async fn bags_become_columns() {
     .await;
     let error = refuse(&format!("{clash})")).await;
     assert!(error.to_string().contains("there is a column `a` already"), "{error}");
+}
+
+#[tokio::test]
+async fn numbers_of_all_kinds_sort_and_compare_by_value() {
+    // Many values, among them such as are equal as reals, so that a wrong order shows.
+    let longs = "9007199254740993, 9007199254740992, 9007199254740991, 0, 5";
+    let reals = "9007199254740992.0, -0.0, 0.5, real(nan), real(+inf), real(-inf)";
+    check(
+        &format!(
+            "range i from 1 to 40 step 1
+             | summarize l = make_list(pack_array({longs}, {reals}))
+             | project s = array_sort_asc(l), d = array_sort_desc(l)
+             | project array_length(s), first = s[0], last = s[-1], top = s[280], d[0], strcat_array(array_slice(s, 239, 240), ',')"
+        ),
+        "Column1:long first:dynamic last:dynamic top:dynamic d_0:dynamic Column2:string",
+        json!([[440, "-Infinity", "NaN", 9_007_199_254_740_992_i64, "NaN", "9007199254740991,9007199254740992"]]),
+    )
+    .await;
+    check(
+        "print a = set_union(dynamic([0, 9007199254740993]), pack_array(-0.0, 9007199254740992.0)), b = set_has_element(dynamic([1152921504606846976]), 1152921504606846976.0)
+         | project array_length(a), b",
+        "Column1:long b:bool",
+        json!([[3, true]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn values_that_are_nested_too_deep_are_refused() {
+    // A step of `scan` adds a level for each row.
+    let deep = |function: &str, rows: usize| {
+        format!(
+            "range i from 1 to {rows} step 1
+             | scan declare (d:dynamic) with (step s output=last: true => d = {function};)
+             | project n = strlen(tostring(d))"
+        )
+    };
+    for function in ["pack_array(s.d)", "bag_pack('a', s.d)", "zip(pack_array(s.d))"] {
+        ask(&deep(function, 60)).await;
+        let error = refuse(&deep(function, 200)).await;
+        assert!(matches!(error, QueryError::LimitExceeded { .. }), "{error:?}");
+        assert!(error.to_string().contains("nested deeper than 128 levels"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_take_too_much_say_so() {
+    for (text, function) in [
+        ("print x = series_fir(range(1, 1000000), range(1, 2000))", "series_fir"),
+        ("print x = series_iir(range(1, 1000000), range(1, 2000), dynamic([1]))", "series_iir"),
+        (
+            "range i from 1 to 2 step 1 | extend x = series_fir(range(i, 1000000), range(i, 2000))",
+            "series_fir",
+        ),
+        (
+            "print t = strrep('a', 1000000) | project x = replace_strings(t, repeat('b', 2000), repeat('c', 2000))",
+            "replace_strings",
+        ),
+    ] {
+        let error = refuse(text).await;
+        let expect = format!("`{function}` takes more steps than a call may");
+        assert!(error.to_string().contains(&expect), "{text}: {error}");
+    }
 }

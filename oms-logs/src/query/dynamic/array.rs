@@ -1,8 +1,8 @@
 //! Columns of dynamic values.
 
-use super::binary::{NULL_BYTES, View, Writer};
-use super::{BYTES_MAX, json};
-use crate::query::function::StringTooLong;
+use super::binary::{NULL_BYTES, View, Writer, is_deeper};
+use super::{BYTES_MAX, DEPTH_MAX, json};
+use crate::query::function::{StringTooLong, exceeded};
 use datafusion::arrow::array::builder::NullBufferBuilder;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, ByteView, StringViewArray,
@@ -104,26 +104,35 @@ pub(crate) fn to_json(values: &BinaryViewArray) -> StringViewArray {
 pub(crate) struct DynamicBuilder {
     builder: BinaryViewBuilder,
     bytes: Vec<u8>,
+    /// The length of all values.
+    length: usize,
 }
 
 impl DynamicBuilder {
     pub(crate) fn with_capacity(rows: usize) -> Self {
-        Self { builder: BinaryViewBuilder::with_capacity(rows), bytes: Vec::new() }
+        Self { builder: BinaryViewBuilder::with_capacity(rows), bytes: Vec::new(), length: 0 }
     }
 
     pub(crate) fn append_null(&mut self) {
         self.builder.append_null();
     }
 
+    /// The length of the values so far, in bytes.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
     /// Appends a value that is in its form in memory.
     ///
     /// # Errors
-    /// [`StringTooLong`] if it is longer than a value may be.
+    /// Those of [`bounded`].
     pub(crate) fn append_bytes(&mut self, bytes: Option<&[u8]>) -> Result<()> {
         match bytes {
             None | Some([] | NULL_BYTES) => self.builder.append_null(),
-            Some(bytes) if bytes.len() > BYTES_MAX => return Err(too_long()),
-            Some(bytes) => self.builder.try_append_value(bytes)?,
+            Some(bytes) => {
+                self.length += bytes.len();
+                self.builder.try_append_value(bounded(bytes)?)?;
+            }
         }
         Ok(())
     }
@@ -131,7 +140,7 @@ impl DynamicBuilder {
     /// Appends the value that `write` writes.
     ///
     /// # Errors
-    /// [`StringTooLong`] if it is longer than a value may be.
+    /// Those of [`bounded`].
     pub(crate) fn append(&mut self, write: impl FnOnce(&mut Writer<'_>)) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
@@ -148,6 +157,21 @@ impl DynamicBuilder {
     pub(crate) fn finish(self) -> ArrayRef {
         Arc::new(self.finish_views())
     }
+}
+
+/// The value itself.
+///
+/// # Errors
+/// If it is longer or nested deeper than a value may be.
+pub(crate) fn bounded(bytes: &[u8]) -> Result<&[u8]> {
+    if bytes.len() > BYTES_MAX {
+        return Err(too_long());
+    }
+    if is_deeper(bytes, DEPTH_MAX) {
+        let message = format!("a dynamic value is nested deeper than {DEPTH_MAX} levels");
+        return Err(exceeded(message));
+    }
+    Ok(bytes)
 }
 
 /// The error of a value that is too long.
@@ -217,7 +241,25 @@ pub(crate) fn select(
 
 #[cfg(test)]
 mod tests {
+    use super::super::Value;
     use super::*;
+
+    #[test]
+    fn a_value_is_not_deeper_than_it_may_be() {
+        // The innermost one is empty, and each other has two items or a member.
+        let nested = |levels: usize| {
+            (1..levels).fold(Value::Array(Vec::new()), |value, level| match level % 2 {
+                0 => Value::Array(vec![value, Value::Long(1)]),
+                _ => Value::Bag(vec![(String::new(), value)]),
+            })
+        };
+        for (levels, fits) in [(1, true), (DEPTH_MAX, true), (DEPTH_MAX + 1, false), (500, false)] {
+            let mut builder = DynamicBuilder::with_capacity(1);
+            let bytes = nested(levels).to_bytes();
+            assert_eq!(builder.append_bytes(bytes.as_deref()).is_ok(), fits, "{levels}");
+        }
+        assert!(bounded(&Value::Text("x".repeat(2000)).to_bytes().expect("a text")).is_ok());
+    }
 
     #[test]
     fn parts_are_views_of_the_same_bytes() {

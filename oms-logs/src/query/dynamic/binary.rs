@@ -11,7 +11,7 @@
 //! Counts and ends are 4 bytes, little endian; ends are counted from the end of their table. Values
 //! have no length of their own: what contains them knows where they end.
 
-use super::Value;
+use super::{Value, number};
 use std::cmp::Ordering;
 use uuid::Uuid;
 
@@ -135,24 +135,22 @@ impl<'a> View<'a> {
         }
     }
 
-    /// An order of all values: by kind, then by value. Numbers of all kinds are one kind.
+    /// A total order of all values: by kind, then by value. Numbers of all kinds are one kind, in
+    /// which NaN is last and equals itself.
     pub(crate) fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Bool(a), Self::Bool(b)) => a.cmp(&b),
-            (Self::Long(a), Self::Long(b))
-            | (Self::DateTime(a), Self::DateTime(b))
-            | (Self::TimeSpan(a), Self::TimeSpan(b)) => a.cmp(&b),
+            (Self::DateTime(a), Self::DateTime(b)) | (Self::TimeSpan(a), Self::TimeSpan(b)) => {
+                a.cmp(&b)
+            }
             (Self::Guid(a), Self::Guid(b)) => a.cmp(&b),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Array(a), Self::Array(b)) => {
                 let each = a.iter().zip(b.iter()).map(|(a, b)| View::of(a).order(View::of(b)));
-                each.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
+                first_difference(each).then(a.len().cmp(&b.len()))
             }
             (Self::Bag(a), Self::Bag(b)) => a.order(b),
-            _ => match (self.as_number(), other.as_number()) {
-                (Some(a), Some(b)) => a.total_cmp(&b),
-                _ => self.rank().cmp(&other.rank()),
-            },
+            _ => number::order(self, other).unwrap_or_else(|| self.rank().cmp(&other.rank())),
         }
     }
 
@@ -160,6 +158,26 @@ impl<'a> View<'a> {
     /// of a bag's members does not count.
     pub(crate) fn equals(self, other: Self) -> bool {
         self.order(other) == Ordering::Equal
+    }
+}
+
+fn first_difference(mut each: impl Iterator<Item = Ordering>) -> Ordering {
+    each.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// Whether arrays and bags are nested in more than some levels.
+pub(super) fn is_deeper(bytes: &[u8], levels: usize) -> bool {
+    // Each container has a tag, a count and an end beside its parts, so that few values have to be
+    // looked into.
+    const CONTAINER_BYTES_MIN: usize = 1 + 2 * WIDTH;
+    if bytes.len() < levels * CONTAINER_BYTES_MIN || !matches!(bytes, [ARRAY | BAG, ..]) {
+        return false;
+    }
+    let Some(levels) = levels.checked_sub(1) else { return true };
+    match View::of(bytes) {
+        View::Array(items) => items.iter().any(|item| is_deeper(item, levels)),
+        View::Bag(members) => members.iter().any(|(_, value)| is_deeper(value, levels)),
+        _ => false,
     }
 }
 
@@ -266,7 +284,7 @@ impl<'a> Members<'a> {
             .iter()
             .zip(&b)
             .map(|((ka, va), (kb, vb))| ka.cmp(kb).then_with(|| View::of(va).order(View::of(vb))));
-        each.fold(Ordering::Equal, Ordering::then).then(a.len().cmp(&b.len()))
+        first_difference(each).then(a.len().cmp(&b.len()))
     }
 }
 

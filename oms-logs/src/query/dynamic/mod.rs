@@ -32,16 +32,20 @@ mod binary;
 
 mod json;
 
+mod number;
+
 mod value;
 
 pub(crate) use array::{
-    DynamicBuilder, Dynamics, Picker, arrays_of, of_text, select, to_json, too_long,
+    DynamicBuilder, Dynamics, Picker, arrays_of, bounded, of_text, select, to_json, too_long,
 };
 pub(crate) use binary::{Items, Members, Parts, View, Writer};
 pub(crate) use json::text as json_text;
+pub(crate) use value::Keyed;
 pub use value::Value;
 
-/// The deepest nesting of values that are read from JSON, in levels.
+/// The deepest nesting of a value, in levels: what works on values recurses. JSON that is deeper is
+/// text, and an expression whose value would be deeper fails.
 pub(crate) const DEPTH_MAX: usize = 128;
 
 /// The longest dynamic value, in bytes of its form in memory.

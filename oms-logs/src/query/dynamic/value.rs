@@ -2,6 +2,7 @@
 
 use super::binary::{View, Writer};
 use crate::query::time;
+use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use uuid::Uuid;
 
@@ -44,13 +45,43 @@ impl Value {
         Writer::new(&mut out).value(self);
         (out.len() <= super::BYTES_MAX).then_some(out)
     }
+}
 
-    /// Puts a member into a bag, in the place of one of the same key if there is one.
-    pub(crate) fn insert(members: &mut Vec<(String, Self)>, key: String, value: Self) {
-        match members.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, known)) => *known = value,
-            None => members.push((key, value)),
+/// The members of a bag in the making, in the order of their keys' first appearance.
+#[derive(Debug, Default)]
+pub(crate) struct Keyed {
+    members: Vec<(String, Value)>,
+    places: HashMap<String, usize>,
+}
+
+impl Keyed {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The value of a key.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        let place = *self.places.get(key)?;
+        self.members.get_mut(place).map(|(_, value)| value)
+    }
+
+    /// Puts a member in, in the place of one of the same key. Whether there was one.
+    pub(crate) fn insert(&mut self, key: String, value: Value) -> bool {
+        match self.get_mut(&key) {
+            Some(known) => {
+                *known = value;
+                true
+            }
+            None => {
+                self.places.insert(key.clone(), self.members.len());
+                self.members.push((key, value));
+                false
+            }
         }
+    }
+
+    pub(crate) fn into_bag(self) -> Value {
+        Value::Bag(self.members)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The arguments of a kernel as typed columns, and the columns it makes.
 
+use super::budget;
 use crate::query::dynamic::{DynamicBuilder, Dynamics, Writer, arrays_of};
 use crate::query::time;
 use crate::query::types::KqlType;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 /// The arguments of one call over a batch of rows.
 #[derive(Debug)]
 pub(crate) struct Args<'a> {
+    pub(super) function: &'static str,
     pub(super) values: &'a [ColumnarValue],
     pub(super) types: &'a [KqlType],
     /// The rows to make: one if every argument is the same for all rows.
@@ -140,14 +142,19 @@ impl Args<'_> {
         Ok(Dynamics::new(dynamic_of(&array, self.kql_type(at)?)?, single))
     }
 
-    /// A dynamic value for each row, which `each` writes; it writes null for null.
+    /// A dynamic value for each row, which `each` writes; it writes null for null. As for text,
+    /// rows are missing if they have more bytes than the call may make, for it fails then.
     pub(crate) fn make_dynamic(
         &self,
         mut each: impl FnMut(usize, &mut Writer<'_>),
     ) -> Result<ArrayRef> {
         let mut builder = DynamicBuilder::with_capacity(self.rows);
         for row in 0..self.rows {
+            let before = builder.length();
             builder.append(|writer| each(row, writer))?;
+            if budget::bytes(builder.length() - before).is_none() {
+                break;
+            }
         }
         Ok(builder.finish())
     }
@@ -157,7 +164,14 @@ impl Args<'_> {
         mut each: impl FnMut(usize) -> Option<S>,
     ) -> ArrayRef {
         let mut builder = StringViewBuilder::with_capacity(self.rows);
-        (0..self.rows).for_each(|row| builder.append_option(each(row)));
+        for row in 0..self.rows {
+            let text = each(row);
+            let length = text.as_ref().map_or(0, |text| text.as_ref().len());
+            builder.append_option(text);
+            if budget::bytes(length).is_none() {
+                break;
+            }
+        }
         Arc::new(builder.finish())
     }
 
@@ -168,7 +182,12 @@ impl Args<'_> {
     ) -> Result<ArrayRef> {
         let mut builder = StringViewBuilder::with_capacity(self.rows);
         for row in 0..self.rows {
-            builder.append_option(each(row)?);
+            let text = each(row)?;
+            let length = text.as_ref().map_or(0, String::len);
+            builder.append_option(text);
+            if budget::bytes(length).is_none() {
+                break;
+            }
         }
         Ok(Arc::new(builder.finish()))
     }
@@ -247,4 +266,27 @@ pub(crate) fn longs(array: &ArrayRef) -> Result<Int64Array> {
         }
         _ => cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::budget::Budget;
+    use super::*;
+
+    #[test]
+    fn what_a_call_makes_of_a_batch_is_bounded() {
+        let args = Args { function: "f", values: &[], types: &[], rows: 1000 };
+        let within = |bytes, run: &dyn Fn() -> Result<ArrayRef>| {
+            budget::within(Budget { steps: 0, bytes }, "f", run).map(|array| array.len()).ok()
+        };
+        let text = || Ok(args.make_text(|_| Some("0123456789")));
+        let fallible = || args.try_text(|_| Ok(Some("0123456789".to_owned())));
+        // One byte says that it is text.
+        let dynamic = || args.make_dynamic(|_, writer| writer.text("012345678"));
+        let kinds: [&dyn Fn() -> Result<ArrayRef>; 3] = [&text, &fallible, &dynamic];
+        for run in kinds {
+            assert_eq!(within(10_000, run), Some(1000));
+            assert_eq!(within(9_999, run), None);
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     kernel("base64_encode_fromarray", PLAIN, &[Parameter::Any], KqlType::String, |args| {
         let array = Dynamic::read(args, 0)?;
-        Ok(args.make_text(|row| Some(BASE64.encode(bytes_of(&array.get(row))?))))
+        each_row(args, |row| Some(BASE64.encode(bytes_of(&array.get(row))?)))
     }),
     kernel("base64_decode_toguid", PLAIN, TEXT, KqlType::Guid, |args| {
         let text = args.text(0)?;
@@ -95,7 +95,16 @@ const LEVEL: Compression = Compression::new(6);
 
 fn each(args: &Args<'_>, f: impl Fn(&str) -> Option<String>) -> Result<ArrayRef> {
     let text = args.text(0)?;
-    Ok(args.make_text(|row| f(text.get(row))))
+    each_row(args, |row| f(text.get(row)))
+}
+
+/// Text of each row, an error if it is too long.
+fn each_row(args: &Args<'_>, f: impl Fn(usize) -> Option<String>) -> Result<ArrayRef> {
+    args.try_text(|row| {
+        let made = f(row);
+        bounded(made.as_ref().map_or(0, String::len), args.function)?;
+        Ok(made)
+    })
 }
 
 fn encode_base64(args: &Args<'_>) -> Result<ArrayRef> {
@@ -258,7 +267,7 @@ fn characters(args: &Args<'_>) -> Result<ArrayRef> {
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(args.make_text(|row| {
+    each_row(args, |row| {
         let mut text = String::new();
         let mut push = |code: Option<i64>| {
             text.extend(code.and_then(|c| u32::try_from(c).ok()).and_then(char::from_u32));
@@ -273,7 +282,7 @@ fn characters(args: &Args<'_>) -> Result<ArrayRef> {
             }
         }
         Some(text)
-    }))
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Kernels as DataFusion functions.
 
 use super::Args;
+use super::budget::{self, Budget};
 use crate::query::bound::{Expr, ExprKind};
 use crate::query::dynamic::to_json;
 use crate::query::syntax::Span;
@@ -140,7 +141,8 @@ impl ScalarUDFImpl for KernelUdf {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let single = args.args.iter().all(|value| matches!(value, ColumnarValue::Scalar(_)));
         let rows = if single { 1 } else { args.number_rows };
-        let array = (self.kernel)(&Args { values: &args.args, types: &self.types, rows })?;
+        let given = Args { function: self.name, values: &args.args, types: &self.types, rows };
+        let array = budget::within(Budget::default(), self.name, || (self.kernel)(&given))?;
         let array = if self.never_null { without_nulls(&array)? } else { array };
         Ok(if single {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)

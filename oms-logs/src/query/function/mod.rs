@@ -9,6 +9,11 @@ mod arguments;
 
 mod binary;
 
+mod budget;
+
+#[cfg(test)]
+mod calls;
+
 mod conditional;
 
 mod conversion;
@@ -72,6 +77,7 @@ mod time_zone;
 mod units;
 
 pub(crate) use arguments::Args;
+pub(crate) use budget::{Exceeded, exceeded};
 pub(crate) use conversion::{of_dynamic, text_of_dynamic, to_dynamic, to_text};
 pub(crate) use decimal::order_key as decimal_order_key;
 pub(crate) use kernel::{KernelFn, call, hold, json_of_dynamic, never_null, udf};

@@ -6,7 +6,7 @@ use super::kernel::call as kernel_call;
 use super::{Call, Function, Naming, Parameter, coerce, kernel, parse_xml, special};
 use crate::query::bound::Expr;
 use crate::query::diagnostic::Problem;
-use crate::query::dynamic::Value;
+use crate::query::dynamic::{Keyed, Value};
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result as DfResult;
@@ -103,12 +103,12 @@ fn parse_url_query(query: &str) -> Option<Value> {
 
 /// A later parameter of the same name counts.
 fn query_parameters(query: &str) -> Value {
-    let mut parameters = Vec::new();
+    let mut parameters = Keyed::default();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = cut(parameter, "=");
-        Value::insert(&mut parameters, name.to_owned(), text(value));
+        parameters.insert(name.to_owned(), text(value));
     }
-    Value::Bag(parameters)
+    parameters.into_bag()
 }
 
 /// A file's path of Windows or Unix, with a scheme before it or an alternate stream after it.
@@ -285,6 +285,7 @@ mod tests {
             assert_eq!(part(url, name), expect, "{name}");
         }
         assert_eq!(part(url, "Query Parameters"), json!({"x": "1", "y": "", "z": ""}));
+        assert_eq!(query_parameters("b=1&a=2&b=3").to_string(), r#"{"b":"3","a":"2"}"#);
         assert_eq!(part("http://host", "Host"), "host");
         assert_eq!(part("http://[::1]:80/", "Host"), "::1");
         assert_eq!(part("?a=b", "Query Parameters"), json!({"a": "b"}));

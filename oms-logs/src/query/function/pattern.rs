@@ -52,7 +52,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .with_pattern(1),
     kernel("regex_quote", PLAIN, &[Parameter::Text], KqlType::String, |args| {
         let text = args.text(0)?;
-        Ok(args.make_text(|row| Some(regex::escape(text.get(row)))))
+        args.try_text(|row| {
+            let quoted = regex::escape(text.get(row));
+            bounded(quoted.len(), "regex_quote")?;
+            Ok(Some(quoted))
+        })
     }),
 ];
 

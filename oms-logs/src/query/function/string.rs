@@ -1,6 +1,7 @@
 //! Text: length, case, parts, search.
 
 use super::arguments::{Args, Column};
+use super::budget;
 use super::dynamic_text::{self, Dynamic, text_of};
 use super::{Function, Naming, Parameter, kernel};
 use crate::query::limits::STRING_BYTES_MAX;
@@ -9,6 +10,7 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, StringViewArray};
 use datafusion::common::{DataFusionError, Result};
 use serde_json::Value as Json;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 const PLAIN: Naming = Naming::Default;
 const TEXT: &[Parameter] = &[Parameter::Text];
@@ -305,17 +307,34 @@ pub(super) fn overlapping(text: &str, operand: &str) -> impl Iterator<Item = usi
 /// one where there are fewer; without any it is left out.
 fn translate(args: &Args<'_>) -> Result<ArrayRef> {
     let (sought, by, text) = (args.text(0)?, args.text(1)?, args.text(2)?);
-    Ok(args.make_text(|row| {
-        let by: Vec<char> = by.get(row).chars().collect();
-        let sought: Vec<char> = sought.get(row).chars().collect();
-        let text = text.get(row).chars().filter_map(|c| {
-            match sought.iter().position(|sought| *sought == c) {
-                Some(at) => by.get(at).or(by.last()).copied(),
-                None => Some(c),
+    let constant =
+        (sought.is_single() && by.is_single()).then(|| counterparts(sought.get(0), by.get(0)));
+    args.try_text(|row| {
+        let computed;
+        let counterparts = match &constant {
+            Some(constant) => constant,
+            None => {
+                computed = counterparts(sought.get(row), by.get(row));
+                &computed
             }
-        });
-        Some(text.collect::<String>())
-    }))
+        };
+        let text = text.get(row).chars();
+        let text = text.filter_map(|c| counterparts.get(&c).copied().unwrap_or(Some(c)));
+        let text: String = text.collect();
+        bounded(text.len(), "translate")?;
+        Ok(Some(text))
+    })
+}
+
+/// What each sought character becomes, by the first place where it is sought.
+fn counterparts(sought: &str, by: &str) -> HashMap<char, Option<char>> {
+    let last = by.chars().last();
+    let by = by.chars().map(Some).chain(std::iter::repeat(last));
+    let mut counterparts = HashMap::new();
+    for (sought, by) in sought.chars().zip(by) {
+        counterparts.entry(sought).or_insert(by);
+    }
+    counterparts
 }
 
 /// Replaces each of a list of texts by its counterpart in another. What is replaced already stays,
@@ -328,7 +347,8 @@ fn replace_strings(args: &Args<'_>) -> Result<ArrayRef> {
     };
     args.try_text(|row| {
         let (from, to): (Vec<String>, Vec<String>) = (list(&from, row), list(&to, row));
-        if from.len() != to.len() {
+        let steps = text.get(row).len().saturating_mul(from.len());
+        if from.len() != to.len() || budget::steps(steps).is_none() {
             return Ok(None);
         }
         let mut pieces = vec![Piece::Open(text.get(row))];

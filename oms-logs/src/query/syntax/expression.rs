@@ -8,7 +8,7 @@ use super::parser::{Parsed, Parser};
 use super::token::{LiteralType, TokenKind};
 use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
-use crate::query::dynamic::Value;
+use crate::query::dynamic::{Keyed, Value};
 use crate::query::time;
 
 /// How tightly operators bind, from the loosest.
@@ -414,7 +414,7 @@ impl Parser {
     }
 
     fn json_object(&mut self) -> Parsed<Value> {
-        let mut members = Vec::new();
+        let mut members = Keyed::default();
         while !self.is_punct("}") {
             let TokenKind::Text(key) = self.peek().clone() else {
                 return Err(self.expected("a member's name in quotes"));
@@ -422,13 +422,13 @@ impl Parser {
             self.bump();
             self.expect_punct(":")?;
             let value = self.nested(Self::json)?;
-            Value::insert(&mut members, key, value);
+            members.insert(key, value);
             if !self.take_punct(",") {
                 break;
             }
         }
         self.expect_punct("}")?;
-        Ok(Value::Bag(members))
+        Ok(members.into_bag())
     }
 }
 

@@ -112,14 +112,18 @@ fn bag_remove_keys(args: &Args<'_>) -> Result<ArrayRef> {
         else {
             return writer.raw(bag.bytes(row).unwrap_or_default());
         };
+        let mut here = HashSet::new();
         for key in keys.iter() {
             let View::Text(key) = View::of(key) else { continue };
             let path = Path::of_key(key);
             let names = path.as_ref().and_then(Path::names).unwrap_or_default();
-            if let Some((members, last)) = parent(&mut members, &names, false) {
-                members.retain(|(key, _)| key != last);
+            match (names.as_slice(), parent(&mut members, &names, false)) {
+                ([only], _) => drop(here.insert((*only).to_owned())),
+                (_, Some((members, last))) => members.retain(|(key, _)| key != last),
+                (_, None) => {}
             }
         }
+        members.retain(|(key, _)| !here.contains(key));
         writer.value(&Value::Bag(members));
     })
 }
@@ -132,7 +136,11 @@ fn bag_set_key(args: &Args<'_>) -> Result<ArrayRef> {
         let names = path.as_ref().and_then(Path::names).unwrap_or_default();
         match parent(&mut members, &names, true) {
             Some((members, last)) => {
-                Value::insert(members, last.to_owned(), Value::from(value.get(row)));
+                let value = Value::from(value.get(row));
+                match members.iter_mut().find(|(key, _)| key == last) {
+                    Some((_, known)) => *known = value,
+                    None => members.push((last.to_owned(), value)),
+                }
             }
             None => return writer.raw(bag.bytes(row).unwrap_or_default()),
         }

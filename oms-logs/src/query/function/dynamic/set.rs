@@ -8,7 +8,7 @@ use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result;
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 const NAMING: Naming = Naming::Default;
 const ARRAY: &[Parameter] = &[Parameter::Dynamic];
@@ -43,14 +43,28 @@ impl Eq for Element<'_> {}
 
 impl Hash for Element<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // Equal values of several forms must have one hash.
         match View::of(self.0) {
-            // Equal values of several forms must have one hash.
-            View::Array(items) => (7_u8, items.len()).hash(state),
-            View::Bag(members) => (8_u8, members.len()).hash(state),
-            other => match other.as_number() {
-                Some(number) => (2_u8, number.to_bits()).hash(state),
-                None => self.0.hash(state),
-            },
+            View::Array(items) => {
+                (7_u8, items.len()).hash(state);
+                items.iter().for_each(|item| Element(item).hash(state));
+            }
+            View::Bag(members) => {
+                // The order of members does not count.
+                let hash = |(key, value)| {
+                    let mut state = DefaultHasher::new();
+                    (key, Element(value)).hash(&mut state);
+                    state.finish()
+                };
+                let sum = members.iter().map(hash).fold(0, u64::wrapping_add);
+                (8_u8, members.len(), sum).hash(state);
+            }
+            number @ (View::Long(_) | View::Real(_) | View::Decimal(_)) => {
+                let nearest = number.as_number().filter(|number| !number.is_nan());
+                // Zero has one sign then.
+                (2_u8, (nearest.unwrap_or(f64::NAN) + 0.0).to_bits()).hash(state);
+            }
+            _ => self.0.hash(state),
         }
     }
 }
@@ -132,4 +146,34 @@ fn jaccard_index(args: &Args<'_>) -> Result<ArrayRef> {
         let (both, a, b) = shared(a.get(row), b.get(row))?;
         Some(both as f64 / (a + b - both) as f64)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::dynamic::Value;
+
+    #[test]
+    fn equal_elements_have_one_hash() {
+        let hash = |bytes: &[u8]| {
+            let mut state = DefaultHasher::new();
+            Element(bytes).hash(&mut state);
+            state.finish()
+        };
+        let bag = |keys: [&str; 2]| {
+            Value::Bag(keys.map(|key| (key.to_owned(), Value::Text(key.to_owned()))).into())
+        };
+        let decimal = |digits: &str| Value::Decimal(digits.to_owned());
+        for (a, b) in [
+            (Value::Real(-0.0), Value::Long(0)),
+            (Value::Real(f64::NAN), Value::Real(-f64::NAN)),
+            (Value::Real(0.1), decimal("0.1")),
+            (Value::Long(i64::MAX), decimal("9223372036854775807")),
+            (bag(["a", "b"]), bag(["b", "a"])),
+            (Value::Array(vec![Value::Long(1)]), Value::Array(vec![Value::Real(1.0)])),
+        ] {
+            let (a, b) = (a.to_bytes().expect("a value"), b.to_bytes().expect("a value"));
+            assert!(Element(&a) == Element(&b) && hash(&a) == hash(&b), "{a:?} {b:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ mod tdigest;
 pub(crate) use hll::Hll;
 pub(crate) use tdigest::TDigest;
 
-use crate::query::dynamic::{View, arrays_of};
+use crate::query::dynamic::{View, arrays_of, bounded};
 use datafusion::arrow::array::{Array, ArrayRef, BinaryViewArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, exec_err};
@@ -171,9 +171,7 @@ impl Accumulator for Gathering {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let value = self.gatherer.finish()?;
-        if value.len() > crate::query::dynamic::BYTES_MAX {
-            return Err(crate::query::dynamic::too_long());
-        }
+        bounded(&value)?;
         let null = matches!(View::of(&value), View::Null);
         Ok(ScalarValue::BinaryView((!null).then_some(value)))
     }

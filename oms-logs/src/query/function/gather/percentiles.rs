@@ -1,7 +1,7 @@
 //! Percentiles of weighted values, exact: every value of a group is kept.
 
 use super::Gatherer;
-use super::tdigest::number;
+use super::tdigest::{bounded_weight, number};
 use crate::query::dynamic::{View, Writer};
 use datafusion::common::Result;
 
@@ -35,7 +35,7 @@ fn at_percentile(values: &[(Box<[u8]>, f64)], percent: f64) -> Option<&[u8]> {
 
 impl Gatherer for Percentiles {
     fn add(&mut self, value: Option<&[u8]>, second: Option<&[u8]>) -> Result<()> {
-        let weight = second.map_or(Some(1.0), number).filter(|weight| *weight > 0.0);
+        let weight = second.map_or(Some(1.0), number).and_then(bounded_weight);
         if let (Some(value), Some(weight)) = (value, weight) {
             self.bytes += value.len();
             self.values.push((value.into(), weight));

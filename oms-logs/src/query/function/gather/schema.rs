@@ -43,19 +43,34 @@ impl Kinds {
     }
 
     fn part(parts: &mut BTreeMap<String, Self>, key: &str, value: &[u8], places: &mut usize) {
+        if let Some(part) = Self::at(parts, key, places) {
+            part.add(View::of(value), places);
+        }
+    }
+
+    /// The part of a name, or `None` if it is new and there are too many places.
+    fn at<'p>(
+        parts: &'p mut BTreeMap<String, Self>,
+        key: &str,
+        places: &mut usize,
+    ) -> Option<&'p mut Self> {
         if !parts.contains_key(key) {
             if *places >= PLACES_MAX {
-                return;
+                return None;
             }
             *places += 1;
         }
-        parts.entry(key.to_owned()).or_default().add(View::of(value), places);
+        Some(parts.entry(key.to_owned()).or_default())
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: Self, places: &mut usize) {
         self.scalars.extend(other.scalars);
-        for (key, kinds) in other.parts.into_iter().flatten() {
-            self.parts.get_or_insert_default().entry(key).or_default().merge(kinds);
+        let Some(others) = other.parts else { return };
+        let parts = self.parts.get_or_insert_default();
+        for (key, kinds) in others {
+            if let Some(part) = Self::at(parts, &key, places) {
+                part.merge(kinds, places);
+            }
         }
     }
 
@@ -119,7 +134,7 @@ impl Gatherer for Schema {
     }
 
     fn merge(&mut self, state: &[u8]) -> Result<()> {
-        self.kinds.merge(Kinds::of_state(View::of(state)));
+        self.kinds.merge(Kinds::of_state(View::of(state)), &mut self.places);
         Ok(())
     }
 
@@ -133,5 +148,28 @@ impl Gatherer for Schema {
 
     fn size(&self) -> usize {
         self.places * size_of::<(String, Kinds)>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_schemas_have_no_more_places_than_one() {
+        let mut merged = Schema::default();
+        for number in 0..3 {
+            let members = (0..PLACES_MAX / 2)
+                .map(|at| (format!("{number}-{at}"), Value::Array(vec![Value::Long(1)])));
+            let bag = Value::Bag(members.collect()).to_bytes();
+            let mut part = Schema::default();
+            part.add(bag.as_deref(), None).expect("a value");
+            merged.merge(&part.state()).expect("a state");
+        }
+        assert_eq!(merged.places, PLACES_MAX);
+        let schema = merged.finish().expect("a schema");
+        let all = View::of(&schema).as_bag().expect("a bag");
+        let inner = all.iter().filter_map(|(_, kinds)| View::of(kinds).as_bag());
+        assert_eq!(all.len() + inner.map(|items| items.len()).sum::<usize>(), PLACES_MAX);
     }
 }

@@ -52,9 +52,7 @@ impl TDigest {
 
     /// Takes a value that counts as often as its weight says.
     pub(crate) fn push(&mut self, value: f64, weight: f64) {
-        if value.is_nan() || weight.is_nan() || weight <= 0.0 {
-            return;
-        }
+        let Some(weight) = bounded_weight(weight).filter(|_| !value.is_nan()) else { return };
         self.means.push((value, weight));
         if self.means.len() > PENDING_MAX {
             self.compress();
@@ -87,9 +85,12 @@ impl TDigest {
         for (value, weight) in std::mem::take(&mut self.means) {
             let fits = scale((before + weight) / total) - scale(first / total) <= 1.0;
             match merged.last_mut() {
-                Some((mean, known)) if fits => {
+                Some((mean, known)) if *mean == value => *known += weight,
+                // An infinite one is not the mean of any others.
+                Some((mean, known)) if fits && mean.is_finite() && value.is_finite() => {
                     *known += weight;
-                    *mean += (value - *mean) * weight / *known;
+                    let share = weight / *known;
+                    *mean = *mean * (1.0 - share) + value * share;
                 }
                 _ => {
                     first = before;
@@ -119,8 +120,18 @@ impl TDigest {
     }
 }
 
+/// A weight of which any number have a finite sum; `None` if it is no weight.
+pub(super) fn bounded_weight(weight: f64) -> Option<f64> {
+    // What a long can count.
+    const WEIGHT_MAX: f64 = 9_223_372_036_854_775_808.0;
+    (weight > 0.0 && weight.is_finite()).then_some(weight.min(WEIGHT_MAX))
+}
+
 /// The first of ordered values whose weight, with those before it, is the percentage of all.
 pub(super) fn at_percentile(values: &[(f64, f64)], percent: f64) -> Option<f64> {
+    if percent.is_nan() {
+        return None;
+    }
     let total: f64 = values.iter().map(|(_, weight)| weight).sum();
     let wanted = percent.clamp(0.0, 100.0) / 100.0 * total;
     let mut sum = 0.0;
@@ -215,6 +226,27 @@ mod tests {
         assert!((many.percentile(50.0).expect("a value") - 50_000.0).abs() < 500.0);
         assert!((many.percentile(99.9).expect("a value") - 99_900.0).abs() < 50.0);
         assert!((many.count() - 100_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn extremes_do_not_spoil_a_digest() {
+        let mut digest = TDigest::default();
+        for at in 0..20_000_u32 {
+            let extremes = [f64::MAX, f64::MIN, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+            extremes.into_iter().for_each(|value| digest.push(value, f64::MAX));
+            digest.push(f64::from(at), f64::MAX);
+        }
+        [f64::INFINITY, f64::NAN, 0.0, -1.0]
+            .into_iter()
+            .for_each(|weight| digest.push(7.5, weight));
+        digest.compress();
+        assert!(digest.means.len() <= MEANS_MAX + 4, "{}", digest.means.len());
+        assert!(digest.count().is_finite());
+        assert!(digest.means.iter().all(|(mean, weight)| !mean.is_nan() && weight.is_finite()));
+        assert_eq!(digest.percentile(0.0), Some(f64::NEG_INFINITY));
+        assert_eq!(digest.percentile(100.0), Some(f64::INFINITY));
+        assert!((digest.percentile(50.0).expect("a value") - 10_000.0).abs() < 500.0);
+        assert_eq!(digest.percentile(f64::NAN), None);
     }
 
     #[test]

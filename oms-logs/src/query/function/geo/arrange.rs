@@ -1,6 +1,6 @@
 //! Edges cut where they meet, so that the pieces share their ends and nothing else.
 
-use super::edges::{Edge, near_pairs};
+use super::edges::{Edge, bounded, near_pairs};
 use super::sphere::{Meeting, Point, crossing_point, meeting};
 use std::collections::HashMap;
 
@@ -69,6 +69,9 @@ pub(crate) fn arrange(edges: &[Edge]) -> Option<Arrangement> {
     }
     let mut count = edges.len();
     let is_bounded = near_pairs(edges, |a, b| {
+        if bounded(cuts[a].len(), cuts[b].len()).is_none() {
+            return false;
+        }
         let (first, second) = (&edges[a], &edges[b]);
         for (on, edge, of, other) in [(a, first, b, second), (b, second, a, first)] {
             for (end, vertex) in [(other.start, cuts[of][0]), (other.end, cuts[of][1])] {

@@ -1,11 +1,14 @@
 //! The cells of one level that a shape meets.
 
-use super::edges::Edge;
+use super::edges::{Edge, bounded};
 use super::s2::Cell;
 use super::sphere::{Meeting, Point, meeting};
 
 /// The most cells of a covering.
 const CELLS_MAX: usize = 65_536;
+
+/// To see how far an edge is from a cell takes longer than other steps.
+const STEPS_PER_EDGE: usize = 16;
 
 /// The cells of a level that are no further from the edges, or from what is inside of them, than a
 /// radius, in ascending order. `None` if there are too many.
@@ -20,6 +23,7 @@ pub(crate) fn covering(
     let mut open: Vec<(Cell, Vec<usize>)> =
         (0..6).map(|face| (Cell::face_cell(face), all.clone())).collect();
     while let Some((cell, candidates)) = open.pop() {
+        bounded(candidates.len() + 1, STEPS_PER_EDGE)?;
         let (center, reach) = cell.circle();
         let near: Vec<usize> = candidates
             .into_iter()

@@ -1,17 +1,15 @@
 //! Finding the edges that can meet, without trying all with all.
 
+use super::super::budget;
 use super::sphere::Point;
-
-/// The most pairs of edges that one operation tries; past it a shape counts as invalid.
-const PAIRS_MAX: usize = 50_000_000;
-
-/// The most steps of an operation that tries all of one kind with all of another.
-const STEPS_MAX: usize = 1 << 30;
 
 /// `None` if it takes too many steps to try all of one kind with all of another.
 pub(crate) fn bounded(some: usize, others: usize) -> Option<()> {
-    (some.checked_mul(others)? <= STEPS_MAX).then_some(())
+    budget::steps(some.saturating_mul(others))
 }
+
+/// To see whether edges that are near meet takes longer than other steps.
+const STEPS_PER_PAIR: usize = 16;
 
 /// An edge and the box in space that holds it.
 #[derive(Clone, Copy, Debug)]
@@ -59,20 +57,16 @@ pub(crate) fn ring(points: &[Point]) -> impl Iterator<Item = Edge> + '_ {
 }
 
 /// Calls back for each two edges that are near, the lesser index first, until it answers false.
-/// False if it did, or if there are too many.
+/// False if it did, or if that takes too many steps.
 pub(crate) fn near_pairs(edges: &[Edge], mut each: impl FnMut(usize, usize) -> bool) -> bool {
     let mut order: Vec<usize> = (0..edges.len()).collect();
     order.sort_by(|a, b| edges[*a].low.x.total_cmp(&edges[*b].low.x));
-    let mut tried = 0;
     for (at, first) in order.iter().enumerate() {
         let reach = edges[*first].high.x;
         for second in order[at + 1..].iter().take_while(|other| edges[**other].low.x <= reach) {
-            tried += 1;
-            if tried > PAIRS_MAX {
-                return false;
-            }
-            if edges[*first].is_near(&edges[*second])
-                && !each(*first.min(second), *first.max(second))
+            let is_near = edges[*first].is_near(&edges[*second]);
+            if budget::steps(if is_near { STEPS_PER_PAIR } else { 1 }).is_none()
+                || (is_near && !each(*first.min(second), *first.max(second)))
             {
                 return false;
             }

@@ -1,5 +1,6 @@
 //! Cells of the H3 grid.
 
+use super::edges::bounded;
 use h3o::{CellIndex, LatLng, Resolution};
 use std::collections::HashSet;
 
@@ -8,6 +9,9 @@ const CELLS_MAX: usize = 61_680;
 
 /// The most steps from a cell to those in rings around it.
 pub(crate) const RINGS_MAX: u32 = 142;
+
+/// To find the cell of a place takes longer than other steps.
+const STEPS_PER_PLACE: usize = 64;
 
 /// How far below a cell its descendants can be.
 const LEVELS_MAX: u8 = 5;
@@ -95,6 +99,7 @@ pub(crate) fn polygon_cells(
         if count > 16.0 * CELLS_MAX as f64 {
             return None;
         }
+        bounded(count as usize, STEPS_PER_PLACE)?;
         for at in 0..=count as u32 {
             let t = f64::from(at) / count;
             let place = [0, 1].map(|axis| from[axis] + (to[axis] - from[axis]) * t);
@@ -112,6 +117,7 @@ pub(crate) fn polygon_cells(
     }
     let mut found = Vec::new();
     while let Some(cell) = open.pop() {
+        bounded(edges.len(), 1)?;
         if !is_inside(center(cell)) {
             continue;
         }

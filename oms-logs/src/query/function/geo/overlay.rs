@@ -67,13 +67,11 @@ impl Layers {
     ) -> Option<Vec<i64>> {
         let mut depths: Vec<Option<i64>> = vec![None; halves.len()];
         // Each connected part is placed by its own way to the reference.
-        let mut parts = 0;
         for start in 0..halves.len() {
             if depths[start].is_some() {
                 continue;
             }
-            parts += 1;
-            bounded(parts, edges.len())?;
+            bounded(1, edges.len())?;
             let depth = self.depth_beside(edges, arranged, &halves[start]);
             let mut open = vec![(start, depth)];
             while let Some((at, depth)) = open.pop() {

@@ -1,12 +1,10 @@
 //! Filters and the Fourier transform.
 
+use super::super::budget;
 use std::f64::consts::PI;
 
 /// A complex number.
 pub(super) type Complex = (f64, f64);
-
-/// The most steps of one direct computation; past it there is no result.
-const STEPS_MAX: usize = 1 << 28;
 
 /// `y[i] = sum of filter[k] x[i - k]`, where what is before or after the series counts as zero. A
 /// centered filter looks as far ahead as back.
@@ -16,9 +14,7 @@ pub(super) fn finite_response(
     normalize: bool,
     center: bool,
 ) -> Option<Vec<f64>> {
-    if series.len().checked_mul(filter.len())? > STEPS_MAX {
-        return None;
-    }
+    budget::steps(series.len().saturating_mul(filter.len()))?;
     let ahead = if center { filter.len() / 2 } else { 0 };
     let sum = if normalize { filter.iter().sum() } else { 1.0 };
     let at = |i: usize| -> f64 {
@@ -38,9 +34,7 @@ pub(super) fn infinite_response(
 ) -> Option<Vec<f64>> {
     let coefficients = numerators.len() + denominators.len();
     let (first, rest) = denominators.split_first()?;
-    if series.len().checked_mul(coefficients)? > STEPS_MAX {
-        return None;
-    }
+    budget::steps(series.len().saturating_mul(coefficients))?;
     let mut made: Vec<f64> = Vec::with_capacity(series.len());
     for i in 0..series.len() {
         let of = |weights: &[f64], values: &[f64], offset: usize| -> f64 {
