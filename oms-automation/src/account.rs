@@ -346,11 +346,11 @@ impl AutomationAccount {
         }
     }
 
-    /// Starts a runbook's published version. Under the name of an earlier job, answers that job and
-    /// starts nothing.
+    /// Starts a runbook's published version. Under the name of an earlier job of that runbook, answers
+    /// that job and starts nothing.
     ///
     /// # Errors
-    /// [`Error::RunbookNotFound`], [`Error::NotPublished`], [`Error::Parameter`],
+    /// [`Error::JobExists`], [`Error::RunbookNotFound`], [`Error::NotPublished`], [`Error::Parameter`],
     /// [`Error::TooLarge`], [`Error::QueueFull`], [`Error::ShutDown`], or those of the journal.
     /// After [`JournalError::Unavailable`] a repeat under the same name is safe.
     pub async fn start_job(
@@ -366,7 +366,7 @@ impl AutomationAccount {
         job::check_name(&name)?;
         let id = JobId::of(&shared.account, &name);
         if let Some(job) = shared.job(id).await? {
-            return Ok(job);
+            return of_runbook(job, &name, runbook);
         }
         let task = self.task(runbook, options.parameters).await?;
         let label = JobLabel {
@@ -379,7 +379,7 @@ impl AutomationAccount {
             .reserve()
             .ok_or(Error::QueueFull { limit: shared.settings.open_jobs_max })?;
         let actor = label.started_by.clone();
-        let queued = JobRecorded::Queued { label, name, task: task.1 };
+        let queued = JobRecorded::Queued { label, name: name.clone(), task: task.1 };
         let sealed = queued.seal(shared.clock.now(), &actor)?;
         match shared.journal.append_to(&job::history(&shared.account, id)?, 0, vec![sealed]).await {
             Ok(_) => reservation.keep(),
@@ -387,7 +387,7 @@ impl AutomationAccount {
             Err(JournalError::Conflict { .. }) => drop(reservation),
             Err(error) => return Err(error.into()),
         }
-        self.job(id).await
+        of_runbook(self.job(id).await?, &name, runbook)
     }
 
     async fn task(
@@ -570,4 +570,12 @@ fn refused(name: &RunbookName, state: RunbookState, event: RunbookEvent) -> Erro
         RunbookState::Absent => Error::RunbookNotFound { runbook },
         _ => Error::RunbookState { runbook, operation, state },
     }
+}
+
+/// The job of a name, if it is one of that runbook.
+fn of_runbook(job: Job, name: &str, runbook: &RunbookName) -> Result<Job, Error> {
+    if job.label.runbook == *runbook {
+        return Ok(job);
+    }
+    Err(Error::JobExists { name: name.to_owned(), runbook: job.label.runbook })
 }

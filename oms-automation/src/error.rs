@@ -43,6 +43,14 @@ pub enum Error {
         /// The name.
         runbook: RunbookName,
     },
+    /// The name is that of another runbook's job.
+    #[error("job exists already, of another runbook. job=`{name}`, runbook=`{runbook}`")]
+    JobExists {
+        /// The job's name.
+        name: String,
+        /// Whose job it is.
+        runbook: RunbookName,
+    },
     /// This version does not run runbooks of that kind.
     #[error("runbook kind is not supported. kind=`{kind}`, supported=`Python3, Bash`")]
     KindUnsupported {
@@ -198,7 +206,7 @@ impl Error {
             }
             Self::InUse { .. } => ErrorKind::Conflict,
             Self::RunbookNotFound { .. } | Self::JobNotFound { .. } => ErrorKind::NotFound,
-            Self::RunbookExists { .. } => ErrorKind::AlreadyExists,
+            Self::RunbookExists { .. } | Self::JobExists { .. } => ErrorKind::AlreadyExists,
             Self::KindUnsupported { .. } => ErrorKind::Unsupported,
             Self::NotPublished { .. } | Self::RunbookState { .. } | Self::JobState { .. } => {
                 ErrorKind::PreconditionFailed

@@ -227,10 +227,14 @@ async fn kill_nine_leaves_no_process_and_no_doubt() {
     assert!(!is_alive(daemon));
     assert!(ended.streams.expect("recovered").records >= 2);
     assert!(!folder.path().join("account/sandbox").join(job.to_string()).exists());
-    for (key, state) in [("running", JobState::Failed), ("waiting", JobState::Completed)] {
-        let options = JobOptions { name: Some(key.to_owned()), ..JobOptions::default() };
-        let again = account.start_job(&name("Quick"), options).await.expect("answers the first");
-        assert_eq!(wait(&account, again.id).await.state, state);
+    let named = |key: &str| JobOptions { name: Some(key.to_owned()), ..JobOptions::default() };
+    for (runbook, key, state) in
+        [("Daemon", "running", JobState::Failed), ("Quick", "waiting", JobState::Completed)]
+    {
+        let again = account.start_job(&name(runbook), named(key)).await;
+        assert_eq!(wait(&account, again.expect("answers the first").id).await.state, state);
     }
+    let other = account.start_job(&name("Quick"), named("running")).await.expect_err("Daemon's");
+    assert_eq!(other.kind(), oms_core::ErrorKind::AlreadyExists, "{other}");
     assert_eq!(account.jobs(None, 10).await.expect("a list").len(), 2);
 }

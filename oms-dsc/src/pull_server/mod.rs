@@ -366,7 +366,7 @@ impl PullServer {
         let limit = SignedDuration::from_mins(self.settings.unresponsive_after_minutes.into());
         let is_silent = |node: &Node| {
             let heard = node.last_heard.filter(|_| node.state != NodeState::Unresponsive)?;
-            (node.is_registered() && now.duration_since(heard) > limit).then_some(heard)
+            (node.is_registered() && self.nodes.silence(node) > limit).then_some(heard)
         };
         let mut done = MaintenanceReport::default();
         for node in self.nodes.list().await? {

@@ -7,7 +7,7 @@ use crate::protocol::{
     RegistrationMessageType,
 };
 use crate::report::{Compliance, ReportSummary};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use oms_core::journal::{
     Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX, Snapshot,
 };
@@ -113,7 +113,7 @@ pub struct Node {
     pub assigned_names: Vec<ConfigurationName>,
     /// When it registered last.
     pub registered: Option<Timestamp>,
-    /// When it was heard of last.
+    /// When it was heard of last; after the server's start, when it last registered or reported.
     pub last_heard: Option<Timestamp>,
     /// Its last finished run.
     pub last_report: Option<Arc<ReportSummary>>,
@@ -230,6 +230,7 @@ type Slot = Arc<Mutex<Option<Node>>>;
 pub(super) struct Nodes {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
+    opened: Timestamp,
     slots: RwLock<HashMap<AgentId, Slot>>,
 }
 
@@ -239,16 +240,21 @@ impl Nodes {
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let nodes = Self { journal, clock, slots: RwLock::default() };
-        // A server that was down heard of nobody, so every node's time begins anew.
-        let now = nodes.clock.now();
+        let opened = clock.now();
+        let nodes = Self { journal, clock, opened, slots: RwLock::default() };
         for head in nodes.journal.list_whole(NODE_HISTORY).await? {
             let agent_id = head.history.key().parse()?;
-            let mut node = nodes.load(agent_id).await?;
-            node.last_heard = Some(now);
+            let node = nodes.load(agent_id).await?;
             nodes.insert(agent_id, node);
         }
         Ok(nodes)
+    }
+
+    /// How long nothing has been heard of a node. A server that was down heard of nobody, so the time
+    /// begins anew when it starts.
+    pub(super) fn silence(&self, node: &Node) -> SignedDuration {
+        let since = node.last_heard.map_or(self.opened, |heard| heard.max(self.opened));
+        self.clock.now().duration_since(since)
     }
 
     fn insert(&self, agent_id: AgentId, node: Node) {

@@ -592,6 +592,17 @@ async fn silent_nodes_are_noticed_and_old_reports_dropped() {
     assert!(node.run().await.expect("a run").is_success);
     assert_eq!(server.maintain().await.expect("maintained").report_files_dropped, 1);
     assert_eq!(server.reports(agent_id).await.expect("reports").len(), 1);
+
+    // A restart is no contact; but a server that was down cannot tell who was silent.
+    let reported = server.node(agent_id).await.expect("known").last_heard;
+    world.stop_server();
+    drop(server);
+    world.clock.advance(std::time::Duration::from_secs(91 * 60));
+    let server = world.start_server().await;
+    assert_eq!(server.node(agent_id).await.expect("known").last_heard, reported);
+    assert_eq!(server.maintain().await.expect("maintained").nodes_silent, 0);
+    world.clock.advance(std::time::Duration::from_secs(91 * 60));
+    assert_eq!(server.maintain().await.expect("maintained").nodes_silent, 1);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// How many bytes at the beginning of a file tell it from another file with its inode number.
 const HEAD_BYTES_MAX: u64 = 256;
 
-/// The most names in a folder that are looked at to find a rotated file.
+/// The most rotated files of one log.
 const SIBLINGS_MAX: usize = 10_000;
 
 /// How often a folder is looked at until two looks in a row agree.
@@ -356,7 +356,8 @@ impl Follower {
             {
                 if found.len() == SIBLINGS_MAX {
                     // Leaving some out could lose what is in them.
-                    let what = "a log with more than 10,000 rotated files beside it; move some away";
+                    let what =
+                        "a log with more than 10,000 rotated files beside it; move some away";
                     return Err(SourceError::Unsupported { what, path: self.path.clone() });
                 }
                 found.push((age, Member::new(entry.path(), &meta)));
