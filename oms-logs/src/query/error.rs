@@ -63,10 +63,10 @@ pub enum QueryError {
         /// Which function, and the bound.
         reason: String,
     },
-    /// A function does more than it may: steps, bytes, or levels of a dynamic value.
+    /// A function or an operator does more than it may: steps, bytes, rows, or levels of a dynamic value.
     #[error("query exceeds a bound. reason=`{reason}`")]
     LimitExceeded {
-        /// Which function, and the bound.
+        /// Which function or operator, and the bound.
         reason: String,
     },
     /// A regular expression that is not a constant is wrong.

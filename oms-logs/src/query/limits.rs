@@ -1,5 +1,8 @@
 //! Bounds of one query. Past each of them the query fails, or its answer is cut, with the bound's name.
 
+use super::function;
+use datafusion::error::DataFusionError;
+
 /// The longest query text, in bytes.
 pub const QUERY_BYTES_MAX: usize = 256 * 1024;
 
@@ -59,11 +62,17 @@ pub const GRAPH_EDGES_MAX: usize = 32;
 /// The most parts that `partition` makes; each is a query of its own.
 pub const PARTITIONS_MAX: usize = 10_000;
 
+/// The most parts that `partition` makes if each begins with a table of its own, as in the service.
+pub const PARTITION_TABLES_MAX: usize = 64;
+
 /// The most values that a sub-query after `in` may have.
 pub const IN_VALUES_MAX: usize = 100_000;
 
 /// The most values of one series that `make-series` makes.
 pub const SERIES_VALUES_MAX: usize = 1_048_576;
+
+/// The most values of all series that one `make-series` makes.
+pub const SERIES_TOTAL_MAX: usize = 16 * SERIES_VALUES_MAX;
 
 /// The most rows, matches or cells that one operator of this crate makes.
 pub const OPERATOR_ROWS_MAX: usize = 10_000_000;
@@ -76,3 +85,8 @@ pub const SUB_QUERIES_MAX: usize = 100;
 
 /// The deepest calls of functions of a query, in levels.
 pub const CALL_DEPTH_MAX: usize = 16;
+
+/// The failure of an operator that goes past a limit, with the limit's name.
+pub(crate) fn exceeded<T>(what: &str, limit: &str, most: usize) -> Result<T, DataFusionError> {
+    Err(function::exceeded(format!("{what}. {limit}=`{most}`")))
+}

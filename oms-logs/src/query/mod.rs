@@ -70,7 +70,8 @@
 //! - `top-hitters` counts exactly; values that come equally often are in falling order.
 //! - `sample` draws the same rows for the same rows and the same `now()`.
 //! - `reduce` finds patterns in a way of its own, and so may cut texts elsewhere than the service.
-//! - `partition` runs its operators for at most 10,000 keys, and not in braces.
+//! - `partition` runs its operators for at most 10,000 keys; what is in braces for at most 64, as in the
+//!   service.
 //! - A graph is matched whole: one of more matches or steps than its bounds is an error.
 //! - Within `mv-apply` there are no functions over rows in an order, and `join` only with a table
 //!   that is the same for every row.
@@ -398,6 +399,7 @@ async fn collect(
     let frame = context.execute_logical_plan(plan).await.map_err(failed)?;
     let mut stream = frame.execute_stream().await.map_err(failed)?;
     let mut batches = Vec::new();
+    let mut held = plan::Held::default();
     while let Some(batch) = stream.next().await {
         let mut batch = batch.map_err(failed)?;
         let left = options.rows_max - report.statistics.rows_returned;
@@ -406,7 +408,7 @@ async fn collect(
             batch = batch.slice(0, left);
         }
         report.statistics.rows_returned += batch.num_rows();
-        report.statistics.bytes_returned += batch.get_array_memory_size();
+        report.statistics.bytes_returned += held.add(&batch);
         if batch.num_rows() > 0 {
             batches.push(batch);
         }

@@ -11,6 +11,9 @@ mod interop;
 mod load;
 #[cfg(test)]
 mod query;
+#[cfg(test)]
+mod query_bounds;
+#[cfg(test)]
 mod query_dynamic;
 #[cfg(test)]
 mod query_functions;

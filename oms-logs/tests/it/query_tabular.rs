@@ -291,6 +291,32 @@ async fn plugins_make_tables() {
 }
 
 #[tokio::test]
+async fn partitions_begin_with_tables_of_their_own() {
+    check(
+        "range x from 1 to 2 step 1 | partition hint.strategy=legacy by x { range y from 1 to 3 step 1 | where y <= toscalar(x) | extend k = toscalar(x) } | sort by k asc, y asc",
+        "y:long k:long",
+        json!([[1, 1], [1, 2], [2, 2]]),
+    )
+    .await;
+    check(
+        "range x from 1 to 2 step 1 | where x > 2 | partition by x { print k = toscalar(x) }",
+        "k:long",
+        json!([]),
+    )
+    .await;
+    let many = "range x from 1 to 65 step 1 | partition by x { print toscalar(x) }";
+    assert!(refuse(many).await.to_string().contains("partition_tables_max=`64`"));
+    assert!(refuse("print x = 1 | partition by x { print x").await.to_string().contains('}'));
+    // Outside of the braces the name is a column's only.
+    assert!(
+        refuse("print x = 1 | partition by x { print y = 2 } | extend x")
+            .await
+            .to_string()
+            .contains("`x`")
+    );
+}
+
+#[tokio::test]
 async fn graphs_are_matched() {
     let graph = "let N = datatable(n:string, age:long)['a', 1, 'b', 2, 'c', 3];
          datatable(f:string, t:string, w:long)['a', 'b', 10, 'b', 'c', 20, 'c', 'd', 30]

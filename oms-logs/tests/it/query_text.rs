@@ -116,6 +116,7 @@ fn larger_operators() {
         r#"scan with_match_id=id declare (a:long=0, b:string) with (step s1 output=last: true => a=(s1.a + x), b="z"; step s2: (s1.a > 3); )"#,
         "scan partition by k with (step s: true; )",
         "partition by k (top 1 by v desc\n| take 1)",
+        "partition by k {print x=toscalar(k)}",
         "serialize",
         "serialize n=row_number(), prev(x)",
         "top-nested 3 of a with others=\"rest\" by sum(x) desc, top-nested of b by n=max(x) asc",

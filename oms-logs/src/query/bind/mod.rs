@@ -436,6 +436,22 @@ impl Binder<'_> {
         self.lets.insert(name.to_owned(), LetValue::Table(Arc::clone(relation)));
     }
 
+    /// Binds while a name stands for a value.
+    pub(super) fn with_value<T>(
+        &mut self,
+        name: &str,
+        value: Expr,
+        bind: impl FnOnce(&mut Self) -> BindResult<T>,
+    ) -> BindResult<T> {
+        let outer = self.lets.insert(name.to_owned(), LetValue::Scalar(value));
+        let made = bind(self);
+        match outer {
+            Some(outer) => drop(self.lets.insert(name.to_owned(), outer)),
+            None => drop(self.lets.remove(name)),
+        }
+        made
+    }
+
     fn pipeline(&mut self, pipeline: &ast::Pipeline, span: Span) -> BindResult<Arc<Relation>> {
         let relation = match &pipeline.source {
             ast::Source::Table(expr) => self.table(expr)?,

@@ -6,6 +6,7 @@ use crate::query::diagnostic::Problem;
 use crate::query::limits::{IN_VALUES_MAX, SUB_QUERIES_MAX};
 use crate::query::plan;
 use crate::query::syntax::Span;
+use crate::query::types::KqlType;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use std::sync::Arc;
@@ -66,10 +67,20 @@ impl Binder<'_> {
             let message = format!("the sub-query has more than {IN_VALUES_MAX} rows");
             return Err(self.report(Problem::semantic(span, message)));
         }
+        self.values_in(&rows, column.kql_type, span)
+    }
+
+    /// The values of the first column of rows, as constants.
+    pub(crate) fn values_in(
+        &mut self,
+        rows: &RecordBatch,
+        kql_type: KqlType,
+        span: Span,
+    ) -> BindResult<Vec<Expr>> {
         let values = (0..rows.num_rows()).map(|row| {
             let value = ScalarValue::try_from_array(rows.column(0), row)
                 .map_err(|error| Problem::semantic(span, error.strip_backtrace()))?;
-            Ok(Expr::constant(value, column.kql_type, span))
+            Ok(Expr::constant(value, kql_type, span))
         });
         let values = values.collect::<Result<Vec<_>, _>>();
         self.checked(values)

@@ -2,6 +2,7 @@
 
 use super::text_of_dynamic;
 use crate::query::dynamic::{DynamicBuilder, Picker, View, arrays_of};
+use crate::query::limits::exceeded;
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{
@@ -134,9 +135,13 @@ fn counts(values: &[BinaryViewArray], rows: usize, limit: usize) -> Vec<usize> {
     (0..rows).map(longest).collect()
 }
 
+fn too_many<T>() -> Result<T> {
+    exceeded("mv-expand makes too many rows of one batch of rows", "items_max", ITEMS_MAX)
+}
+
 fn list(items: ArrayRef, counts: &[usize], nulls: Option<NullBuffer>) -> Result<ListArray> {
     if items.len() > ITEMS_MAX {
-        return exec_err!("mv-expand makes more than {ITEMS_MAX} rows of one batch of rows");
+        return too_many();
     }
     let field = Arc::new(Field::new_list_field(items.data_type().clone(), true));
     let offsets = OffsetBuffer::from_lengths(counts.iter().copied());
@@ -160,9 +165,7 @@ fn items_of(
             counts.push(count);
             total += count;
             if total > ITEMS_MAX {
-                return exec_err!(
-                    "mv-expand makes more than {ITEMS_MAX} rows of one batch of rows"
-                );
+                return too_many();
             }
         }
         builder.finish_views()
@@ -179,9 +182,7 @@ fn items_of(
             }
             counts.push(picker.len() - before);
             if picker.len() > ITEMS_MAX {
-                return exec_err!(
-                    "mv-expand makes more than {ITEMS_MAX} rows of one batch of rows"
-                );
+                return too_many();
             }
         }
         picker.finish()?

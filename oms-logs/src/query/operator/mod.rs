@@ -36,6 +36,8 @@ mod top;
 
 mod values;
 
+mod effort;
+
 mod reduce;
 
 mod several;

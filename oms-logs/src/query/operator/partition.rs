@@ -1,21 +1,21 @@
 //! `partition`: a pipeline over the rows of each key by themselves.
 
-use crate::query::bind::{BindResult, Binder, Scope};
-use crate::query::bound::{Column, ExprKind, Relation, RelationKind};
+use super::effort::Effort;
+use super::values::Groups;
+use crate::query::bind::{BindResult, Binder, Failed, Scope};
+use crate::query::bound::{Column, Expr, ExprKind, OrderKey, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
-use crate::query::limits::PARTITIONS_MAX;
+use crate::query::limits::{PARTITION_TABLES_MAX, PARTITIONS_MAX, exceeded};
 use crate::query::plan::{self, TableFunction};
 use crate::query::syntax::Span;
-use crate::query::syntax::ast::Partition;
+use crate::query::syntax::ast::{self, Partition};
 use crate::query::types::KqlType;
 use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -35,6 +35,9 @@ impl Binder<'_> {
             let message = "`partition` goes by a column that is not dynamic";
             return Err(self.report(Problem::semantic(partition.key.span, message)));
         };
+        if let Some(table) = &partition.table {
+            return self.partition_tables(input, at, table, span);
+        }
         let of_input = input.columns.clone();
         let given = self.relation(RelationKind::Given, of_input.clone(), span)?;
         let others = std::mem::take(&mut self.others);
@@ -48,6 +51,53 @@ impl Binder<'_> {
             serialized: false,
         };
         self.relation(kind, columns, span)
+    }
+}
+
+impl Binder<'_> {
+    /// The rows of a table for each key, which `toscalar` of the key's column stands for in it.
+    fn partition_tables(
+        &mut self,
+        input: Arc<Relation>,
+        key: usize,
+        table: &ast::Expr,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let Some(column) = input.columns.get(key).cloned() else { return Err(Failed) };
+        let of_key = Expr::column(&column.name, column.kql_type, span);
+        let keys = vec![(column.name.clone(), of_key.clone())];
+        let kind = RelationKind::Aggregate { input, keys, aggregates: Vec::new() };
+        let distinct = self.relation(kind, vec![column.clone()], span)?;
+        let keys = vec![OrderKey { expr: of_key, ascending: true, nulls_first: true }];
+        let limit = Some(PARTITION_TABLES_MAX + 1);
+        let kind = RelationKind::Sort { input: distinct, keys, limit };
+        let sorted = self.relation(kind, vec![column.clone()], span)?;
+        let rows = self.rows_of(&sorted, span)?;
+        if rows.num_rows() > PARTITION_TABLES_MAX {
+            let message = format!(
+                "`partition` makes too many tables. partition_tables_max=`{PARTITION_TABLES_MAX}`"
+            );
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        let mut values = self.values_in(&rows, column.kql_type, span)?;
+        let is_empty = values.is_empty();
+        if is_empty {
+            values.push(Expr::null(column.kql_type, span));
+        }
+        let others = std::mem::take(&mut self.others);
+        let tables = values.into_iter().map(|value| {
+            let made = self.with_value(&column.name, value, |binder| binder.table(table))?;
+            Ok((String::new(), made))
+        });
+        let tables = tables.collect::<BindResult<Vec<_>>>();
+        self.others = others;
+        let made = self.union_of(tables?, false, None, span)?;
+        if !is_empty {
+            return Ok(made);
+        }
+        // There is no key: the table of none only tells the columns.
+        let columns = made.columns.clone();
+        self.relation(RelationKind::Limit { input: made, count: 0 }, columns, span)
     }
 }
 
@@ -76,37 +126,23 @@ impl TableFunction for PerKey {
         let session = plan::session(context.runtime_env(), self.body.needs_order());
         let of_input = Arc::new(plan::computed_schema(&self.columns));
         let mut made = Vec::new();
-        for rows in parts(input, self.key)? {
+        let mut effort = Effort::new(self.name(), context);
+        let groups = Groups::of(std::slice::from_ref(input.column(self.key)), input.num_rows())?;
+        if groups.firsts.len() > PARTITIONS_MAX {
+            return exceeded("partition makes too many parts", "partitions_max", PARTITIONS_MAX);
+        }
+        for rows in groups.rows(|_| true) {
             let part = take_record_batch(input, &UInt64Array::from(rows))?;
             let part = RecordBatch::try_new(Arc::clone(&of_input), part.columns().to_vec())?;
             let logical = plan::plan_computed(&self.body, Some(&part))?;
             let frame = session.execute_logical_plan(logical).await?;
             for batch in frame.collect().await? {
                 if batch.num_rows() > 0 {
+                    effort.keep_rows(&batch)?;
                     made.push(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?);
                 }
             }
         }
         Ok(made)
     }
-}
-
-/// The rows of each key, in the order in which the keys come first.
-fn parts(input: &RecordBatch, key: usize) -> Result<Vec<Vec<u64>>> {
-    let column = input.column(key);
-    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
-    let keys = converter.convert_columns(std::slice::from_ref(column))?;
-    let mut places: HashMap<OwnedRow, usize> = HashMap::new();
-    let mut parts: Vec<Vec<u64>> = Vec::new();
-    for row in 0..input.num_rows() {
-        let place = *places.entry(keys.row(row).owned()).or_insert(parts.len());
-        if place >= PARTITIONS_MAX {
-            return exec_err!("partition makes more than {PARTITIONS_MAX} parts");
-        }
-        match parts.get_mut(place) {
-            Some(part) => part.push(row as u64),
-            None => parts.push(vec![row as u64]),
-        }
-    }
-    Ok(parts)
 }

@@ -1,5 +1,6 @@
 //! `reduce`: the patterns of many texts.
 
+use super::effort::Effort;
 use super::values::dynamic_column;
 use crate::query::bind::{BindResult, Binder, Items, Scope};
 use crate::query::bound::{Column, Relation, RelationKind};
@@ -77,9 +78,18 @@ struct Patterns {
 
 /// A pattern: its words, of which `None` stands for any.
 struct Pattern {
-    words: Vec<Option<String>>,
+    words: Vec<Option<usize>>,
     count: i64,
     representative: String,
+}
+
+/// The patterns so far. A text is compared with all of its length, so words are compared by number.
+#[derive(Default)]
+struct Found {
+    patterns: Vec<Pattern>,
+    by_length: HashMap<usize, Vec<usize>>,
+    words: Vec<String>,
+    numbers: HashMap<String, usize>,
 }
 
 impl Patterns {
@@ -100,57 +110,73 @@ impl Patterns {
     }
 
     /// Adds a text to the pattern that it is nearest to.
-    fn add(
-        &self,
-        patterns: &mut Vec<Pattern>,
-        by_length: &mut HashMap<usize, Vec<usize>>,
-        text: &str,
-    ) {
-        let words = self.words(text);
-        let near = by_length.entry(words.len()).or_default();
-        let mut best: Option<(usize, usize)> = None;
-        for place in near.iter() {
-            let Some(pattern) = patterns.get(*place) else { continue };
-            let same = pattern
-                .words
-                .iter()
-                .zip(&words)
-                .filter(|(of_pattern, word)| of_pattern.as_deref() == Some(word))
-                .count();
-            if best.is_none_or(|(_, most)| same > most) {
-                best = Some((*place, same));
-            }
+    async fn add(&self, found: &mut Found, text: &str, effort: &mut Effort) -> Result<()> {
+        let mut words = Vec::new();
+        for word in self.words(text) {
+            words.push(found.number(word, effort)?);
         }
+        let best = found.nearest(&words, effort).await;
         #[expect(clippy::cast_precision_loss, reason = "a text has few words")]
         let enough = |same: usize| {
             words.is_empty() || same as f64 / words.len() as f64 >= (1.0 - self.threshold).min(0.5)
         };
         if let Some((place, same)) = best
-            && (enough(same) || patterns.len() >= PATTERNS_MAX)
-            && let Some(pattern) = patterns.get_mut(place)
+            && (enough(same) || found.patterns.len() >= PATTERNS_MAX)
+            && let Some(pattern) = found.patterns.get_mut(place)
         {
             pattern.count += 1;
             for (of_pattern, word) in pattern.words.iter_mut().zip(&words) {
-                if of_pattern.as_deref() != Some(word) {
+                if of_pattern.as_ref() != Some(word) {
                     *of_pattern = None;
                 }
             }
-            return;
+            return Ok(());
         }
-        near.push(patterns.len());
-        patterns.push(Pattern {
-            words: words.iter().map(|word| Some((*word).to_owned())).collect(),
+        effort.keep(size_of::<Pattern>() + 16 * words.len() + text.len())?;
+        found.by_length.entry(words.len()).or_default().push(found.patterns.len());
+        found.patterns.push(Pattern {
+            words: words.into_iter().map(Some).collect(),
             count: 1,
             representative: text.to_owned(),
         });
+        Ok(())
     }
 }
 
-impl Pattern {
-    fn text(&self) -> String {
+impl Found {
+    fn number(&mut self, word: &str, effort: &mut Effort) -> Result<usize> {
+        if let Some(number) = self.numbers.get(word) {
+            return Ok(*number);
+        }
+        let number = self.words.len();
+        effort.keep(2 * (size_of::<String>() + word.len()) + size_of::<usize>())?;
+        self.words.push(word.to_owned());
+        self.numbers.insert(word.to_owned(), number);
+        Ok(number)
+    }
+
+    /// The first of the patterns that have the most words in common, and how many.
+    async fn nearest(&self, words: &[usize], effort: &mut Effort) -> Option<(usize, usize)> {
+        let mut best: Option<(usize, usize)> = None;
+        for place in self.by_length.get(&words.len()).into_iter().flatten() {
+            let Some(pattern) = self.patterns.get(*place) else { continue };
+            let pairs = pattern.words.iter().zip(words);
+            let same = pairs.filter(|(of_pattern, word)| of_pattern.as_ref() == Some(word)).count();
+            if best.is_none_or(|(_, most)| same > most) {
+                best = Some((*place, same));
+            }
+            if same == words.len() {
+                break;
+            }
+            effort.step().await;
+        }
+        best
+    }
+
+    fn text(&self, pattern: &Pattern) -> String {
         let mut text = String::new();
-        for word in &self.words {
-            match word {
+        for word in &pattern.words {
+            match word.and_then(|word| self.words.get(word)) {
                 Some(word) => text.push_str(word),
                 None if text.ends_with('*') => {}
                 None => text.push('*'),
@@ -170,19 +196,23 @@ impl TableFunction for Patterns {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(texts) = inputs.first().and_then(|input| input.column(0).as_string_view_opt())
         else {
             return exec_err!("reduce takes text");
         };
         let texts: &StringViewArray = texts;
-        let (mut patterns, mut by_length) = (Vec::new(), HashMap::new());
+        let mut effort = Effort::new(self.name(), context);
+        let mut found = Found::default();
         for row in 0..texts.len() {
-            self.add(&mut patterns, &mut by_length, texts.value(row));
+            self.add(&mut found, texts.value(row), &mut effort).await?;
+            effort.step().await;
         }
+        let mut patterns: Vec<&Pattern> = found.patterns.iter().collect();
         patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.count));
-        let names: StringViewArray = patterns.iter().map(|pattern| Some(pattern.text())).collect();
+        let names: StringViewArray =
+            patterns.iter().map(|pattern| Some(found.text(pattern))).collect();
         let counts = Int64Array::from_iter_values(patterns.iter().map(|pattern| pattern.count));
         let shown: Vec<Value> =
             patterns.iter().map(|pattern| Value::Text(pattern.representative.clone())).collect();
@@ -195,16 +225,30 @@ impl TableFunction for Patterns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datafusion::arrow::datatypes::Schema;
+    use futures::FutureExt as _;
 
-    #[test]
-    fn what_differs_becomes_a_star() {
+    #[tokio::test]
+    async fn what_differs_becomes_a_star() {
         let reduce = Patterns { threshold: 0.1, characters: String::new() };
-        let (mut patterns, mut by_length) = (Vec::new(), HashMap::new());
+        let mut found = Found::default();
+        let mut effort = Effort::new("test", &TaskContext::default());
         for text in ["user 1 logged in", "user 22 logged in", "disk full"] {
-            reduce.add(&mut patterns, &mut by_length, text);
+            reduce.add(&mut found, text, &mut effort).await.unwrap();
         }
         let shown: Vec<(String, i64)> =
-            patterns.iter().map(|pattern| (pattern.text(), pattern.count)).collect();
+            found.patterns.iter().map(|pattern| (found.text(pattern), pattern.count)).collect();
         assert_eq!(shown, [("user * logged in".to_owned(), 2), ("disk full".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn many_patterns_give_turns() {
+        let reduce = Patterns { threshold: 0.1, characters: String::new() };
+        let texts: StringViewArray = (0..100).map(|at| Some(format!("{at}"))).collect();
+        let texts: ArrayRef = Arc::new(texts);
+        let input = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+        let (schema, context) = (Arc::new(Schema::empty()), Arc::default());
+        let run = reduce.run(vec![input], &schema, &context);
+        assert!(run.now_or_never().is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! `scan`: sequences of rows that match steps, one row after the other.
 
+use super::effort::Effort;
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope, of_part};
 use crate::query::bound::{Column, Expr, Relation, RelationKind, null_of};
 use crate::query::diagnostic::Problem;
-use crate::query::limits::OPERATOR_ROWS_MAX;
+use crate::query::limits::{OPERATOR_ROWS_MAX, exceeded};
 use crate::query::plan::{self, TableFunction};
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, ScanStep};
@@ -22,9 +23,6 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::scalar::ScalarValue;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// After how many rows other tasks get a turn.
-const ROWS_PER_TURN: usize = 1024;
 
 impl Binder<'_> {
     /// The rows that match, with the declared columns as the steps assign them.
@@ -228,6 +226,13 @@ struct Record {
     declared: Arc<Vec<ScalarValue>>,
 }
 
+impl Record {
+    /// How much memory its declared columns take.
+    fn bytes(&self) -> usize {
+        self.declared.iter().map(ScalarValue::size).sum()
+    }
+}
+
 /// The records of the steps up to one, and their match.
 #[derive(Clone, Debug)]
 struct Sequence {
@@ -250,6 +255,7 @@ struct Run<'a> {
     rows: Vec<u64>,
     declared: Vec<Vec<ScalarValue>>,
     matches: Vec<i64>,
+    effort: Effort,
 }
 
 #[async_trait]
@@ -262,36 +268,46 @@ impl TableFunction for ScanFunction {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("scan takes a table") };
         let keys = self.key_rows(input)?;
-        let mut run = Run::new(self, input)?;
+        let mut run = Run::new(self, input, Effort::new(self.name(), context))?;
         let mut states: HashMap<Option<OwnedRow>, State> = HashMap::new();
         let mut order = Vec::new();
         for row in 0..input.num_rows() {
             let key = keys.as_ref().map(|keys| keys.row(row).owned());
             if !states.contains_key(&key) {
+                run.effort.keep(self.state_bytes(key.as_ref()))?;
                 order.push(key.clone());
             }
             let state = states.entry(key).or_insert_with(|| vec![None; self.steps.len()]);
             run.step_all(state, row)?;
             if run.rows.len() > OPERATOR_ROWS_MAX {
-                return exec_err!("scan makes more than {OPERATOR_ROWS_MAX} rows");
+                let limit = "operator_rows_max";
+                return exceeded("scan makes too many rows", limit, OPERATOR_ROWS_MAX);
             }
-            if row % ROWS_PER_TURN == ROWS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
-            }
+            run.effort.step().await;
         }
         for key in order {
             let state = states.remove(&key).unwrap_or_default();
-            state.into_iter().flatten().for_each(|sequence| run.flush(sequence));
+            for sequence in state.into_iter().flatten() {
+                run.flush(sequence)?;
+            }
         }
         run.finish(schema)
     }
 }
 
 impl ScanFunction {
+    /// About how much memory the state of a key takes.
+    fn state_bytes(&self, key: Option<&OwnedRow>) -> usize {
+        let sequence =
+            size_of::<Option<Sequence>>() + self.steps.len() * size_of::<Option<Record>>();
+        let of_key = key.map_or(0, |key| 2 * key.row().as_ref().len());
+        of_key + 2 * size_of::<Option<OwnedRow>>() + self.steps.len() * sequence
+    }
+
     fn key_rows(&self, input: &RecordBatch) -> Result<Option<Rows>> {
         if self.keys == 0 {
             return Ok(None);
@@ -303,7 +319,7 @@ impl ScanFunction {
 }
 
 impl<'a> Run<'a> {
-    fn new(scan: &'a ScanFunction, input: &'a RecordBatch) -> Result<Self> {
+    fn new(scan: &'a ScanFunction, input: &'a RecordBatch, effort: Effort) -> Result<Self> {
         let mut run = Self {
             scan,
             input,
@@ -312,6 +328,7 @@ impl<'a> Run<'a> {
             rows: Vec::new(),
             declared: scan.defaults.iter().map(|_| Vec::new()).collect(),
             matches: Vec::new(),
+            effort,
         };
         for step in &scan.steps {
             let assigned = step.assignments.iter().map(|(_, value)| value);
@@ -403,9 +420,9 @@ impl<'a> Run<'a> {
             if promoted.is_some() && self.holds(at, row, promoted)? {
                 let promoted = before.and_then(|before| state.get_mut(before)?.take());
                 if let (Some(mut promoted), Some(slot)) = (promoted, state.get_mut(at)) {
-                    self.flush_last(&mut promoted);
+                    self.flush_last(&mut promoted)?;
                     if let Some(replaced) = slot.take() {
-                        self.flush(replaced);
+                        self.flush(replaced)?;
                     }
                     self.matched(at, row, &mut promoted)?;
                     *slot = Some(promoted);
@@ -457,32 +474,41 @@ impl<'a> Run<'a> {
         }
         let record = Record { row, declared: Arc::new(declared) };
         match step.output {
-            Output::All => self.output(&record, sequence.match_id),
+            Output::All => self.output(&record, sequence.match_id)?,
             Output::Last => sequence.last = Some(record.clone()),
             Output::None => {}
         }
+        self.effort.keep(record.bytes())?;
         if let Some(slot) = sequence.records.get_mut(at) {
-            *slot = Some(record);
+            let replaced = slot.replace(record);
+            self.effort.release(replaced.as_ref().map_or(0, Record::bytes));
         }
         Ok(())
     }
 
-    fn flush_last(&mut self, sequence: &mut Sequence) {
-        if let Some(last) = sequence.last.take() {
-            self.output(&last, sequence.match_id);
+    fn flush_last(&mut self, sequence: &mut Sequence) -> Result<()> {
+        match sequence.last.take() {
+            Some(last) => self.output(&last, sequence.match_id),
+            None => Ok(()),
         }
     }
 
-    fn flush(&mut self, mut sequence: Sequence) {
-        self.flush_last(&mut sequence);
+    /// Ends a sequence.
+    fn flush(&mut self, mut sequence: Sequence) -> Result<()> {
+        self.flush_last(&mut sequence)?;
+        let records = sequence.records.iter().flatten();
+        self.effort.release(records.map(Record::bytes).sum());
+        Ok(())
     }
 
-    fn output(&mut self, record: &Record, match_id: i64) {
+    fn output(&mut self, record: &Record, match_id: i64) -> Result<()> {
+        self.effort.keep(size_of::<u64>() + size_of::<i64>() + record.bytes())?;
         self.rows.push(record.row as u64);
         for (column, value) in self.declared.iter_mut().zip(record.declared.iter()) {
             column.push(value.clone());
         }
         self.matches.push(match_id);
+        Ok(())
     }
 
     fn finish(self, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {

@@ -1,13 +1,14 @@
 //! `make-series`: aggregates along an axis as arrays.
 
-use super::values::{dynamic_column, value_of};
+use super::effort::Effort;
+use super::values::{Groups, value_of};
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope, column_name};
 use crate::query::bound::{Column, Comparison, Expr, ExprKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
-use crate::query::dynamic::Value;
+use crate::query::dynamic::{DynamicBuilder, Value};
 use crate::query::function::aggregate::constant_real;
 use crate::query::function::{self, Args, cast, operator};
-use crate::query::limits::SERIES_VALUES_MAX;
+use crate::query::limits::{SERIES_TOTAL_MAX, SERIES_VALUES_MAX, exceeded};
 use crate::query::plan::{self, TableFunction};
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::MakeSeries;
@@ -18,12 +19,13 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
 use datafusion::scalar::ScalarValue;
-use std::collections::HashMap;
 use std::sync::Arc;
+
+/// About how many bytes a value of a series takes.
+const VALUE_BYTES: usize = 16;
 
 impl Binder<'_> {
     /// A row for each key, with an array for each aggregate and one for the axis.
@@ -153,7 +155,10 @@ impl Binder<'_> {
             (Some(_), None) => None,
         };
         if from.is_some() && end.is_some_and(|end| end > SERIES_VALUES_MAX) {
-            let message = format!("`make-series` makes more than {SERIES_VALUES_MAX} values");
+            let message = format!(
+                "`make-series` makes too many values in one series. \
+                 series_values_max=`{SERIES_VALUES_MAX}`"
+            );
             return Err(self.report(Problem::semantic(span, message)));
         }
         let from = from.map(|_| base.clone());
@@ -349,7 +354,7 @@ impl TableFunction for Series {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("make-series takes a table") };
         let Some(bins) =
@@ -357,42 +362,72 @@ impl TableFunction for Series {
         else {
             return exec_err!("make-series lacks its bins");
         };
-        let mut groups = self.groups(input)?;
+        let rows = input.num_rows();
+        let groups = Groups::of(input.columns().get(..self.keys).unwrap_or_default(), rows)?;
+        // What has no bin, such as a row whose axis is not a number, is in no series.
+        let mut groups = groups.rows(|row| !bins.is_null(row));
+        groups.retain(|rows| !rows.is_empty());
         if groups.is_empty() && self.nonempty {
             groups.push(Vec::new());
         }
-        let mut arrays: Vec<Vec<Value>> = vec![Vec::new(); self.defaults.len() + 1];
+        let mut effort = Effort::new(self.name(), context);
+        let mut arrays: Vec<DynamicBuilder> = Vec::new();
+        arrays.resize_with(self.defaults.len() + 1, || DynamicBuilder::with_capacity(0));
         let mut firsts = Vec::new();
-        let mut made = 0_usize;
-        for rows in groups {
-            let Some((first, count)) = self.extent(&rows, bins.values()) else { continue };
-            made = made.saturating_add(count.saturating_mul(arrays.len()));
-            if count > SERIES_VALUES_MAX || made > 64 * SERIES_VALUES_MAX {
-                return exec_err!("make-series makes more than {SERIES_VALUES_MAX} values");
-            }
-            if count == 0 {
-                continue;
-            }
+        for (rows, (first, count)) in self.extents(groups, bins.values())? {
+            effort.keep(count.saturating_mul(arrays.len() * VALUE_BYTES))?;
+            effort.step().await;
             self.fill(input, &rows, (first, count), bins.values(), &mut arrays)?;
-            firsts.push(rows.first().map_or(0, |row| *row as u64));
+            firsts.push(rows.first().copied().unwrap_or(0));
         }
         let rows = firsts.len();
         let firsts = UInt64Array::from(firsts);
         let keys = input.columns().iter().take(self.keys);
         let mut columns =
             keys.map(|key| Ok(take(key, &firsts, None)?)).collect::<Result<Vec<_>>>()?;
-        for array in arrays {
-            columns.push(dynamic_column(&array)?);
-        }
+        columns.extend(arrays.into_iter().map(DynamicBuilder::finish));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(vec![RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?])
     }
 }
 
 impl Series {
+    /// The groups that have bins, with the first bin and how many there are.
+    #[expect(clippy::type_complexity, reason = "rows and where their bins are")]
+    fn extents(
+        &self,
+        groups: Vec<Vec<u64>>,
+        bins: &[i64],
+    ) -> Result<Vec<(Vec<u64>, (i64, usize))>> {
+        let mut made = Vec::new();
+        let mut total = 0_usize;
+        for rows in groups {
+            let Some((first, count)) = self.extent(&rows, bins) else { continue };
+            if count > SERIES_VALUES_MAX {
+                return exceeded(
+                    "make-series makes too many values in one series",
+                    "series_values_max",
+                    SERIES_VALUES_MAX,
+                );
+            }
+            total = total.saturating_add(count.saturating_mul(self.defaults.len() + 1));
+            if total > SERIES_TOTAL_MAX {
+                return exceeded(
+                    "make-series makes too many values in all series",
+                    "series_total_max",
+                    SERIES_TOTAL_MAX,
+                );
+            }
+            if count > 0 {
+                made.push((rows, (first, count)));
+            }
+        }
+        Ok(made)
+    }
+
     /// The first bin and how many there are; an open bound is that of the series.
-    fn extent(&self, rows: &[usize], bins: &[i64]) -> Option<(i64, usize)> {
-        let numbers = || rows.iter().filter_map(|row| bins.get(*row)).copied();
+    fn extent(&self, rows: &[u64], bins: &[i64]) -> Option<(i64, usize)> {
+        let numbers = || rows.iter().filter_map(|row| bins.get(place(*row))).copied();
         let first = if self.starts { 0 } else { numbers().min()? };
         let end = match self.end {
             Some(end) => i64::try_from(end).unwrap_or(i64::MAX),
@@ -401,68 +436,58 @@ impl Series {
         usize::try_from(end.saturating_sub(first)).ok().map(|count| (first, count))
     }
 
-    /// The rows of each key.
-    fn groups(&self, input: &RecordBatch) -> Result<Vec<Vec<usize>>> {
-        let keys: Vec<ArrayRef> = input.columns().iter().take(self.keys).cloned().collect();
-        if keys.is_empty() {
-            let all: Vec<usize> = (0..input.num_rows()).collect();
-            return Ok(if all.is_empty() { Vec::new() } else { vec![all] });
-        }
-        let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
-        let keys = RowConverter::new(fields)?.convert_columns(&keys)?;
-        let mut places: HashMap<OwnedRow, usize> = HashMap::new();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        for row in 0..input.num_rows() {
-            let place = *places.entry(keys.row(row).owned()).or_insert(groups.len());
-            match groups.get_mut(place) {
-                Some(group) => group.push(row),
-                None => groups.push(vec![row]),
-            }
-        }
-        Ok(groups)
-    }
-
+    /// Appends a series to each column.
     fn fill(
         &self,
         input: &RecordBatch,
-        rows: &[usize],
+        rows: &[u64],
         (first, count): (i64, usize),
         bins: &[i64],
-        arrays: &mut [Vec<Value>],
+        arrays: &mut [DynamicBuilder],
     ) -> Result<()> {
         for (at, (default, array)) in self.defaults.iter().zip(arrays.iter_mut()).enumerate() {
-            let place = self.keys + 1 + at;
-            let kql_type = self.types.get(place).copied().unwrap_or(KqlType::Real);
+            let column = self.keys + 1 + at;
+            let kql_type = self.types.get(column).copied().unwrap_or(KqlType::Real);
             let default = value_of(&default.to_array()?, kql_type, 0);
             let mut values = vec![default; count];
-            for row in rows {
-                let bin = bins.get(*row).map(|bin| bin.saturating_sub(first));
+            for row in rows.iter().map(|row| place(*row)) {
+                let bin = bins.get(row).map(|bin| bin.saturating_sub(first));
                 let bin = bin.and_then(|bin| usize::try_from(bin).ok());
                 if let Some(slot) = bin.and_then(|bin| values.get_mut(bin)) {
-                    *slot = value_of(input.column(place), kql_type, *row);
+                    *slot = value_of(input.column(column), kql_type, row);
                 }
             }
-            array.push(Value::Array(values));
+            array.append(|writer| writer.value(&Value::Array(values)))?;
         }
         let axis = (0_i64..).take(count).map(|bin| self.axis_value(first.saturating_add(bin)));
         let axis = axis.collect::<Result<Vec<_>>>()?;
-        if let Some(array) = arrays.last_mut() {
-            array.push(Value::Array(axis));
+        match arrays.last_mut() {
+            Some(array) => array.append(|writer| writer.value(&Value::Array(axis))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bins are counted, and their count is bounded")]
     fn axis_value(&self, bin: i64) -> Result<Value> {
         let value = match (&self.base, &self.step) {
             (ScalarValue::Int64(Some(base)), ScalarValue::Int64(Some(step))) => {
-                ScalarValue::Int64(step.checked_mul(bin).and_then(|by| base.checked_add(by)))
+                let value = step.checked_mul(bin).and_then(|by| base.checked_add(by));
+                value.map(|value| match self.axis {
+                    KqlType::DateTime => Value::DateTime(value),
+                    KqlType::TimeSpan => Value::TimeSpan(value),
+                    _ => Value::Long(value),
+                })
             }
             (ScalarValue::Float64(Some(base)), ScalarValue::Float64(Some(step))) => {
-                ScalarValue::Float64(Some(base + step * bin as f64))
+                Some(Value::Real(base + step * bin as f64))
             }
             _ => return exec_err!("make-series has no axis"),
         };
-        Ok(value_of(&value.to_array()?, self.axis, 0))
+        Ok(value.unwrap_or(Value::Null))
     }
+}
+
+/// The place of a row in memory.
+fn place(row: u64) -> usize {
+    usize::try_from(row).unwrap_or(usize::MAX)
 }

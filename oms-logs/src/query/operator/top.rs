@@ -1,5 +1,6 @@
 //! `top-nested`, `top-hitters`, `sample`, `sample-distinct`: some values or rows out of many.
 
+use super::values::Groups;
 use crate::query::bind::{BindResult, Binder, Items, Scope, column_name};
 use crate::query::bound::{
     Aggregate, AggregateFunction, Column, Expr, JoinKind, OrderKey, Relation, RelationKind,
@@ -13,10 +14,8 @@ use async_trait::async_trait;
 use datafusion::arrow::array::{RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{SortOptions, sort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -376,17 +375,12 @@ impl TableFunction for TopPerKey {
         let options = SortOptions { descending: !self.ascending, nulls_first: self.ascending };
         let sorted = sort_to_indices(order, Some(options), None)?;
         let keys: Vec<_> = self.keys.iter().map(|at| Arc::clone(input.column(*at))).collect();
-        let keys = if keys.is_empty() {
-            None
-        } else {
-            let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
-            Some(RowConverter::new(fields)?.convert_columns(&keys)?)
-        };
-        let mut seen: HashMap<Option<OwnedRow>, usize> = HashMap::new();
+        let groups = Groups::of(&keys, input.num_rows())?;
+        let mut seen = vec![0; groups.firsts.len()];
         let mut kept = Vec::new();
         for row in sorted.values() {
-            let key = keys.as_ref().map(|keys| keys.row(*row as usize).owned());
-            let seen = seen.entry(key).or_insert(0);
+            let group = groups.numbers.get(*row as usize).copied();
+            let Some(seen) = group.and_then(|group| seen.get_mut(group)) else { continue };
             if *seen < self.count {
                 *seen += 1;
                 kept.push(u64::from(*row));

@@ -1,12 +1,56 @@
-//! Values of columns as members of `dynamic` values, and back.
+//! Values of columns as members of `dynamic` values and back, and rows by their values.
 
 use crate::query::dynamic::{DynamicBuilder, Value, View};
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, UInt64Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type};
+use datafusion::arrow::row::{Row, RowConverter, SortField};
 use datafusion::common::Result;
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Which rows have equal keys.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// The number of each row's group; groups are numbered in the order in which they come first.
+    pub(super) numbers: Vec<usize>,
+    /// The first row of each group.
+    pub(super) firsts: Vec<u64>,
+}
+
+impl Groups {
+    /// Groups rows by columns; without columns all rows are one group.
+    pub(super) fn of(columns: &[ArrayRef], rows: usize) -> Result<Self> {
+        if columns.is_empty() {
+            let firsts = if rows > 0 { vec![0] } else { Vec::new() };
+            return Ok(Self { numbers: vec![0; rows], firsts });
+        }
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone()));
+        let keys = RowConverter::new(fields.collect())?.convert_columns(columns)?;
+        let mut places: HashMap<Row<'_>, usize> = HashMap::new();
+        let (mut numbers, mut firsts) = (Vec::with_capacity(rows), Vec::new());
+        for (row, key) in (0_u64..).zip(keys.iter()) {
+            let place = *places.entry(key).or_insert(firsts.len());
+            if place == firsts.len() {
+                firsts.push(row);
+            }
+            numbers.push(place);
+        }
+        Ok(Self { numbers, firsts })
+    }
+
+    /// The rows of each group, of those that are kept.
+    pub(super) fn rows(&self, mut keeps: impl FnMut(usize) -> bool) -> Vec<Vec<u64>> {
+        let mut groups = vec![Vec::new(); self.firsts.len()];
+        for (row, number) in self.numbers.iter().enumerate().filter(|(row, _)| keeps(*row)) {
+            if let Some(group) = groups.get_mut(*number) {
+                group.push(row as u64);
+            }
+        }
+        groups
+    }
+}
 
 /// A value of a column in computed form as a member of a `dynamic` value.
 pub(super) fn value_of(array: &ArrayRef, kql_type: KqlType, row: usize) -> Value {

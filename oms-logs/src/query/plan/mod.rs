@@ -9,10 +9,13 @@ mod expand;
 
 mod expression;
 
+mod held;
+
 mod node;
 
 mod session;
 
+pub(crate) use held::Held;
 pub(crate) use node::{RowFunction, TableFunction};
 pub(crate) use session::session;
 
@@ -369,8 +372,14 @@ impl Planner {
     ) -> Result<Planned> {
         let (left_keys, right_keys): (Vec<&str>, Vec<&str>) =
             keys.iter().map(|(left, right)| (left.as_str(), right.as_str())).unzip();
-        let left = self.side(left, &left_keys)?;
-        let right = self.side(right, &right_keys)?;
+        let left = match kind {
+            JoinKind::RightSemi | JoinKind::RightAnti => self.distinct_keys(left, &left_keys)?,
+            _ => self.side(left, &left_keys)?,
+        };
+        let right = match kind {
+            JoinKind::LeftSemi | JoinKind::LeftAnti => self.distinct_keys(right, &right_keys)?,
+            _ => self.side(right, &right_keys)?,
+        };
         let columns = |side: &Planned, keys: Vec<&str>| {
             let name = |key: &str| side.names.get(key).cloned().unwrap_or_else(|| key.to_owned());
             keys.into_iter().map(|key| DfColumn::new_unqualified(name(key))).collect::<Vec<_>>()
@@ -451,6 +460,18 @@ impl Planner {
         });
         let items = items.collect::<Result<Vec<_>>>()?;
         self.project(input.plan, items)
+    }
+
+    /// The keys of the side of a join whose rows are only looked for. Each once, for DataFusion goes
+    /// through all pairs of rows that match, and makes nothing of them in between.
+    fn distinct_keys(&mut self, relation: &Relation, keys: &[&str]) -> Result<Planned> {
+        let side = self.side(relation, keys)?;
+        let name = |key: &str| side.names.get(key).cloned().unwrap_or_else(|| key.to_owned());
+        let columns: Vec<DfExpr> = keys.iter().map(|key| column(&name(key))).collect();
+        let plan = LogicalPlanBuilder::from(side.plan)
+            .aggregate(columns, Vec::<DfExpr>::new())?
+            .build()?;
+        Ok(Planned { plan, names: side.names })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plan nodes for what DataFusion has none: functions of rows that add columns, and functions of
 //! whole tables.
 
+use super::held::Held;
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::concat_batches;
@@ -433,10 +434,11 @@ async fn run_whole(
     let mut tables = Vec::with_capacity(inputs.len());
     for mut input in inputs {
         let mut batches = Vec::new();
+        let mut held = Held::default();
         while let Some(batch) = input.next().await {
             let batch = batch?;
             // The rows are held once as they come and once together.
-            reservation.try_grow(2 * batch.get_array_memory_size())?;
+            reservation.try_grow(2 * held.add(&batch))?;
             batches.push(batch);
         }
         tables.push(concat_batches(&input.schema(), &batches)?);

@@ -7,7 +7,6 @@ use super::ast::{
 };
 use super::parser::{Parsed, Parser};
 use super::token::TokenKind;
-use crate::query::diagnostic::Problem;
 use crate::query::limits::NESTING_DEPTH_MAX;
 
 impl Parser {
@@ -280,11 +279,14 @@ impl Parser {
         let name = self.expect_name("a column name")?;
         let key = self.expr(ExprKind::Name(name.text), name.span)?;
         if self.is_punct("{") {
-            let problem = Problem::unsupported(self.span(), "partition with braces");
-            return Err(self.problem(problem));
+            self.bump();
+            let table = self.expression_or_pipeline()?;
+            self.expect_punct("}")?;
+            let table = Some(Box::new(table));
+            return Ok(OperatorKind::Partition(Partition { key, operators: Vec::new(), table }));
         }
         let operators = self.sub_pipeline()?;
-        Ok(OperatorKind::Partition(Partition { key, operators }))
+        Ok(OperatorKind::Partition(Partition { key, operators, table: None }))
     }
 
     fn serialize(&mut self) -> Parsed<OperatorKind> {

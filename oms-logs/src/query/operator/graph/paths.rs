@@ -1,9 +1,10 @@
 //! Paths of a graph that fit chains of nodes and edges.
 
 use super::elements::ListKind;
-use crate::query::dynamic::Value;
-use crate::query::limits::OPERATOR_ROWS_MAX;
-use crate::query::operator::values::{dynamic_column, take_or_empty, value_of};
+use crate::query::dynamic::{DynamicBuilder, Value};
+use crate::query::limits::{OPERATOR_ROWS_MAX, exceeded};
+use crate::query::operator::effort::Effort;
+use crate::query::operator::values::{take_or_empty, value_of};
 use crate::query::plan::TableFunction;
 use crate::query::syntax::ast::GraphDirection;
 use crate::query::types::KqlType;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 
 /// The most edges that one edge of variable length stands for.
 pub(super) const LENGTH_MAX: u64 = 100;
-/// The most steps of the search.
-const STEPS_MAX: usize = 50_000_000;
+/// The most steps of a search: the nodes and edges that it looks at.
+const STEPS_MAX: usize = 200_000_000;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Cycles {
@@ -95,6 +96,15 @@ struct Match {
     between: Vec<Vec<usize>>,
 }
 
+impl Match {
+    /// How much memory a copy of it takes.
+    fn bytes(&self) -> usize {
+        let lists = self.edges.iter().chain(&self.between);
+        let lists = lists.map(|list| size_of::<Vec<usize>>() + size_of_val(list.as_slice()));
+        size_of::<Self>() + size_of_val(self.nodes.as_slice()) + lists.sum::<usize>()
+    }
+}
+
 /// The hops of each node.
 pub(super) fn node_numbers(
     nodes: &ArrayRef,
@@ -113,13 +123,34 @@ pub(super) fn node_numbers(
     Ok([numbers(ends[0])?, numbers(ends[1])?])
 }
 
+/// What is taken back when the search leaves a place.
+#[derive(Clone, Copy)]
+enum Undo {
+    Nothing,
+    /// The node of an element, which becomes what it was.
+    Node(usize, Option<usize>),
+    /// The last edge of an element, and whether a node between edges came with it.
+    Edge(usize, bool),
+}
+
+/// Where the search goes on.
+#[derive(Clone, Copy)]
+enum Place {
+    /// At the nodes that a chain may start from, of which those before `next` are done.
+    Start { chain: usize, next: usize, end: usize },
+    /// At a node, after so many edges of a step.
+    Walk { chain: usize, at: usize, node: usize, length: u64, ended: bool, next: usize },
+}
+
+/// A depth-first search. It keeps its own stack, so that it can pause after each step.
 struct Search<'a> {
     paths: &'a Paths,
     nodes: &'a RecordBatch,
     edges: &'a RecordBatch,
     hops: Vec<Vec<Hop>>,
+    stack: Vec<(Place, Undo)>,
+    found: Match,
     matches: Vec<Match>,
-    steps: usize,
 }
 
 impl Search<'_> {
@@ -130,101 +161,149 @@ impl Search<'_> {
         })
     }
 
-    /// Lays the chains from one on, given the elements that have their places.
-    fn chain(&mut self, at: usize, found: &mut Match) -> Result<()> {
-        let paths = self.paths;
-        let Some(chain) = paths.patterns.get(at) else {
-            if self.matches.len() >= OPERATOR_ROWS_MAX {
-                return exec_err!("the pattern has more than {OPERATOR_ROWS_MAX} matches");
+    /// Finds all matches.
+    async fn run(&mut self, effort: &mut Effort) -> Result<()> {
+        self.start(0, Undo::Nothing, effort)?;
+        while self.advance(effort)? {
+            if effort.steps() >= STEPS_MAX {
+                return exceeded("a pattern takes too many steps to find", "steps_max", STEPS_MAX);
             }
-            self.matches.push(found.clone());
-            return Ok(());
-        };
-        let element = chain.first.element;
-        let given = found.nodes.get(element).copied().flatten();
-        let starts = match given {
-            Some(given) => given..given + 1,
-            None => 0..self.nodes.num_rows(),
-        };
-        for node in starts {
-            if !Self::holds(self.nodes, &chain.first.checks, node) {
-                continue;
-            }
-            set(&mut found.nodes, element, Some(node));
-            self.step(at, 0, node, found)?;
+            effort.step().await;
         }
-        set(&mut found.nodes, element, given);
         Ok(())
     }
 
-    /// Goes from a node by one step of a chain.
-    fn step(&mut self, chain: usize, at: usize, node: usize, found: &mut Match) -> Result<()> {
-        let paths = self.paths;
-        match paths.patterns.get(chain).and_then(|chain| chain.steps.get(at)) {
-            Some(step) => self.walk(chain, at, step, node, 0, found),
-            None => self.chain(chain + 1, found),
-        }
+    /// Begins a chain, given the elements that have their places; after the last one there is a match.
+    fn start(&mut self, chain: usize, undo: Undo, effort: &mut Effort) -> Result<()> {
+        let Some(first) = self.paths.patterns.get(chain).map(|chain| &chain.first) else {
+            if self.matches.len() >= OPERATOR_ROWS_MAX {
+                let limit = "operator_rows_max";
+                return exceeded("a pattern has too many matches", limit, OPERATOR_ROWS_MAX);
+            }
+            effort.keep(self.found.bytes())?;
+            self.matches.push(self.found.clone());
+            self.undo(undo);
+            return Ok(());
+        };
+        let (next, end) = match self.found.nodes.get(first.element).copied().flatten() {
+            Some(given) => (given, given + 1),
+            None => (0, self.nodes.num_rows()),
+        };
+        self.stack.push((Place::Start { chain, next, end }, undo));
+        Ok(())
     }
 
-    /// Goes by one more edge of a step, or on to the next step.
-    fn walk(
+    /// Goes on from a node by a step of a chain, or by the next chain.
+    fn enter(
         &mut self,
         chain: usize,
         at: usize,
-        step: &Step,
         node: usize,
-        length: u64,
-        found: &mut Match,
+        undo: Undo,
+        effort: &mut Effort,
     ) -> Result<()> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX {
-            return exec_err!("the pattern takes more than {STEPS_MAX} steps to find");
+        if self.paths.patterns.get(chain).is_none_or(|chain| chain.steps.len() <= at) {
+            return self.start(chain + 1, undo, effort);
         }
-        if length >= step.least {
-            let element = step.next.element;
-            let given = found.nodes.get(element).copied().flatten();
-            if given.is_none_or(|given| given == node)
-                && Self::holds(self.nodes, &step.next.checks, node)
-            {
-                set(&mut found.nodes, element, Some(node));
-                self.step(chain, at + 1, node, found)?;
-                set(&mut found.nodes, element, given);
-            }
-        }
-        if length >= step.most {
-            return Ok(());
-        }
-        let hops = self.hops.get(node).cloned().unwrap_or_default();
-        for hop in hops {
-            let fits = match step.direction {
-                GraphDirection::Right => hop.along,
-                GraphDirection::Left => !hop.along,
-                GraphDirection::Any => true,
-            };
-            if !fits || !Self::holds(self.edges, &step.checks, hop.edge) || self.repeats(hop, found)
-            {
-                continue;
-            }
-            let inner = length > 0;
-            if inner && let Some(between) = found.between.get_mut(step.edge) {
-                between.push(node);
-            }
-            if let Some(edges) = found.edges.get_mut(step.edge) {
-                edges.push(hop.edge);
-            }
-            self.walk(chain, at, step, hop.node, length + 1, found)?;
-            if let Some(edges) = found.edges.get_mut(step.edge) {
-                edges.pop();
-            }
-            if inner && let Some(between) = found.between.get_mut(step.edge) {
-                between.pop();
-            }
-        }
+        let place = Place::Walk { chain, at, node, length: 0, ended: false, next: 0 };
+        self.stack.push((place, undo));
         Ok(())
     }
 
+    /// Looks at one more node or edge. Answers whether there is more to look at.
+    fn advance(&mut self, effort: &mut Effort) -> Result<bool> {
+        let Some((place, undo)) = self.stack.pop() else { return Ok(false) };
+        match place {
+            Place::Start { next, end, .. } if next >= end => self.undo(undo),
+            Place::Start { chain, next, end } => {
+                self.stack.push((Place::Start { chain, next: next + 1, end }, undo));
+                let first = self.paths.patterns.get(chain).map(|chain| &chain.first);
+                if let Some(first) = first.filter(|of| Self::holds(self.nodes, &of.checks, next)) {
+                    let undo = self.place(first.element, next);
+                    self.enter(chain, 0, next, undo, effort)?;
+                }
+            }
+            Place::Walk { chain, at, node, length, ended, next } => {
+                let paths = self.paths;
+                let step = paths.patterns.get(chain).and_then(|chain| chain.steps.get(at));
+                let Some(step) = step else { return Ok(true) };
+                let hop = self.hops.get(node).and_then(|hops| hops.get(next)).copied();
+                if !ended {
+                    let place = Place::Walk { chain, at, node, length, ended: true, next };
+                    self.stack.push((place, undo));
+                    if length >= step.least && self.ends(step, node) {
+                        let undo = self.place(step.next.element, node);
+                        self.enter(chain, at + 1, node, undo, effort)?;
+                    }
+                } else if let Some(hop) = hop.filter(|_| length < step.most) {
+                    let place = Place::Walk { chain, at, node, length, ended, next: next + 1 };
+                    self.stack.push((place, undo));
+                    if self.goes(step, hop) {
+                        let undo = self.follow(step, hop, (length > 0).then_some(node));
+                        let (node, length) = (hop.node, length + 1);
+                        let place = Place::Walk { chain, at, node, length, ended: false, next: 0 };
+                        self.stack.push((place, undo));
+                    }
+                } else {
+                    self.undo(undo);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a step may end at a node.
+    fn ends(&self, step: &Step, node: usize) -> bool {
+        let given = self.found.nodes.get(step.next.element).copied().flatten();
+        given.is_none_or(|given| given == node) && Self::holds(self.nodes, &step.next.checks, node)
+    }
+
+    /// Whether a step may go by an edge.
+    fn goes(&self, step: &Step, hop: Hop) -> bool {
+        let fits = match step.direction {
+            GraphDirection::Right => hop.along,
+            GraphDirection::Left => !hop.along,
+            GraphDirection::Any => true,
+        };
+        fits && Self::holds(self.edges, &step.checks, hop.edge) && !self.repeats(hop)
+    }
+
+    /// Gives an element its node.
+    fn place(&mut self, element: usize, node: usize) -> Undo {
+        let given = self.found.nodes.get(element).copied().flatten();
+        set(&mut self.found.nodes, element, Some(node));
+        Undo::Node(element, given)
+    }
+
+    /// Goes by an edge, maybe from a node that lies between two of them.
+    fn follow(&mut self, step: &Step, hop: Hop, between: Option<usize>) -> Undo {
+        if let (Some(node), Some(nodes)) = (between, self.found.between.get_mut(step.edge)) {
+            nodes.push(node);
+        }
+        if let Some(edges) = self.found.edges.get_mut(step.edge) {
+            edges.push(hop.edge);
+        }
+        Undo::Edge(step.edge, between.is_some())
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Nothing => {}
+            Undo::Node(element, given) => set(&mut self.found.nodes, element, given),
+            Undo::Edge(element, between) => {
+                if let Some(edges) = self.found.edges.get_mut(element) {
+                    edges.pop();
+                }
+                if let Some(nodes) = self.found.between.get_mut(element).filter(|_| between) {
+                    nodes.pop();
+                }
+            }
+        }
+    }
+
     /// Whether a hop makes a cycle that the query does not allow.
-    fn repeats(&self, hop: Hop, found: &Match) -> bool {
+    fn repeats(&self, hop: Hop) -> bool {
+        let found = &self.found;
         match self.paths.cycles {
             Cycles::All => false,
             Cycles::UniqueEdges => found.edges.iter().any(|edges| edges.contains(&hop.edge)),
@@ -253,7 +332,7 @@ impl TableFunction for Paths {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let [nodes, edges] = inputs.as_slice() else { return exec_err!("a graph is two tables") };
         let ends = [edges.column(self.source), edges.column(self.target)];
@@ -268,19 +347,31 @@ impl TableFunction for Paths {
                 hops.push(Hop { edge, node: *source, along: false });
             }
         }
-        let mut search = Search { paths: self, nodes, edges, hops, matches: Vec::new(), steps: 0 };
-        let mut empty = Match {
-            nodes: vec![None; self.node_count],
-            edges: vec![Vec::new(); self.edge_count],
-            between: vec![Vec::new(); self.edge_count],
+        let mut effort = Effort::new(self.name(), context);
+        let mut search = Search {
+            paths: self,
+            nodes,
+            edges,
+            hops,
+            stack: Vec::new(),
+            found: Match {
+                nodes: vec![None; self.node_count],
+                edges: vec![Vec::new(); self.edge_count],
+                between: vec![Vec::new(); self.edge_count],
+            },
+            matches: Vec::new(),
         };
-        search.chain(0, &mut empty)?;
+        search.run(&mut effort).await?;
         let mut matches = search.matches;
         if let Some(all) = self.shortest {
             matches = self.only_shortest(matches, all);
         }
         let columns = self.outputs.iter().zip(schema.fields()).map(|(output, field)| {
-            self.column(output, &matches, nodes, edges, field.is_nullable())
+            let column = self.column(output, &matches, nodes, edges, field.is_nullable())?;
+            if let Output::List { .. } = output {
+                effort.keep(column.get_array_memory_size())?;
+            }
+            Ok(column)
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(matches.len()));
@@ -343,11 +434,13 @@ impl Paths {
                     lists.get(*element).cloned().unwrap_or_default()
                 };
                 if *kind == ListKind::Map {
-                    let values = matches.iter().map(|found| {
+                    let mut lists = DynamicBuilder::with_capacity(matches.len());
+                    for found in matches {
                         let items = rows(found).into_iter();
-                        Value::Array(items.map(|row| value_of(array, *kql_type, row)).collect())
-                    });
-                    return dynamic_column(&values.collect::<Vec<_>>());
+                        let items = items.map(|row| value_of(array, *kql_type, row)).collect();
+                        lists.append(|writer| writer.value(&Value::Array(items)))?;
+                    }
+                    return Ok(lists.finish());
                 }
                 let Some(flags) = array.as_boolean_opt() else {
                     return exec_err!("a condition on edges is no bool");
@@ -360,5 +453,71 @@ impl Paths {
                 Ok(Arc::new(values.collect::<BooleanArray>()))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::arrow::array::Int64Array;
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::error::DataFusionError;
+    use datafusion::execution::memory_pool::GreedyMemoryPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use futures::FutureExt as _;
+
+    /// `(a)-[e*1..most]->(b)` over a graph in which every node has an edge to every other.
+    fn paths(most: u64) -> (Paths, Vec<RecordBatch>) {
+        let node = |element| Node { element, checks: Vec::new() };
+        let step = Step {
+            edge: 0,
+            checks: Vec::new(),
+            direction: GraphDirection::Right,
+            least: 1,
+            most,
+            next: node(1),
+        };
+        let paths = Paths {
+            key: 0,
+            source: 0,
+            target: 1,
+            patterns: vec![Chain { first: node(0), steps: vec![step] }],
+            node_count: 2,
+            edge_count: 1,
+            cycles: Cycles::All,
+            shortest: None,
+            outputs: Vec::new(),
+        };
+        let column = |values: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(values)) };
+        let pairs =
+            || (0..8_i64).flat_map(|a| (0..8).filter(move |b| a != *b).map(move |b| (a, b)));
+        let nodes = [("key", column((0..8).collect()))];
+        let edges = [
+            ("source", column(pairs().map(|pair| pair.0).collect())),
+            ("target", column(pairs().map(|pair| pair.1).collect())),
+        ];
+        let tables = [nodes.to_vec(), edges.to_vec()];
+        (paths, tables.into_iter().map(|of| RecordBatch::try_from_iter(of).unwrap()).collect())
+    }
+
+    #[tokio::test]
+    async fn a_search_gives_turns() {
+        let schema = Arc::new(Schema::empty());
+        let (few, tables) = paths(1);
+        let context = Arc::default();
+        let made = few.run(tables, &schema, &context).now_or_never().unwrap().unwrap();
+        assert_eq!(made[0].num_rows(), 8 * 7);
+        let (many, tables) = paths(4);
+        assert!(many.run(tables, &schema, &context).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn matches_are_of_the_memory_of_the_query() {
+        let (many, tables) = paths(50);
+        let pool = Arc::new(GreedyMemoryPool::new(1024 * 1024));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
+        let context = Arc::new(TaskContext::default().with_runtime(runtime));
+        let failed = many.run(tables, &Arc::new(Schema::empty()), &context).await.unwrap_err();
+        assert!(matches!(failed, DataFusionError::ResourcesExhausted(_)), "{failed}");
     }
 }

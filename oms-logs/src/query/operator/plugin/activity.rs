@@ -1,11 +1,13 @@
 //! User analytics: distinct ids along a timeline.
 
-use super::{Arguments, columns_from, groups};
+use super::{Arguments, columns_from};
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope};
 use crate::query::bound::{Column, Expr, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::function::cast;
-use crate::query::limits::OPERATOR_ROWS_MAX;
+use crate::query::limits::{OPERATOR_ROWS_MAX, exceeded};
+use crate::query::operator::effort::Effort;
+use crate::query::operator::values::Groups;
 use crate::query::plan::TableFunction;
 use crate::query::syntax::Span;
 use crate::query::types::KqlType;
@@ -17,6 +19,7 @@ use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -228,6 +231,93 @@ struct Row {
     reals: Vec<f64>,
 }
 
+/// The rows that were made, and what they took.
+struct Made {
+    group: usize,
+    rows: Vec<Row>,
+    effort: Effort,
+}
+
+impl Made {
+    fn push(&mut self, times: Vec<i64>, counts: &[usize], reals: Vec<f64>) -> Result<()> {
+        if self.rows.len() >= OPERATOR_ROWS_MAX {
+            return too_many();
+        }
+        let longs: Vec<i64> = counts.iter().copied().map(count).collect();
+        let values = times.len() + longs.len() + reals.len();
+        self.effort.keep(size_of::<Row>() + values * size_of::<i64>())?;
+        self.rows.push(Row { group: self.group, times, longs, reals });
+        Ok(())
+    }
+}
+
+/// Windows of one width, side by side.
+#[derive(Clone, Copy)]
+struct Windows {
+    start: i64,
+    width: i64,
+    count: i64,
+}
+
+impl Windows {
+    /// The first instant of a window and that after the last.
+    const fn bounds(self, at: i64) -> (i64, i64) {
+        let start = self.start.saturating_add(self.width.saturating_mul(at));
+        (start, start.saturating_add(self.width))
+    }
+
+    /// The window to look at after an empty one: that of the next event, if there is one.
+    fn skip(self, at: i64, next: Option<&(i64, u64)>) -> i64 {
+        let place = |time: i64| time.saturating_sub(self.start).div_euclid(self.width);
+        next.map_or(self.count, |(time, _)| place(*time).max(at + 1))
+    }
+}
+
+/// The events between two instants that only ever move on, and how often each id is among them.
+#[derive(Default)]
+struct Sliding {
+    from: usize,
+    to: usize,
+    counts: HashMap<u64, usize>,
+}
+
+impl Sliding {
+    /// Moves to the events from one instant up to another, which is not included.
+    async fn slide(&mut self, events: &[(i64, u64)], (from, to): (i64, i64), effort: &mut Effort) {
+        while let Some((_, id)) = events.get(self.to).filter(|(time, _)| *time < to) {
+            *self.counts.entry(*id).or_insert(0) += 1;
+            self.to += 1;
+            effort.step().await;
+        }
+        while let Some((_, id)) = events.get(self.from).filter(|(time, _)| *time < from) {
+            if self.from >= self.to {
+                break;
+            }
+            if let Entry::Occupied(mut entry) = self.counts.entry(*id) {
+                *entry.get_mut() -= 1;
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
+            self.from += 1;
+            effort.step().await;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.to.saturating_sub(self.from)
+    }
+
+    fn distinct(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The first event after these.
+    fn next<'e>(&self, events: &'e [(i64, u64)]) -> Option<&'e (i64, u64)> {
+        events.get(self.to)
+    }
+}
+
 #[async_trait]
 impl TableFunction for Activity {
     fn name(&self) -> &'static str {
@@ -238,32 +328,32 @@ impl TableFunction for Activity {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("it takes a table") };
         let Some(times) = input.column(1).as_primitive_opt::<Int64Type>() else {
             return exec_err!("an activity plugin takes a timeline");
         };
         let rows = input.num_rows();
-        let ids = input.columns().get(..1).unwrap_or_default();
-        let (ids, _) = groups(ids, rows)?;
+        let ids = Groups::of(input.columns().get(..1).unwrap_or_default(), rows)?;
         let dimensions = columns_from(input, 2);
-        let (numbers, firsts) = groups(dimensions, rows)?;
-        let mut events: Vec<Events> = vec![Vec::new(); firsts.len()];
-        for (row, (group, id)) in numbers.iter().zip(&ids).enumerate() {
-            if let Some(events) = events.get_mut(*group).filter(|_| !times.is_null(row)) {
-                events.push((times.value(row), *id as u64));
-            }
-        }
-        let mut made = Vec::new();
-        for (group, mut events) in events.into_iter().enumerate() {
+        let groups = Groups::of(dimensions, rows)?;
+        let mut made =
+            Made { group: 0, rows: Vec::new(), effort: Effort::new(self.name(), context) };
+        let of_groups = groups.rows(|row| !times.is_null(row));
+        for (group, rows) in of_groups.into_iter().enumerate() {
+            let event = |row: u64| {
+                let row = usize::try_from(row).ok()?;
+                Some((times.value(row), *ids.numbers.get(row)? as u64))
+            };
+            let mut events: Events = rows.into_iter().filter_map(event).collect();
             events.sort_unstable();
-            self.measure(group, &events, &mut made)?;
-            if made.len() > OPERATOR_ROWS_MAX {
-                return exec_err!("the plugin makes more than {OPERATOR_ROWS_MAX} rows");
-            }
-            tokio::task::yield_now().await;
+            made.group = group;
+            self.measure(&events, &mut made).await?;
+            made.effort.step().await;
         }
+        let made = made.rows;
+        let firsts = groups.firsts;
         let group = made.iter().map(|row| firsts.get(row.group).copied().unwrap_or(0));
         let group = UInt64Array::from_iter_values(group);
         let longs = |of: &dyn Fn(&Row) -> &Vec<i64>, at: usize| -> ArrayRef {
@@ -298,20 +388,12 @@ fn ratio(part: usize, of: usize) -> f64 {
     part as f64 / of as f64
 }
 
+fn too_many<T>() -> Result<T> {
+    exceeded("an activity plugin makes too many rows", "operator_rows_max", OPERATOR_ROWS_MAX)
+}
+
 fn count(of: usize) -> i64 {
     i64::try_from(of).unwrap_or(i64::MAX)
-}
-
-/// The ids from one instant up to another, which is not included.
-fn ids(events: &[(i64, u64)], from: i64, to: i64) -> HashSet<u64> {
-    within(events, from, to).iter().map(|(_, id)| *id).collect()
-}
-
-/// The events from one instant up to another, which is not included.
-fn within(events: &[(i64, u64)], from: i64, to: i64) -> &[(i64, u64)] {
-    let start = events.partition_point(|(time, _)| *time < from);
-    let end = events.partition_point(|(time, _)| *time < to);
-    events.get(start..end.max(start)).unwrap_or_default()
 }
 
 impl Activity {
@@ -324,161 +406,210 @@ impl Activity {
         Some((first.saturating_sub(first.rem_euclid(width)), last))
     }
 
-    /// The starts of windows of a width between the bounds.
-    fn windows(&self, events: &[(i64, u64)], width: i64) -> Result<Vec<i64>> {
-        let Some((start, end)) = self.extent(events, width) else { return Ok(Vec::new()) };
+    /// The windows of a width between the bounds.
+    fn windows(&self, events: &[(i64, u64)], width: i64) -> Windows {
+        let Some((start, end)) = self.extent(events, width) else {
+            return Windows { start: 0, width, count: 0 };
+        };
         let length = i128::from(end) - i128::from(start);
-        let windows = length.div_euclid(i128::from(width)) + 1;
-        match usize::try_from(windows) {
-            Ok(windows) if windows <= OPERATOR_ROWS_MAX => Ok((0..count(windows))
-                .map(|at| start.saturating_add(width.saturating_mul(at)))
-                .collect()),
-            Ok(_) => exec_err!("the plugin makes more than {OPERATOR_ROWS_MAX} windows"),
-            Err(_) => Ok(Vec::new()),
+        let count = (length.div_euclid(i128::from(width)) + 1).max(0);
+        Windows { start, width, count: i64::try_from(count).unwrap_or(i64::MAX) }
+    }
+
+    async fn measure(&self, events: &[(i64, u64)], made: &mut Made) -> Result<()> {
+        match self.metric {
+            Metric::ActiveUsers { lookback, period, periods, bin } => {
+                self.active(events, (lookback, period, periods), bin, made).await
+            }
+            Metric::Counts { window } => self.counts(events, window, made).await,
+            Metric::Retention { window } => self.retention(events, window, made).await,
+            Metric::New { window } => self.new_ids(events, window, made).await,
+            Metric::Engagement { inner, outer } => {
+                self.engagement(events, (inner, outer), made).await
+            }
+            Metric::Sessions { bin, lookback } => {
+                self.sessions(events, (bin, lookback), made).await
+            }
+            Metric::Sliding { lookback, bin } => self.sliding(events, (lookback, bin), made).await,
         }
     }
 
-    fn measure(&self, group: usize, events: &[(i64, u64)], made: &mut Vec<Row>) -> Result<()> {
-        let row =
-            |times: Vec<i64>, longs: Vec<i64>, reals: Vec<f64>| Row { group, times, longs, reals };
-        match self.metric {
-            Metric::ActiveUsers { lookback, period, periods, bin } => {
-                let active = self.active(events, (lookback, period, periods), bin);
-                made.extend(
-                    active
-                        .into_iter()
-                        .map(|(bin, ids)| row(vec![bin], vec![count(ids.len())], vec![])),
-                );
+    async fn counts(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+        let windows = self.windows(events, window);
+        let (mut before, mut inside) = (HashSet::new(), Sliding::default());
+        let mut at = 0;
+        while at < windows.count {
+            let (start, end) = windows.bounds(at);
+            inside.slide(events, (start, end), &mut made.effort).await;
+            if inside.len() == 0 {
+                at = windows.skip(at, inside.next(events));
+                continue;
             }
-            Metric::Counts { window } => {
-                let mut before: HashSet<u64> = HashSet::new();
-                for start in self.windows(events, window)? {
-                    let inside = within(events, start, start.saturating_add(window));
-                    if inside.is_empty() {
-                        continue;
-                    }
-                    let here: HashSet<u64> = inside.iter().map(|(_, id)| *id).collect();
-                    let new = here.difference(&before).count();
-                    let distinct = here.len();
-                    before.extend(here);
-                    let longs = [inside.len(), distinct, new, before.len()].map(count).to_vec();
-                    made.push(row(vec![start], longs, vec![]));
-                }
-            }
-            Metric::Retention { window } => {
-                let mut before: HashSet<u64> = HashSet::new();
-                for start in self.windows(events, window)? {
-                    let here = ids(events, start, start.saturating_add(window));
-                    let new = here.difference(&before).count();
-                    let kept = ratio(here.len() - new, before.len());
-                    let longs = [here.len(), new].map(count).to_vec();
-                    if !(here.is_empty() && before.is_empty()) {
-                        made.push(row(vec![start], longs, vec![kept, 1.0 - kept]));
-                    }
-                    before = here;
-                }
-            }
-            Metric::New { window } => self.new_ids(group, events, window, made)?,
-            Metric::Engagement { inner, outer } => {
-                for start in self.windows(events, inner)? {
-                    let end = start.saturating_add(inner);
-                    let within = ids(events, start, end).len();
-                    let around = ids(events, end.saturating_sub(outer), end).len();
-                    if around > 0 {
-                        let longs = [within, around].map(count).to_vec();
-                        made.push(row(vec![start], longs, vec![ratio(within, around)]));
-                    }
-                }
-            }
-            Metric::Sessions { bin, lookback } => {
-                let mut last: HashMap<u64, i64> = HashMap::new();
-                let mut bins: BTreeMap<i64, i64> = BTreeMap::new();
-                let (start, end) = self.bounds.unwrap_or((i64::MIN, i64::MAX));
-                for (time, id) in events {
-                    let before = last.insert(*id, *time);
-                    let new = before.is_none_or(|before| time.saturating_sub(before) >= lookback);
-                    if new && (start..=end).contains(time) {
-                        let bin = time.saturating_sub(time.rem_euclid(bin));
-                        *bins.entry(bin).or_insert(0) += 1;
-                    }
-                }
-                made.extend(
-                    bins.into_iter().map(|(bin, count)| row(vec![bin], vec![count], vec![])),
-                );
-            }
-            Metric::Sliding { lookback, bin } => {
-                for start in self.windows(events, bin)? {
-                    let end = start.saturating_add(bin);
-                    let inside = within(events, end.saturating_sub(lookback), end);
-                    let distinct: HashSet<u64> = inside.iter().map(|(_, id)| *id).collect();
-                    if !inside.is_empty() {
-                        let longs = [inside.len(), distinct.len()].map(count).to_vec();
-                        made.push(row(vec![start], longs, vec![]));
-                    }
-                }
-            }
+            let new = inside.counts.keys().filter(|id| before.insert(**id)).count();
+            let counts = [inside.len(), inside.distinct(), new, before.len()];
+            made.push(vec![start], &counts, vec![])?;
+            at += 1;
         }
         Ok(())
     }
 
-    /// By bin, the ids with an appearance before which they were there in enough periods.
-    fn active(
+    async fn retention(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+        let windows = self.windows(events, window);
+        let (mut before, mut inside) = (HashSet::new(), Sliding::default());
+        let mut at = 0;
+        while at < windows.count {
+            let (start, end) = windows.bounds(at);
+            inside.slide(events, (start, end), &mut made.effort).await;
+            if inside.len() == 0 && before.is_empty() {
+                at = windows.skip(at, inside.next(events));
+                continue;
+            }
+            let here: HashSet<u64> = inside.counts.keys().copied().collect();
+            let new = here.difference(&before).count();
+            let kept = ratio(here.len() - new, before.len());
+            made.push(vec![start], &[here.len(), new], vec![kept, 1.0 - kept])?;
+            before = here;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    async fn engagement(
+        &self,
+        events: &[(i64, u64)],
+        (inner, outer): (i64, i64),
+        made: &mut Made,
+    ) -> Result<()> {
+        let windows = self.windows(events, inner);
+        let (mut inside, mut around) = (Sliding::default(), Sliding::default());
+        let mut at = 0;
+        while at < windows.count {
+            let (start, end) = windows.bounds(at);
+            inside.slide(events, (start, end), &mut made.effort).await;
+            around.slide(events, (end.saturating_sub(outer), end), &mut made.effort).await;
+            if around.len() == 0 {
+                at = windows.skip(at, around.next(events));
+                continue;
+            }
+            let counts = [inside.distinct(), around.distinct()];
+            made.push(vec![start], &counts, vec![ratio(counts[0], counts[1])])?;
+            made.effort.step().await;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    async fn sessions(
+        &self,
+        events: &[(i64, u64)],
+        (bin, lookback): (i64, i64),
+        made: &mut Made,
+    ) -> Result<()> {
+        let mut last: HashMap<u64, i64> = HashMap::new();
+        let mut bins: BTreeMap<i64, usize> = BTreeMap::new();
+        let (start, end) = self.bounds.unwrap_or((i64::MIN, i64::MAX));
+        for (time, id) in events {
+            let before = last.insert(*id, *time);
+            let new = before.is_none_or(|before| time.saturating_sub(before) >= lookback);
+            if new && (start..=end).contains(time) {
+                let bin = time.saturating_sub(time.rem_euclid(bin));
+                *bins.entry(bin).or_insert(0) += 1;
+            }
+            made.effort.step().await;
+        }
+        bins.into_iter().try_for_each(|(bin, count)| made.push(vec![bin], &[count], vec![]))
+    }
+
+    async fn sliding(
+        &self,
+        events: &[(i64, u64)],
+        (lookback, bin): (i64, i64),
+        made: &mut Made,
+    ) -> Result<()> {
+        let windows = self.windows(events, bin);
+        let mut inside = Sliding::default();
+        let mut at = 0;
+        while at < windows.count {
+            let (start, end) = windows.bounds(at);
+            inside.slide(events, (end.saturating_sub(lookback), end), &mut made.effort).await;
+            if inside.len() == 0 {
+                at = windows.skip(at, inside.next(events));
+                continue;
+            }
+            made.push(vec![start], &[inside.len(), inside.distinct()], vec![])?;
+            made.effort.step().await;
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// By bin, how many ids have an appearance before which they were there in enough periods.
+    async fn active(
         &self,
         events: &[(i64, u64)],
         (lookback, period, periods): (i64, i64, i64),
         bin: i64,
-    ) -> BTreeMap<i64, HashSet<u64>> {
+        made: &mut Made,
+    ) -> Result<()> {
         let (start, end) = self.bounds.unwrap_or((0, i64::MAX));
         let mut by_id: HashMap<u64, Vec<i64>> = HashMap::new();
         events.iter().for_each(|(time, id)| by_id.entry(*id).or_default().push(*time));
         let mut active: BTreeMap<i64, HashSet<u64>> = BTreeMap::new();
         for (id, times) in by_id {
-            for time in times.iter().filter(|time| (start..=end).contains(time)) {
+            let mut first = 0;
+            // The periods of the times in order, numbered: those of a stretch are its last number
+            // less its first.
+            let (mut numbers, mut last) = (Vec::with_capacity(times.len()), None);
+            for time in &times {
+                let own = time.saturating_sub(start).div_euclid(period);
+                let number = numbers.last().map_or(0, |n: &i64| n + i64::from(last != Some(own)));
+                last = Some(own);
+                numbers.push(number);
                 let from = time.saturating_sub(lookback);
-                let first = times.partition_point(|before| *before <= from);
-                let seen: HashSet<i64> = times
-                    .iter()
-                    .skip(first)
-                    .take_while(|before| *before <= time)
-                    .map(|before| before.saturating_sub(start).div_euclid(period))
-                    .collect();
-                if count(seen.len()) >= periods {
+                while times.get(first).is_some_and(|before| before <= &from) {
+                    first += 1;
+                }
+                let seen = numbers.get(first).map_or(0, |first| number - first + 1);
+                if seen >= periods && (start..=end).contains(time) {
                     let place = time.saturating_sub(start).div_euclid(bin);
                     let bin = start.saturating_add(place.saturating_mul(bin));
                     active.entry(bin).or_default().insert(id);
                 }
+                made.effort.step().await;
             }
         }
-        active
+        active.into_iter().try_for_each(|(bin, ids)| made.push(vec![bin], &[ids.len()], vec![]))
     }
 
-    /// The ids that are new in each window, and which of them are there in each later one.
-    fn new_ids(
-        &self,
-        group: usize,
-        events: &[(i64, u64)],
-        window: i64,
-        made: &mut Vec<Row>,
-    ) -> Result<()> {
-        let windows = self.windows(events, window)?;
-        if windows.len().saturating_mul(windows.len()) > OPERATOR_ROWS_MAX {
-            return exec_err!("the plugin makes more than {OPERATOR_ROWS_MAX} rows");
-        }
-        let here: Vec<HashSet<u64>> =
-            windows.iter().map(|start| ids(events, *start, start.saturating_add(window))).collect();
-        let mut before: HashSet<u64> = HashSet::new();
-        for (at, (start, own)) in windows.iter().zip(&here).enumerate() {
-            let new: HashSet<u64> = own.difference(&before).copied().collect();
-            before.extend(own);
-            if new.is_empty() {
-                continue;
+    /// The ids that are new in each window, and how many of them are there in each later one.
+    async fn new_ids(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+        let windows = self.windows(events, window);
+        let mut inside = Sliding::default();
+        let mut first: HashMap<u64, i64> = HashMap::new();
+        // By the window in which ids are new and the one in which they are there.
+        let mut kept: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+        let mut at = 0;
+        while at < windows.count {
+            inside.slide(events, windows.bounds(at), &mut made.effort).await;
+            for id in inside.counts.keys() {
+                let first = *first.entry(*id).or_insert(at);
+                *kept.entry((first, at)).or_insert(0) += 1;
             }
-            for (later, of_later) in windows.iter().zip(&here).skip(at) {
-                let kept = new.intersection(of_later).count();
-                let longs = [new.len(), kept, new.len() - kept].map(count).to_vec();
-                let kept = ratio(kept, new.len());
-                let reals = vec![kept, 1.0 - kept];
-                made.push(Row { group, times: vec![*start, *later], longs, reals });
+            at = if inside.len() == 0 { windows.skip(at, inside.next(events)) } else { at + 1 };
+        }
+        let new = kept.iter().filter(|((first, at), _)| first == at);
+        let rows = new.clone().map(|((at, _), _)| windows.count - at);
+        let rows = rows.fold(count(made.rows.len()), i64::saturating_add);
+        if rows > count(OPERATOR_ROWS_MAX) {
+            return too_many();
+        }
+        for ((at, _), new) in new {
+            for later in *at..windows.count {
+                let kept = kept.get(&(*at, later)).copied().unwrap_or(0);
+                let share = ratio(kept, *new);
+                let times = vec![windows.bounds(*at).0, windows.bounds(later).0];
+                made.push(times, &[*new, kept, new - kept], vec![share, 1.0 - share])?;
+                made.effort.step().await;
             }
         }
         Ok(())
@@ -489,24 +620,64 @@ impl Activity {
 mod tests {
     use super::*;
 
-    fn measured(metric: Metric, bounds: (i64, i64), events: &[(i64, u64)]) -> Vec<(i64, Vec<i64>)> {
-        let mut made = Vec::new();
+    async fn measured(
+        metric: Metric,
+        bounds: (i64, i64),
+        events: &[(i64, u64)],
+    ) -> Vec<(i64, Vec<i64>)> {
+        let effort = Effort::new("test", &TaskContext::default());
+        let mut made = Made { group: 0, rows: Vec::new(), effort };
         let activity = Activity { metric, bounds: Some(bounds) };
-        activity.measure(0, events, &mut made).unwrap();
-        made.into_iter().map(|row| (row.times[0], row.longs)).collect()
+        activity.measure(events, &mut made).await.unwrap();
+        made.rows.into_iter().map(|row| (row.times[0], row.longs)).collect()
     }
 
-    #[test]
-    fn windows_count_ids() {
+    #[tokio::test]
+    async fn windows_count_ids() {
         let events = [(0, 1), (1, 2), (10, 1), (12, 3), (13, 3), (25, 2)];
-        let counts = measured(Metric::Counts { window: 10 }, (0, 29), &events);
+        let counts = measured(Metric::Counts { window: 10 }, (0, 29), &events).await;
         assert_eq!(counts, [(0, vec![2, 2, 2, 2]), (10, vec![3, 2, 1, 3]), (20, vec![1, 1, 0, 3])]);
-        let sliding = measured(Metric::Sliding { lookback: 20, bin: 10 }, (0, 39), &events);
+        let sliding = measured(Metric::Sliding { lookback: 20, bin: 10 }, (0, 39), &events).await;
         assert_eq!(
             sliding,
             [(0, vec![2, 2]), (10, vec![5, 3]), (20, vec![4, 3]), (30, vec![1, 1])]
         );
-        let sessions = measured(Metric::Sessions { bin: 10, lookback: 10 }, (0, 39), &events);
+        let sessions = measured(Metric::Sessions { bin: 10, lookback: 10 }, (0, 39), &events).await;
         assert_eq!(sessions, [(0, vec![2]), (10, vec![2]), (20, vec![1])]);
+        let inner = Metric::Engagement { inner: 10, outer: 20 };
+        let engagement = measured(inner, (0, 49), &events).await;
+        assert_eq!(
+            engagement,
+            [(0, vec![2, 2]), (10, vec![2, 3]), (20, vec![1, 3]), (30, vec![0, 1])]
+        );
+        let new = measured(Metric::New { window: 10 }, (0, 29), &events).await;
+        assert_eq!(
+            new,
+            [
+                (0, vec![2, 2, 0]),
+                (0, vec![2, 1, 1]),
+                (0, vec![2, 1, 1]),
+                (10, vec![1, 1, 0]),
+                (10, vec![1, 0, 1]),
+            ]
+        );
+        let users = Metric::ActiveUsers { lookback: 15, period: 5, periods: 2, bin: 10 };
+        assert_eq!(measured(users, (0, 29), &events).await, [(10, vec![1])]);
+    }
+
+    /// One that looks at every window, or at all that lies in each, never ends.
+    #[tokio::test]
+    async fn empty_windows_are_passed_over() {
+        let far = i64::MAX / 4;
+        let events = [(0, 1), (far, 1), (far + 1, 2)];
+        let bounds = (0, far + 5);
+        let counts = measured(Metric::Counts { window: 3 }, bounds, &events).await;
+        assert_eq!(counts.iter().map(|(_, counts)| counts[0]).sum::<i64>(), 3);
+        let retention = measured(Metric::Retention { window: 3 }, bounds, &events).await;
+        assert_eq!(retention[..2], [(0, vec![1, 1]), (3, vec![0, 0])]);
+        let many: Vec<(i64, u64)> = (0..20_000_i64).map(|at| (at, at.unsigned_abs())).collect();
+        let sliding = Metric::Sliding { lookback: 20_000, bin: 1 };
+        let sliding = measured(sliding, (0, 19_999), &many).await;
+        assert_eq!(sliding.last(), Some(&(19_999, vec![20_000, 20_000])));
     }
 }

@@ -9,6 +9,7 @@ use crate::query::diagnostic::Problem;
 use crate::query::dynamic::{View, arrays_of};
 use crate::query::function::cast;
 use crate::query::function::geo::{LineLookup, PolygonLookup};
+use crate::query::operator::effort::Effort;
 use crate::query::plan::TableFunction;
 use crate::query::syntax::ast;
 use crate::query::types::KqlType;
@@ -143,18 +144,19 @@ impl TableFunction for GeoLookup {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let [input, table] = inputs.as_slice() else { return exec_err!("it takes two tables") };
         let lookup = self.lookup(table)?;
         let (longitudes, latitudes) = (reals(input, self.longitude)?, reals(input, self.latitude)?);
-        let mut matches = Matches::new(self.unmatched);
+        let mut matches = Matches::new(self.unmatched, Effort::new(self.name(), context));
         for row in 0..input.num_rows() {
             let found = match longitudes.is_valid(row) && latitudes.is_valid(row) {
                 true => lookup.matches(longitudes.value(row), latitudes.value(row)),
                 false => Vec::new(),
             };
             matches.add(row, found.into_iter().map(|shape| shape as u64))?;
+            matches.step().await;
         }
         let (mut columns, mut of_table) = matches.columns(input, table)?;
         if !self.with_key {

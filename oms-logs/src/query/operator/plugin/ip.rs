@@ -5,6 +5,7 @@ use super::lookup::{Matches, place, side_by_side};
 use crate::query::bind::{BindResult, Binder};
 use crate::query::bound::Relation;
 use crate::query::diagnostic::Problem;
+use crate::query::operator::effort::Effort;
 use crate::query::plan::TableFunction;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
@@ -155,13 +156,13 @@ impl TableFunction for IpLookup {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let [input, table] = inputs.as_slice() else { return exec_err!("it takes two tables") };
         let (networks, lengths) = self.networks(table)?;
         let addresses = text_column(input, self.address)?;
         let keys = Self::keys(input, &self.input_keys)?;
-        let mut matches = Matches::new(self.unmatched);
+        let mut matches = Matches::new(self.unmatched, Effort::new(self.name(), context));
         for row in 0..input.num_rows() {
             let bits = bits(addresses.value(row), self.v6);
             let key = keys.as_ref().map(|keys| keys.row(row).owned());
@@ -170,6 +171,7 @@ impl TableFunction for IpLookup {
             };
             let found = bits.into_iter().flat_map(|bits| lengths.iter().map(move |it| (bits, it)));
             matches.add(row, found.filter_map(of_prefix).flatten().copied())?;
+            matches.step().await;
         }
         let (input, table) = matches.columns(input, table)?;
         let columns: Vec<ArrayRef> = if self.table_first {

@@ -5,11 +5,12 @@ use super::Arguments;
 use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{Column, Expr, Relation};
 use crate::query::diagnostic::Problem;
-use crate::query::limits::OPERATOR_ROWS_MAX;
+use crate::query::limits::{OPERATOR_ROWS_MAX, exceeded};
+use crate::query::operator::effort::Effort;
 use crate::query::operator::values::take_or_empty;
 use crate::query::syntax::Span;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -47,27 +48,30 @@ pub(super) fn side_by_side<'a>(
 }
 
 /// Rows of the input, each with one of the table or with none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Matches {
     /// Whether a row that nothing matches stays.
     pub(super) unmatched: bool,
     of_input: Vec<u64>,
     of_table: Vec<Option<u64>>,
+    effort: Effort,
 }
 
 impl Matches {
-    pub(super) fn new(unmatched: bool) -> Self {
-        Self { unmatched, ..Self::default() }
+    pub(super) const fn new(unmatched: bool, effort: Effort) -> Self {
+        Self { unmatched, of_input: Vec::new(), of_table: Vec::new(), effort }
     }
 
     /// Adds what one row of the input matches.
     pub(super) fn add(&mut self, row: usize, found: impl Iterator<Item = u64>) -> Result<()> {
         let before = self.of_input.len();
         for place in found {
+            self.effort.keep(size_of::<u64>() + size_of::<Option<u64>>())?;
             self.of_input.push(row as u64);
             self.of_table.push(Some(place));
             if self.of_input.len() > OPERATOR_ROWS_MAX {
-                return exec_err!("the lookup makes more than {OPERATOR_ROWS_MAX} rows");
+                let limit = "operator_rows_max";
+                return exceeded("a lookup makes too many rows", limit, OPERATOR_ROWS_MAX);
             }
         }
         if self.unmatched && self.of_input.len() == before {
@@ -75,6 +79,11 @@ impl Matches {
             self.of_table.push(None);
         }
         Ok(())
+    }
+
+    /// Gives other tasks a turn after many rows.
+    pub(super) async fn step(&mut self) {
+        self.effort.step().await;
     }
 
     /// The columns of the input and of the table, one row for each match.

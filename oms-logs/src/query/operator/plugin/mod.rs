@@ -21,9 +21,6 @@ use crate::query::plan::TableFunction;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, Evaluate};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
-use datafusion::common::Result;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
@@ -304,25 +301,6 @@ impl Binder<'_> {
     ) -> BindResult<Arc<Relation>> {
         self.relation(RelationKind::Table { inputs, function, serialized }, columns, span)
     }
-}
-
-/// The number of each row's group by columns, and the first row of each group.
-pub(super) fn groups(columns: &[ArrayRef], rows: usize) -> Result<(Vec<usize>, Vec<u64>)> {
-    if columns.is_empty() {
-        return Ok((vec![0; rows], if rows > 0 { vec![0] } else { Vec::new() }));
-    }
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let keys = RowConverter::new(fields)?.convert_columns(columns)?;
-    let mut places: HashMap<OwnedRow, usize> = HashMap::new();
-    let (mut numbers, mut firsts) = (Vec::with_capacity(rows), Vec::new());
-    for row in 0..rows {
-        let place = *places.entry(keys.row(row).owned()).or_insert(firsts.len());
-        if place == firsts.len() {
-            firsts.push(row as u64);
-        }
-        numbers.push(place);
-    }
-    Ok((numbers, firsts))
 }
 
 /// The columns of a batch from one on.

@@ -1,11 +1,13 @@
 //! `rolling_percentile`: a percentile over the last bins.
 
-use super::{Arguments, columns_from, groups};
+use super::{Arguments, columns_from};
 use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{Column, Expr, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::function::aggregate::constant_real;
 use crate::query::function::cast;
+use crate::query::operator::effort::Effort;
+use crate::query::operator::values::Groups;
 use crate::query::plan::TableFunction;
 use crate::query::types::KqlType;
 use async_trait::async_trait;
@@ -14,7 +16,7 @@ use datafusion::arrow::compute::{SortOptions, sort_to_indices, take};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -86,50 +88,53 @@ impl TableFunction for RollingPercentile {
         &self,
         inputs: Vec<RecordBatch>,
         schema: &SchemaRef,
-        _context: &Arc<TaskContext>,
+        context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("it takes a table") };
         let Some(index) = input.column(0).as_primitive_opt::<Int64Type>() else {
             return exec_err!("rolling_percentile takes an index");
         };
         let dimensions = columns_from(input, 2);
-        let (numbers, _) = groups(dimensions, input.num_rows())?;
-        // By group and bin: the rows, in order of their values.
+        let groups = Groups::of(dimensions, input.num_rows())?;
+        // By group and bin: the rows, by their places in the order of values.
         let options = SortOptions { descending: false, nulls_first: true };
         let sorted = sort_to_indices(input.column(1), Some(options), None)?;
-        let mut bins: BTreeMap<(usize, i64), Vec<u32>> = BTreeMap::new();
-        for row in sorted.values() {
+        let mut bins: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
+        for (place, row) in sorted.values().iter().enumerate() {
             let at = *row as usize;
             if index.is_null(at) || input.column(1).is_null(at) {
                 continue;
             }
             let bin = index.value(at).div_euclid(self.width);
-            bins.entry((numbers.get(at).copied().unwrap_or(0), bin)).or_default().push(*row);
+            let group = groups.numbers.get(at).copied().unwrap_or(0);
+            bins.entry((group, bin)).or_default().push(place);
         }
-        let place: Vec<usize> = {
-            let mut place = vec![0; input.num_rows()];
-            for (order, row) in sorted.values().iter().enumerate() {
-                if let Some(slot) = place.get_mut(*row as usize) {
-                    *slot = order;
+        let row = |place: usize| sorted.values().get(place).map_or(0, |row| u64::from(*row));
+        let (mut starts, mut chosen, mut of) = (Vec::new(), Vec::new(), Vec::new());
+        let mut effort = Effort::new(self.name(), context);
+        let mut inside = Places::new(input.num_rows());
+        let mut window: VecDeque<((usize, i64), &Vec<usize>)> = VecDeque::new();
+        for ((group, bin), own) in &bins {
+            let first = (*group, bin.saturating_sub(self.bins - 1));
+            while let Some((_, left)) = window.pop_front_if(|(at, _)| *at < first) {
+                for place in left {
+                    inside.remove(*place);
+                    effort.step().await;
                 }
             }
-            place
-        };
-        let (mut starts, mut chosen, mut of) = (Vec::new(), Vec::new(), Vec::new());
-        for ((group, bin), own) in &bins {
-            let first = bin.saturating_sub(self.bins - 1);
-            let window = bins.range((*group, first)..=(*group, *bin));
-            let mut rows: Vec<u32> = window.flat_map(|(_, rows)| rows.iter().copied()).collect();
-            rows.sort_by_key(|row| place.get(*row as usize).copied());
+            for place in own {
+                inside.add(*place);
+                effort.step().await;
+            }
+            window.push_back(((*group, *bin), own));
             #[expect(clippy::cast_precision_loss, reason = "a count of rows in memory")]
             #[expect(clippy::cast_possible_truncation, reason = "below the count of rows")]
             #[expect(clippy::cast_sign_loss, reason = "not negative")]
-            let rank = (self.percent / 100.0 * rows.len() as f64).ceil() as usize;
-            if let Some(row) = rows.get(rank.saturating_sub(1).min(rows.len().saturating_sub(1))) {
-                starts.push(bin.saturating_mul(self.width));
-                chosen.push(u64::from(*row));
-                of.push(own.first().map_or(0, |row| u64::from(*row)));
-            }
+            let rank = (self.percent / 100.0 * inside.len as f64).ceil() as usize;
+            let place = inside.nth(rank.clamp(1, inside.len.max(1)));
+            starts.push(bin.saturating_mul(self.width));
+            chosen.push(row(place));
+            of.push(own.first().map_or(0, |place| row(*place)));
         }
         let (chosen, of) = (UInt64Array::from(chosen), UInt64Array::from(of));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(starts))];
@@ -138,5 +143,75 @@ impl TableFunction for RollingPercentile {
         }
         columns.push(take(input.column(1), &chosen, None)?);
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
+    }
+}
+
+/// A set of numbers below a bound, whose nth member is found in logarithmic time: a Fenwick tree.
+struct Places {
+    /// At each number from 1 on: the members in as many places up to it as its lowest bit says.
+    counts: Vec<usize>,
+    len: usize,
+}
+
+impl Places {
+    fn new(bound: usize) -> Self {
+        Self { counts: vec![0; bound + 1], len: 0 }
+    }
+
+    fn add(&mut self, place: usize) {
+        self.len += 1;
+        self.change(place, |count| *count += 1);
+    }
+
+    /// Removes a member.
+    fn remove(&mut self, place: usize) {
+        self.len -= 1;
+        self.change(place, |count| *count -= 1);
+    }
+
+    fn change(&mut self, place: usize, change: impl Fn(&mut usize)) {
+        let mut at = place + 1;
+        while let Some(count) = self.counts.get_mut(at) {
+            change(count);
+            at += at & at.wrapping_neg();
+        }
+    }
+
+    /// The nth member in order, from 1.
+    fn nth(&self, n: usize) -> usize {
+        let (mut before, mut left) = (0, n);
+        let mut width = self.counts.len().next_power_of_two();
+        while width > 0 {
+            if let Some(count) = self.counts.get(before + width).filter(|count| **count < left) {
+                before += width;
+                left -= count;
+            }
+            width /= 2;
+        }
+        before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_found_by_rank() {
+        for bound in [1, 2, 7, 8, 100] {
+            let mut places = Places::new(bound);
+            let mut members = std::collections::BTreeSet::new();
+            for step in 0..3 * bound {
+                let place = step * 37 % bound;
+                if members.remove(&place) {
+                    places.remove(place);
+                } else {
+                    members.insert(place);
+                    places.add(place);
+                }
+                let found: Vec<usize> = (1..=members.len()).map(|n| places.nth(n)).collect();
+                assert!(found.iter().eq(&members), "{found:?} {members:?}");
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::query::bound::{
 };
 use crate::query::diagnostic::Problem;
 use crate::query::function::{operator, to_text};
-use crate::query::limits::{OPERATOR_ROWS_MAX, PIVOT_COLUMNS_MAX};
+use crate::query::limits::{OPERATOR_ROWS_MAX, PIVOT_COLUMNS_MAX, exceeded};
 use crate::query::plan::TableFunction;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast;
@@ -78,6 +78,10 @@ impl Binder<'_> {
             }
             items.add_implied(Some(value), "Column", made);
         }
+        if keys.is_empty() && raw.is_empty() {
+            // No rows have no values to make columns of, nor keys.
+            return self.relation(RelationKind::Rows(Vec::new()), Vec::new(), span);
+        }
         let bound_keys = Items::of_columns(&keys, span);
         let mut made = bound_keys.columns();
         made.extend(raw.iter().map(|(name, made)| Column::new(name, made.kql_type)));
@@ -111,7 +115,8 @@ impl Binder<'_> {
         let sorted = self.relation(kind, vec![text], span)?;
         let rows = self.rows_of(&sorted, span)?;
         if rows.num_rows() > PIVOT_COLUMNS_MAX {
-            let message = format!("`pivot` makes more than {PIVOT_COLUMNS_MAX} columns");
+            let message =
+                format!("`pivot` makes too many columns. pivot_columns_max=`{PIVOT_COLUMNS_MAX}`");
             return Err(self.report(Problem::semantic(span, message)));
         }
         let Some(values) = rows.column(0).as_string_view_opt() else { return Err(Failed) };
@@ -273,7 +278,8 @@ impl TableFunction for Narrow {
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("narrow takes a table") };
         if input.num_rows().saturating_mul(self.names.len()) > OPERATOR_ROWS_MAX {
-            return exec_err!("narrow makes more than {OPERATOR_ROWS_MAX} rows");
+            let limit = "operator_rows_max";
+            return exceeded("narrow makes too many rows", limit, OPERATOR_ROWS_MAX);
         }
         let mut rows = Int64Builder::new();
         let (mut names, mut values) = (StringViewBuilder::new(), StringViewBuilder::new());

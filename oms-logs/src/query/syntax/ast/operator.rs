@@ -165,13 +165,15 @@ pub struct ScanStep {
     pub assignments: Vec<(Name, Expr)>,
 }
 
-/// `partition by key (operators)`
+/// `partition by key (operators)` or `partition by key { table }`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partition {
     /// The column.
     pub key: Expr,
     /// What is done to each part.
     pub operators: Vec<Operator>,
+    /// The table that there is for each key, in place of what is done to its part.
+    pub table: Option<Box<Expr>>,
 }
 
 /// One level of `top-nested`.

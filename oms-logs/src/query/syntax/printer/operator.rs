@@ -1,6 +1,6 @@
 //! The larger operators back to text.
 
-use super::{Pattern, Quoted, list, sub_pipeline, tables};
+use super::{Pattern, Quoted, TopLevel, list, sub_pipeline, tables};
 use crate::query::syntax::ast::{
     ColumnOrder, Evaluate, Expr, ExprKind, Find, FindColumn, GraphDirection, GraphEdge, GraphMatch,
     GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart, Scan,
@@ -27,7 +27,10 @@ pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
         OperatorKind::Scan(scan) => scan.fmt(f),
         OperatorKind::Partition(partition) => {
             write!(f, "partition by {} ", partition.key)?;
-            sub_pipeline(f, &partition.operators)
+            match &partition.table {
+                Some(table) => write!(f, "{{{}}}", TopLevel(table)),
+                None => sub_pipeline(f, &partition.operators),
+            }
         }
         OperatorKind::Serialize(items) if items.is_empty() => f.write_str("serialize"),
         OperatorKind::Serialize(items) => {
