@@ -299,20 +299,21 @@ pub fn parse_timespan(text: &str) -> Option<i64> {
         Some(rest) => (true, rest.trim_start()),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
+    // With more bits than a count of ticks has, for the least one has no positive counterpart.
     let ticks = if text.contains(':') {
         let colon = text.find(':')?;
         let (days, clock) = match text.find('.') {
             Some(dot) if dot < colon => (number(text.get(..dot)?, 8)?, text.get(dot + 1..)?),
             _ => (0, text),
         };
-        days.checked_mul(TICKS_PER_DAY)?.checked_add(parse_clock(clock)?)?
+        i128::from(days) * i128::from(TICKS_PER_DAY) + i128::from(parse_clock(clock)?)
     } else {
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (digits, unit) = text.split_at_checked(digits)?;
         let unit = unit.trim();
-        scale(digits, unit_ticks(if unit.is_empty() { "d" } else { unit })?)?
+        scale(digits, unit_ticks(if unit.is_empty() { "d" } else { unit })?)?.into()
     };
-    Some(if negative { -ticks } else { ticks })
+    i64::try_from(if negative { -ticks } else { ticks }).ok()
 }
 
 /// `yyyy-MM-ddTHH:mm:ss[.fffffff]Z`. All seven digits of the fraction are written if `full`; else
@@ -418,6 +419,10 @@ mod tests {
         for text in ["00:00:00", "1.02:03:04.5000000", "-1.00:00:00", "23:59:59.9999999"] {
             assert_eq!(parse_timespan(text).map(format_timespan).as_deref(), Some(text));
         }
+        for least_or_most in [i64::MIN, i64::MAX] {
+            assert_eq!(parse_timespan(&format_timespan(least_or_most)), Some(least_or_most));
+        }
+        assert_eq!(parse_timespan("10675199.02:48:05.4775808"), None);
         assert_eq!(parse_timespan("5m"), Some(5 * TICKS_PER_MINUTE));
         assert_eq!(parse_timespan("2"), Some(2 * TICKS_PER_DAY));
         assert_eq!(parse_timespan("1x"), None);

@@ -1,6 +1,6 @@
 //! Scalar functions and types, one expression a case.
 
-use crate::query::{options, tables};
+use crate::query::{options, refuse, tables};
 use oms_logs::query::{self, QueryError};
 use serde_json::{Value as Json, json};
 
@@ -363,4 +363,20 @@ async fn addresses() {
         ("has_any_ipv4('a 127.0.0.1', dynamic(['1.1.1.1', '127.0.0.1']))", "bool", json!(true)),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn text_in_other_forms_is_not_longer_than_text_may_be() {
+    for (call, function) in [
+        ("regex_quote(strrep('.', 600000))", "regex_quote"),
+        ("url_encode(strrep('?', 400000))", "url_encode"),
+        ("base64_encode_tostring(strrep('a', 1000000))", "base64_encode_tostring"),
+        ("base64_encode_fromarray(repeat(1, 1000000))", "base64_encode_fromarray"),
+        ("unicode_codepoints_to_string(repeat(8364, 500000))", "unicode_codepoints_to_string"),
+        ("translate('a', '€', strrep('a', 400000))", "translate"),
+    ] {
+        let error = refuse(&format!("print x = {call}")).await;
+        let expect = format!("`{function}` makes a string of more than 1048576 bytes");
+        assert!(error.to_string().contains(&expect), "{call}: {error}");
+    }
 }

@@ -77,7 +77,21 @@ pub(crate) fn near_pairs(edges: &[Edge], mut each: impl FnMut(usize, usize) -> b
 
 #[cfg(test)]
 mod tests {
+    use super::budget::Budget;
     use super::*;
+
+    #[test]
+    fn pairs_are_steps_of_the_call() {
+        let at = |x| Point::of_degrees(x, 0.0).unwrap();
+        let edges: Vec<Edge> = (0..20).map(|x| Edge::new(at(0.0), at(f64::from(x + 1)))).collect();
+        let within = |steps| {
+            let budget = Budget { steps, bytes: 0 };
+            budget::within(budget, "f", || Ok(near_pairs(&edges, |_, _| true))).ok()
+        };
+        let pairs = 20 * 19 / 2;
+        assert_eq!(within(pairs * STEPS_PER_PAIR), Some(true));
+        assert_eq!(within(pairs * STEPS_PER_PAIR - 1), None);
+    }
 
     #[test]
     fn pairs_hold_all_that_cross() {

@@ -1,5 +1,6 @@
 //! Periods of series, and series in parts: season, trend and the rest.
 
+use super::super::budget;
 use super::filter::fourier;
 use super::statistics::{fit_line, mean, quantile};
 
@@ -48,7 +49,9 @@ impl Resemblance {
         let reach = (period / 4).max(1);
         let around = period - reach..(period + reach + 1).min(self.by_lag.len());
         let own = self.by_lag[period];
-        if self.by_lag[around].iter().any(|other| *other > own) {
+        let all = around.len();
+        let higher = self.by_lag[around].iter().position(|other| *other > own);
+        if budget::steps(higher.unwrap_or(all)).is_none() || higher.is_some() {
             return 0.0;
         }
         // Between the correlation and the one that makes up for the elements without a partner.
