@@ -317,7 +317,11 @@ async fn calls_that_take_too_much_say_so() {
             "series_fir",
         ),
         (
-            "print t = strrep('a', 1000000) | project x = replace_strings(t, repeat('b', 2000), repeat('c', 2000))",
+            "print t = strrep('a', 1000000), l = repeat('b', 20000) | project x = t has_any (l)",
+            "has_any_computed",
+        ),
+        (
+            "print t = strrep('a', 1000000) | project x = replace_strings(t, repeat('b', 20000), repeat('c', 20000))",
             "replace_strings",
         ),
     ] {

@@ -89,6 +89,12 @@ pub(super) fn steps(count: usize) -> Option<()> {
     })
 }
 
+/// Counts looking through a text several times, likewise: many bytes are looked at in one step.
+pub(super) fn scans(text: &str, times: usize) -> Option<()> {
+    const BYTES_PER_STEP: usize = 16;
+    steps((text.len() / BYTES_PER_STEP + 1).saturating_mul(times))
+}
+
 /// Counts bytes that were made, likewise.
 pub(super) fn bytes(count: usize) -> Option<()> {
     take("bytes", |left| {

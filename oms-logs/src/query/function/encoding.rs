@@ -251,13 +251,8 @@ fn bind_characters(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Proble
             _ => coerce(argument, Parameter::Long, call.name),
         })
         .collect::<Result<_, _>>()?;
-    Ok(kernel_call(
-        "unicode_codepoints_to_string",
-        characters,
-        arguments,
-        KqlType::String,
-        call.span,
-    ))
+    let name = "unicode_codepoints_to_string";
+    Ok(kernel_call(name, characters, arguments, KqlType::String, call.span))
 }
 
 fn characters(args: &Args<'_>) -> Result<ArrayRef> {

@@ -347,8 +347,7 @@ fn replace_strings(args: &Args<'_>) -> Result<ArrayRef> {
     };
     args.try_text(|row| {
         let (from, to): (Vec<String>, Vec<String>) = (list(&from, row), list(&to, row));
-        let steps = text.get(row).len().saturating_mul(from.len());
-        if from.len() != to.len() || budget::steps(steps).is_none() {
+        if from.len() != to.len() || budget::scans(text.get(row), from.len()).is_none() {
             return Ok(None);
         }
         let mut pieces = vec![Piece::Open(text.get(row))];

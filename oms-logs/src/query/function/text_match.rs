@@ -4,6 +4,7 @@
 //! either end of it.
 
 use super::arguments::Args;
+use super::budget;
 use super::dynamic_text::Items;
 use super::kernel::KernelFn;
 use super::string::overlapping;
@@ -75,25 +76,34 @@ pub(crate) fn list_kernel(operator: ListOperator) -> KernelFn {
 /// stand for their items.
 pub(crate) fn computed_list_kernel(operator: ListOperator) -> KernelFn {
     match operator {
-        ListOperator::In | ListOperator::InAnyCase => {
-            |args| has_computed(args, |text, items| items.iter().any(|item| text == lower(item)))
-        }
+        ListOperator::In | ListOperator::InAnyCase => |args| {
+            has_computed(args, true, |text, items| items.iter().any(|item| text == lower(item)))
+        },
         ListOperator::HasAny => |args| {
-            has_computed(args, |text, items| {
+            has_computed(args, false, |text, items| {
                 items.iter().any(|item| has(text, &lower(item), true, true))
             })
         },
         ListOperator::HasAll => |args| {
-            has_computed(args, |text, items| {
+            has_computed(args, false, |text, items| {
                 items.iter().all(|item| has(text, &lower(item), true, true))
             })
         },
     }
 }
 
-fn has_computed(args: &Args<'_>, test: impl Fn(&str, &[String]) -> bool) -> Result<ArrayRef> {
+/// `whole` says that an item is the whole text or not in it, which takes no looking through.
+fn has_computed(
+    args: &Args<'_>,
+    whole: bool,
+    test: impl Fn(&str, &[String]) -> bool,
+) -> Result<ArrayRef> {
     let (text, items) = (args.text(0)?, Items::read(args, 1)?);
-    Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &items.at(row)))))
+    Ok(args.make_bool(|row| {
+        let (text, items) = (text.get(row), items.at(row));
+        budget::scans(if whole { "" } else { text }, items.len())?;
+        Some(test(&lower(text), &items))
+    }))
 }
 
 fn as_is(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {

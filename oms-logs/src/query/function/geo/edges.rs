@@ -63,13 +63,18 @@ pub(crate) fn near_pairs(edges: &[Edge], mut each: impl FnMut(usize, usize) -> b
     order.sort_by(|a, b| edges[*a].low.x.total_cmp(&edges[*b].low.x));
     for (at, first) in order.iter().enumerate() {
         let reach = edges[*first].high.x;
+        let mut apart = 0;
         for second in order[at + 1..].iter().take_while(|other| edges[**other].low.x <= reach) {
-            let is_near = edges[*first].is_near(&edges[*second]);
-            if budget::steps(if is_near { STEPS_PER_PAIR } else { 1 }).is_none()
-                || (is_near && !each(*first.min(second), *first.max(second)))
+            if !edges[*first].is_near(&edges[*second]) {
+                apart += 1;
+            } else if budget::steps(STEPS_PER_PAIR).is_none()
+                || !each(*first.min(second), *first.max(second))
             {
                 return false;
             }
+        }
+        if budget::steps(apart).is_none() {
+            return false;
         }
     }
     true
