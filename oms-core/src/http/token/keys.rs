@@ -344,12 +344,13 @@ mod tests {
     #[tokio::test]
     async fn what_another_process_draws_and_revokes_is_seen_after_a_refresh() {
         let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-        let (clock, entropy) = (ManualClock::new(Timestamp::UNIX_EPOCH), SeededEntropy::new(1));
-        let (clock, entropy) = (Arc::new(clock), Arc::new(entropy));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let entropy = Arc::new(SeededEntropy::new(1));
         let ring = Arc::new(released_ring());
         let open = async || {
-            let (ring, entropy) = (Arc::clone(&ring), Arc::clone(&entropy));
-            SigningKeys::open(Arc::clone(&journal), ring, clock.clone(), entropy).await
+            let (ring, clock, entropy) =
+                (Arc::clone(&ring), Arc::clone(&clock), Arc::clone(&entropy));
+            SigningKeys::open(Arc::clone(&journal), ring, clock, entropy).await
         };
         let one = open().await.expect("opens");
         let two = open().await.expect("opens");

@@ -7,6 +7,9 @@ use std::io::{self, BufRead};
 /// The column of a plain line.
 const RAW_DATA: &str = "RawData";
 
+/// A line and its number, from 1; why not, if it is too long.
+pub(super) type Line = (u64, Result<Vec<u8>, String>);
+
 /// The lines of a text, counted.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
@@ -20,8 +23,8 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next line that is not blank, without its break and, at the beginning, without a byte
-    /// order mark; why not, if it is too long.
-    pub(super) fn next_line(&mut self) -> io::Result<Option<(u64, Result<Vec<u8>, String>)>> {
+    /// order mark.
+    pub(super) fn next_line(&mut self) -> io::Result<Option<Line>> {
         while let Some(mut line) = read_line(&mut self.input)? {
             self.number += 1;
             if self.number == 1 && line.starts_with(b"\xef\xbb\xbf") {
