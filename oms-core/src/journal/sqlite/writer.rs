@@ -7,12 +7,26 @@ use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
 use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
 use tokio::sync::{mpsc, watch};
+
+/// Of how many histories the row and version are remembered.
+const KNOWN_MAX: usize = 8_192;
+
+/// The rows of histories that were written lately, and how many events each holds: what the open
+/// transaction, or the file between two, would answer.
+#[derive(Debug, Default)]
+struct Known {
+    rows: HashMap<HistoryId, (i64, u64)>,
+    /// SQLite's count of what others committed to the file.
+    data_version: i64,
+}
 
 /// Owns the connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
     connection: Connection,
+    known: Known,
     /// The last position that is durable.
     head: watch::Sender<u64>,
 }
@@ -58,7 +72,7 @@ impl Writer {
         let query = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
         let last = connection.query_row(query, [], |row| unstored(row, 0)).optional()?.unwrap_or(0);
         let (head, last) = watch::channel(last);
-        Ok((Self { connection, head }, last))
+        Ok((Self { connection, known: Known::default(), head }, last))
     }
 
     /// Serves requests until every sender is gone and the queue is empty.
@@ -98,9 +112,12 @@ impl Writer {
     /// committed: a conflict may be with a neighbour.
     fn commit(&mut self, group: &[Request]) -> Result<Vec<Answer>, Broken> {
         let outcome = self.transact(group);
-        if outcome.is_err() && !self.connection.is_autocommit() {
-            // Should this fail too, the next BEGIN says so to those who wait for it.
-            let _ = self.connection.execute_batch("ROLLBACK");
+        if outcome.is_err() {
+            self.known.rows.clear();
+            if !self.connection.is_autocommit() {
+                // Should this fail too, the next BEGIN says so to those who wait for it.
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
         }
         let (answers, last_position) = outcome?;
         if let Some(position) = last_position {
@@ -109,10 +126,11 @@ impl Writer {
         Ok(answers)
     }
 
-    fn transact(&self, group: &[Request]) -> Result<(Vec<Answer>, Option<u64>), Broken> {
+    fn transact(&mut self, group: &[Request]) -> Result<(Vec<Answer>, Option<u64>), Broken> {
         let mut answers = Vec::with_capacity(group.len());
         let mut last_position = None;
         self.execute("BEGIN IMMEDIATE").map_err(Broken::Before)?;
+        self.forget_if_foreign().map_err(Broken::Before)?;
         for request in group {
             let applied = self.apply(&request.work).map_err(Broken::Before)?;
             answers.push(applied.map(|applied| {
@@ -126,7 +144,7 @@ impl Writer {
         Ok((answers, last_position))
     }
 
-    fn apply(&self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
+    fn apply(&mut self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
         match work {
             Work::Append(appends) => self.append(appends),
             Work::Snapshot(history, snapshot) => self.save_snapshot(history, snapshot),
@@ -134,7 +152,10 @@ impl Writer {
         }
     }
 
-    fn append(&self, appends: &[AppendRows]) -> rusqlite::Result<Result<Applied, JournalError>> {
+    fn append(
+        &mut self,
+        appends: &[AppendRows],
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
         let mut ids = Vec::with_capacity(appends.len());
         for append in appends {
             let found = self.find(&append.history)?;
@@ -163,7 +184,7 @@ impl Writer {
     }
 
     fn save_snapshot(
-        &self,
+        &mut self,
         history: &HistoryId,
         snapshot: &SnapshotRow,
     ) -> rusqlite::Result<Result<Applied, JournalError>> {
@@ -182,7 +203,7 @@ impl Writer {
     }
 
     fn delete(
-        &self,
+        &mut self,
         history: &HistoryId,
         expected: u64,
     ) -> rusqlite::Result<Result<Applied, JournalError>> {
@@ -190,30 +211,61 @@ impl Writer {
         if actual != expected {
             return Ok(Err(conflict(history, expected, actual)));
         }
+        self.known.rows.remove(history);
         // Its events and its snapshot refer to it and go with it.
         self.connection.prepare_cached("DELETE FROM history WHERE id = ?1")?.execute([id])?;
         Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
     }
 
-    /// The history's row and how many events it holds.
-    fn find(&self, history: &HistoryId) -> rusqlite::Result<Option<(i64, u64)>> {
-        self.connection
-            .prepare_cached("SELECT id, version FROM history WHERE kind = ?1 AND key = ?2")?
-            .query_row([history.kind(), history.key()], |row| Ok((row.get(0)?, unstored(row, 1)?)))
-            .optional()
+    /// Another process may have written to the file, though it should not: what is remembered is
+    /// then of no use.
+    fn forget_if_foreign(&mut self) -> rusqlite::Result<()> {
+        let mut query = self.connection.prepare_cached("PRAGMA data_version")?;
+        let found: i64 = query.query_row([], |row| row.get(0))?;
+        if found != self.known.data_version || self.known.rows.len() > KNOWN_MAX {
+            self.known.rows.clear();
+            self.known.data_version = found;
+        }
+        Ok(())
     }
 
-    fn advance(&self, history: &HistoryId, id: Option<i64>, version: u64) -> rusqlite::Result<i64> {
-        if let Some(id) = id {
-            self.connection
-                .prepare_cached("UPDATE history SET version = ?2 WHERE id = ?1")?
-                .execute(params![id, stored(version)])?;
-            return Ok(id);
+    /// The history's row and how many events it holds.
+    fn find(&mut self, history: &HistoryId) -> rusqlite::Result<Option<(i64, u64)>> {
+        if let Some(row) = self.known.rows.get(history) {
+            return Ok(Some(*row));
         }
+        let found = self
+            .connection
+            .prepare_cached("SELECT id, version FROM history WHERE kind = ?1 AND key = ?2")?
+            .query_row([history.kind(), history.key()], |row| Ok((row.get(0)?, unstored(row, 1)?)))
+            .optional()?;
+        if let Some(row) = found {
+            self.known.rows.insert(history.clone(), row);
+        }
+        Ok(found)
+    }
+
+    fn advance(
+        &mut self,
+        history: &HistoryId,
+        id: Option<i64>,
+        version: u64,
+    ) -> rusqlite::Result<i64> {
+        let Some(id) = id else {
+            self.connection
+                .prepare_cached("INSERT INTO history (kind, key, version) VALUES (?1, ?2, ?3)")?
+                .execute(params![history.kind(), history.key(), stored(version)])?;
+            let id = self.connection.last_insert_rowid();
+            self.known.rows.insert(history.clone(), (id, version));
+            return Ok(id);
+        };
         self.connection
-            .prepare_cached("INSERT INTO history (kind, key, version) VALUES (?1, ?2, ?3)")?
-            .execute(params![history.kind(), history.key(), stored(version)])?;
-        Ok(self.connection.last_insert_rowid())
+            .prepare_cached("UPDATE history SET version = ?2 WHERE id = ?1")?
+            .execute(params![id, stored(version)])?;
+        if let Some(row) = self.known.rows.get_mut(history) {
+            row.1 = version;
+        }
+        Ok(id)
     }
 
     fn insert(&self, history: i64, event: &EventRow) -> rusqlite::Result<()> {
@@ -352,5 +404,28 @@ mod tests {
         assert_eq!((keys(&writer), *head.borrow()), (vec!["a".to_owned()], 1));
         assert_eq!(summary(writer.answers(&[request("a", 1, "k", 1)])), ["[2]"]);
         assert_eq!(*head.borrow(), 2);
+    }
+
+    #[test]
+    fn what_another_process_wrote_is_not_overlooked() {
+        let (mut writer, _head, directory) = writer(|_| {});
+        assert_eq!(summary(writer.answers(&[request("a", 0, "k", 1)])), ["[1]"]);
+        let other = Connection::open(directory.path().join("journal.sqlite")).expect("opens");
+        other.execute_batch("UPDATE history SET version = 5").expect("writes");
+        assert_eq!(summary(writer.answers(&[request("a", 1, "k", 1)])), ["conflict at 5"]);
+        assert_eq!(summary(writer.answers(&[request("a", 5, "k", 1)])), ["[6]"]);
+    }
+
+    #[test]
+    fn a_history_that_was_deleted_begins_anew_also_in_one_group() {
+        let (mut writer, _head, _directory) = writer(|_| {});
+        let delete = |expected| {
+            let history = HistoryId::new("job", "a").expect("a name");
+            Request { work: Work::Delete(history, expected), reply: oneshot::channel().0 }
+        };
+        let group =
+            [request("a", 0, "k", 1), delete(1), request("a", 1, "k", 1), request("a", 0, "k", 1)];
+        assert_eq!(summary(writer.answers(&group)), ["[1]", "[]", "conflict at 0", "[1]"]);
+        assert_eq!(summary(writer.answers(&[delete(1), request("a", 0, "k", 1)])), ["[]", "[1]"]);
     }
 }
