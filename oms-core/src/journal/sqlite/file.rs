@@ -55,6 +55,13 @@ CREATE TABLE snapshot (
 ) STRICT;
 ";
 
+/// How much of the file the writer keeps in memory: the ends of some thousand histories.
+const CACHE_KIB: i64 = 16 * 1024;
+
+/// After how many pages of the log they are brought into the file. A page that is written again and
+/// again in between, as the ends of histories are, is brought over once.
+const CHECKPOINT_PAGES: i64 = 4_096;
+
 /// One query for each table and every column, to see at open that they are there.
 const SCHEMA_CHECKS: [&str; 3] = [
     "SELECT id, kind, key, version FROM history LIMIT 0",
@@ -236,6 +243,13 @@ fn prepare_writer(connection: &Connection) -> Result<(), JournalError> {
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update_and_check(
+            None,
+            "wal_autocheckpoint",
+            CHECKPOINT_PAGES,
+            |_row| Ok(()),
+        )?;
         connection.pragma_update_and_check(
             None,
             "journal_size_limit",
