@@ -129,6 +129,27 @@ struct Progress {
     refused: u64,
 }
 
+impl Progress {
+    const FORMAT: u16 = 1;
+
+    fn open(snapshot: Snapshot) -> Result<Self, JournalError> {
+        if snapshot.format > Self::FORMAT {
+            let (found, known) = (snapshot.format.into(), Self::FORMAT.into());
+            return Err(JournalError::Newer { found, known });
+        }
+        serde_json::from_value(snapshot.body).map_err(Self::misfit)
+    }
+
+    fn seal(self) -> Result<Snapshot, JournalError> {
+        let body = serde_json::to_value(self).map_err(Self::misfit)?;
+        Ok(Snapshot { version: 1, format: Self::FORMAT, body })
+    }
+
+    fn misfit(source: serde_json::Error) -> JournalError {
+        JournalError::Body { kind: "projection-progress".to_owned(), source }
+    }
+}
+
 /// How far a projection is, and what it left out.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ProjectionReport {
@@ -270,9 +291,7 @@ impl Projection {
 
     async fn stored(&self, history: &HistoryId) -> Result<Option<Progress>, ProjectionError> {
         let Some(snapshot) = self.journal.snapshot(history).await? else { return Ok(None) };
-        let progress = Progress::deserialize(&snapshot.body);
-        let kind = || "projection-progress".to_owned();
-        Ok(Some(progress.map_err(|source| JournalError::Body { kind: kind(), source })?))
+        Ok(Some(Progress::open(snapshot)?))
     }
 
     fn count(&self, records: usize) {
@@ -294,10 +313,7 @@ impl Projection {
     }
 
     async fn save(&self, history: &HistoryId, progress: Progress) -> Result<(), JournalError> {
-        let kind = || "projection-progress".to_owned();
-        let body = serde_json::to_value(progress)
-            .map_err(|source| JournalError::Body { kind: kind(), source })?;
-        self.journal.save_snapshot(history, Snapshot { version: 1, format: 1, body }).await
+        self.journal.save_snapshot(history, progress.seal()?).await
     }
 
     async fn send(
@@ -600,5 +616,18 @@ mod tests {
         }
         let expected: Vec<_> = expected.into_iter().map(crate::record::Value::String).collect();
         assert_eq!(details, expected);
+    }
+
+    #[test]
+    fn progress_of_the_first_format_is_read_and_of_a_newer_one_refused() {
+        let body = include_str!("../tests/fixtures/snapshots/projection-progress-1.json");
+        let body = serde_json::from_str(body).expect("JSON");
+        let kept = Snapshot { version: 1, format: 1, body };
+        let progress = Progress::open(kept.clone()).expect("progress");
+        assert_eq!((progress.sequence, progress.from, progress.to), (7, 40, 52));
+        assert_eq!((progress.is_written, progress.put_aside, progress.refused), (true, 1, 2));
+        assert_eq!(progress.seal().expect("JSON"), kept);
+        let newer = Progress::open(Snapshot { format: 2, ..kept }).expect_err("a newer format");
+        assert!(matches!(newer, JournalError::Newer { found: 2, known: 1 }), "{newer}");
     }
 }

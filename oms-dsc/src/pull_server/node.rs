@@ -403,3 +403,21 @@ impl Nodes {
 fn history(agent_id: AgentId) -> Result<HistoryId, Error> {
     Ok(HistoryId::new(NODE_HISTORY, &agent_id.to_string())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_the_first_format_kept_is_read() {
+        let body = include_str!("../../tests/fixtures/snapshots/dsc-node-1.json");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let node = Node::deserialize(&body).expect("a node");
+        assert_eq!((node.state, node.version), (NodeState::Compliant, 3));
+        assert_eq!(node.agent.node_name, "node-a");
+        assert_eq!(node.configuration_names()[0].as_str(), "Web");
+        assert_eq!(node.last_report.as_ref().map(|report| report.resource_count), Some(1));
+        assert_eq!((node.reported.len(), node.signatures.len()), (1, 2));
+        assert_eq!(serde_json::to_value(&node).expect("JSON"), body);
+    }
+}

@@ -4,7 +4,7 @@
 //! is no value. A name's characters that no column can have become underscores.
 
 use super::{ROW_BYTES_MAX, Row, RowTarget, SAMPLE_ROWS, Source, invalid, place, sample, text};
-use crate::schema::{COMPUTER, ColumnType, TIME_GENERATED, TYPE};
+use crate::schema::{COMPUTER, ColumnType, TIME_GENERATED, TYPE, TableSchema};
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use oms_core::record::Record;
 use std::collections::{BTreeSet, VecDeque};
@@ -56,7 +56,8 @@ impl<R: Read + Send> Csv<R> {
         let bounded = Bounded { input, ahead: Arc::clone(&ahead) };
         // A row of another length is told by us, and the rows after it are read.
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(bounded);
-        let names = names(reader.headers().map_err(|error| failure(error, 1))?)?;
+        let headers = reader.headers().map_err(|error| failure(error, 1))?;
+        let names = names(headers, &target.schema)?;
         let sampled = VecDeque::new();
         let mut csv =
             Self { reader, names, types: Vec::new(), ahead, sampled, broken: None, target };
@@ -143,7 +144,7 @@ impl<R: Read + Send> Source for Csv<R> {
 }
 
 /// The columns' names.
-fn names(headers: &StringRecord) -> io::Result<Vec<String>> {
+fn names(headers: &StringRecord, schema: &TableSchema) -> io::Result<Vec<String>> {
     let mut taken = BTreeSet::new();
     let mut names = Vec::with_capacity(headers.len());
     for (header, number) in headers.iter().zip(1..) {
@@ -154,6 +155,10 @@ fn names(headers: &StringRecord) -> io::Result<Vec<String>> {
             .collect();
         if name.is_empty() {
             return Err(invalid(format!("column {number} of the first row has no name")));
+        }
+        // Else each row would be refused for it.
+        if schema.column(&name).is_none() && !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return Err(invalid(format!("column {name} does not begin with a letter")));
         }
         if !taken.insert(name.clone()) {
             return Err(invalid(format!("two columns of the first row are named {name}")));

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A row that cannot be read is told with its number, and the rows after it are read all the same.
-//! Only a file that cannot be read further ends the rows with an error.
+//! Only a file that cannot be read further ends the rows with an error. A whole number beyond 64 bits,
+//! in JSON, is a `real`.
 //!
 //! # Example
 //! ```

@@ -100,7 +100,7 @@ fn wrong_rows_of_comma_separated_values_are_told_and_passed_over() {
 
 #[test]
 fn a_file_that_begins_otherwise_is_refused_as_a_whole() {
-    for text in ["", "a,a\n1,2\n", "a,,c\n1,2,3\n", "a b,a_b\n"] {
+    for text in ["", "a,a\n1,2\n", "a,,c\n1,2,3\n", "a b,a_b\n", "a,2nd\n"] {
         let error = RowReader::new(RowFormat::Csv, text.as_bytes(), target("T_CL"));
         assert_eq!(error.expect_err(text).kind(), io::ErrorKind::InvalidData, "{text}");
     }
