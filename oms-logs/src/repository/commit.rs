@@ -5,14 +5,11 @@
 //! log it holds, and a commit whose outcome is unknown is looked up before it is tried again.
 
 use crate::Error;
-use crate::ingest::batch::{align, unite};
+use crate::ingest::batch::unite;
+use crate::repository::encode::encode;
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{DataFile, FileStats};
-use crate::schema::{DAY_COLUMN, TIME_GENERATED, TableSchema};
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{sort_to_indices, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
-use bytes::Bytes;
+use crate::schema::{DAY_COLUMN, TableSchema};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::transaction::{
     CommitBuilder, CommitProperties, TableReference, TransactionError,
@@ -28,26 +25,17 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, EntropyExt as _};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::SortingColumn;
-use parquet::file::properties::WriterProperties;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use url::Url;
 
-/// Rows of one row group.
-const ROW_GROUP_ROWS: usize = 256 * 1024;
-
 /// Commits of a new table between two checkpoints, so that opening it reads few log files.
 const CHECKPOINT_COMMITS: u32 = 20;
 
 /// Commits that are tried when other writers come first.
 const COMMIT_ATTEMPTS_MAX: u32 = 5;
-
-const DAY_MICROSECONDS: i64 = 86_400_000_000;
 
 /// One Delta table, as its only committer in this workspace sees it.
 #[derive(Debug)]
@@ -194,7 +182,10 @@ impl Committer {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(Vec<Action>, Committed), Error> {
-        let encoded = encode(&self.table, schema, fresh).await?;
+        let encoded = {
+            let (schema, fresh) = (Arc::clone(schema), fresh.clone());
+            blocking(move || encode(&schema, &unite(fresh.iter().map(|part| &part.batch))?)).await?
+        };
         let mut committed = Committed { rows: fresh.rows, files: encoded.len(), bytes: 0 };
         let mut adds = Vec::new();
         for file in encoded {
@@ -317,83 +308,4 @@ fn is_conflict(error: &Error) -> bool {
             source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_)
         }
     )
-}
-
-/// The rows of one day as a Parquet file.
-struct EncodedFile {
-    /// `2026-11-23`
-    day: String,
-    bytes: Bytes,
-    /// Delta file statistics, as JSON.
-    stats: String,
-}
-
-/// Sorts the rows by time and writes one file a day, in the runtime's pool for blocking work.
-async fn encode(
-    table: &RecordType,
-    schema: &Arc<TableSchema>,
-    fresh: &Fresh,
-) -> Result<Vec<EncodedFile>, Error> {
-    let (name, schema, fresh) = (table.clone(), Arc::clone(schema), fresh.clone());
-    blocking(move || {
-        let rows = unite(fresh.iter().map(|part| &part.batch))?;
-        let rows = align(&rows, schema.arrow())?;
-        let times = rows.column_by_name(TIME_GENERATED).ok_or_else(|| Error::Internal {
-            what: format!("table {name} has no {TIME_GENERATED}"),
-        })?;
-        let order = sort_to_indices(times, None, None).map_err(Error::arrow("sort"))?;
-        let rows = take_record_batch(&rows, &order).map_err(Error::arrow("sort"))?;
-        by_day(&rows)?
-            .into_iter()
-            .map(|(day, rows)| {
-                let bytes = write_parquet(&rows).map_err(Error::file(&name))?;
-                Ok(EncodedFile { day, bytes, stats: FileStats::of(&rows).to_json() })
-            })
-            .collect()
-    })
-    .await
-}
-
-/// Cuts rows that are sorted by time into days.
-fn by_day(rows: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, Error> {
-    let Some(times) = rows
-        .column_by_name(TIME_GENERATED)
-        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>())
-    else {
-        return Err(Error::Internal { what: format!("{TIME_GENERATED} is not a time") });
-    };
-    let times = times.values();
-    let (mut days, mut from) = (Vec::new(), 0);
-    while let Some(&first) = times.get(from) {
-        let day = first.div_euclid(DAY_MICROSECONDS);
-        let count = times[from..].partition_point(|time| time.div_euclid(DAY_MICROSECONDS) <= day);
-        days.push((date(first)?, rows.slice(from, count)));
-        from += count;
-    }
-    Ok(days)
-}
-
-/// The UTC day of a time in microseconds, as Delta writes partition values.
-fn date(microseconds: i64) -> Result<String, Error> {
-    let time = Timestamp::from_microsecond(microseconds).map_err(|error| Error::Internal {
-        what: format!("a row has a time that admission refuses: {error}"),
-    })?;
-    Ok(jiff::tz::Offset::UTC.to_datetime(time).date().to_string())
-}
-
-fn write_parquet(rows: &RecordBatch) -> Result<Bytes, parquet::errors::ParquetError> {
-    let level = ZstdLevel::try_new(1)?;
-    let time = rows.schema_ref().index_of(TIME_GENERATED).ok();
-    let sorting = time
-        .and_then(|at| i32::try_from(at).ok())
-        .map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: true }]);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_sorting_columns(sorting)
-        .set_created_by(format!("oms-logs {}", env!("CARGO_PKG_VERSION")))
-        .build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
-    writer.write(rows)?;
-    Ok(writer.into_inner()?.into())
 }

@@ -1,15 +1,18 @@
 //! Tables: fresh batches, data files, and the one view of both.
 //!
 //! ```text
-//!  wal ──► fresh ──flush──► commit: sort, one Parquet file a day, fsync, Delta commit
-//!            │                        │
-//!            └──────► snapshot ◄──────┘   a query reads one published view:
-//!                                         files of one Delta version + what they do not hold yet
+//!  wal ──► fresh ──flush──► encode: sort, one Parquet file a day ──► commit: fsync, Delta commit
+//!            │                                                          │
+//!            └──────────────────► snapshot ◄────────────────────────────┘
+//!                                 a query reads one published view: files of one Delta version
+//!                                 and what they do not hold yet
 //! ```
 
 pub(crate) mod fresh;
 
 pub(crate) mod store;
+
+pub(crate) mod encode;
 
 pub(crate) mod commit;
 
