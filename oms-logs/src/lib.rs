@@ -10,8 +10,8 @@
 //!
 //! ```text
 //!  records ──► admit ──► Arrow batch ──► write-ahead log ──► acknowledged
-//!  (RecordSink)  types,     one per        one sync for           │
-//!                growth     table          many writers           ▼
+//!  (RecordSink,  types,     one per        one sync for           │
+//!   RowBatch)    growth     table          many writers           ▼
 //!                                                     fresh batches ──► query
 //!                                                            │            ▲
 //!                                                          flush          │
@@ -76,6 +76,7 @@ pub mod testkit;
 pub mod fuzz;
 
 pub use error::Error;
+pub use ingest::columnar::RowBatch;
 pub use workspace::{Settings, Workspace};
 
 /// The Arrow that this crate's interfaces use.

@@ -31,7 +31,7 @@ pub const FIELD_BYTES_MAX: usize = 1 << 20;
 pub const DYNAMIC_DEPTH_MAX: usize = 64;
 
 /// Columns that the workspace fills itself.
-const OWN_COLUMNS: [&str; 6] =
+pub(super) const OWN_COLUMNS: [&str; 6] =
     [TENANT_ID, TIME_GENERATED, COMPUTER, TYPE, TIME_RECEIVED, DAY_COLUMN];
 
 /// The records of one table, each with its place in the batch.
@@ -42,24 +42,13 @@ pub(crate) struct Rows {
 
 /// Sorts a batch by table, after checking what does not need a table.
 pub(crate) fn by_table(batch: Batch) -> Result<BTreeMap<RecordType, Rows>, Error> {
-    let refuse = |reason: String| Error::Batch {
-        producer: batch.producer.chars().take(PRODUCER_CHARS_MAX).collect(),
-        reason,
-    };
-    if batch.producer.is_empty() || batch.producer.chars().count() > PRODUCER_CHARS_MAX {
-        return Err(refuse(format!("producer has not 1 to {PRODUCER_CHARS_MAX} characters")));
-    }
-    if batch.records.len() > BATCH_RECORDS_MAX {
-        let count = batch.records.len();
-        return Err(refuse(format!("{count} records are more than {BATCH_RECORDS_MAX}")));
-    }
+    check_batch(&batch.producer, batch.records.len())?;
     let mut bytes = 0_usize;
     for (index, record) in batch.records.iter().enumerate() {
         bytes = bytes.saturating_add(check_record(index, record)?);
         if bytes > BATCH_BYTES_MAX {
-            return Err(refuse(format!(
-                "more than {BATCH_BYTES_MAX} bytes, reached at record {index}"
-            )));
+            let reason = format!("more than {BATCH_BYTES_MAX} bytes, reached at record {index}");
+            return Err(refused_batch(&batch.producer, reason));
         }
     }
     let mut tables: BTreeMap<RecordType, Rows> = BTreeMap::new();
@@ -67,6 +56,23 @@ pub(crate) fn by_table(batch: Batch) -> Result<BTreeMap<RecordType, Rows>, Error
         tables.entry(record.record_type.clone()).or_default().records.push((index, record));
     }
     Ok(tables)
+}
+
+/// Checks what a batch says of itself.
+pub(super) fn check_batch(producer: &str, records: usize) -> Result<(), Error> {
+    if producer.is_empty() || producer.chars().count() > PRODUCER_CHARS_MAX {
+        let reason = format!("producer has not 1 to {PRODUCER_CHARS_MAX} characters");
+        return Err(refused_batch(producer, reason));
+    }
+    if records > BATCH_RECORDS_MAX {
+        let reason = format!("{records} records are more than {BATCH_RECORDS_MAX}");
+        return Err(refused_batch(producer, reason));
+    }
+    Ok(())
+}
+
+pub(super) fn refused_batch(producer: &str, reason: String) -> Error {
+    Error::Batch { producer: producer.chars().take(PRODUCER_CHARS_MAX).collect(), reason }
 }
 
 /// Checks one record by itself; answers its size in bytes.
@@ -110,14 +116,16 @@ pub(crate) fn ticks(nanoseconds: i128) -> Option<i64> {
     i64::try_from(nanoseconds / 100).ok()
 }
 
+/// The second that the year 1 begins with.
+pub(super) const YEAR_1: i64 = -62_135_596_800;
+
 /// The language's `datetime` has the years 1 to 9999.
 fn is_in_range(time: Timestamp) -> bool {
-    const YEAR_1: i64 = -62_135_596_800;
     time.as_second() >= YEAR_1
 }
 
 /// About how long the JSON text is; none if it is nested deeper than `depth`.
-fn json_size(json: &serde_json::Value, depth: usize) -> Option<usize> {
+pub(super) fn json_size(json: &serde_json::Value, depth: usize) -> Option<usize> {
     use serde_json::Value as Json;
     Some(match json {
         Json::Null | Json::Bool(_) => 5,
@@ -162,7 +170,10 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
                 }
                 continue;
             }
-            match new_column(schema, added.len(), name, value) {
+            let Some(column_type) = ColumnType::of(value) else {
+                return refuse("this version does not know the value's type".into());
+            };
+            match new_column(schema, added.len(), name, column_type) {
                 Ok(Some(column)) => {
                     if let Some(other) = same_but_for_case(schema, &added, name) {
                         return refuse(format!("differs from column {other} in case alone"));
@@ -196,7 +207,7 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
 }
 
 /// A column whose name differs in case alone. Delta tables, and those who read them, know no case.
-fn same_but_for_case<'a>(
+pub(super) fn same_but_for_case<'a>(
     schema: &'a TableSchema,
     added: &'a [Column],
     name: &str,
@@ -209,15 +220,12 @@ fn same_but_for_case<'a>(
 }
 
 /// The column that the table gets for a value; none if the value goes to `AdditionalFields`.
-fn new_column(
+pub(super) fn new_column(
     schema: &TableSchema,
     added: usize,
     name: &str,
-    value: &Value,
+    column_type: ColumnType,
 ) -> Result<Option<Column>, String> {
-    let Some(column_type) = ColumnType::of(value) else {
-        return Err("this version does not know the value's type".into());
-    };
     check_name(name)?;
     if schema.growth() == Growth::CustomColumns && !name.ends_with("_CF") {
         return Err(format!(
@@ -274,10 +282,11 @@ fn move_over(record: &mut Record, columns: &[String]) -> Result<(), (String, Str
     Ok(())
 }
 
+/// Whole numbers up to here are exact as a double.
+pub(super) const EXACT: i64 = 1 << 53;
+
 /// Whether a value goes into a column without loss.
 fn fits(column: ColumnType, value: &Value) -> Result<(), String> {
-    /// Whole numbers up to here are exact as a double.
-    const EXACT: i64 = 1 << 53;
     let does = match (column, value) {
         (ColumnType::Bool, Value::Bool(_))
         | (ColumnType::Int, Value::Int(_))
@@ -298,19 +307,27 @@ fn fits(column: ColumnType, value: &Value) -> Result<(), String> {
     if does {
         return Ok(());
     }
-    let found = ColumnType::of(value).map_or("an unknown type", ColumnType::as_str);
-    Err(format!("column is {column}, and the value is {found} and does not fit into it"))
+    Err(misfit(column, ColumnType::of(value).map_or("an unknown type", ColumnType::as_str)))
+}
+
+pub(super) fn misfit(column: ColumnType, found: &str) -> String {
+    format!("column is {column}, and the value is {found} and does not fit into it")
 }
 
 /// An optional sign, digits, and an optional fraction.
-fn is_decimal(text: &str) -> bool {
+pub(super) fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     all_digits(whole) && all_digits(fraction)
 }
 
-fn refused(index: usize, record_type: &RecordType, column: &str, reason: String) -> Error {
+pub(super) fn refused(
+    index: usize,
+    record_type: &RecordType,
+    column: &str,
+    reason: String,
+) -> Error {
     Error::Record {
         index,
         record_type: record_type.to_string(),

@@ -191,7 +191,7 @@ fn timespan(ticks: i64) -> String {
 
 /// Writes JSON with the keys of each object in order and without spaces, so that equal values
 /// are equal texts.
-fn write_canonical(json: &serde_json::Value, out: &mut String) {
+pub(super) fn write_canonical(json: &serde_json::Value, out: &mut String) {
     use serde_json::Value as Json;
     match json {
         Json::Array(items) => {

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //!  Batch ─► admit ─► batch ─► wal ─► the table's fresh batches
-//!           checks,  columns  durable
-//!           grows a  by type
-//!           table
+//!           checks,  columns  durable   ▲
+//!           grows a  by type            │
+//!           table                       │
+//!  RowBatch ─────► columnar ────────────┘
 //! ```
 
 pub mod admit;
 
 pub(crate) mod batch;
+
+pub mod columnar;
 
 pub(crate) mod producer;
 

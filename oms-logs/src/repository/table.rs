@@ -2,6 +2,8 @@
 
 use crate::Error;
 use crate::ingest::admit::{Rows, fit};
+use crate::ingest::batch::Stamp;
+use crate::ingest::columnar::Columns;
 use crate::repository::commit::{Committed, Committer};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{TableSnapshot, TableView};
@@ -65,6 +67,10 @@ impl Table {
         })
     }
 
+    pub(crate) const fn name(&self) -> &RecordType {
+        &self.name
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -89,6 +95,26 @@ impl Table {
             *schema = Arc::new(grown);
         }
         Ok(Arc::clone(&schema))
+    }
+
+    /// Fits columns to the table, growing its schema if that is allowed; answers the table's batch
+    /// of them.
+    pub(crate) fn fit_columns(
+        &self,
+        columns: &Columns,
+        stamp: &Stamp,
+    ) -> Result<RecordBatch, Error> {
+        let lock = || self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        // The columns are checked without the lock, and again if another writer let the table grow.
+        let grow = |known: &Arc<TableSchema>, grown| {
+            let mut schema = lock();
+            let is_known = Arc::ptr_eq(&schema, known);
+            if is_known {
+                *schema = grown;
+            }
+            is_known
+        };
+        columns.build(stamp, || Arc::clone(&lock()), grow, |rows| self.fit(rows))
     }
 
     /// Takes the columns of a batch that was admitted before a restart.
