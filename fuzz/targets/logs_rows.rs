@@ -1,5 +1,6 @@
-//! Rows of text files: the first byte chooses the format; the rows end, their numbers rise, and what is
-//! a record has the table's type. (Parquet is parsed by a library.)
+//! Rows of text files: the first byte chooses the format and the size of batches; the rows end, their
+//! numbers rise, what is a record has the table's type, and columns are what records become. (Parquet
+//! is parsed by a library.)
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,6 +22,9 @@ fuzz_target!(|data: &[u8]| {
         2 => RowFormat::IisW3c,
         _ => RowFormat::Lines,
     };
+    // A file that breaks off is told after as many rows as fit into a batch.
+    let difference = oms_logs::fuzz::difference(format, bytes, &target, 1 + usize::from(choice >> 4));
+    assert_eq!(difference, None);
     let rows = RowReader::new(format, Cursor::new(bytes.to_vec()), target);
     let Ok(rows) = rows else { return };
     let mut number = 0;

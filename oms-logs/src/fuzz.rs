@@ -1,6 +1,7 @@
 //! Parsers without a public name of their own, for the fuzz targets. No part of the interface.
 
 use crate::Error;
+use crate::ingest::rows::{RowFormat, RowTarget, compare};
 use crate::ingest::{admit, batch, wal};
 use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
@@ -44,6 +45,18 @@ pub fn admit(batch: Batch) -> Result<Vec<RecordBatch>, Error> {
         tables.push(batch::build(&schema, &rows, &stamp)?);
     }
     Ok(tables)
+}
+
+/// How rows are read otherwise as columns, at most `max` at a time, than as records, if they are.
+#[must_use]
+pub fn difference(
+    format: RowFormat,
+    text: &[u8],
+    target: &RowTarget,
+    max: usize,
+) -> Option<String> {
+    const BUFFER_BYTES: usize = 64;
+    compare::difference(format, text, target, max, BUFFER_BYTES)
 }
 
 /// Rows as the write-ahead log holds them.

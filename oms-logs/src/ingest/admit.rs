@@ -76,7 +76,7 @@ pub(super) fn refused_batch(producer: &str, reason: String) -> Error {
 }
 
 /// Checks one record by itself; answers its size in bytes.
-fn check_record(index: usize, record: &Record) -> Result<usize, Error> {
+pub(super) fn check_record(index: usize, record: &Record) -> Result<usize, Error> {
     let refuse = |column: &str, reason: String| refused(index, &record.record_type, column, reason);
     if !is_in_range(record.time) {
         return Err(refuse(TIME_GENERATED, "time is outside the years 1 to 9999".into()));

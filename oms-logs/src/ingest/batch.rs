@@ -5,12 +5,12 @@
 
 use crate::Error;
 use crate::ingest::admit::{Rows, ticks};
+use crate::ingest::column::ColumnBuffer;
 use crate::schema::{
     COMPUTER, Column, ColumnType, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE, TableSchema,
 };
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringBuilder,
-    TimestampMicrosecondArray, new_null_array,
+    ArrayRef, RecordBatch, StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -57,7 +57,7 @@ pub(crate) fn build(
                 let received = microseconds(stamp.received);
                 times(records.iter().map(|_| Some(received)))
             }
-            name if names.contains(name) => values(column, records),
+            name if names.contains(name) => values(column, records)?,
             _ => continue,
         };
         fields.push(Arc::clone(field));
@@ -82,57 +82,21 @@ fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
 }
 
 /// One column of values. A value that does not fit becomes null; admission lets none through.
-fn values(column: &Column, records: &[(usize, Record)]) -> ArrayRef {
+fn values(column: &Column, records: &[(usize, Record)]) -> Result<ArrayRef, Error> {
     let name = column.name.as_str();
-    let values = records.iter().map(|(_, record)| record.fields.get(name));
-    match column.column_type {
-        ColumnType::Bool => Arc::new(BooleanArray::from_iter(values.map(|value| match value {
-            Some(Value::Bool(flag)) => Some(*flag),
-            _ => None,
-        }))),
-        ColumnType::Int => Arc::new(Int32Array::from_iter(values.map(|value| match value {
-            Some(Value::Int(number)) => Some(*number),
-            Some(Value::Long(number)) => i32::try_from(*number).ok(),
-            _ => None,
-        }))),
-        ColumnType::Long => Arc::new(Int64Array::from_iter(values.map(|value| match value {
-            Some(Value::Int(number)) => Some(i64::from(*number)),
-            Some(Value::Long(number)) => Some(*number),
-            _ => None,
-        }))),
-        ColumnType::TimeSpan => Arc::new(Int64Array::from_iter(values.map(|value| match value {
-            Some(Value::TimeSpan(span)) => ticks(span.as_nanos()),
-            _ => None,
-        }))),
-        ColumnType::Real => Arc::new(Float64Array::from_iter(values.map(|value| match value {
-            Some(Value::Int(number)) => Some(f64::from(*number)),
-            Some(Value::Long(number)) => Some(*number as f64),
-            Some(Value::Real(number)) => Some(*number),
-            _ => None,
-        }))),
-        ColumnType::DateTime => times(values.map(|value| match value {
-            Some(Value::DateTime(time)) => Some(microseconds(*time)),
-            _ => None,
-        })),
-        ColumnType::String | ColumnType::Guid | ColumnType::Dynamic | ColumnType::Decimal => {
-            let mut builder = StringBuilder::with_capacity(records.len(), records.len() * 16);
-            let mut text = String::new();
-            for value in values {
-                text.clear();
-                match value {
-                    Some(value) if write_text(column.column_type, value, &mut text) => {
-                        builder.append_value(&text);
-                    }
-                    _ => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish())
+    let (rows, bytes) = (records.len(), records.len() * 16);
+    let mut buffer = ColumnBuffer::with_capacity(column.column_type, rows, bytes);
+    for (_, record) in records {
+        match record.fields.get(name) {
+            Some(value) => buffer.push(value),
+            None => buffer.push_null(),
         }
     }
+    buffer.finish().map_err(Error::arrow("build"))
 }
 
 /// Writes a value as the text that its column keeps; `false` if it has none.
-fn write_text(column: ColumnType, value: &Value, out: &mut String) -> bool {
+pub(crate) fn write_text(column: ColumnType, value: &Value, out: &mut String) -> bool {
     match (column, value) {
         (ColumnType::Dynamic, value) => write_canonical(&json(value), out),
         (ColumnType::String, Value::String(text)) => out.push_str(text),

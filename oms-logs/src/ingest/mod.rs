@@ -12,6 +12,8 @@ pub mod admit;
 
 pub(crate) mod batch;
 
+pub(crate) mod column;
+
 pub mod columnar;
 
 pub(crate) mod producer;

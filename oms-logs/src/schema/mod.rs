@@ -299,7 +299,12 @@ impl TableSchema {
     /// The column of that name.
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
-        self.places.get(name).and_then(|&at| self.columns.get(at))
+        self.place(name).and_then(|at| self.columns.get(at))
+    }
+
+    /// Where among the columns the one of that name is.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
     }
 
     /// What the table does with a column that it does not have.

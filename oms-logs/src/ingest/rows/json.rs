@@ -16,25 +16,26 @@ impl<R: BufRead> Json<R> {
     pub(super) const fn new(input: R, target: RowTarget) -> Self {
         Self { lines: Lines::new(input), target }
     }
+}
 
-    fn record(&self, line: &[u8]) -> Result<Record, String> {
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(line).map_err(|error| error.to_string())?;
-        let RowTarget { schema, computer, now } = &self.target;
-        let mut record = Record::new(schema.name().clone(), *now, computer.as_str());
-        for (name, value) in object {
-            if let Some(value) = value_of(value) {
-                place(&mut record, &name, value)?;
-            }
+/// The record of one line.
+pub(super) fn record(target: &RowTarget, line: &[u8]) -> Result<Record, String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let RowTarget { schema, computer, now } = target;
+    let mut record = Record::new(schema.name().clone(), *now, computer.as_str());
+    for (name, value) in object {
+        if let Some(value) = value_of(value) {
+            place(&mut record, &name, value)?;
         }
-        Ok(record)
     }
+    Ok(record)
 }
 
 impl<R: BufRead + Send> Source for Json<R> {
     fn next_row(&mut self) -> io::Result<Option<Row>> {
         let Some((number, line)) = self.lines.next_line()? else { return Ok(None) };
-        let record = line.and_then(|line| self.record(&line));
+        let record = line.and_then(|line| record(&self.target, &line));
         Ok(Some(Row { number, record }))
     }
 }

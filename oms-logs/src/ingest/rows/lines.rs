@@ -25,22 +25,29 @@ impl<R: BufRead> Lines<R> {
     /// The next line that is not blank, without its break and, at the beginning, without a byte
     /// order mark.
     pub(super) fn next_line(&mut self) -> io::Result<Option<Line>> {
-        while let Some(mut line) = read_line(&mut self.input)? {
+        while let Some(line) = read_line(&mut self.input)? {
             self.number += 1;
-            if self.number == 1 && line.starts_with(b"\xef\xbb\xbf") {
-                line.drain(..3);
+            if let Some(line) = checked(self.number, &line) {
+                return Ok(Some((self.number, line.map(<[u8]>::to_vec))));
             }
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let line = match line.len() > ROW_BYTES_MAX {
-                true => Err(format!("line is longer than {ROW_BYTES_MAX} bytes")),
-                false => Ok(line),
-            };
-            return Ok(Some((self.number, line)));
         }
         Ok(None)
     }
+}
+
+/// A line without the byte order mark that the first one may have, or why it is none; nothing if it
+/// is blank.
+pub(super) fn checked(number: u64, line: &[u8]) -> Option<Result<&[u8], String>> {
+    let is_long = line.len() > ROW_BYTES_MAX;
+    let mark: &[u8] = if number == 1 { b"\xef\xbb\xbf" } else { b"" };
+    let line = line.strip_prefix(mark).unwrap_or(line);
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return None;
+    }
+    Some(match is_long {
+        true => Err(format!("line is longer than {ROW_BYTES_MAX} bytes")),
+        false => Ok(line),
+    })
 }
 
 /// Reads a line without its break; a longer one than allowed is cut past the bound.
