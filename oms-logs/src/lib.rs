@@ -5,7 +5,8 @@
 //! Polars, Spark and delta-rs read without this crate.
 //!
 //! An [`Agent`](source::Agent) collects what its Linux computer counts and logs;
-//! [`RowReader`](ingest::rows::RowReader) reads rows of CSV, JSON lines, IIS logs and Parquet files;
+//! [`ColumnReader`](ingest::rows::ColumnReader) reads rows of CSV, JSON lines, IIS logs and Parquet
+//! files, and [`Workspace::load`] brings whole files into a table;
 //! [`Workspace::query`] answers in the Kusto query language.
 //!
 //! ```text

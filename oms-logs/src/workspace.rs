@@ -31,7 +31,10 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+mod load;
+
 pub use crate::repository::table::TableFlush;
+pub use load::{LoadFailure, LoadFile, LoadOptions, LoadReport, RefusedRow};
 
 /// The most tables of one workspace.
 pub const TABLES_MAX: usize = 5_000;

@@ -49,6 +49,30 @@ fn files_of_other_formats_go_in_and_one_that_breaks_off_tells_what_was_accepted(
 }
 
 #[test]
+fn a_large_file_is_loaded_and_a_bad_row_of_it_is_named() {
+    let place = Place::new();
+    let path = "x".repeat(400);
+    let row = format!("{{\"CounterName\":\"a\",\"CounterValue\":1,\"CounterPath\":\"{path}\"}}\n");
+    let half = (4 << 20) / row.len() + 1;
+    fs::write(
+        place.path("rows"),
+        [row.repeat(half).as_str(), "soup\n", &row.repeat(half)].concat(),
+    )
+    .expect("rows");
+    let output = place.run(&["logs", "ingest", "--table", "Perf", "rows"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success(), "a row was refused");
+    assert!(said.contains(&format!("{} rows accepted into Perf", 2 * half)), "{said}");
+    assert!(
+        said.contains("1 rows refused") && said.contains(&format!("rows:{}: ", half + 1)),
+        "{said}"
+    );
+    let query = "Perf | summarize n = count()";
+    let answer = place.good(&["logs", "query", "--format", "csv", query]);
+    assert_eq!(answer, format!("n\r\n{}\r\n", 2 * half));
+}
+
+#[test]
 fn a_document_is_printed_as_its_tree_or_its_faults_by_line_and_column() {
     let place = Place::new();
     fs::write(place.path("good.mof"), "instance of A { B = {1, 2}; };\n").expect("a document");

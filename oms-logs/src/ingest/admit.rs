@@ -11,6 +11,7 @@ use crate::schema::{
     ADDITIONAL_FIELDS, COLUMN_NAME_BYTES_MAX, COLUMNS_MAX, COMPUTER, Column, ColumnType,
     DAY_COLUMN, Growth, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE, TableSchema,
 };
+use arrow::datatypes::Schema;
 use jiff::Timestamp;
 use oms_core::record::{Batch, Record, RecordType, Value};
 use std::collections::BTreeMap;
@@ -120,7 +121,7 @@ pub(crate) fn ticks(nanoseconds: i128) -> Option<i64> {
 pub(super) const YEAR_1: i64 = -62_135_596_800;
 
 /// The language's `datetime` has the years 1 to 9999.
-fn is_in_range(time: Timestamp) -> bool {
+pub(super) fn is_in_range(time: Timestamp) -> bool {
     time.as_second() >= YEAR_1
 }
 
@@ -204,6 +205,44 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
         }
     }
     Ok((!added.is_empty()).then(|| schema.with_columns(added)))
+}
+
+/// Gives a table the columns of rows that fit an earlier schema of it; none if it has them.
+///
+/// # Errors
+/// [`Error::Unsupported`] names a column that the table has taken otherwise since, or that it has no
+/// place for any more.
+pub(crate) fn take_columns(
+    schema: &TableSchema,
+    rows: &Schema,
+) -> Result<Option<TableSchema>, Error> {
+    let Some(grown) = schema.adopt(rows)? else {
+        return same_types(schema, rows).map(|()| None);
+    };
+    same_types(&grown, rows)?;
+    let unsupported = |what| Err(Error::Unsupported { table: schema.name().to_string(), what });
+    if grown.columns().len() > COLUMNS_MAX {
+        return unsupported(format!("more than {COLUMNS_MAX} columns"));
+    }
+    for Column { name, .. } in grown.columns().iter().skip(schema.columns().len()) {
+        if let Some(other) = same_but_for_case(schema, &[], name) {
+            return unsupported(format!("column {name} beside column {other}"));
+        }
+    }
+    Ok(Some(grown))
+}
+
+fn same_types(schema: &TableSchema, rows: &Schema) -> Result<(), Error> {
+    for field in rows.fields() {
+        let (name, found) = (field.name(), ColumnType::of_field(field));
+        let Some(column) = schema.column(name) else { continue };
+        if found != Some(column.column_type) {
+            let found = found.map_or("an unknown type", ColumnType::as_str);
+            let what = format!("{found} in column {name}, which is {}", column.column_type);
+            return Err(Error::Unsupported { table: schema.name().to_string(), what });
+        }
+    }
+    Ok(())
 }
 
 /// A column whose name differs in case alone. Delta tables, and those who read them, know no case.

@@ -6,6 +6,7 @@
 use crate::Error;
 use crate::ingest::admit::{Rows, ticks};
 use crate::ingest::column::ColumnBuffer;
+use crate::ingest::columnar::repeated;
 use crate::schema::{
     COMPUTER, Column, ColumnType, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE, TableSchema,
 };
@@ -64,6 +65,30 @@ pub(crate) fn build(
         arrays.push(array);
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(Error::arrow("build"))
+}
+
+/// Rows of one table with the columns that the workspace adds to each.
+pub(crate) fn stamped(
+    rows: &RecordBatch,
+    schema: &TableSchema,
+    stamp: &Stamp,
+) -> Result<RecordBatch, Error> {
+    let count = rows.num_rows();
+    let (mut fields, mut arrays) = (Vec::<Arc<Field>>::new(), Vec::<ArrayRef>::new());
+    for (column, field) in schema.columns().iter().zip(schema.arrow().fields()) {
+        let array = match column.name.as_str() {
+            TENANT_ID => repeated(&stamp.tenant_id, count),
+            TYPE => repeated(schema.name().as_str(), count),
+            TIME_RECEIVED => times(std::iter::repeat_n(Some(microseconds(stamp.received)), count)),
+            name => match rows.column_by_name(name) {
+                Some(array) => Arc::clone(array),
+                None => continue,
+            },
+        };
+        fields.push(Arc::clone(field));
+        arrays.push(array);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(Error::arrow("stamp"))
 }
 
 fn texts(records: &[(usize, Record)], write: impl Fn(&Record, &mut String)) -> ArrayRef {

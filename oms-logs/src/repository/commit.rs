@@ -3,10 +3,13 @@
 //! Each commit carries a Delta application transaction: this workspace's id as the application, and
 //! the log sequence of the newest row as its version. So the table itself knows which part of the
 //! log it holds, and a commit whose outcome is unknown is looked up before it is tried again.
+//!
+//! Files of rows that did not pass the log are committed likewise, as another application with a
+//! version of its own: the count of such commits.
 
 use crate::Error;
 use crate::ingest::batch::unite;
-use crate::repository::encode::encode;
+use crate::repository::encode::{EncodedFile, encode};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
@@ -41,17 +44,30 @@ const COMMIT_ATTEMPTS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(crate) struct Committer {
     table: RecordType,
-    /// The application id of the transactions.
+    /// The application id of the transactions of logged rows.
     app_id: String,
+    /// That of rows which did not pass the log.
+    load_app_id: String,
     /// The table's folder, from the root of the file system.
     root: ObjectPath,
     log_store: LogStoreRef,
     state: Option<DeltaTableState>,
     /// The newest log sequence that `state` holds; 0 if it holds none.
     through: u64,
+    /// How many commits of rows that did not pass the log it holds.
+    loads: u64,
     /// Whether `state` may lack a commit of this workspace: one was begun and its outcome not
     /// seen, or the table was not read to the end since.
     is_in_doubt: bool,
+}
+
+/// What a commit brings into the table, and the version of its transaction.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// The rows of the log up to this sequence.
+    Logged(u64),
+    /// Rows that did not pass the log, in this commit of them, counted from 1.
+    Loaded(u64),
 }
 
 /// What a commit did.
@@ -79,8 +95,19 @@ impl Committer {
         let root = ObjectPath::from_url_path(url.path()).map_err(Error::file(&table))?;
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
         let log_store = default_logstore(prefixed, store, &url, &StorageConfig::default());
-        let mut committer =
-            Self { table, app_id, root, log_store, state: None, through: 0, is_in_doubt: true };
+        let load_app_id = format!("{app_id}-load");
+        let (state, through, loads, is_in_doubt) = (None, 0, 0, true);
+        let mut committer = Self {
+            table,
+            app_id,
+            load_app_id,
+            root,
+            log_store,
+            state,
+            through,
+            loads,
+            is_in_doubt,
+        };
         committer.reload().await?;
         Ok(committer)
     }
@@ -125,16 +152,26 @@ impl Committer {
         self.is_in_doubt = true;
         let (log, table) = (self.log_store.as_ref(), &self.table);
         let exists = log.is_delta_table_location().await.map_err(Error::delta(table))?;
-        (self.state, self.through) = if exists {
+        (self.state, self.through, self.loads) = if exists {
             let state = DeltaTableState::try_new(log, None).await.map_err(Error::delta(table))?;
-            let held = state.transaction_version(log, &self.app_id).await;
-            let held = held.map_err(Error::delta(table))?;
-            (Some(state), held.and_then(|held| u64::try_from(held).ok()).unwrap_or(0))
+            let (through, loads) = self.held(&state).await?;
+            (Some(state), through, loads)
         } else {
-            (None, 0)
+            (None, 0, 0)
         };
         self.is_in_doubt = false;
         Ok(())
+    }
+
+    /// The newest log sequence that a state of the table holds, and its commits of rows that did not
+    /// pass the log; 0 if it holds none.
+    async fn held(&self, state: &DeltaTableState) -> Result<(u64, u64), Error> {
+        let version = async |app_id: &String| {
+            let held = state.transaction_version(self.log_store.as_ref(), app_id).await;
+            let held = held.map_err(Error::delta(&self.table))?;
+            Ok::<u64, Error>(held.and_then(|held| u64::try_from(held).ok()).unwrap_or(0))
+        };
+        Ok((version(&self.app_id).await?, version(&self.load_app_id).await?))
     }
 
     /// Brings fresh batches into the table, once: batches that an earlier call brought in, though
@@ -157,21 +194,76 @@ impl Committer {
         }
         let now = clock.now();
         let (adds, committed) = self.write_files(schema, fresh, now, entropy).await?;
+        self.write(schema, &adds, Part::Logged(fresh.through), now, entropy).await?;
+        Ok(committed)
+    }
+
+    /// Brings files that [`put_files`] wrote into the table, once, as long as one call follows the
+    /// other. One that fails may have brought them in nevertheless, if the table's log could not be
+    /// read after it.
+    ///
+    /// # Errors
+    /// [`Error::Delta`].
+    pub(crate) async fn add(
+        &mut self,
+        schema: &Arc<TableSchema>,
+        adds: &[Action],
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<(), Error> {
+        if self.is_in_doubt {
+            self.reload().await?;
+        }
+        let part = Part::Loaded(self.loads + 1);
+        let mut written = Ok(());
+        for _ in 0..COMMIT_ATTEMPTS_MAX {
+            if self.is_in_doubt {
+                // Without an answer: what became of it stands in the table's log.
+                self.reload().await?;
+                if self.holds(part) {
+                    return Ok(());
+                }
+            }
+            written = self.write(schema, adds, part, clock.now(), entropy).await;
+            if written.is_ok() {
+                break;
+            }
+        }
+        written
+    }
+
+    /// Whether the table holds it.
+    const fn holds(&self, part: Part) -> bool {
+        match part {
+            Part::Logged(through) => self.through >= through,
+            Part::Loaded(loads) => self.loads >= loads,
+        }
+    }
+
+    /// Commits files, after other writers if they come first.
+    async fn write(
+        &mut self,
+        schema: &TableSchema,
+        adds: &[Action],
+        part: Part,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(), Error> {
         for attempt in 1.. {
             let mut actions = self.schema_actions(schema, now, entropy)?;
             actions.extend(adds.iter().cloned());
-            let Err(error) = self.write_log(actions, fresh.through, now).await else { break };
+            let Err(error) = self.write_log(actions, part, now).await else { break };
             // Another writer, such as a compaction, was first, or a late commit of an earlier call:
             // its version is read, and the same files are committed after it unless it has them.
             if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) {
                 return Err(error);
             }
             self.reload().await?;
-            if self.through >= fresh.through {
+            if self.holds(part) {
                 break;
             }
         }
-        Ok(committed)
+        Ok(())
     }
 
     /// Writes the data files, synced; answers the actions that add them.
@@ -186,40 +278,31 @@ impl Committer {
             let (schema, fresh) = (Arc::clone(schema), fresh.clone());
             blocking(move || encode(&schema, &unite(fresh.iter().map(|part| &part.batch))?)).await?
         };
-        let mut committed = Committed { rows: fresh.rows, files: encoded.len(), bytes: 0 };
-        let mut adds = Vec::new();
-        for file in encoded {
-            let id = entropy.uuid();
-            let path =
-                format!("{DAY_COLUMN}={}/part-{:020}-{id}.zstd.parquet", file.day, fresh.through);
-            committed.bytes += file.bytes.len() as u64;
-            adds.push(Action::Add(Add {
-                path: path.clone(),
-                partition_values: HashMap::from([(DAY_COLUMN.to_owned(), Some(file.day))]),
-                size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
-                modification_time: now.as_millisecond(),
-                data_change: true,
-                stats: Some(file.stats),
-                ..Add::default()
-            }));
-            let store = self.log_store.object_store(None);
-            store
-                .put(&ObjectPath::from(path), file.bytes.into())
-                .await
-                .map_err(Error::file(&self.table))?;
-        }
+        let bytes = encoded.iter().map(|file| file.bytes.len() as u64).sum();
+        let committed = Committed { rows: fresh.rows, files: encoded.len(), bytes };
+        let name = format!("part-{:020}", fresh.through);
+        let adds = put_files(&self.store(), &self.table, encoded, &name, now, entropy).await?;
         Ok((adds, committed))
+    }
+
+    /// Where the table's files are.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        self.log_store.object_store(None)
     }
 
     async fn write_log(
         &mut self,
         actions: Vec<Action>,
-        through: u64,
+        part: Part,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let (app_id, version) = match part {
+            Part::Logged(through) => (&self.app_id, through),
+            Part::Loaded(loads) => (&self.load_app_id, loads),
+        };
         let transaction = Transaction::new_with_last_update(
-            &self.app_id,
-            i64::try_from(through).unwrap_or(i64::MAX),
+            app_id,
+            i64::try_from(version).unwrap_or(i64::MAX),
             Some(now.as_millisecond()),
         );
         let operation = DeltaOperation::Write {
@@ -243,8 +326,10 @@ impl Committer {
             operation,
         );
         let finished = commit.into_future().await.map_err(Error::delta(&self.table))?;
-        self.state = Some(finished.snapshot());
-        self.through = through;
+        let state = finished.snapshot();
+        // A commit that was given up before may have landed ahead of this one.
+        (self.through, self.loads) = self.held(&state).await?;
+        self.state = Some(state);
         self.is_in_doubt = false;
         Ok(())
     }
@@ -297,6 +382,36 @@ impl Committer {
         .map_err(wrong)?;
         Ok(vec![Action::Metadata(metadata)])
     }
+}
+
+/// Writes data files, synced, under names that begin with `name`; answers the actions that add them.
+/// Nobody sees them before.
+///
+/// # Errors
+/// [`Error::File`].
+pub(crate) async fn put_files(
+    store: &Arc<dyn ObjectStore>,
+    table: &RecordType,
+    files: Vec<EncodedFile>,
+    name: &str,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<Vec<Action>, Error> {
+    let mut adds = Vec::with_capacity(files.len());
+    for file in files {
+        let path = format!("{DAY_COLUMN}={}/{name}-{}.zstd.parquet", file.day, entropy.uuid());
+        adds.push(Action::Add(Add {
+            path: path.clone(),
+            partition_values: HashMap::from([(DAY_COLUMN.to_owned(), Some(file.day))]),
+            size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
+            modification_time: now.as_millisecond(),
+            data_change: true,
+            stats: Some(file.stats),
+            ..Add::default()
+        }));
+        store.put(&ObjectPath::from(path), file.bytes.into()).await.map_err(Error::file(table))?;
+    }
+    Ok(adds)
 }
 
 /// Whether another commit stood in the way, so that nothing was committed.

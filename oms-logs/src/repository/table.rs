@@ -1,7 +1,7 @@
 //! One table of a workspace.
 
 use crate::Error;
-use crate::ingest::admit::{Rows, fit};
+use crate::ingest::admit::{Rows, fit, take_columns};
 use crate::ingest::batch::Stamp;
 use crate::ingest::columnar::Columns;
 use crate::repository::commit::{Committed, Committer};
@@ -9,6 +9,8 @@ use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{TableSnapshot, TableView};
 use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use deltalake_core::kernel::Action;
 use object_store::ObjectStore;
 use oms_core::record::RecordType;
 use oms_core::{Clock, Entropy};
@@ -24,6 +26,8 @@ pub(crate) struct Table {
     schema: Mutex<Arc<TableSchema>>,
     view: RwLock<Arc<TableView>>,
     committer: tokio::sync::Mutex<Committer>,
+    /// Where the table's files are.
+    store: Arc<dyn ObjectStore>,
 }
 
 /// What a flush did to one table.
@@ -63,6 +67,7 @@ impl Table {
             folder,
             schema: Mutex::new(schema),
             view: RwLock::new(Arc::new(view)),
+            store: committer.store(),
             committer: tokio::sync::Mutex::new(committer),
         })
     }
@@ -73,6 +78,10 @@ impl Table {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
     }
 
     /// The newest log sequence that the Delta table holds.
@@ -86,6 +95,23 @@ impl Table {
 
     pub(crate) fn snapshot(&self) -> TableSnapshot {
         TableSnapshot::new(self.view())
+    }
+
+    /// The newest schema.
+    pub(crate) fn schema(&self) -> Arc<TableSchema> {
+        Arc::clone(&self.schema.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the columns of rows that fit an earlier schema of the table.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names a column that the table cannot take any more.
+    pub(crate) fn grow(&self, rows: &Schema) -> Result<Arc<TableSchema>, Error> {
+        let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grown) = take_columns(&schema, rows)? {
+            *schema = Arc::new(grown);
+        }
+        Ok(Arc::clone(&schema))
     }
 
     /// Fits records to the table, growing its schema if that is allowed.
@@ -153,8 +179,7 @@ impl Table {
         for _ in 0..2 {
             let Some((schema, flushing)) = self.start_flush() else { break };
             let done = committer.commit(&schema, &flushing, clock, entropy).await?;
-            self.finish_flush(&committer)?;
-            released(flushing.bytes);
+            released(self.publish_files(&committer, None)?);
             total.rows += done.rows;
             total.files += done.files;
             total.bytes += done.bytes;
@@ -182,15 +207,49 @@ impl Table {
         Some((Arc::clone(&view.schema), view.flushing.clone()))
     }
 
-    /// Publishes the new files in place of the batches that they hold, in one step.
-    fn finish_flush(&self, committer: &Committer) -> Result<(), Error> {
+    /// Brings files of rows that did not pass the log into the Delta table, and into the view;
+    /// answers the version that holds them. `released` is told how many bytes of fresh rows do not
+    /// wait any more, for an earlier flush may turn out to have been committed.
+    ///
+    /// # Errors
+    /// Those of [`Committer::add`].
+    pub(crate) async fn add(
+        &self,
+        schema: &Arc<TableSchema>,
+        adds: &[Action],
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+        released: impl Fn(u64) + Send + Sync,
+    ) -> Result<Option<u64>, Error> {
+        let mut committer = self.committer.lock().await;
+        committer.add(schema, adds, clock, entropy).await?;
+        released(self.publish_files(&committer, Some(schema))?);
+        Ok(committer.version())
+    }
+
+    /// Publishes the committer's files in place of the batches that they hold, in one step; answers
+    /// how many bytes these have. A table's schemas grow at their end, so that the longer one has
+    /// the columns of both.
+    fn publish_files(
+        &self,
+        committer: &Committer,
+        schema: Option<&Arc<TableSchema>>,
+    ) -> Result<u64, Error> {
         let files = committer.files()?;
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = TableView::clone(&view);
+        if let Some(schema) = schema
+            && schema.columns().len() > next.schema.columns().len()
+        {
+            next.schema = Arc::clone(schema);
+        }
         next.files = files.into();
         next.delta_version = committer.version();
-        next.flushing = Fresh::default();
+        let held = match committer.through() >= next.flushing.through {
+            true => std::mem::take(&mut next.flushing).bytes,
+            false => 0,
+        };
         *view = Arc::new(next);
-        Ok(())
+        Ok(held)
     }
 }

@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod admission;
+#[cfg(test)]
+mod bulk;
 mod crash;
 mod delta;
 mod durable;

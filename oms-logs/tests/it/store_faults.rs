@@ -1,5 +1,6 @@
 //! Delta commits through an object store that fails.
 
+use crate::bulk::lines;
 use crate::{batch, numbers, open, quiet};
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -14,7 +15,9 @@ use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::Workspace;
+use oms_logs::workspace::{LoadFile, LoadOptions, LoadReport};
 use std::collections::BTreeSet;
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -320,4 +323,52 @@ async fn rows_are_not_written_again_when_the_look_up_of_their_commit_fails_too()
         assert_eq!(numbers(&open(folder.path()).await).await, crate::up_to(2));
     }
     assert!(failed >= 3, "only {failed} requests of the look-up could fail");
+}
+
+async fn load(workspace: &Workspace, rows: std::ops::Range<u64>) -> LoadReport {
+    let file = LoadFile::text("rows", Cursor::new(lines(rows)));
+    let table = "Perf".parse().expect("a name");
+    workspace.load(&table, vec![file], &LoadOptions::default()).await.expect("a report")
+}
+
+/// A load finds what became of a flush without an answer: its rows are shown once.
+#[tokio::test]
+async fn a_load_after_a_flush_without_an_answer_shows_each_row_once() {
+    for flush in [Unanswered::Done, Unanswered::Late] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (workspace, store) = Directed::open(folder.path()).await;
+        // The first version of the table, and later ones.
+        for round in 1..=3 {
+            let next = round * 5 - 5;
+            workspace.write(batch("a", 2 * round - 1, [next])).await.expect("written");
+            store.leave_unanswered(flush);
+            workspace.flush().await.expect_err("no answer");
+            workspace.write(batch("a", 2 * round, [next + 1])).await.expect("written");
+            let report = load(&workspace, next + 2..next + 5).await;
+            assert!(report.failure.is_none(), "{report:?}");
+            assert_eq!(numbers(&workspace).await, crate::up_to(next + 5), "{flush:?} {round}");
+            workspace.flush().await.expect("flushed");
+            assert_eq!(numbers(&workspace).await, crate::up_to(next + 5), "{flush:?} {round}");
+        }
+        drop(workspace);
+        assert_eq!(numbers(&open(folder.path()).await).await, crate::up_to(15), "{flush:?}");
+    }
+}
+
+/// Whatever becomes of a commit without an answer, a load makes it once and says so.
+#[tokio::test]
+async fn a_load_without_an_answer_is_looked_up_and_made_once() {
+    for unanswered in [Unanswered::Done, Unanswered::Late] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (workspace, store) = Directed::open(folder.path()).await;
+        for count in 1..=3 {
+            store.leave_unanswered(unanswered);
+            let report = load(&workspace, count * 3 - 3..count * 3).await;
+            assert!(report.failure.is_none(), "{report:?}");
+            assert_eq!((report.accepted, commits(folder.path()) as u64), (3, count));
+            assert_eq!(numbers(&workspace).await, crate::up_to(count * 3), "{unanswered:?}");
+        }
+        drop(workspace);
+        assert_eq!(numbers(&open(folder.path()).await).await, crate::up_to(9));
+    }
 }

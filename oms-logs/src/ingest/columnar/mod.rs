@@ -325,7 +325,7 @@ fn computers_of(source: Option<Source>, rows: usize) -> Checked<ArrayRef> {
 }
 
 /// One text in each row.
-fn repeated(text: &str, rows: usize) -> ArrayRef {
+pub(super) fn repeated(text: &str, rows: usize) -> ArrayRef {
     let offsets = OffsetBuffer::from_repeated_length(text.len(), rows);
     let values = Buffer::from_vec(text.as_bytes().repeat(rows));
     Arc::new(StringArray::new(offsets, values, None))

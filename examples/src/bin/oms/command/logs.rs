@@ -6,10 +6,14 @@ use crate::suite::Suite;
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
-use oms_core::record::{Batch, Record, RecordType};
+use oms_core::record::RecordType;
 use oms_core::{Clock, SystemClock};
-use oms_logs::ingest::rows::{Row, RowFormat, RowReader, RowTarget};
+use oms_logs::RowBatch;
+use oms_logs::arrow::array::RecordBatch;
+use oms_logs::arrow::compute::concat_batches;
+use oms_logs::ingest::rows::{ColumnReader, RowFormat, RowTarget, RowsRead};
 use oms_logs::query::QueryReport;
+use oms_logs::workspace::{LoadFailure, LoadFile, LoadOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
@@ -23,8 +27,11 @@ const PRODUCER: &str = "oms-ingest";
 /// One command ingests at a time, so that the producer's sequences have no gaps.
 static INGESTING: Mutex<()> = Mutex::const_new(());
 
-/// Records of one batch.
-const BATCH_RECORDS: usize = 1_000;
+/// Rows of one batch.
+const BATCH_ROWS: usize = 1_000;
+
+/// A file of so many bytes is loaded past the repository's log: that takes less, and more memory.
+const LOAD_BYTES_MIN: u64 = 8 << 20;
 
 /// How many refused rows are told one by one.
 const REFUSED_TOLD_MAX: usize = 20;
@@ -195,20 +202,21 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
         opened.push(File::open(path).with_context(|| format!("file {}", path.display()))?);
     }
     let begin = SystemClock.monotonic();
-    let mut sender = Sender { suite, _turn: INGESTING.lock().await, ingested: Ingested::default() };
+    let (table, _turn) = (record_type, INGESTING.lock().await);
+    let mut sender = Sender { suite, table, _turn, ingested: Ingested::default() };
     let total = files.iter().filter_map(|path| path.metadata().ok()).map(|it| it.len()).sum();
     let read = Counted::default();
     let shown = read.clone();
     let shown_line =
         Line::start("ingest", move || Done { bytes: shown.bytes(), total: Some(total) });
     for (path, file) in files.iter().zip(opened) {
-        let target = RowTarget {
-            schema: suite.logs()?.table_schema(&record_type),
-            computer: suite.computer().to_owned(),
-            now: SystemClock.now(),
-        };
+        let is_large = file.metadata().is_ok_and(|it| it.len() >= LOAD_BYTES_MIN);
         let file = CountedFile { file, read: read.clone() };
-        if let Err(error) = sender.send_file(path, file, format, target).await {
+        let done = match is_large {
+            true => sender.load_file(path, file, format).await,
+            false => sender.send_file(path, file, format).await,
+        };
+        if let Err(error) = done {
             // What was accepted before it is told all the same.
             sender.ingested.failure = Some(format!("file {}: {error:#}", path.display()));
             break;
@@ -216,7 +224,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     }
     drop(shown_line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
-    Ok(summary(&sender.ingested, table, seconds))
+    Ok(summary(&sender.ingested, sender.table.as_str(), seconds))
 }
 
 fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
@@ -262,62 +270,70 @@ fn read_rows(
     input: CountedFile,
     format: RowFormat,
     target: RowTarget,
-    batches: &mpsc::Sender<Vec<Row>>,
+    batches: &mpsc::Sender<RowsRead>,
 ) -> Result<()> {
     let mut rows = match format {
         // It is read from its end.
-        RowFormat::Parquet => RowReader::open(format, input.file, target)?,
-        _ => RowReader::new(format, BufReader::with_capacity(1 << 20, input), target)?,
+        RowFormat::Parquet => ColumnReader::open(format, input.file, target)?,
+        _ => ColumnReader::new(format, BufReader::with_capacity(1 << 20, input), target)?,
     };
-    loop {
-        let mut batch = Vec::with_capacity(BATCH_RECORDS);
-        let mut failure = None;
-        for row in rows.by_ref().take(BATCH_RECORDS) {
-            match row {
-                Ok(row) => batch.push(row),
-                Err(error) => failure = Some(error),
-            }
-        }
-        let is_last = batch.is_empty();
-        if batches.blocking_send(batch).is_err() || is_last {
-            return failure.map_or(Ok(()), |error| Err(error.into()));
-        }
-        if let Some(error) = failure {
-            return Err(error.into());
+    while let Some(batch) = rows.next_rows(BATCH_ROWS)? {
+        if batches.blocking_send(batch).is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
 /// Sends rows in batches, leaving out those that the repository refuses.
 struct Sender<'a> {
     suite: &'a Suite,
+    table: RecordType,
     _turn: MutexGuard<'static, ()>,
     ingested: Ingested,
 }
 
 impl Sender<'_> {
+    /// Loads a file past the repository's log.
+    async fn load_file(&mut self, path: &Path, file: CountedFile, format: Format) -> Result<()> {
+        let format = format.of_rows();
+        let input = match format {
+            RowFormat::Parquet => LoadFile::file(path, file.file),
+            _ => LoadFile::text(path, BufReader::with_capacity(1 << 20, file)),
+        };
+        let computer = self.suite.computer().to_owned();
+        let options = LoadOptions { format, computer, ..LoadOptions::default() };
+        let report = self.suite.logs()?.load(&self.table, vec![input], &options).await?;
+        self.ingested.accepted += report.accepted;
+        let told = report.refused_rows.len() as u64;
+        for row in report.refused_rows {
+            self.ingested.refuse(path, row.number, row.reason);
+        }
+        self.ingested.refused += report.refused.saturating_sub(told);
+        match report.failure {
+            None => Ok(()),
+            Some(LoadFailure::Read { source, .. }) => Err(source.into()),
+            Some(failure) => Err(failure.into()),
+        }
+    }
+
     /// Sends a file's rows while a thread of its own reads those after them.
-    async fn send_file(
-        &mut self,
-        path: &Path,
-        file: CountedFile,
-        format: Format,
-        target: RowTarget,
-    ) -> Result<()> {
+    async fn send_file(&mut self, path: &Path, file: CountedFile, format: Format) -> Result<()> {
         let (batches, read) = mpsc::channel(2);
         let format = format.of_rows();
+        let target = RowTarget {
+            schema: self.suite.logs()?.table_schema(&self.table),
+            computer: self.suite.computer().to_owned(),
+            now: SystemClock.now(),
+        };
         let reading = oms_core::task::blocking(move || read_rows(file, format, target, &batches));
         let sending = async {
             let mut read = read;
-            while let Some(batch) = read.recv().await {
-                let mut records = Vec::with_capacity(batch.len());
-                for row in batch {
-                    match row.record {
-                        Ok(record) => records.push((row.number, record)),
-                        Err(reason) => self.ingested.refuse(path, row.number, reason),
-                    }
+            while let Some(RowsRead { rows, numbers, refused, .. }) = read.recv().await {
+                for (number, reason) in refused {
+                    self.ingested.refuse(path, number, reason);
                 }
-                self.send(path, records).await?;
+                self.send(path, rows, numbers).await?;
             }
             Ok::<(), anyhow::Error>(())
         };
@@ -327,26 +343,35 @@ impl Sender<'_> {
         read
     }
 
-    async fn send(&mut self, file: &Path, mut rows: Vec<(u64, Record)>) -> Result<()> {
+    async fn send(
+        &mut self,
+        file: &Path,
+        mut rows: RecordBatch,
+        mut numbers: Vec<u64>,
+    ) -> Result<()> {
         let logs = self.suite.logs()?;
-        while !rows.is_empty() {
-            let batch = Batch {
+        while !numbers.is_empty() {
+            let batch = RowBatch {
                 producer: PRODUCER.to_owned(),
                 sequence: logs.last_sequence(PRODUCER)? + 1,
-                records: rows.iter().map(|(_, record)| record.clone()).collect(),
+                table: self.table.clone(),
+                rows: rows.clone(),
             };
-            match logs.write(batch).await {
+            match logs.write_rows(batch).await {
                 Ok(()) => {
-                    self.ingested.accepted += rows.len() as u64;
+                    self.ingested.accepted += numbers.len() as u64;
                     return Ok(());
                 }
-                // A refused batch was not written at all: the same sequence goes on without the row.
+                // What the reader took is refused if another writer let the table grow otherwise
+                // meanwhile. A refused batch was not written at all: the same sequence goes on
+                // without the row.
                 Err(oms_logs::Error::Record { index, column, reason, .. })
-                    if index < rows.len() =>
+                    if index < numbers.len() =>
                 {
-                    let (line, _) = rows.remove(index);
                     let why = format!("{reason} (column {column})");
-                    self.ingested.refuse(file, line, why);
+                    self.ingested.refuse(file, numbers.remove(index), why);
+                    let after = rows.slice(index + 1, numbers.len() - index);
+                    rows = concat_batches(&rows.schema(), [&rows.slice(0, index), &after])?;
                 }
                 Err(oms_logs::Error::Busy { .. }) => {
                     logs.flush().await?;

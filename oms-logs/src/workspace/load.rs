@@ -1,0 +1,407 @@
+//! Files into a table, past the write-ahead log.
+
+use super::{Inner, Workspace, whole};
+use crate::Error;
+use crate::ingest::batch::{Stamp, stamped, unite};
+use crate::ingest::rows::{ColumnReader, RowFormat, RowTarget, RowsRead};
+use crate::repository::commit::{Committed, put_files};
+use crate::repository::encode::encode;
+use crate::repository::table::Table;
+use crate::schema::TableSchema;
+use arrow::array::RecordBatch;
+use deltalake_core::kernel::Action;
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
+use oms_core::record::RecordType;
+use oms_core::task::{TaskError, blocking};
+use oms_core::{Clock, Entropy};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Rows that are read at a time, unless a step has fewer.
+const READ_ROWS_MAX: usize = 32 * 1024;
+
+/// Reads that wait for the steps.
+const READS_MAX: usize = 1;
+
+/// Bytes of one step, in memory.
+const STEP_BYTES_MAX: usize = 32 << 20;
+
+/// Steps that are sorted and written at a time.
+const LANES_MAX: usize = 2;
+
+/// Steps of one commit.
+const COMMIT_STEPS: usize = 8;
+
+/// A file to load.
+pub struct LoadFile {
+    /// What a report calls it.
+    name: PathBuf,
+    content: Content,
+}
+
+enum Content {
+    File(File),
+    Text(Box<dyn BufRead + Send>),
+}
+
+impl fmt::Debug for LoadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadFile").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl LoadFile {
+    /// The file at a path.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        let file = File::open(path.as_ref())?;
+        Ok(Self::file(path.as_ref(), file))
+    }
+
+    /// An open file, under a name for reports.
+    #[must_use]
+    pub fn file(name: impl Into<PathBuf>, file: File) -> Self {
+        Self { name: name.into(), content: Content::File(file) }
+    }
+
+    /// A text, under a name for reports. It cannot be [`RowFormat::Parquet`].
+    #[must_use]
+    pub fn text(name: impl Into<PathBuf>, text: impl BufRead + Send + 'static) -> Self {
+        Self { name: name.into(), content: Content::Text(Box::new(text)) }
+    }
+
+    fn reader(self, format: RowFormat, target: RowTarget) -> io::Result<ColumnReader> {
+        match self.content {
+            Content::File(file) => ColumnReader::open(format, file, target),
+            Content::Text(text) => ColumnReader::new(format, text, target),
+        }
+    }
+}
+
+/// How files are loaded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LoadOptions {
+    /// How the rows are written.
+    pub format: RowFormat,
+    /// `Computer` of a row that names none.
+    pub computer: String,
+    /// How many refused rows are told one by one.
+    pub refused_told_max: usize,
+    /// The most rows that are sorted and written together, at least 1. Fewer take less memory and
+    /// make smaller files.
+    pub step_rows_max: usize,
+}
+
+impl Default for LoadOptions {
+    /// JSON lines of no computer; 20 refused rows are told; steps of 131,072 rows.
+    fn default() -> Self {
+        Self {
+            format: RowFormat::Ndjson,
+            computer: String::new(),
+            refused_told_max: 20,
+            step_rows_max: 128 * 1024,
+        }
+    }
+}
+
+/// A row that the table did not take.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RefusedRow {
+    /// The file's name.
+    pub file: PathBuf,
+    /// Its number in the file; see [`Row::number`](crate::ingest::rows::Row::number).
+    pub number: u64,
+    /// Why it was refused.
+    pub reason: String,
+}
+
+/// What a load did.
+#[derive(Debug, Default)]
+pub struct LoadReport {
+    /// Rows that are in the Delta table: synced, and visible to queries.
+    pub accepted: u64,
+    /// Rows that were refused, told or not.
+    pub refused: u64,
+    /// The first of them, in the order of the files.
+    pub refused_rows: Vec<RefusedRow>,
+    /// Data files that were written.
+    pub data_files: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The version of the Delta table that holds all accepted rows; none if there are none.
+    pub delta_version: Option<u64>,
+    /// What ended the load early; the rows that it had accepted before stay.
+    pub failure: Option<LoadFailure>,
+}
+
+/// What ended a load early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadFailure {
+    /// A file could not be read further.
+    #[error("file {} cannot be read: {source}", file.display())]
+    Read {
+        /// The file's name.
+        file: PathBuf,
+        /// What the reader said.
+        source: io::Error,
+    },
+    /// The table could not take more.
+    #[error("{}", whole(source))]
+    Table {
+        /// What the repository said.
+        #[from]
+        source: Error,
+    },
+}
+
+impl From<TaskError> for LoadFailure {
+    fn from(error: TaskError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl Workspace {
+    /// Loads files into a table, past the write-ahead log: the way for many rows at once.
+    ///
+    /// ```text
+    ///  files ─► ColumnReader ─► steps ─► sorted Parquet files, synced ─► Delta commit ─► visible
+    ///           one thread              two steps at a time              in the files' order
+    /// ```
+    ///
+    /// A row is accepted when its step is committed, which each step is once: those of a report's
+    /// [`LoadReport::accepted`] rows are in the table, and the rows of a failed step are not, unless
+    /// the commit itself got no answer, and no look into the table's log either. The workspace does
+    /// not remember what was loaded: a file that is loaded twice is there twice.
+    ///
+    /// Besides what waits for the log, a load takes about 200 MiB of memory by default. Rows are written and
+    /// queried by others meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], and those of opening the table: nothing was loaded. What happens after
+    /// that is in the report.
+    pub async fn load(
+        &self,
+        table: &RecordType,
+        files: Vec<LoadFile>,
+        options: &LoadOptions,
+    ) -> Result<LoadReport, Error> {
+        let inner = self.inner()?;
+        let table = inner.tables.find_or_open(table).await?;
+        let (to, from) = mpsc::channel(READS_MAX);
+        let reading = {
+            let (table, options) = (Arc::clone(&table), options.clone());
+            let clock = Arc::clone(&inner.clock);
+            blocking(move || read(files, &table, &options, clock.as_ref(), &to))
+        };
+        let mut load = Load {
+            workspace: self,
+            stamp: Stamp {
+                tenant_id: inner.identity.workspace_id.to_string(),
+                received: inner.clock.now(),
+            },
+            clock: Arc::clone(&inner.clock),
+            entropy: Arc::clone(&inner.entropy),
+            table,
+            options: options.clone(),
+            report: LoadReport::default(),
+            step: Step::default(),
+            lanes: FuturesOrdered::new(),
+            written: Written::default(),
+        };
+        // A workspace that is closed meanwhile is not kept open by this.
+        drop(inner);
+        let (read, taken) = tokio::join!(reading, load.take(from));
+        load.report.failure = taken.err().map(LoadFailure::from).or(read.err());
+        Ok(load.report)
+    }
+}
+
+/// Some rows of one file.
+struct Read {
+    file: Arc<Path>,
+    rows: RowsRead,
+    /// The table's, which has their columns.
+    schema: Arc<TableSchema>,
+}
+
+/// Reads the files, until nobody takes more.
+fn read(
+    files: Vec<LoadFile>,
+    table: &Table,
+    options: &LoadOptions,
+    clock: &dyn Clock,
+    to: &mpsc::Sender<Read>,
+) -> Result<(), LoadFailure> {
+    let rows_max = options.step_rows_max.clamp(1, READ_ROWS_MAX);
+    for file in files {
+        let name: Arc<Path> = file.name.as_path().into();
+        let failed = |source| LoadFailure::Read { file: name.to_path_buf(), source };
+        let target = RowTarget {
+            schema: TableSchema::clone(&table.schema()),
+            computer: options.computer.clone(),
+            now: clock.now(),
+        };
+        let mut reader = file.reader(options.format, target).map_err(failed)?;
+        while let Some(rows) = reader.next_rows(rows_max).map_err(failed)? {
+            let schema = table.grow(rows.rows.schema_ref())?;
+            if to.blocking_send(Read { file: Arc::clone(&name), rows, schema }).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows that are not written yet.
+#[derive(Default)]
+struct Step {
+    rows: Vec<RecordBatch>,
+    schema: Option<Arc<TableSchema>>,
+    count: usize,
+    bytes: usize,
+}
+
+/// Files that are written and not committed yet.
+#[derive(Default)]
+struct Written {
+    actions: Vec<Action>,
+    schema: Option<Arc<TableSchema>>,
+    steps: usize,
+    done: Committed,
+}
+
+/// A load that is under way.
+struct Load<'a> {
+    workspace: &'a Workspace,
+    table: Arc<Table>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    stamp: Stamp,
+    options: LoadOptions,
+    report: LoadReport,
+    step: Step,
+    /// Steps that are being written, in the order of their rows.
+    lanes: FuturesOrdered<JoinHandle<Result<Written, Error>>>,
+    written: Written,
+}
+
+impl Load<'_> {
+    /// Brings rows into the table, until no more come.
+    async fn take(&mut self, mut reads: mpsc::Receiver<Read>) -> Result<(), Error> {
+        let mut has_ended = false;
+        loop {
+            tokio::select! {
+                biased;
+                Some(written) = self.lanes.next(), if !self.lanes.is_empty() => {
+                    match written.map_err(TaskError::from)? {
+                        Ok(written) => self.add(written),
+                        Err(error) => {
+                            // Those before it are in order.
+                            self.commit().await?;
+                            return Err(error);
+                        }
+                    }
+                    if self.written.steps >= COMMIT_STEPS {
+                        self.commit().await?;
+                    }
+                }
+                read = reads.recv(), if !has_ended && self.lanes.len() < LANES_MAX => {
+                    has_ended = read.is_none();
+                    if let Some(read) = read {
+                        self.note(read);
+                    }
+                    let is_full = self.step.count >= self.options.step_rows_max
+                        || self.step.bytes >= STEP_BYTES_MAX;
+                    if has_ended || is_full {
+                        self.start_step();
+                    }
+                }
+                else => break,
+            }
+        }
+        self.commit().await
+    }
+
+    fn note(&mut self, Read { file, rows, schema }: Read) {
+        let RowsRead { rows, refused, .. } = rows;
+        self.report.refused += refused.len() as u64;
+        for (number, reason) in refused {
+            if self.report.refused_rows.len() >= self.options.refused_told_max {
+                break;
+            }
+            let file = file.to_path_buf();
+            self.report.refused_rows.push(RefusedRow { file, number, reason });
+        }
+        if rows.num_rows() > 0 {
+            self.step.count += rows.num_rows();
+            self.step.bytes += rows.get_array_memory_size();
+            self.step.rows.push(rows);
+            self.step.schema = Some(schema);
+        }
+    }
+
+    /// Has the rows sorted and written while others are read.
+    fn start_step(&mut self) {
+        let Step { rows, schema, count, .. } = std::mem::take(&mut self.step);
+        let Some(schema) = schema else { return };
+        let stamp = Stamp { received: self.clock.now(), ..self.stamp.clone() };
+        let (table, entropy) = (Arc::clone(&self.table), Arc::clone(&self.entropy));
+        let now = stamp.received;
+        // No later version has files of this name, whatever ids are drawn.
+        let version = table.view().delta_version.map_or(0, |version| version + 1);
+        let name = format!("load-{version:020}");
+        self.lanes.push_back(tokio::spawn(async move {
+            let files = {
+                let schema = Arc::clone(&schema);
+                blocking(move || {
+                    let united = unite(rows.iter())?;
+                    drop(rows);
+                    encode(&schema, &stamped(&united, &schema, &stamp)?)
+                })
+                .await?
+            };
+            let bytes = files.iter().map(|file| file.bytes.len() as u64).sum();
+            let done = Committed { rows: count as u64, files: files.len(), bytes };
+            let actions =
+                put_files(table.store(), schema.name(), files, &name, now, entropy.as_ref())
+                    .await?;
+            Ok(Written { actions, schema: Some(schema), steps: 1, done })
+        }));
+    }
+
+    /// Sets written files apart for the next commit.
+    fn add(&mut self, written: Written) {
+        self.written.actions.extend(written.actions);
+        // A later one has the columns of the earlier ones.
+        self.written.schema = written.schema;
+        self.written.steps += written.steps;
+        self.written.done.rows += written.done.rows;
+        self.written.done.files += written.done.files;
+        self.written.done.bytes += written.done.bytes;
+    }
+
+    async fn commit(&mut self) -> Result<(), Error> {
+        let Written { actions, schema, done, .. } = std::mem::take(&mut self.written);
+        let Some(schema) = schema else { return Ok(()) };
+        let inner: Arc<Inner> = self.workspace.inner()?;
+        let memory = Arc::clone(&inner.memory);
+        let released = move |bytes| memory.release(bytes);
+        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let version = self.table.add(&schema, &actions, clock, entropy, released).await?;
+        self.report.accepted += done.rows;
+        self.report.data_files += done.files;
+        self.report.bytes += done.bytes;
+        self.report.delta_version = version;
+        metrics::counter!("oms_logs_records_total", "outcome" => "accepted").increment(done.rows);
+        Ok(())
+    }
+}
