@@ -1,14 +1,16 @@
 //! Rows of files as columns.
 
 use super::gathered::Gathered;
+use super::parquet::Parquet;
 use super::regular::Regular;
 use super::window::Window;
 use super::{
-    ROW_BYTES_MAX, Row, RowFormat, RowReader, RowTarget, SAMPLE_ROWS, json, lines, sample,
+    ROW_BYTES_MAX, Row, RowFormat, RowReader, RowTarget, SAMPLE_ROWS, Source as _, json, lines,
+    sample, whole,
 };
 use crate::schema::TableSchema;
-use arrow::array::RecordBatch;
-use std::collections::VecDeque;
+use arrow::array::{ArrayRef, RecordBatch};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
@@ -65,6 +67,7 @@ pub struct ColumnReader {
 #[derive(Debug)]
 enum Feed {
     Json(Box<JsonFeed>),
+    Parquet(Box<ParquetFeed>),
     Records(RowReader),
 }
 
@@ -78,7 +81,9 @@ impl ColumnReader {
         match format {
             RowFormat::Parquet => {
                 let gathered = Gathered::new(target.clone())?;
-                Ok(Self::over(Feed::Records(RowReader::open(format, file, target)?), gathered))
+                let rows = Parquet::open(file, target)?;
+                let feed = ParquetFeed { rows, whole: None, at: 0 };
+                Ok(Self::over(Feed::Parquet(Box::new(feed)), gathered))
             }
             _ => Self::new(format, BufReader::with_capacity(1 << 20, file), target),
         }
@@ -130,6 +135,10 @@ impl ColumnReader {
         }
         let gathered = match &mut self.feed {
             Feed::Json(feed) => feed.gather(max.max(1), &mut self.gathered),
+            Feed::Parquet(feed) => match feed.gather(max.max(1), &mut self.gathered) {
+                Ok(Some(read)) => return Ok(Some(read)),
+                gathered => gathered.map(drop),
+            },
             Feed::Records(rows) => gather_records(rows, max.max(1), &mut self.gathered),
         };
         let is_empty = self.gathered.len() == 0;
@@ -151,6 +160,51 @@ fn gather_records(rows: &mut RowReader, max: usize, into: &mut Gathered) -> io::
         into.push_converted(number, record);
     }
     Ok(())
+}
+
+/// A Parquet file.
+struct ParquetFeed {
+    rows: Parquet,
+    /// The rows that were decoded last, if they are columns of the table as they are.
+    whole: Option<BTreeMap<usize, ArrayRef>>,
+    /// How many of them were taken.
+    at: usize,
+}
+
+impl std::fmt::Debug for ParquetFeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParquetFeed").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+impl ParquetFeed {
+    /// Gathers rows one by one as long as it has to; answers rows that are columns already if none
+    /// were gathered before them.
+    fn gather(&mut self, max: usize, into: &mut Gathered) -> io::Result<Option<RowsRead>> {
+        while into.len() < max && !into.is_full() {
+            let is_new = self.rows.left() == 0;
+            if !self.rows.fill_if_empty()? {
+                break;
+            }
+            if is_new {
+                (self.whole, self.at) = (whole::columns(&self.rows, into.target()), 0);
+            }
+            let Some(columns) = &self.whole else {
+                if let Some(Row { number, record }) = self.rows.next_row()? {
+                    into.push(number, record);
+                }
+                continue;
+            };
+            if into.len() > 0 {
+                break;
+            }
+            let count = self.rows.left().min(max);
+            let taken = self.at..self.at + count;
+            self.at += count;
+            return into.whole(columns, taken, self.rows.take(count)).map(Some);
+        }
+        Ok(None)
+    }
 }
 
 /// JSON lines.

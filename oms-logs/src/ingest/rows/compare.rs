@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use jiff::Timestamp;
 use oms_core::record::Record;
-use std::io::{BufReader, Cursor};
+use std::io::{self, BufReader, Cursor};
 
 /// Rows in columns, their numbers, and those that are refused; or why the file cannot be read.
 type Read = Result<(RecordBatch, Vec<u64>, Vec<(u64, String)>), String>;
@@ -23,8 +23,21 @@ pub(crate) fn difference(
     max: usize,
     buffer: usize,
 ) -> Option<String> {
-    let records = by_records(format, text, target.clone());
-    let columns = by_columns(format, text, target.clone(), max, buffer);
+    let records = RowReader::new(format, Cursor::new(text.to_vec()), target.clone());
+    let input = BufReader::with_capacity(buffer, Cursor::new(text.to_vec()));
+    let columns = ColumnReader::new(format, input, target.clone());
+    difference_of(records, columns, target, max)
+}
+
+/// How a file is read otherwise through columns than through records, if it is.
+pub(crate) fn difference_of(
+    records: io::Result<RowReader>,
+    columns: io::Result<ColumnReader>,
+    target: &RowTarget,
+    max: usize,
+) -> Option<String> {
+    let records = by_records(records, target);
+    let columns = by_columns(columns, max);
     let ((records, numbers, refused), found) = match (records, columns) {
         (Ok(records), Ok(columns)) => (records, columns),
         (one, other) if one == other => return None,
@@ -46,7 +59,7 @@ pub(crate) fn difference(
 }
 
 /// Through records, one at a time.
-fn by_records(format: RowFormat, text: &[u8], target: RowTarget) -> Read {
+fn by_records(rows: io::Result<RowReader>, target: &RowTarget) -> Read {
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let mut schema = target.schema.clone();
     let mut taken = Rows::default();
@@ -60,7 +73,6 @@ fn by_records(format: RowFormat, text: &[u8], target: RowTarget) -> Read {
         taken.records.append(&mut one.records);
         Ok::<_, Error>(())
     };
-    let rows = RowReader::new(format, Cursor::new(text.to_vec()), target);
     for row in rows.map_err(|error| told(&error))? {
         let Row { number, record } = row.map_err(|error| told(&error))?;
         match record.map(&mut admit) {
@@ -79,16 +91,9 @@ fn by_records(format: RowFormat, text: &[u8], target: RowTarget) -> Read {
 }
 
 /// Through columns.
-fn by_columns(
-    format: RowFormat,
-    text: &[u8],
-    target: RowTarget,
-    max: usize,
-    buffer: usize,
-) -> Read {
+fn by_columns(reader: io::Result<ColumnReader>, max: usize) -> Read {
     let told = |error: &dyn std::fmt::Display| error.to_string();
-    let input = BufReader::with_capacity(buffer, Cursor::new(text.to_vec()));
-    let mut reader = ColumnReader::new(format, input, target).map_err(|error| told(&error))?;
+    let mut reader = reader.map_err(|error| told(&error))?;
     let (mut batches, mut numbers, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(read) = reader.next_rows(max).map_err(|error| told(&error))? {
         if read.numbers.len() + read.refused.len() > max

@@ -6,10 +6,12 @@ use crate::ingest::admit::{Rows, check_record, fit};
 use crate::ingest::batch::microseconds;
 use crate::ingest::column::ColumnBuffer;
 use crate::schema::{COMPUTER, ColumnType, TIME_GENERATED};
-use arrow::array::RecordBatch;
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use oms_core::record::Record;
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of rows after which a batch ends.
@@ -197,6 +199,30 @@ impl Gathered {
             }
         }
         Ok(bytes)
+    }
+
+    /// Rows that are columns already, by place in the schema, beside those gathered so far; the first
+    /// has the number `first`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if they are not of one length.
+    pub(super) fn whole(
+        &self,
+        columns: &BTreeMap<usize, ArrayRef>,
+        rows: Range<usize>,
+        first: u64,
+    ) -> io::Result<RowsRead> {
+        let fields = self.target.schema.arrow().fields();
+        let columns = columns.iter().filter_map(|(place, array)| {
+            let array = array.slice(rows.start, rows.len());
+            let is_needed = self.has_default(*place) || array.null_count() < array.len();
+            fields.get(*place).filter(|_| is_needed).map(|field| (Arc::clone(field), array))
+        });
+        let (fields, arrays): (Vec<_>, Vec<_>) = columns.unzip();
+        let read = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays);
+        let read = read.map_err(|error| invalid(error.to_string()))?;
+        let numbers = (first..).take(rows.len()).collect();
+        Ok(RowsRead { rows: read, numbers, refused: Vec::new() })
     }
 
     /// The rows so far; a new batch begins.

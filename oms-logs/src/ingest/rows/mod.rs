@@ -50,6 +50,7 @@ mod sample;
 mod scan;
 mod text;
 mod w3c;
+mod whole;
 mod window;
 
 pub use columns::{ColumnReader, RowsRead};

@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Rows that are decoded at a time.
-const BATCH_ROWS: usize = 1_024;
+const BATCH_ROWS: usize = 8_192;
 
 /// A Parquet file.
 pub(super) struct Parquet {
@@ -33,13 +33,13 @@ struct Column {
     values: Values,
 }
 
-enum Values {
+pub(super) enum Values {
     Array(Kind, ArrayRef),
     Json(Vec<Option<serde_json::Value>>),
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Bool,
     Long,
     Real,
@@ -62,6 +62,16 @@ impl Parquet {
         Ok(Self { reader, columns: Vec::new(), rows: 0, at: 0, number: 0, target })
     }
 
+    /// Decodes the next rows if none are left; whether there are any.
+    pub(super) fn fill_if_empty(&mut self) -> io::Result<bool> {
+        while self.at == self.rows {
+            if !self.fill()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Decodes the next rows; whether there are any.
     fn fill(&mut self) -> io::Result<bool> {
         let Some(batch) = self.reader.next() else { return Ok(false) };
@@ -80,6 +90,24 @@ impl Parquet {
         Ok(true)
     }
 
+    /// The decoded columns.
+    pub(super) fn columns(&self) -> impl Iterator<Item = (&str, &Values)> {
+        self.columns.iter().map(|column| (column.name.as_str(), &column.values))
+    }
+
+    /// How many decoded rows were not taken yet.
+    pub(super) const fn left(&self) -> usize {
+        self.rows - self.at
+    }
+
+    /// Takes so many of them; answers the number of the first.
+    pub(super) fn take(&mut self, rows: usize) -> u64 {
+        let first = self.number + 1;
+        self.at += rows;
+        self.number += rows as u64;
+        first
+    }
+
     fn record(&self) -> Result<Record, String> {
         let RowTarget { schema, computer, now } = &self.target;
         let mut record = Record::new(schema.name().clone(), *now, computer.as_str());
@@ -94,15 +122,11 @@ impl Parquet {
 
 impl Source for Parquet {
     fn next_row(&mut self) -> io::Result<Option<Row>> {
-        while self.at == self.rows {
-            if !self.fill()? {
-                return Ok(None);
-            }
+        if !self.fill_if_empty()? {
+            return Ok(None);
         }
         let record = self.record();
-        self.at += 1;
-        self.number += 1;
-        Ok(Some(Row { number: self.number, record }))
+        Ok(Some(Row { number: self.take(1), record }))
     }
 }
 

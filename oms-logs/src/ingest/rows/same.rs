@@ -1,11 +1,17 @@
 //! Columns are what records would become.
 
-use super::compare::difference;
+use super::compare::{difference, difference_of};
 use super::*;
 use crate::ingest::admit;
 use crate::schema::{Column, ColumnType};
+use ::parquet::arrow::ArrowWriter;
+use arrow::array::{
+    ArrayRef, BooleanArray, DurationNanosecondArray, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
 use proptest::prelude::*;
 use std::io::Cursor;
+use std::sync::Arc;
 
 /// A custom table that has columns of every type.
 fn target() -> RowTarget {
@@ -176,6 +182,57 @@ fn long_rows_and_long_defaults() {
     let computer = "x".repeat(admit::FIELD_BYTES_MAX + 1);
     let text = b"{\"a_long\":1}\n{\"a_long\":1,\"Computer\":\"c\"}\n{\"a_long\":1}\n";
     check_format(RowFormat::Ndjson, text, &RowTarget { computer, ..target() }, 100, 1 << 20);
+}
+
+/// A Parquet file of columns that fit, of some that do not in one row of many, and of new ones.
+fn parquet(rows: i64, bad: Option<i64>) -> File {
+    let texts = |at: &dyn Fn(i64) -> Option<String>| -> ArrayRef {
+        Arc::new(StringArray::from_iter((0..rows).map(at)))
+    };
+    let whole = |at: &dyn Fn(i64) -> Option<i64>| -> ArrayRef {
+        Arc::new(Int64Array::from_iter((0..rows).map(at)))
+    };
+    let is_bad = |row: i64| bad == Some(row);
+    let times = (0..rows).map(|row| if is_bad(row) { i64::MIN / 2 } else { row * 1_000_000 });
+    let columns = [
+        ("TimeGenerated", Arc::new(TimestampMicrosecondArray::from_iter_values(times)) as ArrayRef),
+        ("Computer", texts(&|row| (row % 3 > 0).then(|| format!("pc-{row}")))),
+        ("a_long", whole(&Some)),
+        ("a_int", whole(&|row| Some(if is_bad(row - 1) { i64::MAX } else { row }))),
+        ("a_real", whole(&|row| Some(if is_bad(row - 2) { i64::MAX } else { row }))),
+        ("a_string", texts(&|row| (row % 2 > 0).then(|| format!("text {row}")))),
+        (
+            "a_timespan",
+            Arc::new(DurationNanosecondArray::from_iter_values((0..rows).map(|row| row * -77))),
+        ),
+        ("a_bool", Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(row % 2 > 0))))),
+        ("a_guid", texts(&|_row| None)),
+        ("New", whole(&|row| (row > 9_000).then_some(row))),
+        ("TenantId", texts(&|row| is_bad(row - 3).then(|| "t".to_owned()))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let mut file = tempfile::tempfile().expect("a file");
+    let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("writes");
+    writer.close().expect("closes");
+    file
+}
+
+#[test]
+fn parquet_becomes_the_same_whole_or_row_by_row() {
+    for (rows, bad) in [(20_000, None), (20_000, Some(100)), (10, None), (10, Some(5)), (0, None)] {
+        for max in [7_000, 20_000] {
+            let file = || parquet(rows, bad);
+            let records = RowReader::open(RowFormat::Parquet, file(), target());
+            let columns = ColumnReader::open(RowFormat::Parquet, file(), target());
+            let difference = difference_of(records, columns, &target(), max);
+            assert_eq!(difference, None, "{rows} {bad:?} {max}");
+        }
+    }
+    let mut reader =
+        ColumnReader::open(RowFormat::Parquet, parquet(10, None), target()).expect("opens");
+    let read = reader.next_rows(4).expect("reads").expect("rows");
+    assert_eq!((read.rows.num_rows(), read.numbers), (4, vec![1, 2, 3, 4]));
 }
 
 #[test]

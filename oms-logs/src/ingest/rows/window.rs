@@ -30,6 +30,13 @@ enum Chunk {
 }
 
 impl Chunk {
+    fn take_bytes(&mut self) -> Vec<u8> {
+        match std::mem::replace(self, Self::Bytes(Vec::new())) {
+            Self::Text(text) => text.into_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -88,7 +95,9 @@ impl Window {
             None if self.is_cut => &[],
             None => given,
         };
-        let mut lines = std::mem::take(&mut self.rest);
+        let mut lines = self.lines.take_bytes();
+        lines.clear();
+        lines.append(&mut self.rest);
         lines.extend_from_slice(taken);
         self.input.consume(count);
         if self.has_ended && !lines.is_empty() {
