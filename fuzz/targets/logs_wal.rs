@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         _ => {
             let disk = SimDisk::default();
             let name = String::from_utf8_lossy(rest).replace('/', "_");
-            let header = [&1_u32.to_le_bytes()[..], &[0; 4], &1_u64.to_le_bytes(), &[0; 12]];
+            let header = [&2_u32.to_le_bytes()[..], &[0; 4], &1_u64.to_le_bytes(), &[0; 12]];
             let name = format!("wal/{name}");
             if std::path::Path::new(&name).file_name().is_some() && !name.contains('\0') {
                 fuzz::put(&disk, &name, &wal_frame(true, 0, &header.concat()));

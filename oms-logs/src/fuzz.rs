@@ -19,14 +19,22 @@ pub fn open_wal(disk: &SimDisk) -> Result<Vec<(u64, String, u64)>, Error> {
     const SEGMENT_BYTES_MAX: u64 = 1 << 20;
     let mut entries = Vec::new();
     let (disk, entropy) = (Arc::new(disk.clone()), Arc::new(SeededEntropy::new(1)));
-    wal::open(disk, entropy, SEGMENT_BYTES_MAX, 0, |sequence, entry| {
+    let open = wal::Open {
+        disk,
+        entropy,
+        segment_bytes_max: SEGMENT_BYTES_MAX,
+        spare_bytes_min: wal::SPARE_BYTES_MIN,
+        floor: 0,
+        quarantine: false,
+    };
+    wal::open(open, |sequence, entry| {
         entries.push((sequence, entry.producer, entry.sequence));
         Ok(())
     })?;
     Ok(entries)
 }
 
-/// A frame of the write-ahead log, of a header or a group.
+/// A frame of the write-ahead log: of a header, or a group of one entry that follows a log sequence.
 #[must_use]
 pub fn wal_frame(is_header: bool, salt: u32, payload: &[u8]) -> Vec<u8> {
     wal::frame_of(is_header, salt, payload)
@@ -64,7 +72,9 @@ pub fn difference(
 /// # Errors
 /// Those of Arrow.
 pub fn encode_rows(rows: &RecordBatch) -> Result<Vec<u8>, Error> {
-    batch::encode(rows)
+    let mut bytes = Vec::new();
+    batch::encode(rows, batch::Encoding::Lz4, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Reads what [`encode_rows`] wrote.

@@ -2,9 +2,9 @@
 
 use crate::Error;
 use crate::ingest::admit::by_table;
-use crate::ingest::batch::{Stamp, build, encode};
+use crate::ingest::batch::{Encoding, Stamp, build, encode};
 use crate::ingest::columnar::{Columns, RowBatch};
-use crate::ingest::wal::{Append, Entry, Section, Syncer};
+use crate::ingest::wal::{Append, EntryWriter, Open, SPARE_BYTES_MIN, Syncer};
 use crate::repository::folder::{Folder, Identity};
 use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
@@ -51,13 +51,19 @@ const RETRY_AFTER_MS: u64 = 1_000;
 pub struct Settings {
     /// The workspace's id (`TenantId`). Unset: the one in the folder, or a new one.
     pub workspace_id: Option<Uuid>,
-    /// Bytes of rows that may wait for a flush. Past it, writers are told to come back.
+    /// Bytes of rows that may wait for a flush. Past it, writers are told to come back. A batch that
+    /// is larger is taken when nothing else waits.
+    ///
+    /// At its peak the workspace uses more: each batch on its way into the log has a copy, and a flush takes one table after the other, for which it holds its rows united, the
+    /// same rows sorted, and their files, before the rows are let go. So it is at most about three
+    /// times as much as may wait, and near once and a half if no table has most of the rows.
     pub memory_bytes_max: u64,
     /// Bytes of waiting rows that start a flush.
     pub flush_bytes: u64,
     /// Age of the oldest waiting row that starts a flush.
     pub flush_age: SignedDuration,
-    /// Bytes of one segment of the write-ahead log.
+    /// Bytes of one segment of the write-ahead log. One segment that is not needed any more is kept
+    /// to be used again as long as the workspace is open, if it has more than a mebibyte.
     pub segment_bytes_max: u64,
 }
 
@@ -102,6 +108,23 @@ impl FlushReport {
     }
 }
 
+/// A part of the write-ahead log that could not be read. See [`WorkspaceBuilder::quarantine`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct LogDamage {
+    /// The segment, on the log's disk.
+    pub path: String,
+    /// Where in the segment, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+    /// Batches that are missing there, some of which may have been flushed before. None if nothing
+    /// that can be read follows, so that it is not known.
+    pub batches_missing: Option<u64>,
+    /// Where the segment is now, on the log's disk.
+    pub moved_to: String,
+}
+
 /// Puts a workspace together. See [`Workspace::builder`].
 #[derive(Debug)]
 pub struct WorkspaceBuilder {
@@ -111,6 +134,7 @@ pub struct WorkspaceBuilder {
     settings: Settings,
     log_disk: Option<Arc<dyn Disk>>,
     store: Arc<dyn ObjectStore>,
+    quarantine: bool,
 }
 
 impl WorkspaceBuilder {
@@ -143,6 +167,17 @@ impl WorkspaceBuilder {
         self
     }
 
+    /// Opens the workspace also if its write-ahead log is damaged: what can be read of it is brought
+    /// into the tables, each damaged segment is moved into `wal/quarantine/`, and
+    /// [`Workspace::log_damage`] tells what is missing. Without it opening fails with
+    /// [`Error::Corrupt`], so that nobody loses acknowledged records without having said so. What a
+    /// crash leaves half written is no damage.
+    #[must_use]
+    pub const fn quarantine(mut self, quarantine: bool) -> Self {
+        self.quarantine = quarantine;
+        self
+    }
+
     /// Puts a layer around the object store that the Delta tables are committed through: the local
     /// file system from its root, every put synced. Queries read the data files past it.
     #[must_use]
@@ -160,7 +195,7 @@ impl WorkspaceBuilder {
     /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Corrupt`] by
     /// file and offset; [`Error::Unsupported`]; [`Error::Disk`]; [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {
-        let Self { folder, clock, entropy, settings, log_disk, store } = self;
+        let Self { folder, clock, entropy, settings, log_disk, store, quarantine } = self;
         let opened = {
             let (entropy, settings) = (Arc::clone(&entropy), settings.clone());
             blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
@@ -168,8 +203,15 @@ impl WorkspaceBuilder {
         let Folder { root, disk, lock, identity } = opened;
         let tables = Tables::open(&root, &identity, store).await?;
         let memory = Arc::new(Memory::default());
-        let log_disk = log_disk.unwrap_or(disk);
-        let wal = replay(log_disk, &entropy, settings.segment_bytes_max, &tables, &memory).await?;
+        let log = Open {
+            disk: log_disk.unwrap_or(disk),
+            entropy: Arc::clone(&entropy),
+            segment_bytes_max: settings.segment_bytes_max,
+            spare_bytes_min: SPARE_BYTES_MIN,
+            floor: 0,
+            quarantine,
+        };
+        let (wal, log_damage) = replay(log, &tables, &memory).await?;
         let inner = Arc::new(Inner {
             syncer: Syncer::start(wal)?,
             _lock: lock,
@@ -179,10 +221,15 @@ impl WorkspaceBuilder {
             identity,
             tables,
             memory,
+            log_damage,
             flushing: tokio::sync::Mutex::new(()),
             flush_due: Arc::new(Notify::new()),
             oldest: Mutex::new(None),
         });
+        if !inner.log_damage.is_empty() {
+            // The damaged segments are moved once the tables hold what was read of them.
+            inner.flush().await?;
+        }
         inner.note_waiting();
         let background = tokio::spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
         Ok(Workspace { inner: RwLock::new(Some(inner)), background })
@@ -218,6 +265,7 @@ struct Inner {
     identity: Identity,
     tables: Tables,
     memory: Arc<Memory>,
+    log_damage: Vec<LogDamage>,
     flushing: tokio::sync::Mutex<()>,
     flush_due: Arc<Notify>,
     /// When the oldest row that waits for a flush came, by the monotonic clock.
@@ -235,6 +283,7 @@ impl Workspace {
             settings: Settings::default(),
             log_disk: None,
             store: Arc::new(SyncedStore::new()),
+            quarantine: false,
         }
     }
 
@@ -249,6 +298,22 @@ impl Workspace {
     /// [`Error::Closed`].
     pub fn id(&self) -> Result<Uuid, Error> {
         Ok(self.inner()?.identity.workspace_id)
+    }
+
+    /// Bytes of rows that wait for a flush, of the [`Settings::memory_bytes_max`] that may.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn waiting_bytes(&self) -> Result<u64, Error> {
+        Ok(self.inner()?.memory.used())
+    }
+
+    /// What of the write-ahead log could not be read when the workspace was opened, in order.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub fn log_damage(&self) -> Result<Vec<LogDamage>, Error> {
+        Ok(self.inner()?.log_damage.clone())
     }
 
     /// The highest sequence of a producer that was written, 0 if none was: a producer that keeps no
@@ -486,11 +551,14 @@ impl Inner {
             let (used, limit) = (self.memory.used(), self.settings.memory_bytes_max);
             return Err(Error::Busy { used, limit });
         };
-        let mut sections = Vec::with_capacity(rows.len());
+        // As long as the disk keeps up with the writers, less work is faster; from then on fewer
+        // bytes are.
+        let encoding = if self.syncer.is_behind() { Encoding::Lz4 } else { Encoding::Plain };
+        let mut entry = EntryWriter::new(producer, sequence, bytes as usize);
         for (table, built) in &rows {
-            let (table, ipc) = (table.name().to_string(), encode(built)?.into());
-            sections.push(Section { table, ipc });
+            entry.section(table.name().as_str(), |out| encode(built, encoding, out))?;
         }
+        let entry = entry.finish();
         let publish = Box::new(move |lsn| {
             for (table, built) in rows {
                 let bytes = built.get_array_memory_size() as u64;
@@ -498,7 +566,6 @@ impl Inner {
             }
             reserved.keep();
         });
-        let entry = Entry { producer, sequence, sections };
         self.syncer.append(Append { entry, publish }).await?;
         metrics::counter!("oms_logs_bytes_total").increment(bytes);
         self.note_waiting();

@@ -85,6 +85,23 @@ impl Producers {
         runs.splice(replaced, [(first, last)]);
     }
 
+    /// Remembers the batches `first` to `last`.
+    pub(crate) fn insert_run(&mut self, producer: &str, first: u64, last: u64) {
+        let runs = self.written.entry(producer.to_owned()).or_default();
+        runs.push((first, last));
+        runs.sort_unstable();
+        let mut united: Vec<(u64, u64)> = Vec::with_capacity(runs.len());
+        for &(first, last) in runs.iter() {
+            match united.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last);
+                }
+                _ => united.push((first, last)),
+            }
+        }
+        *runs = united;
+    }
+
     /// Every producer with its runs, by name.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[(u64, u64)])> {
         self.written.iter().map(|(name, runs)| (name.as_str(), runs.as_slice()))
@@ -165,7 +182,16 @@ mod tests {
             for (name, runs) in producers.iter() {
                 prop_assert!(restored.restore(name.to_owned(), runs.to_vec()));
             }
-            prop_assert_eq!(restored, producers);
+            prop_assert_eq!(&restored, &producers);
+            let mut added = Producers::default();
+            added.insert("p", 7);
+            producers.insert("p", 7);
+            for (name, runs) in restored.iter() {
+                for &(first, last) in runs {
+                    added.insert_run(name, first, last);
+                }
+            }
+            prop_assert_eq!(added, producers);
         }
     }
 }

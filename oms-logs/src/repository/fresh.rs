@@ -14,6 +14,10 @@ const OPEN_BATCHES_MAX: usize = 64;
 /// Batches of so many rows are left as they are.
 const UNITED_ROWS_MAX: usize = 8_192;
 
+/// A batch that comes with so many rows is not copied: it costs a query little more than a part of
+/// a longer one, and the log's thread, which everyone waits for, nothing.
+const LARGE_ROWS: usize = 512;
+
 /// A batch with the columns that its rows have values for.
 #[derive(Debug)]
 pub(crate) struct FreshBatch {
@@ -64,11 +68,24 @@ impl Fresh {
         self.through = self.through.max(lsn);
         self.rows += batch.num_rows() as u64;
         self.bytes += bytes;
-        self.open.push(Arc::new(FreshBatch::new(batch)));
+        let fresh = Arc::new(FreshBatch::new(batch));
+        if fresh.batch.num_rows() >= LARGE_ROWS {
+            if !self.open.is_empty() {
+                self.close_open();
+            }
+            self.united.push(fresh);
+            return;
+        }
+        self.open.push(fresh);
         let open_rows: usize = self.open.iter().map(|fresh| fresh.batch.num_rows()).sum();
         if self.open.len() < OPEN_BATCHES_MAX && open_rows < UNITED_ROWS_MAX {
             return;
         }
+        self.close_open();
+    }
+
+    /// Puts the open batches together, if they can be.
+    fn close_open(&mut self) {
         if let Err(error) = self.unite_open() {
             tracing::warn!(error = %error, "fresh batches stay apart");
             self.united.append(&mut self.open);
@@ -126,6 +143,19 @@ mod tests {
         assert_eq!(values, (0..10_000).collect::<Vec<_>>());
         assert!(fresh.iter().count() < 100, "{}", fresh.iter().count());
         assert_eq!((fresh.rows, fresh.through, fresh.bytes), (10_000, 10_000, 80_000));
+    }
+
+    #[test]
+    fn long_batches_are_not_copied_and_keep_their_place() {
+        let long: Vec<i64> = (0..1_000).collect();
+        let mut fresh = Fresh::default();
+        for n in 0..20_u64 {
+            fresh.push(2 * n + 1, batch(&[-1]), 8);
+            fresh.push(2 * n + 2, batch(&long), 8_000);
+        }
+        let lengths: Vec<usize> = fresh.iter().map(|part| part.batch.num_rows()).collect();
+        assert_eq!(lengths, [1, 1_000].repeat(20));
+        assert_eq!(fresh.rows, 20_020);
     }
 
     #[test]

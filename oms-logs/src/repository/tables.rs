@@ -6,13 +6,13 @@ use crate::ingest::wal;
 use crate::repository::folder::{Identity, TABLES_FOLDER};
 use crate::repository::memory::Memory;
 use crate::repository::table::Table;
-use crate::workspace::TABLES_MAX;
+use crate::workspace::{LogDamage, TABLES_MAX};
 use arrow::array::RecordBatch;
 use object_store::ObjectStore;
+use oms_core::Disk as _;
 use oms_core::disk::LocalDisk;
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
-use oms_core::{Disk, Entropy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -73,25 +73,21 @@ impl Tables {
     }
 }
 
-/// Reads the log into the tables, without what they hold already.
+/// Reads the log into the tables, without what they hold already. Answers its damage, too.
 pub(crate) async fn replay(
-    disk: Arc<dyn Disk>,
-    entropy: &Arc<dyn Entropy>,
-    segment_bytes_max: u64,
+    mut log: wal::Open,
     tables: &Tables,
     memory: &Arc<Memory>,
-) -> Result<wal::Wal, Error> {
+) -> Result<(wal::Wal, Vec<LogDamage>), Error> {
     let mut held = BTreeMap::new();
-    let mut floor = 0;
     for (name, table) in tables.all() {
         let through = table.through().await;
-        floor = floor.max(through);
+        log.floor = log.floor.max(through);
         held.insert(name, through);
     }
-    let entropy = Arc::clone(entropy);
-    let (wal, entries) = blocking(move || {
+    let (opened, entries) = blocking(move || {
         let mut entries: Vec<(u64, RecordType, RecordBatch)> = Vec::new();
-        let wal = wal::open(disk, entropy, segment_bytes_max, floor, |lsn, entry| {
+        let opened = wal::open(log, |lsn, entry| {
             for section in entry.sections {
                 let name: RecordType = section.table.parse().map_err(|error| Error::Internal {
                     what: format!("log sequence {lsn} has a table of no valid name: {error}"),
@@ -102,7 +98,7 @@ pub(crate) async fn replay(
             }
             Ok(())
         })?;
-        Ok::<_, Error>((wal, entries))
+        Ok::<_, Error>((opened, entries))
     })
     .await?;
     for (lsn, name, batch) in entries {
@@ -114,5 +110,5 @@ pub(crate) async fn replay(
         }
         table.publish(lsn, batch, bytes);
     }
-    Ok(wal)
+    Ok(opened)
 }

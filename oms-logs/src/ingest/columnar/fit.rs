@@ -5,7 +5,7 @@ use super::{Checked, Refusal, text};
 use crate::ingest::admit::{EXACT, is_decimal, misfit};
 use crate::ingest::batch::{json, write_canonical};
 use crate::schema::ColumnType;
-use arrow::array::{Array, ArrayRef, AsArray as _, MutableArrayData, StringBuilder, make_array};
+use arrow::array::{Array, ArrayRef, AsArray as _, StringBuilder};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use jiff::{SignedDuration, Timestamp};
@@ -115,21 +115,4 @@ const TICKS_OF_SECOND: i64 = 10_000_000;
 fn parse(text: &str) -> Result<Value, String> {
     let json = serde_json::from_str(text).map_err(|error| format!("is not JSON: {error}"))?;
     Ok(Value::Dynamic(json))
-}
-
-/// The column without memory that it shares with other rows or columns, if that is much: what
-/// waits is counted by what it holds.
-pub(super) fn compact(array: ArrayRef) -> ArrayRef {
-    /// What an array has beside its values.
-    const BESIDE: usize = 1_024;
-    let data = array.to_data();
-    let Ok(needed) = data.get_slice_memory_size() else { return array };
-    if array.get_buffer_memory_size() <= needed.saturating_mul(2).saturating_add(BESIDE) {
-        return array;
-    }
-    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
-    match copy.try_extend(0, 0, data.len()) {
-        Ok(()) => make_array(copy.freeze()),
-        Err(_) => array,
-    }
 }

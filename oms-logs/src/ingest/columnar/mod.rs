@@ -35,7 +35,7 @@ use crate::ingest::admit::{
     BATCH_BYTES_MAX, OWN_COLUMNS, Rows, check_batch, misfit, new_column, refused, refused_batch,
     same_but_for_case,
 };
-use crate::ingest::batch::{Stamp, build, microseconds};
+use crate::ingest::batch::{Stamp, build, compact, microseconds};
 use crate::schema::{
     COMPUTER, Column, ColumnType, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE, TableSchema,
 };
@@ -200,7 +200,7 @@ impl Columns {
                 },
             };
             match fit::fit(column_type, source) {
-                Ok(array) => drop(arrays.insert(name.to_owned(), fit::compact(array))),
+                Ok(array) => drop(arrays.insert(name.to_owned(), compact(array))),
                 Err(refusal) => refuse(refusal.row, refusal.reason),
             }
         }
@@ -219,8 +219,8 @@ impl Columns {
             columns.push(match column.name.as_str() {
                 TENANT_ID => repeated(&stamp.tenant_id, self.rows),
                 TYPE => repeated(schema.name().as_str(), self.rows),
-                COMPUTER => fit::compact(Arc::clone(&self.computers)),
-                TIME_GENERATED => fit::compact(Arc::clone(&self.times)),
+                COMPUTER => compact(Arc::clone(&self.computers)),
+                TIME_GENERATED => compact(Arc::clone(&self.times)),
                 TIME_RECEIVED => {
                     let received = vec![microseconds(stamp.received); self.rows];
                     Arc::new(TimestampMicrosecondArray::from(received).with_timezone("UTC"))

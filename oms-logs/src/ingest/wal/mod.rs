@@ -12,7 +12,7 @@
 //!
 //! Why it recovers exactly what was acknowledged:
 //! - A group is one write and one sync, and the next group waits for the sync. So at most one group
-//!   is ever incomplete, and it is the last thing in its segment. A broken group with a whole one
+//!   is ever incomplete, and none begins behind it. A broken group with the head of a later one
 //!   behind it is damage, and is reported by segment and offset.
 //! - After a failed write or sync the segment is given up. The next one says in its header how much
 //!   of it counts, so that a group which failed stays failed although its bytes may be there.
@@ -20,6 +20,13 @@
 //!   damage too.
 //! - Each header holds every batch that was written before it, so that removing old segments
 //!   forgets no producer.
+//! - A segment that is not needed any more may become the next one, since writing over bytes that
+//!   are there is cheaper to sync than making a file longer. Its old groups never pass for new ones:
+//!   their log sequences are before the new header's, and their heads have another salt.
+//!
+//! A log with damage is opened only by who says so. Then everything that can be read is taken, what
+//! cannot is told, and a damaged segment is moved into a folder of its own, in place of being
+//! removed, once the tables hold what was read of it.
 
 mod frame;
 mod recover;
@@ -28,27 +35,44 @@ mod syncer;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use frame::{Entry, Section};
-pub(crate) use recover::open;
+pub(crate) use frame::{Encoded, EntryWriter};
+pub(crate) use recover::{Open, open};
 pub(crate) use syncer::{Append, Syncer};
 
 use crate::Error;
 use crate::ingest::producer::Producers;
-use frame::{GROUP_MAGIC, Group, HEADER_MAGIC, Header, PAYLOAD_BYTES_MAX};
+use frame::{BODY_BYTES_MAX, Header, body_bytes, header_frame, put_group};
 use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
 use oms_core::{Entropy, EntropyExt};
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A frame of a header or a group, for the fuzz targets.
+/// A frame of a header, or a group of one entry, for the fuzz targets.
 #[cfg(feature = "testkit")]
 pub(crate) fn frame_of(is_header: bool, salt: u32, payload: &[u8]) -> Vec<u8> {
-    frame::frame(if is_header { HEADER_MAGIC } else { GROUP_MAGIC }, salt, payload)
+    if is_header {
+        return header_frame(payload);
+    }
+    let (first, entry) = payload.split_at_checked(8).unwrap_or((&[], payload));
+    let first = first.try_into().map_or(1, u64::from_le_bytes);
+    let mut group = Vec::new();
+    put_group(&mut group, salt, first, [Encoded::of(entry.to_vec())].iter());
+    group
 }
 
 /// Where the segments are, on the log's disk.
 const FOLDER: &str = "wal";
+
+/// Where damaged segments are moved to.
+const QUARANTINE: &str = "wal/quarantine";
+
+/// The least bytes of a segment that is used again: a small one saves nothing.
+pub(crate) const SPARE_BYTES_MIN: u64 = 1 << 20;
+
+/// A buffer of a group that is longer is not kept.
+const BUFFER_BYTES_MAX: usize = 16 << 20;
 
 /// Why a batch is not in the log.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +81,7 @@ pub(crate) enum WalError {
     #[error("log cannot be written")]
     Disk(#[from] DiskError),
     /// The entries together are longer than a group can be.
-    #[error("batch is too long for the log. bytes=`{bytes}`, limit_bytes=`{PAYLOAD_BYTES_MAX}`")]
+    #[error("batch is too long for the log. bytes=`{bytes}`, limit_bytes=`{BODY_BYTES_MAX}`")]
     TooLong { bytes: usize },
 }
 
@@ -76,6 +100,9 @@ struct Closed {
     index: u64,
     /// The log sequence of its last entry, or of the entry before it if it has none.
     last: u64,
+    /// How much of it counts, in bytes.
+    len: u64,
+    is_damaged: bool,
 }
 
 /// The segment that is written to.
@@ -96,8 +123,13 @@ pub(crate) struct Wal {
     entropy: Arc<dyn Entropy>,
     producers: Arc<Mutex<Producers>>,
     segment_bytes_max: u64,
+    spare_bytes_min: u64,
     closed: VecDeque<Closed>,
     active: Option<Active>,
+    /// The index of a segment that is not needed and has the name of a spare one.
+    spare: Option<u64>,
+    /// Where a group is put together.
+    buffer: Vec<u8>,
     /// The index of the next segment.
     next_index: u64,
     /// How much of the last closed segment counts.
@@ -123,15 +155,15 @@ impl Wal {
     /// [`WalError`]; then no entry is in the log.
     pub(crate) fn append<'a>(
         &mut self,
-        entries: impl ExactSizeIterator<Item = &'a Entry>,
+        entries: impl ExactSizeIterator<Item = &'a Encoded> + Clone,
     ) -> Result<u64, WalError> {
         let count = entries.len() as u64;
-        let payload = Group::encode(self.next, entries);
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(WalError::TooLong { bytes: payload.len() });
+        let bytes = body_bytes(entries.clone());
+        if bytes > BODY_BYTES_MAX {
+            return Err(WalError::TooLong { bytes });
         }
         let is_full = |active: &Active| {
-            active.has_groups && active.len + payload.len() as u64 > self.segment_bytes_max
+            active.has_groups && active.len + bytes as u64 > self.segment_bytes_max
         };
         if self.active.as_ref().is_some_and(is_full) {
             self.close_active();
@@ -140,17 +172,20 @@ impl Wal {
             Some(active) => active,
             None => self.start_segment()?,
         };
-        let bytes = frame::frame(GROUP_MAGIC, active.salt, &payload);
-        let written = active.file.write_at(active.len, &bytes).and_then(|()| active.file.sync());
-        if let Err(error) = written {
+        put_group(&mut self.buffer, active.salt, self.next, entries);
+        let written = active.file.write_at(active.len, &self.buffer);
+        if let Err(error) = written.and_then(|()| active.file.sync()) {
             // Cutting now is a courtesy to whoever looks at the file: the next header decides.
             let _ = active.file.set_len(active.len);
             self.give_up(&active);
             return Err(error.into());
         }
-        active.len += bytes.len() as u64;
+        active.len += self.buffer.len() as u64;
         active.has_groups = true;
         self.active = Some(active);
+        if self.buffer.capacity() > BUFFER_BYTES_MAX {
+            self.buffer = Vec::new();
+        }
         let first = self.next;
         self.next += count;
         Ok(first)
@@ -171,7 +206,8 @@ impl Wal {
         Ok(self.last())
     }
 
-    /// Removes the closed segments that hold nothing after `through`, oldest first.
+    /// Removes the closed segments that hold nothing after `through`, oldest first. One of them is
+    /// kept to be used again; damaged ones are moved aside.
     ///
     /// # Errors
     /// [`WalError::Disk`]; what is left is removed by a later call.
@@ -180,12 +216,40 @@ impl Wal {
             if self.active.is_none() && self.closed.len() == 1 {
                 break; // The next header has to find it.
             }
-            self.disk.remove(&segment_path(oldest.index))?;
+            let (index, path) = (oldest.index, segment_path(oldest.index));
+            let is_spare =
+                self.spare.is_none() && oldest.len >= self.spare_bytes_min && !oldest.is_damaged;
+            let gone = if oldest.is_damaged {
+                self.disk.create_dir_all(Path::new(QUARANTINE))?;
+                let gone = self.disk.rename(&path, &quarantine_path(index));
+                self.disk.sync_dir(Path::new(QUARANTINE))?;
+                gone
+            } else if is_spare {
+                self.disk.rename(&path, &spare_path(index))
+            } else {
+                self.disk.remove(&path)
+            };
+            match gone {
+                // An earlier call did it and failed after that.
+                Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+                gone => gone?,
+            }
             // Each removal is synced before the next, so a gap in the numbers is always damage.
             self.disk.sync_dir(Path::new(FOLDER))?;
+            if is_spare {
+                self.spare = Some(index);
+            }
             self.closed.pop_front();
         }
         Ok(())
+    }
+
+    /// Removes the segment that is kept to be used again: this log ends here. The next one would do
+    /// it too.
+    fn remove_spare(&mut self) {
+        if let Some(index) = self.spare.take() {
+            let _ = self.disk.remove(&spare_path(index));
+        }
     }
 
     fn close_active(&mut self) {
@@ -196,10 +260,11 @@ impl Wal {
 
     fn give_up(&mut self, active: &Active) {
         self.previous_end = active.len;
-        self.closed.push_back(Closed { index: active.index, last: self.last() });
+        let (index, last, len) = (active.index, self.last(), active.len);
+        self.closed.push_back(Closed { index, last, len, is_damaged: false });
     }
 
-    /// Writes the header under a temporary name, syncs it, and gives it its name.
+    /// Writes the header under another name, syncs it, and gives the file its name.
     fn start_segment(&mut self) -> Result<Active, WalError> {
         let header = Header {
             salt: self.entropy.number() as u32,
@@ -207,19 +272,43 @@ impl Wal {
             previous_end: self.previous_end,
             producers: self.producers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
-        let bytes = frame::frame(HEADER_MAGIC, 0, &header.encode());
-        let index = self.next_index;
-        let (temporary, path) = (temporary_path(index), segment_path(index));
-        let file = self.disk.open(&temporary, OpenMode::OpenOrCreate)?;
-        file.set_len(0)?;
-        file.write_at(0, &bytes)?;
-        file.sync()?;
-        drop(file);
-        self.disk.rename(&temporary, &path)?;
-        self.disk.sync_dir(Path::new(FOLDER))?;
+        let bytes = header_frame(&header.encode());
+        let path = segment_path(self.next_index);
+        let spare = self.spare.take();
+        let temporary = spare.map_or_else(|| temporary_path(self.next_index), spare_path);
+        if let Err(error) = self.name_segment(&temporary, spare.is_some(), &path, &bytes) {
+            // The next attempt starts with a file of its own, and opening removes what is left.
+            let _ = self.disk.remove(&temporary);
+            return Err(error.into());
+        }
         let file = self.disk.open(&path, OpenMode::Write)?;
+        let index = self.next_index;
         self.next_index += 1;
         Ok(Active { index, file, salt: header.salt, len: bytes.len() as u64, has_groups: false })
+    }
+
+    fn name_segment(
+        &self,
+        temporary: &Path,
+        is_spare: bool,
+        path: &Path,
+        header: &[u8],
+    ) -> Result<(), DiskError> {
+        let file = self.disk.open(temporary, OpenMode::OpenOrCreate)?;
+        if !is_spare {
+            file.set_len(0)?;
+        }
+        file.write_at(0, header)?;
+        file.sync()?;
+        drop(file);
+        self.disk.rename(temporary, path)?;
+        self.disk.sync_dir(Path::new(FOLDER))
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        self.remove_spare();
     }
 }
 
@@ -229,4 +318,12 @@ fn segment_path(index: u64) -> PathBuf {
 
 fn temporary_path(index: u64) -> PathBuf {
     Path::new(FOLDER).join(format!("{index:012}.tmp"))
+}
+
+fn spare_path(index: u64) -> PathBuf {
+    Path::new(FOLDER).join(format!("{index:012}.spare"))
+}
+
+fn quarantine_path(index: u64) -> PathBuf {
+    Path::new(QUARANTINE).join(format!("{index:012}.wal"))
 }

@@ -1,9 +1,11 @@
 //! Reading a log after a restart.
 
-use super::frame::{Entry, Frame, GROUP_MAGIC, Group, HEADER_MAGIC, Header, frame_at};
-use super::{Closed, FOLDER, Wal, segment_path};
+use super::frame::{Entry, Group, GroupHead, GroupPlace, Header, group_at, header_of};
+use super::{Closed, FOLDER, Wal, quarantine_path, segment_path};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
+use crate::workspace::LogDamage;
+use bytes::Bytes;
 use oms_core::Entropy;
 use oms_core::disk::{Disk, OpenMode};
 use std::collections::VecDeque;
@@ -14,70 +16,84 @@ use std::sync::{Arc, Mutex};
 /// that far, and so there is always a next one.
 const INDEX_MAX: u64 = u64::MAX / 2;
 
-/// Opens the log, handing every entry that it holds to `replay`, and starts a new segment.
-///
-/// New entries get log sequences after `floor` and after everything in the log.
+/// How a log is opened.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) segment_bytes_max: u64,
+    /// See [`SPARE_BYTES_MIN`](super::SPARE_BYTES_MIN).
+    pub(crate) spare_bytes_min: u64,
+    /// New entries get log sequences after it and after everything in the log.
+    pub(crate) floor: u64,
+    /// Goes on where there is damage.
+    pub(crate) quarantine: bool,
+}
+
+/// Opens the log, handing every entry that it holds to `replay`, and starts a new segment. Answers
+/// what damage there is, too: none unless [`Open::quarantine`] is set.
 ///
 /// # Errors
 /// [`Error::Corrupt`] names the segment and the offset of damage that a crash cannot explain;
 /// [`Error::Disk`]; what `replay` answers.
 pub(crate) fn open(
-    disk: Arc<dyn Disk>,
-    entropy: Arc<dyn Entropy>,
-    segment_bytes_max: u64,
-    floor: u64,
-    mut replay: impl FnMut(u64, Entry) -> Result<(), Error>,
-) -> Result<Wal, Error> {
+    open: Open,
+    replay: impl FnMut(u64, Entry) -> Result<(), Error>,
+) -> Result<(Wal, Vec<LogDamage>), Error> {
+    let Open { disk, entropy, segment_bytes_max, spare_bytes_min, floor, quarantine } = open;
     disk.create_dir_all(Path::new(FOLDER))?;
     let indices = segments(disk.as_ref())?;
-    let mut producers: Option<Producers> = None;
-    let (mut closed, mut next, mut previous_end) = (VecDeque::new(), 1, 0);
-    let mut segment =
-        indices.first().map(|&index| Segment::read(disk.as_ref(), index)).transpose()?;
-    let mut following = indices.iter().skip(1);
-    while let Some(current) = segment.take() {
-        segment = following.next().map(|&index| Segment::read(disk.as_ref(), index)).transpose()?;
-        let producers = producers.get_or_insert_with(|| current.header.producers.clone());
-        if current.header.first < next {
-            return Err(current.corrupt(0, "log sequences overlap with the segment before"));
-        }
-        next = current.header.first;
-        let end = match &segment {
-            Some(after) if after.index != current.index + 1 => {
-                return Err(after.corrupt(0, "the segment before it is missing"));
-            }
-            Some(after) => Some(after.header.previous_end),
-            None => None,
-        };
-        let taken = current.replay(end, &mut next, producers, &mut replay)?;
-        if segment.is_none() && taken < current.bytes.len() {
-            let file = disk.open(&segment_path(current.index), OpenMode::Write)?;
+    let mut reading = Reading {
+        replay,
+        producers: None,
+        next: 1,
+        damages: Damages { may_go_on: quarantine, found: Vec::new(), open_since: None },
+    };
+    let (mut closed, mut previous_end) = (VecDeque::new(), 0);
+    let mut read = indices.iter().map(|&index| (index, Segment::read(disk.as_ref(), index)));
+    let mut following = read.next();
+    let mut before = None;
+    while let Some((index, current)) = following.take() {
+        following = read.next();
+        let after = following.as_ref().map(|(index, segment)| (*index, segment.as_ref().ok()));
+        let is_gap = before.is_some_and(|before| before + 1 != index);
+        before = Some(index);
+        let (taken, is_damaged) = reading.segment(index, is_gap, current, after)?;
+        if let (None, Some((taken, length))) = (after, taken)
+            && taken < length
+            && !is_damaged
+        {
+            let file = disk.open(&segment_path(index), OpenMode::Write)?;
             file.set_len(taken as u64)?;
             file.sync()?;
         }
-        previous_end = taken as u64;
-        closed.push_back(Closed { index: current.index, last: next - 1 });
+        previous_end = taken.map_or(0, |(taken, _)| taken as u64);
+        closed.push_back(Closed { index, last: reading.next - 1, len: previous_end, is_damaged });
     }
     let mut wal = Wal {
         disk,
         entropy,
-        producers: Arc::new(Mutex::new(producers.unwrap_or_default())),
+        producers: Arc::new(Mutex::new(reading.producers.unwrap_or_default())),
         segment_bytes_max,
+        spare_bytes_min,
         closed,
         active: None,
+        spare: None,
+        buffer: Vec::new(),
         next_index: indices.last().map_or(1, |last| last + 1),
         previous_end,
-        next: next.max(floor.saturating_add(1)),
+        next: reading.next.max(floor.saturating_add(1)),
     };
     wal.rotate()?;
-    Ok(wal)
+    Ok((wal, reading.damages.found))
 }
 
-/// The numbers of the segments, in order. Segments that never got their name are removed.
+/// The numbers of the segments, in order. Segments that never got their name, and those that were
+/// kept to be used again, are removed.
 fn segments(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
     let mut indices = Vec::new();
     for name in disk.list(Path::new(FOLDER))? {
-        if name.ends_with(".tmp") {
+        if name.ends_with(".tmp") || name.ends_with(".spare") {
             disk.remove(&Path::new(FOLDER).join(&name))?;
         } else if let Some(index) = name.strip_suffix(".wal").and_then(|stem| stem.parse().ok()) {
             if index > INDEX_MAX {
@@ -90,13 +106,206 @@ fn segments(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
     Ok(indices)
 }
 
+/// Damage that was found.
+struct Damages {
+    may_go_on: bool,
+    found: Vec<LogDamage>,
+    /// The log sequence from which on entries are missing, as long as it is not known to which.
+    open_since: Option<u64>,
+}
+
+impl Damages {
+    /// Takes note of damage, or fails with it.
+    fn note(&mut self, index: u64, error: Error, next: u64) -> Result<(), Error> {
+        let Error::Corrupt { path, offset, reason } = error else { return Err(error) };
+        if !self.may_go_on {
+            return Err(Error::Corrupt { path, offset, reason });
+        }
+        tracing::error!(path, offset, reason, "the log is damaged");
+        let moved_to = quarantine_path(index).display().to_string();
+        self.found.push(LogDamage { path, offset, reason, moved_to, batches_missing: None });
+        self.open_since.get_or_insert(next);
+        Ok(())
+    }
+
+    /// Entries go on with this log sequence.
+    fn go_on_with(&mut self, first: u64) {
+        if let Some(since) = self.open_since.take()
+            && let Some(last) = self.found.last_mut()
+        {
+            last.batches_missing = Some(first.saturating_sub(since));
+        }
+    }
+}
+
+/// What was read so far.
+struct Reading<R> {
+    replay: R,
+    producers: Option<Producers>,
+    /// The log sequence of the next entry.
+    next: u64,
+    damages: Damages,
+}
+
+/// The segment after one, and what its header says if that can be read.
+type After<'a> = Option<(u64, Option<&'a Segment>)>;
+
+impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
+    /// Reads a segment. Answers how many of how many bytes count, none if its header cannot be
+    /// read, and whether it is damaged.
+    fn segment(
+        &mut self,
+        index: u64,
+        is_gap: bool,
+        segment: Result<Segment, Error>,
+        after: After<'_>,
+    ) -> Result<(Option<(usize, usize)>, bool), Error> {
+        let segment = match segment {
+            Ok(segment) => segment,
+            Err(error) => {
+                self.damages.note(index, error, self.next)?;
+                return Ok((None, true));
+            }
+        };
+        if self.producers.is_none() {
+            self.producers = Some(segment.header.producers.clone());
+        }
+        let mut is_damaged = false;
+        if is_gap {
+            let error = segment.corrupt(0, "the segment before it is missing");
+            self.damages.note(index, error, self.next)?;
+            is_damaged = true;
+        }
+        if segment.header.first < self.next {
+            let error = segment.corrupt(0, "log sequences overlap with the segment before");
+            self.damages.note(index, error, self.next)?;
+            return Ok((Some((segment.start, segment.bytes.len())), true));
+        }
+        // A header knows every batch before it, also those that cannot be read any more.
+        if self.damages.open_since.is_some() {
+            self.remember(&segment.header.producers);
+        }
+        self.damages.go_on_with(segment.header.first);
+        self.next = segment.header.first;
+        let end = match after {
+            None => End::Open,
+            Some((_, Some(after))) => End::At(after.header.previous_end),
+            // What it says is lost.
+            Some((_, None)) => End::Open,
+        };
+        let found = self.damages.found.len();
+        let taken = self.groups(&segment, end)?;
+        is_damaged |= self.damages.found.len() > found;
+        Ok((Some((taken, segment.bytes.len())), is_damaged))
+    }
+
+    fn remember(&mut self, header: &Producers) {
+        let producers = self.producers.get_or_insert_default();
+        for (producer, runs) in header.iter() {
+            for &(first, last) in runs {
+                producers.insert_run(producer, first, last);
+            }
+        }
+    }
+
+    /// Reads the groups of a segment; answers how many bytes of it count.
+    fn groups(&mut self, segment: &Segment, end: End) -> Result<usize, Error> {
+        let mut at = segment.start;
+        loop {
+            match end {
+                End::At(end) if at as u64 == end => return Ok(at),
+                End::At(end) if at as u64 > end => {
+                    let error = segment.corrupt(at, "a group reaches over the segment's end");
+                    self.damages.note(segment.index, error, self.next)?;
+                    return Ok(at);
+                }
+                End::Open if at == segment.bytes.len() => return Ok(at),
+                End::At(_) | End::Open => {}
+            }
+            let (group, next_at) = match segment.group(at) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    let later = segment.later_group(at, self.next);
+                    if end == End::Open && later.is_none() {
+                        return Ok(at);
+                    }
+                    let error = segment.corrupt(at, "a group's checksum does not match");
+                    self.damages.note(segment.index, error, self.next)?;
+                    let Some(later) = later else { return Ok(end.or(at)) };
+                    at = later.at;
+                    self.damages.go_on_with(later.first);
+                    self.next = later.first;
+                    continue;
+                }
+                Err(reason) => {
+                    self.damages.note(segment.index, segment.corrupt(at, reason), self.next)?;
+                    let later = segment.later_group(at, self.next);
+                    let Some(later) = later else { return Ok(end.or(at)) };
+                    at = later.at;
+                    self.damages.go_on_with(later.first);
+                    self.next = later.first;
+                    continue;
+                }
+            };
+            self.group(segment, at, group)?;
+            at = next_at;
+        }
+    }
+
+    fn group(&mut self, segment: &Segment, at: usize, group: Group) -> Result<(), Error> {
+        if group.first != self.next {
+            let (found, next) = (group.first, self.next);
+            let reason = format!("log sequence {found} stands where {next} belongs");
+            self.damages.note(segment.index, segment.corrupt(at, reason), next)?;
+            if found < next {
+                return Ok(());
+            }
+            self.damages.go_on_with(found);
+            self.next = found;
+        }
+        for entry in group.entries {
+            let producers = self.producers.get_or_insert_default();
+            // A group that failed without a segment after it can be there, and its batch again
+            // in no later one: whoever sent it got an error and the sequence is free.
+            if producers.verdict(&entry.producer, entry.sequence) == Verdict::Repeat {
+                let error = segment.corrupt(at, "a batch stands in the log twice");
+                self.damages.note(segment.index, error, self.next)?;
+                self.damages.go_on_with(self.next);
+            } else {
+                producers.insert(&entry.producer, entry.sequence);
+                (self.replay)(self.next, entry)?;
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Where a segment's groups end.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum End {
+    /// As the next header says.
+    At(u64),
+    /// Where the last group does.
+    Open,
+}
+
+impl End {
+    fn or(self, at: usize) -> usize {
+        match self {
+            Self::At(end) => usize::try_from(end).unwrap_or(at),
+            Self::Open => at,
+        }
+    }
+}
+
 /// A segment in memory.
 struct Segment {
     index: u64,
     header: Header,
     /// Where its first group starts.
     start: usize,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Segment {
@@ -106,76 +315,28 @@ impl Segment {
         let mut bytes = vec![0; length];
         let read = file.read_at(0, &mut bytes)?;
         bytes.truncate(read);
-        let Frame::Whole { payload, end } = frame_at(&bytes, 0, HEADER_MAGIC, 0) else {
+        let Some((payload, start)) = header_of(&bytes) else {
             return Err(corrupt(index, 0, "the header's checksum does not match"));
         };
         let header = Header::decode(payload).map_err(|reason| corrupt(index, 0, reason))?;
         if header.first > INDEX_MAX {
             return Err(corrupt(index, 0, "no log has so many entries"));
         }
-        Ok(Self { index, header, start: end, bytes })
+        Ok(Self { index, header, start, bytes: bytes.into() })
     }
 
-    /// Hands the entries to `replay`; answers how many bytes of the segment count.
-    fn replay(
-        &self,
-        end: Option<u64>,
-        next: &mut u64,
-        producers: &mut Producers,
-        replay: &mut impl FnMut(u64, Entry) -> Result<(), Error>,
-    ) -> Result<usize, Error> {
-        let mut at = self.start;
-        loop {
-            match end {
-                Some(end) if at as u64 == end => return Ok(at),
-                Some(end) if at as u64 > end => {
-                    return Err(self.corrupt(at, "a group reaches over the segment's end"));
-                }
-                None if at == self.bytes.len() => return Ok(at),
-                Some(_) | None => {}
-            }
-            let frame = frame_at(&self.bytes, at, GROUP_MAGIC, self.header.salt);
-            let Frame::Whole { payload, end: frame_end } = frame else {
-                if end.is_none() && self.is_torn_at(at) {
-                    return Ok(at);
-                }
-                return Err(self.corrupt(at, "a group's checksum does not match"));
-            };
-            let group = Group::decode(payload).map_err(|reason| self.corrupt(at, reason))?;
-            if group.first != *next {
-                let reason = format!("log sequence {} stands where {next} belongs", group.first);
-                return Err(self.corrupt(at, reason));
-            }
-            for entry in group.entries {
-                // A group that failed without a segment after it can be there, and its batch again
-                // in no later one: whoever sent it got an error and the sequence is free.
-                if producers.verdict(&entry.producer, entry.sequence) == Verdict::Repeat {
-                    return Err(self.corrupt(at, "a batch stands in the log twice"));
-                }
-                producers.insert(&entry.producer, entry.sequence);
-                replay(*next, entry)?;
-                *next += 1;
-            }
-            at = frame_end;
-        }
+    /// The group at `at`. One with log sequences before the segment's is of an earlier use, and
+    /// does not count.
+    fn group(&self, at: usize) -> Result<Option<(Group, usize)>, String> {
+        let is_own = |(group, _): &(Group, usize)| group.first >= self.header.first;
+        Ok(group_at(&self.bytes, at, self.header.salt)?.filter(is_own))
     }
 
-    /// Whether a crash explains the broken group at `at`: only the last group can be incomplete, so
-    /// no whole one may follow.
-    fn is_torn_at(&self, at: usize) -> bool {
-        let mut from = at + 1;
-        while let Some(rest) = self.bytes.get(from..) {
-            let Some(found) = rest.windows(GROUP_MAGIC.len()).position(|four| four == GROUP_MAGIC)
-            else {
-                return true;
-            };
-            let frame = frame_at(&self.bytes, from + found, GROUP_MAGIC, self.header.salt);
-            if matches!(frame, Frame::Whole { .. }) {
-                return false;
-            }
-            from += found + 1;
-        }
-        true
+    /// The first group after `at` that has log sequences after `next`. A crash leaves none behind
+    /// a broken group, and what the segment holds of an earlier use has lower ones.
+    fn later_group(&self, at: usize, next: u64) -> Option<GroupPlace> {
+        let later = |found: &GroupPlace| found.first > next && found.first <= INDEX_MAX;
+        GroupHead::places(&self.bytes, at + 1, self.header.salt).find(later)
     }
 
     fn corrupt(&self, at: usize, reason: impl Into<String>) -> Error {

@@ -1,6 +1,6 @@
 //! The one thread that writes the log.
 
-use super::frame::Entry;
+use super::frame::Encoded;
 use super::{Wal, WalError};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 /// The most batches that wait for the thread. Past it, a writer waits for its turn.
 pub(crate) const QUEUE_MAX: usize = 1_024;
 
+/// So many batches in the queue show that the disk does not keep up.
+const BEHIND_MIN: usize = 2;
+
 /// The most bytes of one group, unless its first batch alone is longer.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 
@@ -22,7 +25,7 @@ pub(crate) type Publish = Box<dyn FnOnce(u64) + Send>;
 /// A batch to write.
 pub(crate) struct Append {
     /// What to write.
-    pub(crate) entry: Entry,
+    pub(crate) entry: Encoded,
     /// What makes it visible.
     pub(crate) publish: Publish,
 }
@@ -67,6 +70,12 @@ impl Syncer {
     pub(crate) fn is_written(&self, producer: &str, sequence: u64) -> bool {
         let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         producers.verdict(producer, sequence) == Verdict::Repeat
+    }
+
+    /// Whether batches wait for the disk.
+    pub(crate) fn is_behind(&self) -> bool {
+        let waiting = |queue: &mpsc::Sender<Command>| queue.max_capacity() - queue.capacity();
+        self.queue.as_ref().is_some_and(|queue| waiting(queue) >= BEHIND_MIN)
     }
 
     /// Writes a batch: `Ok` means durable and visible.
@@ -148,7 +157,7 @@ fn write(wal: &mut Wal, group: Vec<(Append, Reply<()>)>) {
         let written = producers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut in_group = BTreeSet::new();
         for (append, reply) in group {
-            let Entry { producer, sequence, .. } = &append.entry;
+            let Encoded { producer, sequence, .. } = &append.entry;
             let verdict = written.verdict(producer, *sequence);
             match verdict {
                 Verdict::New if in_group.insert((producer.clone(), *sequence)) => {
