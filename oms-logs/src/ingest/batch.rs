@@ -310,7 +310,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<RecordBatch, Error> {
 mod tests {
     use super::*;
     use crate::ingest::admit;
-    use arrow::array::{AsArray, types::TimestampMicrosecondType};
+    use arrow::array::{AsArray, Int64Array, types::TimestampMicrosecondType};
     use jiff::SignedDuration;
     use oms_core::record::Batch;
     use proptest::prelude::*;

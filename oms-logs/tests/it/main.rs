@@ -6,11 +6,17 @@ mod admission;
 #[cfg(test)]
 mod bulk;
 mod crash;
+#[cfg(test)]
+mod damage;
 mod delta;
 mod durable;
+#[cfg(test)]
+mod every_point;
 #[cfg(feature = "interop")]
 mod interop;
 mod load;
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod query;
 #[cfg(test)]
@@ -39,6 +45,8 @@ mod source_live;
 mod source_tail;
 #[cfg(test)]
 mod store_faults;
+#[cfg(test)]
+mod write_rows;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Float64Type;
