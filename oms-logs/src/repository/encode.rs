@@ -4,7 +4,7 @@ use crate::Error;
 use crate::ingest::batch::align;
 use crate::repository::snapshot::FileStats;
 use crate::schema::{TIME_GENERATED, TableSchema};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array as _, AsArray, RecordBatch};
 use arrow::compute::{sort_to_indices, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
 use bytes::Bytes;
@@ -36,12 +36,7 @@ pub(crate) struct EncodedFile {
 /// [`Error::File`], [`Error::Arrow`].
 pub(crate) fn encode(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<EncodedFile>, Error> {
     let name = schema.name();
-    let rows = align(rows, schema.arrow())?;
-    let times = rows
-        .column_by_name(TIME_GENERATED)
-        .ok_or_else(|| Error::Internal { what: format!("table {name} has no {TIME_GENERATED}") })?;
-    let order = sort_to_indices(times, None, None).map_err(Error::arrow("sort"))?;
-    let rows = take_record_batch(&rows, &order).map_err(Error::arrow("sort"))?;
+    let rows = by_time(align(rows, schema.arrow())?)?;
     by_day(&rows)?
         .into_iter()
         .map(|(day, rows)| {
@@ -49,6 +44,21 @@ pub(crate) fn encode(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<Enc
             Ok(EncodedFile { day, bytes, stats: FileStats::of(&rows).to_json() })
         })
         .collect()
+}
+
+/// The rows in the order of time. Those that came in it are not copied.
+fn by_time(rows: RecordBatch) -> Result<RecordBatch, Error> {
+    let Some(times) = rows.column_by_name(TIME_GENERATED) else {
+        return Err(Error::Internal { what: format!("rows have no {TIME_GENERATED}") });
+    };
+    let is_sorted = times
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .is_some_and(|times| times.null_count() == 0 && times.values().is_sorted());
+    if is_sorted {
+        return Ok(rows);
+    }
+    let order = sort_to_indices(times, None, None).map_err(Error::arrow("sort"))?;
+    take_record_batch(&rows, &order).map_err(Error::arrow("sort"))
 }
 
 /// Cuts rows that are sorted by time into days.

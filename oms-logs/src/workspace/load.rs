@@ -11,6 +11,7 @@ use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
 use deltalake_core::kernel::Action;
 use futures::StreamExt as _;
+use futures::executor::block_on;
 use futures::stream::FuturesOrdered;
 use oms_core::record::RecordType;
 use oms_core::task::{TaskError, blocking};
@@ -23,14 +24,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Rows that are read at a time, unless a step has fewer.
-const READ_ROWS_MAX: usize = 32 * 1024;
-
-/// Reads that wait for the steps.
-const READS_MAX: usize = 1;
-
-/// Bytes of one step, in memory.
-const STEP_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one step, as a reader of columns counts them.
+const STEP_BYTES_MAX: usize = 96 << 20;
 
 /// Steps that are sorted and written at a time.
 const LANES_MAX: usize = 2;
@@ -101,13 +96,13 @@ pub struct LoadOptions {
 }
 
 impl Default for LoadOptions {
-    /// JSON lines of no computer; 20 refused rows are told; steps of 131,072 rows.
+    /// JSON lines of no computer; 20 refused rows are told; steps of 262,144 rows.
     fn default() -> Self {
         Self {
             format: RowFormat::Ndjson,
             computer: String::new(),
             refused_told_max: 20,
-            step_rows_max: 128 * 1024,
+            step_rows_max: 256 * 1024,
         }
     }
 }
@@ -182,8 +177,8 @@ impl Workspace {
     /// the commit itself got no answer, and no look into the table's log either. The workspace does
     /// not remember what was loaded: a file that is loaded twice is there twice.
     ///
-    /// Besides what waits for the log, a load takes about 200 MiB of memory by default. Rows are written and
-    /// queried by others meanwhile.
+    /// Besides what waits for the log, a load takes about 300 MiB of memory by default. Rows are
+    /// written and queried by others meanwhile.
     ///
     /// # Errors
     /// [`Error::Closed`], and those of opening the table: nothing was loaded. What happens after
@@ -196,11 +191,13 @@ impl Workspace {
     ) -> Result<LoadReport, Error> {
         let inner = self.inner()?;
         let table = inner.tables.find_or_open(table).await?;
-        let (to, from) = mpsc::channel(READS_MAX);
+        let (to, from) = mpsc::channel(1);
         let reading = {
             let (table, options) = (Arc::clone(&table), options.clone());
             let clock = Arc::clone(&inner.clock);
-            blocking(move || read(files, &table, &options, clock.as_ref(), &to))
+            let files = files.into_iter();
+            let reading = Reading { files, open: None, table, options, clock };
+            blocking(move || reading.send(&to))
         };
         let mut load = Load {
             workspace: self,
@@ -213,7 +210,6 @@ impl Workspace {
             table,
             options: options.clone(),
             report: LoadReport::default(),
-            step: Step::default(),
             lanes: FuturesOrdered::new(),
             written: Written::default(),
         };
@@ -225,49 +221,88 @@ impl Workspace {
     }
 }
 
-/// Some rows of one file.
-struct Read {
-    file: Arc<Path>,
-    rows: RowsRead,
-    /// The table's, which has their columns.
-    schema: Arc<TableSchema>,
-}
-
-/// Reads the files, until nobody takes more.
-fn read(
-    files: Vec<LoadFile>,
-    table: &Table,
-    options: &LoadOptions,
-    clock: &dyn Clock,
-    to: &mpsc::Sender<Read>,
-) -> Result<(), LoadFailure> {
-    let rows_max = options.step_rows_max.clamp(1, READ_ROWS_MAX);
-    for file in files {
-        let name: Arc<Path> = file.name.as_path().into();
-        let failed = |source| LoadFailure::Read { file: name.to_path_buf(), source };
-        let target = RowTarget {
-            schema: TableSchema::clone(&table.schema()),
-            computer: options.computer.clone(),
-            now: clock.now(),
-        };
-        let mut reader = file.reader(options.format, target).map_err(failed)?;
-        while let Some(rows) = reader.next_rows(rows_max).map_err(failed)? {
-            let schema = table.grow(rows.rows.schema_ref())?;
-            if to.blocking_send(Read { file: Arc::clone(&name), rows, schema }).is_err() {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Rows that are not written yet.
+/// Rows that are sorted and written together, and what was refused beside them.
 #[derive(Default)]
 struct Step {
     rows: Vec<RecordBatch>,
+    /// The table's, which has their columns; none without rows.
     schema: Option<Arc<TableSchema>>,
-    count: usize,
-    bytes: usize,
+    accepted: usize,
+    refused: usize,
+    refused_rows: Vec<RefusedRow>,
+}
+
+/// Files that are being read.
+struct Reading {
+    files: std::vec::IntoIter<LoadFile>,
+    open: Option<(PathBuf, ColumnReader)>,
+    table: Arc<Table>,
+    options: LoadOptions,
+    clock: Arc<dyn Clock>,
+}
+
+impl Reading {
+    /// Reads step by step, until nobody takes more. A step is begun when the one before it is taken,
+    /// so that no more of them are in memory than have to be.
+    fn send(mut self, to: &mpsc::Sender<Step>) -> Result<(), LoadFailure> {
+        while let Ok(place) = block_on(to.reserve()) {
+            let mut step = Step::default();
+            let filled = self.fill(&mut step);
+            place.send(step);
+            if !filled? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a step; `false` if the files end with it. What was read before an error is in it.
+    fn fill(&mut self, step: &mut Step) -> Result<bool, LoadFailure> {
+        let rows_max = self.options.step_rows_max.max(1);
+        let mut bytes = STEP_BYTES_MAX;
+        while bytes > 0 && step.accepted + step.refused < rows_max {
+            let Some((name, reader)) = &mut self.open else {
+                let Some(file) = self.files.next() else { return Ok(false) };
+                self.open = Some(self.open(file)?);
+                continue;
+            };
+            let left = rows_max - step.accepted - step.refused;
+            let read = reader.next_rows_within(left, &mut bytes);
+            let read = read.map_err(|source| LoadFailure::Read { file: name.clone(), source })?;
+            let Some(RowsRead { rows, refused, .. }) = read else {
+                self.open = None;
+                continue;
+            };
+            step.refused += refused.len();
+            let room = self.options.refused_told_max.saturating_sub(step.refused_rows.len());
+            let told = refused.into_iter().take(room);
+            let file = &*name;
+            step.refused_rows.extend(told.map(|(number, reason)| RefusedRow {
+                file: file.clone(),
+                number,
+                reason,
+            }));
+            if rows.num_rows() > 0 {
+                step.schema = Some(self.table.grow(rows.schema_ref())?);
+                step.accepted += rows.num_rows();
+                step.rows.push(rows);
+            }
+        }
+        Ok(true)
+    }
+
+    fn open(&self, file: LoadFile) -> Result<(PathBuf, ColumnReader), LoadFailure> {
+        let target = RowTarget {
+            schema: TableSchema::clone(&self.table.schema()),
+            computer: self.options.computer.clone(),
+            now: self.clock.now(),
+        };
+        let name = file.name.clone();
+        match file.reader(self.options.format, target) {
+            Ok(reader) => Ok((name, reader)),
+            Err(source) => Err(LoadFailure::Read { file: name, source }),
+        }
+    }
 }
 
 /// Files that are written and not committed yet.
@@ -288,15 +323,14 @@ struct Load<'a> {
     stamp: Stamp,
     options: LoadOptions,
     report: LoadReport,
-    step: Step,
     /// Steps that are being written, in the order of their rows.
     lanes: FuturesOrdered<JoinHandle<Result<Written, Error>>>,
     written: Written,
 }
 
 impl Load<'_> {
-    /// Brings rows into the table, until no more come.
-    async fn take(&mut self, mut reads: mpsc::Receiver<Read>) -> Result<(), Error> {
+    /// Brings steps into the table, until no more come.
+    async fn take(&mut self, mut steps: mpsc::Receiver<Step>) -> Result<(), Error> {
         let mut has_ended = false;
         loop {
             tokio::select! {
@@ -314,44 +348,23 @@ impl Load<'_> {
                         self.commit().await?;
                     }
                 }
-                read = reads.recv(), if !has_ended && self.lanes.len() < LANES_MAX => {
-                    has_ended = read.is_none();
-                    if let Some(read) = read {
-                        self.note(read);
-                    }
-                    let is_full = self.step.count >= self.options.step_rows_max
-                        || self.step.bytes >= STEP_BYTES_MAX;
-                    if has_ended || is_full {
-                        self.start_step();
-                    }
-                }
+                step = steps.recv(), if !has_ended && self.lanes.len() < LANES_MAX => match step {
+                    Some(step) => self.start(step),
+                    None => has_ended = true,
+                },
                 else => break,
             }
         }
         self.commit().await
     }
 
-    fn note(&mut self, Read { file, rows, schema }: Read) {
-        let RowsRead { rows, refused, .. } = rows;
-        self.report.refused += refused.len() as u64;
-        for (number, reason) in refused {
-            if self.report.refused_rows.len() >= self.options.refused_told_max {
-                break;
-            }
-            let file = file.to_path_buf();
-            self.report.refused_rows.push(RefusedRow { file, number, reason });
-        }
-        if rows.num_rows() > 0 {
-            self.step.count += rows.num_rows();
-            self.step.bytes += rows.get_array_memory_size();
-            self.step.rows.push(rows);
-            self.step.schema = Some(schema);
-        }
-    }
-
     /// Has the rows sorted and written while others are read.
-    fn start_step(&mut self) {
-        let Step { rows, schema, count, .. } = std::mem::take(&mut self.step);
+    fn start(&mut self, step: Step) {
+        let Step { rows, schema, accepted, refused, refused_rows } = step;
+        self.report.refused += refused as u64;
+        let told = self.report.refused_rows.len();
+        let room = self.options.refused_told_max.saturating_sub(told);
+        self.report.refused_rows.extend(refused_rows.into_iter().take(room));
         let Some(schema) = schema else { return };
         let stamp = Stamp { received: self.clock.now(), ..self.stamp.clone() };
         let (table, entropy) = (Arc::clone(&self.table), Arc::clone(&self.entropy));
@@ -363,14 +376,16 @@ impl Load<'_> {
             let files = {
                 let schema = Arc::clone(&schema);
                 blocking(move || {
-                    let united = unite(rows.iter())?;
-                    drop(rows);
+                    let united = match <[RecordBatch; 1]>::try_from(rows) {
+                        Ok([whole]) => whole,
+                        Err(rows) => unite(rows.iter())?,
+                    };
                     encode(&schema, &stamped(&united, &schema, &stamp)?)
                 })
                 .await?
             };
             let bytes = files.iter().map(|file| file.bytes.len() as u64).sum();
-            let done = Committed { rows: count as u64, files: files.len(), bytes };
+            let done = Committed { rows: accepted as u64, files: files.len(), bytes };
             let actions =
                 put_files(table.store(), schema.name(), files, &name, now, entropy.as_ref())
                     .await?;

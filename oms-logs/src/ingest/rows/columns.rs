@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
+/// Bytes of rows after which a batch ends.
+const BATCH_BYTES_MAX: usize = 32 << 20;
+
 /// Some rows of a file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -126,6 +129,19 @@ impl ColumnReader {
     /// # Errors
     /// The file's. It cannot be read further then; what was read before has been told.
     pub fn next_rows(&mut self, max: usize) -> io::Result<Option<RowsRead>> {
+        self.next_rows_within(max, &mut { BATCH_BYTES_MAX })
+    }
+
+    /// The next rows, until they have so many bytes, about; takes what they have from `bytes`.
+    ///
+    /// # Errors
+    /// Those of [`ColumnReader::next_rows`].
+    pub(crate) fn next_rows_within(
+        &mut self,
+        rows: usize,
+        bytes: &mut usize,
+    ) -> io::Result<Option<RowsRead>> {
+        let max = Room { rows: rows.max(1), bytes: (*bytes).max(1) };
         if let Some(failure) = self.failure.take() {
             self.has_ended = true;
             return Err(failure);
@@ -134,12 +150,15 @@ impl ColumnReader {
             return Ok(None);
         }
         let gathered = match &mut self.feed {
-            Feed::Json(feed) => feed.gather(max.max(1), &mut self.gathered),
-            Feed::Parquet(feed) => match feed.gather(max.max(1), &mut self.gathered) {
-                Ok(Some(read)) => return Ok(Some(read)),
+            Feed::Json(feed) => feed.gather(max, &mut self.gathered),
+            Feed::Parquet(feed) => match feed.gather(max, &mut self.gathered) {
+                Ok(Some(read)) => {
+                    *bytes = bytes.saturating_sub(2 * read.rows.get_array_memory_size());
+                    return Ok(Some(read));
+                }
                 gathered => gathered.map(drop),
             },
-            Feed::Records(rows) => gather_records(rows, max.max(1), &mut self.gathered),
+            Feed::Records(rows) => gather_records(rows, max, &mut self.gathered),
         };
         let is_empty = self.gathered.len() == 0;
         match gathered {
@@ -150,12 +169,26 @@ impl ColumnReader {
             Err(error) => self.failure = Some(error),
             Ok(()) => self.has_ended = is_empty,
         }
+        *bytes = bytes.saturating_sub(self.gathered.bytes());
         if is_empty { Ok(None) } else { self.gathered.finish().map(Some) }
     }
 }
 
-fn gather_records(rows: &mut RowReader, max: usize, into: &mut Gathered) -> io::Result<()> {
-    while into.len() < max && !into.is_full() {
+/// How many rows, and bytes of them, a batch has at most. The last row may pass the bytes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn is_left(self, gathered: &Gathered) -> bool {
+        gathered.len() < self.rows && gathered.bytes() < self.bytes
+    }
+}
+
+fn gather_records(rows: &mut RowReader, max: Room, into: &mut Gathered) -> io::Result<()> {
+    while max.is_left(into) {
         let Some(Row { number, record }) = rows.next().transpose()? else { break };
         into.push_converted(number, record);
     }
@@ -180,8 +213,8 @@ impl std::fmt::Debug for ParquetFeed {
 impl ParquetFeed {
     /// Gathers rows one by one as long as it has to; answers rows that are columns already if none
     /// were gathered before them.
-    fn gather(&mut self, max: usize, into: &mut Gathered) -> io::Result<Option<RowsRead>> {
-        while into.len() < max && !into.is_full() {
+    fn gather(&mut self, max: Room, into: &mut Gathered) -> io::Result<Option<RowsRead>> {
+        while max.is_left(into) {
             let is_new = self.rows.left() == 0;
             if !self.rows.fill_if_empty()? {
                 break;
@@ -198,7 +231,7 @@ impl ParquetFeed {
             if into.len() > 0 {
                 break;
             }
-            let count = self.rows.left().min(max);
+            let count = self.rows.left().min(max.rows);
             let taken = self.at..self.at + count;
             self.at += count;
             return into.whole(columns, taken, self.rows.take(count)).map(Some);
@@ -237,8 +270,8 @@ impl JsonFeed {
         }
     }
 
-    fn gather(&mut self, max: usize, into: &mut Gathered) -> io::Result<()> {
-        while into.len() < max && !into.is_full() {
+    fn gather(&mut self, max: Room, into: &mut Gathered) -> io::Result<()> {
+        while max.is_left(into) {
             if let Some(row) = self.sampled.pop_front() {
                 into.push(row.number, row.record);
                 continue;

@@ -14,8 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of rows after which a batch ends.
-const BATCH_BYTES_MAX: usize = 32 << 20;
+/// What a value costs beside its text, in bytes, also where a row has none.
+const VALUE_BYTES: usize = 8;
 
 /// The rows of a batch, as columns, and those that were refused.
 #[derive(Debug)]
@@ -101,9 +101,9 @@ impl Gathered {
         self.numbers.len()
     }
 
-    /// Whether the batch has as many bytes as it should.
-    pub(super) const fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES_MAX
+    /// About how many bytes the batch has, and had in the file.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether rows without `TimeGenerated` or `Computer` take the default at this place.
@@ -145,7 +145,7 @@ impl Gathered {
             }
         }
         self.numbers.push(number);
-        self.bytes += bytes;
+        self.bytes += bytes + self.used.len() * VALUE_BYTES;
     }
 
     /// Forgets the row that is begun.
