@@ -1,17 +1,13 @@
 //! What the programs share: the workspace in a folder, and rows as batches of it.
 
-use anyhow::{Context, Result};
-use oms_core::record::{Batch, Record, RecordType};
+use anyhow::{Context, Result, bail};
+use oms_core::record::RecordType;
 use oms_core::{Clock, SystemClock};
-use oms_logs::ingest::rows::{RowFormat, RowReader, RowTarget};
-use oms_logs::{Error, Workspace};
-use std::fs::File;
+use oms_logs::ingest::rows::{RowFormat, RowTarget};
+use oms_logs::workspace::{LoadFile, LoadOptions};
+use oms_logs::{Error, RowBatch, Workspace};
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// Records of one batch when a file is loaded.
-const BATCH_RECORDS: usize = 10_000;
 
 /// The arguments after the program's name, so many of them.
 pub fn arguments<const N: usize>(usage: &str) -> Result<[String; N]> {
@@ -24,7 +20,7 @@ pub async fn open(folder: &str) -> Result<Arc<Workspace>> {
     Ok(Arc::new(Workspace::builder(folder).build().await.context("the workspace")?))
 }
 
-/// What rows become records of.
+/// What rows become columns of.
 pub fn target(workspace: &Workspace, table: &RecordType) -> RowTarget {
     RowTarget {
         schema: workspace.table_schema(table),
@@ -34,48 +30,31 @@ pub fn target(workspace: &Workspace, table: &RecordType) -> RowTarget {
 }
 
 /// Writes a batch, and flushes first if too much waits.
-pub async fn write(workspace: &Workspace, batch: Batch) -> Result<()> {
+pub async fn write(workspace: &Workspace, batch: RowBatch) -> Result<()> {
     loop {
-        match workspace.write(batch.clone()).await {
+        match workspace.write_rows(batch.clone()).await {
             Err(Error::Busy { .. }) => drop(workspace.flush().await?),
             outcome => return Ok(outcome?),
         }
     }
 }
 
-/// Writes every row of some files while a thread of its own reads those that follow; answers how
-/// many. A row that is refused ends it.
+/// Loads every row of some files; answers how many. A row that is refused ends it.
 pub async fn load<'a>(
     workspace: &Workspace,
     table: &RecordType,
     format: RowFormat,
     files: impl IntoIterator<Item = &'a Path>,
 ) -> Result<u64> {
-    let (mut count, producer) = (0, "bench".to_owned());
-    for path in files {
-        let file = File::open(path).with_context(|| path.display().to_string())?;
-        let target = target(workspace, table);
-        let (batches, mut read) = mpsc::channel::<Vec<Record>>(2);
-        let reading = tokio::task::spawn_blocking(move || -> Result<()> {
-            let mut rows = RowReader::open(format, file, target)?;
-            loop {
-                let batch: Result<Vec<Record>> = rows
-                    .by_ref()
-                    .take(BATCH_RECORDS)
-                    .map(|row| row?.record.map_err(|reason| anyhow::anyhow!(reason)))
-                    .collect();
-                let batch = batch?;
-                if batch.is_empty() || batches.blocking_send(batch).is_err() {
-                    return Ok(());
-                }
-            }
-        });
-        while let Some(records) = read.recv().await {
-            count += records.len() as u64;
-            let sequence = workspace.last_sequence(&producer)? + 1;
-            write(workspace, Batch { producer: producer.clone(), sequence, records }).await?;
-        }
-        reading.await??;
+    let open = |path: &Path| LoadFile::open(path).with_context(|| path.display().to_string());
+    let files: Result<Vec<LoadFile>> = files.into_iter().map(open).collect();
+    let options = LoadOptions { format, computer: "bench".to_owned(), ..LoadOptions::default() };
+    let report = workspace.load(table, files?, &options).await?;
+    if let Some(failure) = report.failure {
+        return Err(failure.into());
     }
-    Ok(count)
+    if let Some(row) = report.refused_rows.first() {
+        bail!("{}:{}: {}", row.file.display(), row.number, row.reason);
+    }
+    Ok(report.accepted)
 }

@@ -1,10 +1,10 @@
 //! `logs_durable NDJSON FOLDER BATCHES ROWS WRITERS`: appends batches of JSON rows, each acknowledged
 //! when it is durable, and prints `{"rows_s", "p50_ms", "p99_ms"}`. The time has the parsing in it.
 
-use anyhow::{Context, Result};
-use oms_core::record::{Batch, Record};
-use oms_logs::Workspace;
-use oms_logs::ingest::rows::{RowFormat, RowReader, RowTarget};
+use anyhow::{Context, Result, bail};
+use oms_logs::arrow::array::RecordBatch;
+use oms_logs::ingest::rows::{ColumnReader, RowFormat, RowTarget};
+use oms_logs::{RowBatch, Workspace};
 use std::io::Cursor;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,23 +19,28 @@ fn texts(file: &str, batches: usize, rows: usize) -> Result<Vec<String>> {
     Ok((0..batches).map(|_| batch()).collect())
 }
 
-fn parse(text: String, target: RowTarget) -> Result<Vec<Record>> {
-    let rows = RowReader::new(RowFormat::Ndjson, Cursor::new(text), target)?;
-    rows.map(|row| row?.record.map_err(|reason| anyhow::anyhow!(reason))).collect()
+fn parse(text: String, rows: usize, target: RowTarget) -> Result<RecordBatch> {
+    let mut reader = ColumnReader::new(RowFormat::Ndjson, Cursor::new(text), target)?;
+    let read = reader.next_rows(rows)?.context("a text without rows")?;
+    match read.refused.first() {
+        Some((number, reason)) => bail!("{number}: {reason}"),
+        None => Ok(read.rows),
+    }
 }
 
 async fn write_all(
     workspace: Arc<Workspace>,
     texts: Arc<Vec<String>>,
     next: Arc<AtomicUsize>,
+    rows: usize,
     producer: String,
 ) -> Result<Vec<Duration>> {
     let (table, mut taken, mut sequence) = ("Syslog".parse()?, Vec::new(), 0);
     while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
         let begin = Instant::now();
-        let records = parse(text.clone(), logs::target(&workspace, &table))?;
+        let rows = parse(text.clone(), rows, logs::target(&workspace, &table))?;
         sequence += 1;
-        let batch = Batch { producer: producer.clone(), sequence, records };
+        let batch = RowBatch { producer: producer.clone(), sequence, table: table.clone(), rows };
         logs::write(&workspace, batch).await?;
         taken.push(begin.elapsed());
     }
@@ -55,7 +60,7 @@ async fn main() -> Result<()> {
         .map(|writer| {
             let (workspace, texts, next) =
                 (Arc::clone(&workspace), Arc::clone(&texts), Arc::clone(&next));
-            tokio::spawn(write_all(workspace, texts, next, format!("bench-{writer}")))
+            tokio::spawn(write_all(workspace, texts, next, rows, format!("bench-{writer}")))
         })
         .collect();
     let mut taken = Vec::new();
