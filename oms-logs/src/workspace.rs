@@ -15,6 +15,7 @@ use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use jiff::SignedDuration;
 use object_store::ObjectStore;
 use oms_core::clock::Stopwatch;
@@ -225,6 +226,7 @@ impl WorkspaceBuilder {
             flushing: tokio::sync::Mutex::new(()),
             flush_due: Arc::new(Notify::new()),
             oldest: Mutex::new(None),
+            runtime: Arc::default(),
         });
         if !inner.log_damage.is_empty() {
             // The damaged segments are moved once the tables hold what was read of them.
@@ -270,6 +272,8 @@ struct Inner {
     flush_due: Arc<Notify>,
     /// When the oldest row that waits for a flush came, by the monotonic clock.
     oldest: Mutex<Option<Duration>>,
+    /// What queries share: the footers of the files that they read.
+    runtime: Arc<RuntimeEnv>,
 }
 
 impl Workspace {
@@ -422,6 +426,11 @@ impl Workspace {
             return Some(table.snapshot());
         }
         TableSchema::standard(&name).map(TableSnapshot::empty)
+    }
+
+    /// What queries share; none once the workspace is closed.
+    pub(crate) fn runtime(&self) -> Option<Arc<RuntimeEnv>> {
+        self.inner().ok().map(|inner| Arc::clone(&inner.runtime))
     }
 
     /// [`Workspace::table_snapshot`] for DataFusion.

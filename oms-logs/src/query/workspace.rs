@@ -3,6 +3,7 @@
 use super::{QueryError, QueryOptions, QueryReport, TableSource, run};
 use crate::Workspace;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use std::sync::Arc;
 
 impl TableSource for Workspace {
@@ -12,6 +13,10 @@ impl TableSource for Workspace {
 
     fn table_names(&self) -> Vec<String> {
         Self::table_names(self)
+    }
+
+    fn runtime(&self) -> Option<Arc<RuntimeEnv>> {
+        Self::runtime(self)
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) mod fresh;
 
 pub(crate) mod store;
 
+pub(crate) mod terms;
+
 pub(crate) mod encode;
 
 pub(crate) mod commit;

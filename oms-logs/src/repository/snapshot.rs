@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::ingest::batch::align;
 use crate::repository::fresh::Fresh;
+use crate::repository::terms::{Selected, TermsCache, Wanted};
 use crate::schema::{TIME_GENERATED, TableSchema};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array,
@@ -19,7 +20,9 @@ use datafusion::common::{Column, DFSchema, ScalarValue, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::{
+    CachedParquetFileReaderFactory, ParquetFileReaderFactory, ParquetRowSelection,
+};
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -30,6 +33,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
+use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,9 @@ use std::sync::Arc;
 /// Texts longer than this have no place in file statistics.
 const STATS_TEXT_BYTES_MAX: usize = 64;
 
+/// How many indexes of terms are read at once.
+const INDEXES_AT_ONCE: usize = 8;
+
 /// One Parquet file of a Delta version.
 #[derive(Clone, Debug)]
 pub(crate) struct DataFile {
@@ -48,6 +55,12 @@ pub(crate) struct DataFile {
     /// In bytes.
     pub(crate) size: u64,
     pub(crate) stats: FileStats,
+}
+
+impl DataFile {
+    fn for_scan(&self) -> PartitionedFile {
+        PartitionedFile::new(self.path.to_string(), self.size)
+    }
 }
 
 /// Delta file statistics. See the Delta protocol, "Per-file Statistics".
@@ -166,16 +179,17 @@ impl TableView {
 #[derive(Clone, Debug)]
 pub struct TableSnapshot {
     view: Arc<TableView>,
+    terms: Arc<TermsCache>,
 }
 
 impl TableSnapshot {
-    pub(crate) const fn new(view: Arc<TableView>) -> Self {
-        Self { view }
+    pub(crate) const fn new(view: Arc<TableView>, terms: Arc<TermsCache>) -> Self {
+        Self { view, terms }
     }
 
     /// A table without rows.
     pub(crate) fn empty(schema: TableSchema) -> Self {
-        Self::new(Arc::new(TableView::empty(Arc::new(schema))))
+        Self::new(Arc::new(TableView::empty(Arc::new(schema))), Arc::default())
     }
 
     /// The table's columns.
@@ -190,33 +204,30 @@ impl TableSnapshot {
         self.view.delta_version
     }
 
-    fn scan_files(
+    async fn scan_files(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
+        filters: &[Expr],
         predicate: Option<&Arc<dyn PhysicalExpr>>,
         limit: Option<usize>,
     ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
-        let files = prune_files(&self.view, predicate)?;
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let group = FileGroup::new(
-            files
-                .iter()
-                .map(|file| PartitionedFile::new(file.path.to_string(), file.size))
-                .collect(),
-        );
-        let groups = group.split_files(session.config().target_partitions());
         let url = ObjectStoreUrl::local_filesystem();
         let store = session.runtime_env().object_store(&url)?;
         let cache = session.runtime_env().cache_manager.get_file_metadata_cache();
+        let readers: Arc<dyn ParquetFileReaderFactory> =
+            Arc::new(CachedParquetFileReaderFactory::new(store, cache));
+        let files = prune_files(&self.view, predicate)?;
+        let files = files.into_iter().map(DataFile::for_scan).collect();
+        let files = self.prune_rows(files, &Wanted::of(filters), readers.as_ref()).await?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let groups = FileGroup::new(files).split_files(session.config().target_partitions());
         let options = session.table_options().parquet.clone();
         let mut source = ParquetSource::new(self.schema())
             .with_table_parquet_options(options)
-            .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(
-                store, cache,
-            )));
+            .with_parquet_file_reader_factory(readers);
         if let Some(predicate) = predicate {
             source = source.with_predicate(Arc::clone(predicate));
         }
@@ -226,6 +237,31 @@ impl TableSnapshot {
             .with_limit(limit)
             .build();
         Ok(Some(DataSourceExec::from_data_source(config)))
+    }
+
+    /// Leaves out the rows, and the files, that the indexes of terms tell nothing wanted is in.
+    async fn prune_rows(
+        &self,
+        files: Vec<PartitionedFile>,
+        wanted: &Wanted,
+        readers: &dyn ParquetFileReaderFactory,
+    ) -> DataFusionResult<Vec<PartitionedFile>> {
+        if *wanted == Wanted::Nothing {
+            return Ok(files);
+        }
+        let pruned = futures::stream::iter(files).map(|file| async {
+            let selected = match self.terms.terms(&file, readers).await? {
+                Some(terms) => terms.select(wanted),
+                None => Selected::Everything,
+            };
+            Ok::<_, DataFusionError>(match selected {
+                Selected::Nothing => None,
+                Selected::Rows(rows) => Some(file.with_extension(ParquetRowSelection::new(rows))),
+                Selected::Everything => Some(file),
+            })
+        });
+        let pruned: Vec<_> = pruned.buffered(INDEXES_AT_ONCE).try_collect().await?;
+        Ok(pruned.into_iter().flatten().collect())
     }
 
     fn scan_fresh(
@@ -291,7 +327,8 @@ impl TableProvider for TableSnapshot {
             None => None,
         };
         let limit = if predicate.is_none() { limit } else { None };
-        let files = self.scan_files(session, projection, predicate.as_ref(), limit)?;
+        let files =
+            self.scan_files(session, projection, filters, predicate.as_ref(), limit).await?;
         let fresh = self.scan_fresh(session, &projected, predicate.as_ref())?;
         let mut inputs: Vec<_> = files.into_iter().chain(fresh).collect();
         match inputs.len() {

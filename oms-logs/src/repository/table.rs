@@ -7,6 +7,7 @@ use crate::ingest::columnar::Columns;
 use crate::repository::commit::{Committed, Committer};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{TableSnapshot, TableView};
+use crate::repository::terms::TermsCache;
 use crate::schema::TableSchema;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
@@ -28,6 +29,7 @@ pub(crate) struct Table {
     committer: tokio::sync::Mutex<Committer>,
     /// Where the table's files are.
     store: Arc<dyn ObjectStore>,
+    terms: Arc<TermsCache>,
 }
 
 /// What a flush did to one table.
@@ -52,6 +54,7 @@ impl Table {
         folder: PathBuf,
         app_id: String,
         store: Arc<dyn ObjectStore>,
+        terms: Arc<TermsCache>,
     ) -> Result<Self, Error> {
         let committer = Committer::open(name.clone(), &folder, app_id, store).await?;
         let schema = match committer.schema()? {
@@ -69,6 +72,7 @@ impl Table {
             view: RwLock::new(Arc::new(view)),
             store: committer.store(),
             committer: tokio::sync::Mutex::new(committer),
+            terms,
         })
     }
 
@@ -94,7 +98,7 @@ impl Table {
     }
 
     pub(crate) fn snapshot(&self) -> TableSnapshot {
-        TableSnapshot::new(self.view())
+        TableSnapshot::new(self.view(), Arc::clone(&self.terms))
     }
 
     /// The newest schema.

@@ -6,6 +6,7 @@ use crate::ingest::wal;
 use crate::repository::folder::{Identity, TABLES_FOLDER};
 use crate::repository::memory::Memory;
 use crate::repository::table::Table;
+use crate::repository::terms::TermsCache;
 use crate::workspace::{LogDamage, TABLES_MAX};
 use arrow::array::RecordBatch;
 use object_store::ObjectStore;
@@ -26,6 +27,8 @@ pub(crate) struct Tables {
     /// What the tables are committed through: the whole file system.
     store: Arc<dyn ObjectStore>,
     open: RwLock<BTreeMap<RecordType, Arc<Table>>>,
+    /// The indexes of terms that queries read.
+    terms: Arc<TermsCache>,
 }
 
 impl Tables {
@@ -36,7 +39,13 @@ impl Tables {
     ) -> Result<Self, Error> {
         let folder = root.join(TABLES_FOLDER);
         let disk = LocalDisk::new(&folder)?;
-        let tables = Self { folder, app_id: identity.app_id(), store, open: RwLock::default() };
+        let tables = Self {
+            folder,
+            app_id: identity.app_id(),
+            store,
+            open: RwLock::default(),
+            terms: Arc::default(),
+        };
         for name in disk.list(Path::new(""))? {
             let Ok(name) = name.parse::<RecordType>() else { continue };
             tables.find_or_open(&name).await?;
@@ -59,7 +68,8 @@ impl Tables {
         }
         let folder = self.folder.join(name.as_str());
         let store = Arc::clone(&self.store);
-        let table = Table::open(name.clone(), folder, self.app_id.clone(), store).await?;
+        let terms = Arc::clone(&self.terms);
+        let table = Table::open(name.clone(), folder, self.app_id.clone(), store, terms).await?;
         let table = Arc::new(table);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= TABLES_MAX && !open.contains_key(name) {

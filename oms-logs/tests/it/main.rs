@@ -46,6 +46,8 @@ mod source_tail;
 #[cfg(test)]
 mod store_faults;
 #[cfg(test)]
+mod terms;
+#[cfg(test)]
 mod write_rows;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};

@@ -93,6 +93,14 @@ impl Args<'_> {
         }
     }
 
+    /// The argument as it is, if it is a column.
+    pub(super) fn column(&self, at: usize) -> Option<&ArrayRef> {
+        match self.values.get(at) {
+            Some(ColumnarValue::Array(array)) => Some(array),
+            _ => None,
+        }
+    }
+
     /// The first argument as it is.
     pub(super) fn first(&self) -> Result<ArrayRef> {
         self.array(0).map(|(array, _)| array)

@@ -72,6 +72,8 @@ mod string;
 
 mod text_match;
 
+mod text_search;
+
 mod time_zone;
 
 mod units;

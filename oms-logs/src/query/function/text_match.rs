@@ -7,7 +7,7 @@ use super::arguments::Args;
 use super::budget;
 use super::dynamic_text::Items;
 use super::kernel::KernelFn;
-use super::string::overlapping;
+use super::text_search::{Needle, Place};
 use super::{Function, Naming, Parameter};
 use crate::query::syntax::ast::{ListOperator, TextOperator};
 use crate::query::types::KqlType;
@@ -43,18 +43,18 @@ fn any_index(args: &Args<'_>) -> Result<ArrayRef> {
 pub(crate) fn kernel(operator: TextOperator) -> KernelFn {
     match operator {
         TextOperator::EqualAnyCase => |args| any_case(args, |text, operand| text == operand),
-        TextOperator::Contains => |args| any_case(args, |text, operand| text.contains(operand)),
-        TextOperator::ContainsCase => |args| as_is(args, |text, operand| text.contains(operand)),
+        TextOperator::Contains => |args| search(args, true, Place::ANYWHERE),
+        TextOperator::ContainsCase => |args| search(args, false, Place::ANYWHERE),
         TextOperator::StartsWith => |args| any_case(args, |text, op| text.starts_with(op)),
         TextOperator::StartsWithCase => |args| as_is(args, |text, op| text.starts_with(op)),
         TextOperator::EndsWith => |args| any_case(args, |text, op| text.ends_with(op)),
         TextOperator::EndsWithCase => |args| as_is(args, |text, op| text.ends_with(op)),
-        TextOperator::Has => |args| any_case(args, |text, op| has(text, op, true, true)),
-        TextOperator::HasCase => |args| as_is(args, |text, op| has(text, op, true, true)),
-        TextOperator::HasPrefix => |args| any_case(args, |text, op| has(text, op, true, false)),
-        TextOperator::HasPrefixCase => |args| as_is(args, |text, op| has(text, op, true, false)),
-        TextOperator::HasSuffix => |args| any_case(args, |text, op| has(text, op, false, true)),
-        TextOperator::HasSuffixCase => |args| as_is(args, |text, op| has(text, op, false, true)),
+        TextOperator::Has => |args| search(args, true, Place::TERM),
+        TextOperator::HasCase => |args| search(args, false, Place::TERM),
+        TextOperator::HasPrefix => |args| search(args, true, Place::PREFIX),
+        TextOperator::HasPrefixCase => |args| search(args, false, Place::PREFIX),
+        TextOperator::HasSuffix => |args| search(args, true, Place::SUFFIX),
+        TextOperator::HasSuffixCase => |args| search(args, false, Place::SUFFIX),
         TextOperator::MatchesRegex => matches_regex,
     }
 }
@@ -131,20 +131,34 @@ fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether the operand stands in the text, as one constant or one of each row.
+fn search(args: &Args<'_>, folds_case: bool, place: Place) -> Result<ArrayRef> {
+    let operand = args.text(1)?;
+    if !operand.is_single() {
+        let test = |text: &str, operand: &str| place.has(text, operand);
+        return if folds_case { any_case(args, test) } else { as_is(args, test) };
+    }
+    let operand = operand.get(0);
+    let operand = if folds_case { lower(operand) } else { Cow::Borrowed(operand) };
+    let test = |text: &str| match folds_case {
+        true => place.has(&lower(text), &operand),
+        false => place.has(text, &operand),
+    };
+    let Some(needle) = Needle::new(&operand, folds_case, place) else {
+        let text = args.text(0)?;
+        return Ok(args.make_bool(|row| Some(test(text.get(row)))));
+    };
+    if let Some(texts) = args.column(0).and_then(|array| array.as_string_opt::<i32>()) {
+        return Ok(Arc::new(needle.find(texts, test)));
+    }
+    let text = args.text(0)?;
+    Ok(args.make_bool(|row| Some(needle.is_in(text.get(row), test))))
+}
+
 /// Whether the operand stands in the text so that no term continues before its start or after its
 /// end. An empty operand stands everywhere.
 fn has(text: &str, operand: &str, start: bool, end: bool) -> bool {
-    if operand.is_empty() {
-        return true;
-    }
-    let in_term = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    let start = start && in_term(operand.chars().next());
-    let end = end && in_term(operand.chars().next_back());
-    overlapping(text, operand).any(|at| {
-        let before = text.get(..at).and_then(|text| text.chars().next_back());
-        let after = text.get(at + operand.len()..).and_then(|text| text.chars().next());
-        !(start && in_term(before) || end && in_term(after))
-    })
+    Place { start, end }.has(text, operand)
 }
 
 fn matches_regex(args: &Args<'_>) -> Result<ArrayRef> {
