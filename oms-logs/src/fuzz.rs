@@ -23,7 +23,7 @@ pub fn open_wal(disk: &SimDisk) -> Result<Vec<(u64, String, u64)>, Error> {
         disk,
         entropy,
         segment_bytes_max: SEGMENT_BYTES_MAX,
-        spare_bytes_min: wal::SPARE_BYTES_MIN,
+        spare_bytes_min: SEGMENT_BYTES_MAX,
         floor: 0,
         quarantine: false,
     };

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::ingest::admit::by_table;
 use crate::ingest::batch::{Encoding, Stamp, build, encode};
 use crate::ingest::columnar::{Columns, RowBatch};
-use crate::ingest::wal::{Append, EntryWriter, Open, SPARE_BYTES_MIN, Syncer};
+use crate::ingest::wal::{Append, EntryWriter, Open, Syncer};
 use crate::repository::folder::{Folder, Identity};
 use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
@@ -63,8 +63,9 @@ pub struct Settings {
     pub flush_bytes: u64,
     /// Age of the oldest waiting row that starts a flush.
     pub flush_age: SignedDuration,
-    /// Bytes of one segment of the write-ahead log. One segment that is not needed any more is kept
-    /// to be used again as long as the workspace is open, if it has more than a mebibyte.
+    /// Bytes of one segment of the write-ahead log. A log that is written to much takes as much more
+    /// as two segments, for files that are there before they are needed, as long as the workspace is
+    /// open.
     pub segment_bytes_max: u64,
 }
 
@@ -208,7 +209,7 @@ impl WorkspaceBuilder {
             disk: log_disk.unwrap_or(disk),
             entropy: Arc::clone(&entropy),
             segment_bytes_max: settings.segment_bytes_max,
-            spare_bytes_min: SPARE_BYTES_MIN,
+            spare_bytes_min: (settings.segment_bytes_max / 2).max(1 << 20),
             floor: 0,
             quarantine,
         };

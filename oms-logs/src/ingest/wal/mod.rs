@@ -20,8 +20,8 @@
 //!   damage too.
 //! - Each header holds every batch that was written before it, so that removing old segments
 //!   forgets no producer.
-//! - A segment that is not needed any more may become the next one, since writing over bytes that
-//!   are there is cheaper to sync than making a file longer. Its old groups never pass for new ones:
+//! - A file that is there may become the next segment (see [`spare`]): zeros, which are no group, or
+//!   a segment that is not needed any more. Its old groups never pass for new ones:
 //!   their log sequences are before the new header's, and their heads have another salt.
 //!
 //! A log with damage is opened only by who says so. Then everything that can be read is taken, what
@@ -30,6 +30,7 @@
 
 mod frame;
 mod recover;
+mod spare;
 mod syncer;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::ingest::producer::Producers;
 use frame::{BODY_BYTES_MAX, Header, body_bytes, header_frame, put_group};
 use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
 use oms_core::{Entropy, EntropyExt};
+use spare::{PREPARE_BYTES_MIN, SPARES_MAX, Spare};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,9 +69,6 @@ const FOLDER: &str = "wal";
 
 /// Where damaged segments are moved to.
 const QUARANTINE: &str = "wal/quarantine";
-
-/// The least bytes of a segment that is used again: a small one saves nothing.
-pub(crate) const SPARE_BYTES_MIN: u64 = 1 << 20;
 
 /// A buffer of a group that is longer is not kept.
 const BUFFER_BYTES_MAX: usize = 16 << 20;
@@ -100,8 +99,8 @@ struct Closed {
     index: u64,
     /// The log sequence of its last entry, or of the entry before it if it has none.
     last: u64,
-    /// How much of it counts, in bytes.
-    len: u64,
+    /// The length of its file, in bytes.
+    file_len: u64,
     is_damaged: bool,
 }
 
@@ -113,6 +112,8 @@ struct Active {
     salt: u32,
     /// Bytes that were synced.
     len: u64,
+    /// Bytes that the file had before the first of them.
+    prepared_len: u64,
     has_groups: bool,
 }
 
@@ -126,8 +127,8 @@ pub(crate) struct Wal {
     spare_bytes_min: u64,
     closed: VecDeque<Closed>,
     active: Option<Active>,
-    /// The index of a segment that is not needed and has the name of a spare one.
-    spare: Option<u64>,
+    /// Files that become the next segments.
+    spares: Vec<Spare>,
     /// Where a group is put together.
     buffer: Vec<u8>,
     /// The index of the next segment.
@@ -177,6 +178,7 @@ impl Wal {
         if let Err(error) = written.and_then(|()| active.file.sync()) {
             // Cutting now is a courtesy to whoever looks at the file: the next header decides.
             let _ = active.file.set_len(active.len);
+            active.prepared_len = 0;
             self.give_up(&active);
             return Err(error.into());
         }
@@ -206,8 +208,28 @@ impl Wal {
         Ok(self.last())
     }
 
-    /// Removes the closed segments that hold nothing after `through`, oldest first. One of them is
-    /// kept to be used again; damaged ones are moved aside.
+    /// Whether the log would write to a spare file if there was one, now or soon.
+    fn wants_spare(&self) -> bool {
+        let would_use = |active: &Active| {
+            let is_longer = active.len > active.prepared_len;
+            active.len >= PREPARE_BYTES_MIN
+                && (is_longer || active.len > self.segment_bytes_max / 2)
+        };
+        let can_use = (2 * PREPARE_BYTES_MIN).max(self.spare_bytes_min) <= self.segment_bytes_max;
+        can_use && self.spares.is_empty() && self.active.as_ref().is_some_and(would_use)
+    }
+
+    /// Takes a spare file, and goes on in it if the segment in use is growing.
+    fn add_spare(&mut self, spare: Spare) {
+        self.spares.push(spare);
+        let is_growing = |active: &Active| active.has_groups && active.len > active.prepared_len;
+        if self.active.as_ref().is_some_and(is_growing) {
+            self.close_active();
+        }
+    }
+
+    /// Removes the closed segments that hold nothing after `through`, oldest first. A few are kept
+    /// to be used again; damaged ones are moved aside.
     ///
     /// # Errors
     /// [`WalError::Disk`]; what is left is removed by a later call.
@@ -217,15 +239,17 @@ impl Wal {
                 break; // The next header has to find it.
             }
             let (index, path) = (oldest.index, segment_path(oldest.index));
-            let is_spare =
-                self.spare.is_none() && oldest.len >= self.spare_bytes_min && !oldest.is_damaged;
+            let spare = Spare { path: spare_path(index), len: oldest.file_len };
+            let is_spare = self.spares.len() < SPARES_MAX
+                && spare.len >= self.spare_bytes_min
+                && !oldest.is_damaged;
             let gone = if oldest.is_damaged {
                 self.disk.create_dir_all(Path::new(QUARANTINE))?;
                 let gone = self.disk.rename(&path, &quarantine_path(index));
                 self.disk.sync_dir(Path::new(QUARANTINE))?;
                 gone
             } else if is_spare {
-                self.disk.rename(&path, &spare_path(index))
+                self.disk.rename(&path, &spare.path)
             } else {
                 self.disk.remove(&path)
             };
@@ -237,19 +261,11 @@ impl Wal {
             // Each removal is synced before the next, so a gap in the numbers is always damage.
             self.disk.sync_dir(Path::new(FOLDER))?;
             if is_spare {
-                self.spare = Some(index);
+                self.spares.push(spare);
             }
             self.closed.pop_front();
         }
         Ok(())
-    }
-
-    /// Removes the segment that is kept to be used again: this log ends here. The next one would do
-    /// it too.
-    fn remove_spare(&mut self) {
-        if let Some(index) = self.spare.take() {
-            let _ = self.disk.remove(&spare_path(index));
-        }
     }
 
     fn close_active(&mut self) {
@@ -260,8 +276,9 @@ impl Wal {
 
     fn give_up(&mut self, active: &Active) {
         self.previous_end = active.len;
-        let (index, last, len) = (active.index, self.last(), active.len);
-        self.closed.push_back(Closed { index, last, len, is_damaged: false });
+        let (index, last) = (active.index, self.last());
+        let file_len = active.len.max(active.prepared_len);
+        self.closed.push_back(Closed { index, last, file_len, is_damaged: false });
     }
 
     /// Writes the header under another name, syncs it, and gives the file its name.
@@ -274,41 +291,45 @@ impl Wal {
         };
         let bytes = header_frame(&header.encode());
         let path = segment_path(self.next_index);
-        let spare = self.spare.take();
-        let temporary = spare.map_or_else(|| temporary_path(self.next_index), spare_path);
-        if let Err(error) = self.name_segment(&temporary, spare.is_some(), &path, &bytes) {
-            // The next attempt starts with a file of its own, and opening removes what is left.
-            let _ = self.disk.remove(&temporary);
+        let fresh = || Spare { path: temporary_path(self.next_index), len: 0 };
+        let start = self.spares.pop().unwrap_or_else(fresh);
+        if let Err(error) = self.name_segment(&start, &path, &bytes) {
+            // The next attempt starts with another file, and opening removes what is left.
+            let _ = self.disk.remove(&start.path);
             return Err(error.into());
         }
         let file = self.disk.open(&path, OpenMode::Write)?;
         let index = self.next_index;
         self.next_index += 1;
-        Ok(Active { index, file, salt: header.salt, len: bytes.len() as u64, has_groups: false })
+        Ok(Active {
+            index,
+            file,
+            salt: header.salt,
+            len: bytes.len() as u64,
+            prepared_len: start.len,
+            has_groups: false,
+        })
     }
 
-    fn name_segment(
-        &self,
-        temporary: &Path,
-        is_spare: bool,
-        path: &Path,
-        header: &[u8],
-    ) -> Result<(), DiskError> {
-        let file = self.disk.open(temporary, OpenMode::OpenOrCreate)?;
-        if !is_spare {
+    fn name_segment(&self, start: &Spare, path: &Path, header: &[u8]) -> Result<(), DiskError> {
+        let file = self.disk.open(&start.path, OpenMode::OpenOrCreate)?;
+        if start.len == 0 {
             file.set_len(0)?;
         }
         file.write_at(0, header)?;
         file.sync()?;
         drop(file);
-        self.disk.rename(temporary, path)?;
+        self.disk.rename(&start.path, path)?;
         self.disk.sync_dir(Path::new(FOLDER))
     }
 }
 
 impl Drop for Wal {
     fn drop(&mut self) {
-        self.remove_spare();
+        for spare in &self.spares {
+            // Opening the log would remove it, too.
+            let _ = self.disk.remove(&spare.path);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Open {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) segment_bytes_max: u64,
-    /// See [`SPARE_BYTES_MIN`](super::SPARE_BYTES_MIN).
+    /// How long a file has to be to be used again.
     pub(crate) spare_bytes_min: u64,
     /// New entries get log sequences after it and after everything in the log.
     pub(crate) floor: u64,
@@ -68,7 +68,8 @@ pub(crate) fn open(
             file.sync()?;
         }
         previous_end = taken.map_or(0, |(taken, _)| taken as u64);
-        closed.push_back(Closed { index, last: reading.next - 1, len: previous_end, is_damaged });
+        let file_len = previous_end;
+        closed.push_back(Closed { index, last: reading.next - 1, file_len, is_damaged });
     }
     let mut wal = Wal {
         disk,
@@ -78,7 +79,7 @@ pub(crate) fn open(
         spare_bytes_min,
         closed,
         active: None,
-        spare: None,
+        spares: Vec::new(),
         buffer: Vec::new(),
         next_index: indices.last().map_or(1, |last| last + 1),
         previous_end,

@@ -1,6 +1,7 @@
 //! The one thread that writes the log.
 
 use super::frame::Encoded;
+use super::spare::Preparer;
 use super::{Wal, WalError};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
@@ -113,6 +114,7 @@ impl Drop for Syncer {
 }
 
 fn run(mut wal: Wal, mut commands: mpsc::Receiver<Command>) {
+    let mut preparer = Preparer::new(Arc::clone(&wal.disk), wal.segment_bytes_max);
     let mut held = None;
     while let Some(command) = held.take().or_else(|| commands.blocking_recv()) {
         match command {
@@ -137,6 +139,11 @@ fn run(mut wal: Wal, mut commands: mpsc::Receiver<Command>) {
                     }
                 }
                 write(&mut wal, group);
+                if let Some(spare) = preparer.made() {
+                    wal.add_spare(spare);
+                } else if wal.wants_spare() {
+                    preparer.begin();
+                }
             }
             Command::Rotate(reply) => {
                 let _ = reply.send(wal.rotate().map_err(Error::from));
