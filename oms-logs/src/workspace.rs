@@ -229,6 +229,17 @@ impl WorkspaceBuilder {
             oldest: Mutex::new(None),
             runtime: Arc::default(),
         });
+        for damage in &inner.log_damage {
+            let LogDamage { path, offset, reason, batches_missing, moved_to } = damage;
+            tracing::error!(
+                path,
+                offset,
+                reason,
+                batches_missing,
+                moved_to,
+                "the log cannot be read here"
+            );
+        }
         if !inner.log_damage.is_empty() {
             // The damaged segments are moved once the tables hold what was read of them.
             inner.flush().await?;

@@ -5,7 +5,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray,
 };
-use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use datafusion::arrow::datatypes::Int32Type;
 use jiff::SignedDuration;
 use oms_core::record::{Batch, Record};
@@ -47,9 +47,13 @@ fn perf(sequence: u64, numbers: Range<u64>) -> RowBatch {
     )
 }
 
+/// The rows of a table by time: the parts of a table come in any order.
 async fn table(workspace: &Workspace, name: &str) -> RecordBatch {
     let batches = select(workspace, name, None).await;
-    concat_batches(&batches[0].schema(), &batches).expect("one batch")
+    let rows = concat_batches(&batches[0].schema(), &batches).expect("one batch");
+    let times = rows.column_by_name("TimeGenerated").expect("there");
+    let order = sort_to_indices(times, None, None).expect("an order");
+    take_record_batch(&rows, &order).expect("sorted")
 }
 
 #[tokio::test]

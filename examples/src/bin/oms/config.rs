@@ -97,6 +97,10 @@ pub(crate) struct Logs {
     /// Bytes of one segment of the write-ahead log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) segment_bytes_max: Option<u64>,
+    /// Opens the repository also where its write-ahead log is damaged, and moves what cannot be read
+    /// to `wal/quarantine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quarantine: Option<bool>,
 }
 
 /// The account's limits.
@@ -165,6 +169,7 @@ impl Config {
         take.one("OMS_LOGS_FLUSH_BYTES", &mut self.logs.flush_bytes)?;
         take.one("OMS_LOGS_FLUSH_AGE_SECONDS", &mut self.logs.flush_age_seconds)?;
         take.one("OMS_LOGS_SEGMENT_BYTES_MAX", &mut self.logs.segment_bytes_max)?;
+        take.one("OMS_LOGS_QUARANTINE", &mut self.logs.quarantine)?;
         take.one("OMS_AUTOMATION_CONCURRENCY", &mut self.automation.concurrency)?;
         take.one("OMS_AUTOMATION_OPEN_JOBS_MAX", &mut self.automation.open_jobs_max)?;
         let silent = &mut self.dsc.unresponsive_after_minutes;

@@ -394,6 +394,7 @@ async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc
     let age = limits.flush_age_seconds;
     set(&mut settings.flush_age, age.map(|age| SignedDuration::from_secs(age.into())));
     let workspace = Workspace::builder(data.folder("logs")?).settings(settings);
+    let workspace = workspace.quarantine(limits.quarantine.unwrap_or(false));
     Ok(Arc::new(workspace.build().await?))
 }
 

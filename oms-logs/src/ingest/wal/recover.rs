@@ -122,7 +122,6 @@ impl Damages {
         if !self.may_go_on {
             return Err(Error::Corrupt { path, offset, reason });
         }
-        tracing::error!(path, offset, reason, "the log is damaged");
         let moved_to = quarantine_path(index).display().to_string();
         self.found.push(LogDamage { path, offset, reason, moved_to, batches_missing: None });
         self.open_since.get_or_insert(next);
