@@ -1,5 +1,6 @@
 //! Files that are loaded past the log.
 
+use crate::crash::give_up_after;
 use crate::{batch, numbers, open, quiet, select, start, up_to};
 use jiff::SignedDuration;
 use object_store::ObjectStore;
@@ -185,6 +186,67 @@ async fn a_workspace_that_is_closed_takes_no_more_of_a_load() {
     assert_eq!(report.accepted, 0);
     // The folder is given up.
     assert_eq!(open(folder.path()).await.tables(), []);
+}
+
+/// Wherever a load is given up, no row of it is there twice, and what comes after it is not lost.
+#[tokio::test]
+async fn a_load_that_is_given_up_anywhere_repeats_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut workspace = open(folder.path()).await;
+    let (mut acknowledged, mut possible) = (BTreeSet::new(), BTreeSet::new());
+    let (mut next, mut given_up) = (0, 0);
+    for polls in 0..200 {
+        let rows = next..next + 25;
+        next += 26;
+        let loading = load(&workspace, "Perf", vec![file("f", lines(rows.clone()))]);
+        let loaded = give_up_after(polls, loading).await;
+        match &loaded {
+            Some(report) => {
+                assert_eq!(report.accepted, 25, "{report:?}");
+                acknowledged.extend(rows);
+            }
+            None => possible.extend(rows),
+        }
+        workspace.write(batch("a", polls as u64 + 1, [next - 1])).await.expect("written");
+        acknowledged.insert(next - 1);
+        audit(0, &workspace, &acknowledged, &possible).await;
+        if polls % 4 == 0 {
+            drop(workspace);
+            workspace = open(folder.path()).await;
+            audit(0, &workspace, &acknowledged, &possible).await;
+        }
+        workspace.flush().await.expect("flushed");
+        audit(0, &workspace, &acknowledged, &possible).await;
+        given_up += usize::from(loaded.is_none());
+        if loaded.is_some() && given_up > 5 {
+            return;
+        }
+    }
+    panic!("a load never comes to its end");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_written_ends_a_load_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    assert_eq!(load(&workspace, "Perf", vec![file("one", lines(0..50))]).await.accepted, 50);
+    // Ten days later.
+    let blocked = folder.path().join("tables/Perf/TimeGeneratedDay=2026-12-03");
+    std::fs::write(&blocked, "in the way").expect("a file where the folder belongs");
+    let files = || vec![file("two", lines(50..60)), file("three", lines(1_440..1_460))];
+    let report = load(&workspace, "Perf", files()).await;
+    let Some(LoadFailure::Table { source }) = &report.failure else { panic!("{report:?}") };
+    assert!(source.to_string().contains("table=`Perf`"), "{source}");
+    // The step before it is in the table.
+    assert_eq!((report.accepted, report.refused), (10, 0));
+    assert_eq!(numbers(&workspace).await, up_to(60));
+    std::fs::remove_file(blocked).expect("out of the way");
+    let report = load(&workspace, "Perf", vec![file("three", lines(1_440..1_460))]).await;
+    assert!(report.failure.is_none() && report.accepted == 20, "{report:?}");
+    assert_eq!(
+        numbers(&workspace).await,
+        up_to(60).into_iter().chain(1_440..1_460).collect::<Vec<_>>()
+    );
 }
 
 async fn open_through(folder: &Path, faults: &Arc<Faults>) -> Result<Workspace, Error> {

@@ -110,7 +110,7 @@ async fn a_crash_between_the_commit_and_the_log_repeats_nothing() {
 }
 
 /// Drives a future until it was polled so many times; `None` if it was given up before its end.
-async fn give_up_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
+pub(crate) async fn give_up_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {
