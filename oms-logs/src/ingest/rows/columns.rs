@@ -1,8 +1,10 @@
 //! Rows of files as columns.
 
+use super::csv::Csv;
 use super::gathered::Gathered;
 use super::parquet::Parquet;
 use super::regular::Regular;
+use super::w3c::W3c;
 use super::window::Window;
 use super::{
     ROW_BYTES_MAX, Row, RowFormat, RowReader, RowTarget, SAMPLE_ROWS, Source as _, json, lines,
@@ -70,6 +72,8 @@ pub struct ColumnReader {
 #[derive(Debug)]
 enum Feed {
     Json(Box<JsonFeed>),
+    Csv(Box<CsvFeed>),
+    W3c(Box<W3cFeed>),
     Parquet(Box<ParquetFeed>),
     Records(RowReader),
 }
@@ -107,6 +111,16 @@ impl ColumnReader {
                 let takes_defaults = gathered.takes_defaults();
                 let feed = JsonFeed::new(Box::new(input), target.schema, takes_defaults);
                 Feed::Json(Box::new(feed))
+            }
+            RowFormat::Csv => {
+                let is_regular = gathered.takes_defaults();
+                let csv = Csv::new(Box::new(input) as Box<dyn BufRead + Send>, target)?;
+                Feed::Csv(Box::new(CsvFeed { csv, is_regular }))
+            }
+            RowFormat::IisW3c => {
+                let is_regular = gathered.takes_defaults();
+                let log = W3c::new(Box::new(input) as Box<dyn BufRead + Send>, target);
+                Feed::W3c(Box::new(W3cFeed { log, is_regular }))
             }
             _ => Feed::Records(RowReader::new(format, input, target)?),
         };
@@ -158,6 +172,8 @@ impl ColumnReader {
                 }
                 gathered => gathered.map(drop),
             },
+            Feed::Csv(feed) => feed.gather(max, &mut self.gathered),
+            Feed::W3c(feed) => feed.gather(max, &mut self.gathered),
             Feed::Records(rows) => gather_records(rows, max, &mut self.gathered),
         };
         let is_empty = self.gathered.len() == 0;
@@ -193,6 +209,70 @@ fn gather_records(rows: &mut RowReader, max: Room, into: &mut Gathered) -> io::R
         into.push_converted(number, record);
     }
     Ok(())
+}
+
+/// Comma-separated values.
+struct CsvFeed {
+    csv: Csv<Box<dyn BufRead + Send>>,
+    /// Whether no row is refused for the defaults.
+    is_regular: bool,
+}
+
+impl std::fmt::Debug for CsvFeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CsvFeed").field("is_regular", &self.is_regular).finish_non_exhaustive()
+    }
+}
+
+impl CsvFeed {
+    fn gather(&mut self, max: Room, into: &mut Gathered) -> io::Result<()> {
+        while max.is_left(into) {
+            let Some((number, cells)) = self.csv.next_cells()? else { break };
+            let begun = match &cells {
+                Ok(cells) if self.is_regular => self.csv.begin_row(cells, into),
+                _ => None,
+            };
+            if let Some(bytes) = begun {
+                into.end_row(number, bytes);
+                continue;
+            }
+            into.roll_back();
+            into.push(number, cells.and_then(|cells| self.csv.record(&cells)));
+        }
+        Ok(())
+    }
+}
+
+/// The log of a web server.
+struct W3cFeed {
+    log: W3c<Box<dyn BufRead + Send>>,
+    /// Whether no row is refused for the defaults.
+    is_regular: bool,
+}
+
+impl std::fmt::Debug for W3cFeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("W3cFeed").field("is_regular", &self.is_regular).finish_non_exhaustive()
+    }
+}
+
+impl W3cFeed {
+    fn gather(&mut self, max: Room, into: &mut Gathered) -> io::Result<()> {
+        while max.is_left(into) {
+            let Some((number, line)) = self.log.next_entry()? else { break };
+            let begun = match &line {
+                Ok(line) if self.is_regular => self.log.begin_row(line, into),
+                _ => None,
+            };
+            if let Some(bytes) = begun {
+                into.end_row(number, bytes);
+                continue;
+            }
+            into.roll_back();
+            into.push(number, line.and_then(|line| self.log.record(&line)));
+        }
+        Ok(())
+    }
 }
 
 /// A Parquet file.

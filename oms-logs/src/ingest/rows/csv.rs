@@ -3,7 +3,10 @@
 //! Quoted cells may hold commas, quotes and line breaks; rows end with `\n` or `\r\n`. An empty cell
 //! is no value. A name's characters that no column can have become underscores.
 
+use super::gathered::Gathered;
 use super::{ROW_BYTES_MAX, Row, RowTarget, SAMPLE_ROWS, Source, invalid, place, sample, text};
+use crate::ingest::admit::OWN_COLUMNS;
+use crate::ingest::batch::microseconds;
 use crate::schema::{COMPUTER, ColumnType, TIME_GENERATED, TYPE, TableSchema};
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use oms_core::record::Record;
@@ -30,7 +33,7 @@ pub(super) struct Csv<R> {
 }
 
 /// A row as it stands in the file, or why it is none.
-type Cells = (u64, Result<StringRecord, String>);
+pub(super) type Cells = (u64, Result<StringRecord, String>);
 
 /// An input that ends with an error if a row has no end: a quote that is never closed would have the
 /// whole file in memory.
@@ -115,7 +118,51 @@ impl<R: Read + Send> Csv<R> {
         }
     }
 
-    fn record(&self, cells: &StringRecord) -> Result<Record, String> {
+    /// The next row's cells.
+    pub(super) fn next_cells(&mut self) -> io::Result<Option<Cells>> {
+        if let Some(cells) = self.sampled.pop_front() {
+            return Ok(Some(cells));
+        }
+        match self.broken.take() {
+            Some(error) => Err(error),
+            None => self.read(),
+        }
+    }
+
+    /// Begins a row with cells that are what columns of the table hold; answers its size in bytes.
+    /// None if the record of it has to be looked at.
+    pub(super) fn begin_row(&self, cells: &StringRecord, into: &mut Gathered) -> Option<usize> {
+        for ((name, column), cell) in self.names.iter().zip(&self.types).zip(cells) {
+            if cell.is_empty() {
+                continue;
+            }
+            if name == TYPE && cell == self.target.schema.name().as_str() {
+                continue;
+            }
+            let place = into.target().schema.place(name)?;
+            if into.has_default(place) {
+                let time = if name == TIME_GENERATED { Some(text::datetime(cell)?) } else { None };
+                let buffer = into.buffer(place)?;
+                match time {
+                    Some(time) => buffer.push_long(microseconds(time)),
+                    None => buffer.push_text(cell),
+                }
+                continue;
+            }
+            let is_own = OWN_COLUMNS.contains(&name.as_str());
+            let buffer = into.buffer(place).filter(|buffer| buffer.column_type() == *column)?;
+            match column {
+                // Their text is looked at.
+                ColumnType::Dynamic | ColumnType::Decimal => return None,
+                _ if is_own => return None,
+                ColumnType::String => buffer.push_text(cell),
+                _ => buffer.push(&text::value(*column, cell)?),
+            }
+        }
+        Some(cells.as_slice().len())
+    }
+
+    pub(super) fn record(&self, cells: &StringRecord) -> Result<Record, String> {
         let RowTarget { schema, computer, now } = &self.target;
         let mut record = Record::new(schema.name().clone(), *now, computer.as_str());
         for ((name, column), cell) in self.names.iter().zip(&self.types).zip(cells) {
@@ -130,14 +177,7 @@ impl<R: Read + Send> Csv<R> {
 
 impl<R: Read + Send> Source for Csv<R> {
     fn next_row(&mut self) -> io::Result<Option<Row>> {
-        let cells = match self.sampled.pop_front() {
-            Some(cells) => Some(cells),
-            None => match self.broken.take() {
-                Some(error) => return Err(error),
-                None => self.read()?,
-            },
-        };
-        let Some((number, cells)) = cells else { return Ok(None) };
+        let Some((number, cells)) = self.next_cells()? else { return Ok(None) };
         let record = cells.and_then(|cells| self.record(&cells));
         Ok(Some(Row { number, record }))
     }

@@ -184,6 +184,58 @@ fn long_rows_and_long_defaults() {
     check_format(RowFormat::Ndjson, text, &RowTarget { computer, ..target() }, 100, 1 << 20);
 }
 
+#[test]
+fn logs_of_web_servers_become_the_same() {
+    let text = "2026-01-01 10:00:00\n#Fields: date time s-ip cs-method s-port sc-status time-taken s-computername X-New\n\
+        2026-01-01 10:00:00 10.0.0.1 GET 443 200 15 WEB1 a\n\
+        2026-01-01 10:00:00 - - - - - - -\n\
+        2026-01-01 10:00:00 10.0.0.1 GET 70000 200 15 WEB1 a\n\
+        2026-01-01 10:00:00 10.0.0.1 GET 3000000000 200 15 WEB1 a\n\
+        2026-01-01 10:00:00 10.0.0.1 GET port 200 15 WEB1 a\n\
+        2026-13-01 10:00:00 10.0.0.1 GET 443 200 15 WEB1 a\n\
+        2026-01-01 10:00:00 10.0.0.1 GET 443 200 15 WEB1\n\
+        2026-01-01 10:00:00 10.0.0.1 GET 443 200 15 WEB1 a b\n\
+        #Date: 2026-01-02 00:00:00\n#Fields: time cs-method cs-method sc-status\n\
+        10:00:00 GET PUT 404\n- GET PUT 404\n\
+        #Fields: time TenantId\n10:00:00 t\n10:00:00 -\n#Fields: time Type\n10:00:00 W3CIISLog\n\
+        #Fields: time TimeGenerated\n10:00:00 11:00:00\n#Fields:\n10:00:00\n";
+    for table in ["W3CIISLog", "T_CL"] {
+        let table = table.parse().expect("a name");
+        let target = RowTarget { schema: TableSchema::initial(&table), ..target() };
+        for text in [text.to_owned(), text.repeat(2)] {
+            check_format(RowFormat::IisW3c, text.as_bytes(), &target, 3, 1 << 16);
+        }
+    }
+    check_format(RowFormat::IisW3c, text.as_bytes(), &target(), 100, 1 << 16);
+}
+
+#[test]
+fn comma_separated_values_become_the_same() {
+    let names = ColumnType::ALL.map(|kind| format!("a_{kind}")).join(",");
+    let plain = "true,1,2,2.5,text,2026-01-01 10:00:00,1.02:03:04,\
+        6F9619FF-8B86-D011-B42D-00CF4FC964FF";
+    let good = format!("{plain},\"{{\"\"b\"\":1, \"\"a\"\":[2]}}\",-1.50");
+    let bad = ["maybe", "3000000000", "2.5", "x", "", "soon", "x", "x", "{", "1e5"];
+    let mut text = format!("TimeGenerated,Computer,Type,TenantId,New,Other,{names}\n");
+    for row in 0..SAMPLE_ROWS + 3 {
+        let row = format!("2026-01-01T00:00:{:02}Z,pc,T_CL,,{row},", row % 60);
+        text.push_str(&format!("{row},{good}\n{row},{plain},,\n"));
+    }
+    for (at, bad) in bad.iter().enumerate() {
+        let mut cells: Vec<&str> = vec![""; ColumnType::ALL.len()];
+        cells[at] = bad;
+        text.push_str(&format!(",,,,1,,{}\n", cells.join(",")));
+    }
+    text.push_str(&format!("soup,,,,,,{good}\n,,T,,,,{good}\n,,,t,,,{good}\n,,,,x,,{good}\n"));
+    text.push_str(&format!(",,,,,late,{good}\n,,,,,later,{good}\n1,2\n"));
+    for max in [7, 10_000] {
+        check_format(RowFormat::Csv, text.as_bytes(), &target(), max, 1 << 16);
+    }
+    let computer = "x".repeat(admit::FIELD_BYTES_MAX + 1);
+    let target = RowTarget { computer, ..target() };
+    check_format(RowFormat::Csv, b"a_long\n1\n2\n", &target, 10, 1 << 16);
+}
+
 /// A Parquet file of columns that fit, of some that do not in one row of many, and of new ones.
 fn parquet(rows: i64, bad: Option<i64>) -> File {
     let texts = |at: &dyn Fn(i64) -> Option<String>| -> ArrayRef {

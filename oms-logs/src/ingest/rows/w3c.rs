@@ -6,9 +6,12 @@
 //! the last `#Date`. Fields get the columns of the table `W3CIISLog`; other ones, such as
 //! `X-Forwarded-For`, are custom columns.
 
+use super::gathered::Gathered;
 use super::lines::Lines;
 use super::{Row, RowTarget, Source, place, text};
-use crate::schema::{COMPUTER, Growth, TIME_GENERATED};
+use crate::ingest::admit::OWN_COLUMNS;
+use crate::ingest::batch::microseconds;
+use crate::schema::{COMPUTER, ColumnType, Growth, TIME_GENERATED};
 use oms_core::record::Record;
 use std::io::{self, BufRead};
 
@@ -86,7 +89,40 @@ impl<R: BufRead> W3c<R> {
         Field::Column(column)
     }
 
-    fn record(&self, line: &str) -> Result<Record, String> {
+    /// Begins a row with values that are what columns of the table hold; answers its size in bytes.
+    /// None if the record of it has to be looked at.
+    pub(super) fn begin_row(&self, line: &str, into: &mut Gathered) -> Option<usize> {
+        let (mut date, mut time) = (self.day.as_deref(), None);
+        let mut values = line.split_ascii_whitespace();
+        for field in &self.fields {
+            let value = values.next()?;
+            match field {
+                _ if value == "-" => {}
+                Field::Date => date = Some(value),
+                Field::Time => time = Some(value),
+                Field::Column(name) => {
+                    let rows = into.rows();
+                    let is_own = OWN_COLUMNS.contains(&name.as_str()) && name != COMPUTER;
+                    let place = into.target().schema.place(name).filter(|_| !is_own)?;
+                    // None too if the field is named twice.
+                    let buffer = into.buffer(place).filter(|buffer| buffer.len() == rows)?;
+                    match buffer.column_type() {
+                        ColumnType::String => buffer.push_text(value),
+                        // Their text is looked at.
+                        ColumnType::Dynamic | ColumnType::Decimal => return None,
+                        column => buffer.push(&text::value(column, value)?),
+                    }
+                }
+            }
+        }
+        let at = text::datetime(&format!("{} {}", date?, time?))?;
+        let is_whole = !self.fields.is_empty() && values.next().is_none();
+        let place = into.target().schema.place(TIME_GENERATED).filter(|_| is_whole)?;
+        into.buffer(place)?.push_long(microseconds(at));
+        Some(line.len())
+    }
+
+    pub(super) fn record(&self, line: &str) -> Result<Record, String> {
         if self.fields.is_empty() {
             return Err("no #Fields before it".to_owned());
         }
@@ -116,19 +152,24 @@ impl<R: BufRead> W3c<R> {
     }
 }
 
-impl<R: BufRead + Send> Source for W3c<R> {
-    fn next_row(&mut self) -> io::Result<Option<Row>> {
+impl<R: BufRead> W3c<R> {
+    /// The next line that is no directive.
+    pub(super) fn next_entry(&mut self) -> io::Result<Option<(u64, Result<String, String>)>> {
         while let Some((number, line)) = self.lines.next_line()? {
             let line = line.map(|line| String::from_utf8_lossy(&line).into_owned());
-            if let Ok(text) = &line
-                && let Some(directive) = text.strip_prefix('#')
-            {
-                self.direct(directive);
-                continue;
+            match line.as_ref().ok().and_then(|text| text.strip_prefix('#')) {
+                Some(directive) => self.direct(directive),
+                None => return Ok(Some((number, line))),
             }
-            let record = line.and_then(|line| self.record(&line));
-            return Ok(Some(Row { number, record }));
         }
         Ok(None)
+    }
+}
+
+impl<R: BufRead + Send> Source for W3c<R> {
+    fn next_row(&mut self) -> io::Result<Option<Row>> {
+        let Some((number, line)) = self.next_entry()? else { return Ok(None) };
+        let record = line.and_then(|line| self.record(&line));
+        Ok(Some(Row { number, record }))
     }
 }
