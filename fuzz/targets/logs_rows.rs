@@ -22,8 +22,8 @@ fuzz_target!(|data: &[u8]| {
         2 => RowFormat::IisW3c,
         _ => RowFormat::Lines,
     };
-    // A file that breaks off is told after as many rows as fit into a batch.
-    let difference = oms_logs::fuzz::difference(format, bytes, &target, 1 + usize::from(choice >> 4));
+    let difference =
+        oms_logs::fuzz::difference(format, bytes, &target, 1 + usize::from(choice >> 4));
     assert_eq!(difference, None);
     let rows = RowReader::new(format, Cursor::new(bytes.to_vec()), target);
     let Ok(rows) = rows else { return };

@@ -1,6 +1,6 @@
 //! Files into a table, past the write-ahead log.
 
-use super::{Inner, Workspace, whole};
+use super::{Inner, Workspace, count_records, whole};
 use crate::Error;
 use crate::ingest::batch::{Stamp, stamped, unite};
 use crate::ingest::rows::{ColumnReader, RowFormat, RowTarget, RowsRead};
@@ -15,7 +15,7 @@ use futures::executor::block_on;
 use futures::stream::FuturesOrdered;
 use oms_core::record::RecordType;
 use oms_core::task::{TaskError, blocking};
-use oms_core::{Clock, Entropy};
+use oms_core::{Clock, Entropy, ErrorKind};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -362,6 +362,9 @@ impl Load<'_> {
     fn start(&mut self, step: Step) {
         let Step { rows, schema, accepted, refused, refused_rows } = step;
         self.report.refused += refused as u64;
+        if refused > 0 {
+            count_records(ErrorKind::Invalid.name(), refused as u64);
+        }
         let told = self.report.refused_rows.len();
         let room = self.options.refused_told_max.saturating_sub(told);
         self.report.refused_rows.extend(refused_rows.into_iter().take(room));
@@ -416,7 +419,7 @@ impl Load<'_> {
         self.report.data_files += done.files;
         self.report.bytes += done.bytes;
         self.report.delta_version = version;
-        metrics::counter!("oms_logs_records_total", "outcome" => "accepted").increment(done.rows);
+        count_records("accepted", done.rows);
         Ok(())
     }
 }
