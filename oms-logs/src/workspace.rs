@@ -644,7 +644,11 @@ impl Inner {
         }
         self.note_waiting();
         match failed {
-            Some(error) => Err(error),
+            Some(error) => {
+                // It may be the disk that is full.
+                self.syncer.remove_spares().await?;
+                Err(error)
+            }
             None => {
                 self.syncer.remove_through(through).await?;
                 Ok(report)

@@ -180,6 +180,9 @@ impl Wal {
             let _ = active.file.set_len(active.len);
             active.prepared_len = 0;
             self.give_up(&active);
+            if error.source.kind() == io::ErrorKind::StorageFull {
+                self.remove_spares();
+            }
             return Err(error.into());
         }
         active.len += self.buffer.len() as u64;
@@ -268,6 +271,15 @@ impl Wal {
         Ok(())
     }
 
+    /// Removes the files that are kept to become segments: where the disk is full, others need the
+    /// room more.
+    pub(crate) fn remove_spares(&mut self) {
+        for spare in self.spares.drain(..) {
+            // What is left is removed when the log is opened.
+            let _ = self.disk.remove(&spare.path);
+        }
+    }
+
     fn close_active(&mut self) {
         if let Some(active) = self.active.take() {
             self.give_up(&active);
@@ -326,10 +338,7 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
-        for spare in &self.spares {
-            // Opening the log would remove it, too.
-            let _ = self.disk.remove(&spare.path);
-        }
+        self.remove_spares();
     }
 }
 

@@ -295,6 +295,35 @@ fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
     assert_eq!(held.keys().copied().collect::<Vec<_>>(), [1, 2]);
 }
 
+/// What is kept to be used again is given up where there is no room.
+#[test]
+fn a_full_disk_gets_the_room_of_spare_segments() {
+    let disk = SimDisk::default();
+    let open = Open { spare_bytes_min: 0, segment_bytes_max: 4_000, ..opening(&disk, 1) };
+    let (mut wal, _, _) = reopen_as(open).expect("a new log");
+    for sequence in 1..=3 {
+        append(&mut wal, &[entry("a", sequence, 400)]).expect("written");
+    }
+    for _ in 0..2 {
+        let through = wal.rotate().expect("rotated");
+        wal.remove_through(through).expect("removed");
+        append(&mut wal, &[entry("b", through, 40)]).expect("written");
+    }
+    let through = wal.rotate().expect("rotated");
+    wal.remove_through(through).expect("removed");
+    let spares = || {
+        let names = disk.contents().into_keys();
+        names.filter(|path| path.extension().is_some_and(|it| it == "spare")).count()
+    };
+    assert_eq!(spares(), 1, "{:?}", disk.contents().keys());
+    let used: usize = disk.contents().values().map(Vec::len).sum();
+    disk.set_capacity(Some(used as u64));
+    append(&mut wal, &[entry("c", 1, 2 * used)]).expect_err("full");
+    assert_eq!(spares(), 0);
+    disk.set_capacity(None);
+    append(&mut wal, &[entry("c", 1, 2 * used)]).expect("room");
+}
+
 #[test]
 fn removing_keeps_producers_and_the_last_segment() {
     let disk = SimDisk::default();

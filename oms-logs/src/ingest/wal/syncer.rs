@@ -37,6 +37,7 @@ enum Command {
     Append(Append, Reply<()>),
     Rotate(Reply<u64>),
     Remove(u64, Reply<()>),
+    RemoveSpares(Reply<()>),
 }
 
 /// The queue to the thread. Dropping it ends the thread after what is queued, and waits for it.
@@ -92,6 +93,11 @@ impl Syncer {
     /// See [`Wal::remove_through`].
     pub(crate) async fn remove_through(&self, through: u64) -> Result<(), Error> {
         self.call(|reply| Command::Remove(through, reply)).await
+    }
+
+    /// See [`Wal::remove_spares`].
+    pub(crate) async fn remove_spares(&self) -> Result<(), Error> {
+        self.call(Command::RemoveSpares).await
     }
 
     async fn call<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
@@ -150,6 +156,10 @@ fn run(mut wal: Wal, mut commands: mpsc::Receiver<Command>) {
             }
             Command::Remove(through, reply) => {
                 let _ = reply.send(wal.remove_through(through).map_err(Error::from));
+            }
+            Command::RemoveSpares(reply) => {
+                wal.remove_spares();
+                let _ = reply.send(Ok(()));
             }
         }
     }
