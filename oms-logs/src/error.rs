@@ -97,6 +97,36 @@ pub enum Error {
         /// What is not supported, by name.
         what: String,
     },
+    /// A setting is out of range; nothing was changed.
+    #[error("setting refused: {reason}. of=`{of}`, setting=`{setting}`, value=`{value}`")]
+    Setting {
+        /// Whose setting it is.
+        of: String,
+        /// Which.
+        setting: &'static str,
+        /// The value.
+        value: String,
+        /// What it may be.
+        reason: String,
+    },
+    /// The clock went on by more than it should have since retention ran last, so that nothing is
+    /// removed on its word.
+    #[error("clock jumped ahead, nothing is removed. now=`{now}`, last=`{last}`")]
+    ClockJump {
+        /// What the clock says.
+        now: jiff::Timestamp,
+        /// When retention ran last, or the newest row came.
+        last: jiff::Timestamp,
+    },
+    /// The rows of a purge or an export could not be found out.
+    #[error("rows could not be selected. table=`{table}`")]
+    Select {
+        /// The table.
+        table: String,
+        /// What is wrong with the text, or failed.
+        #[source]
+        source: Box<crate::query::QueryError>,
+    },
     /// Record batches could not be built, encoded or decoded.
     #[error("record batch failed. step=`{step}`")]
     Arrow {
@@ -125,7 +155,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Record { .. } | Self::Batch { .. } => ErrorKind::Invalid,
+            Self::Record { .. } | Self::Batch { .. } | Self::Setting { .. } => ErrorKind::Invalid,
+            Self::ClockJump { .. } => ErrorKind::PreconditionFailed,
+            Self::Select { source, .. } => source.kind(),
             Self::Busy { .. } => {
                 ErrorKind::LimitExceeded { retry_after: Some(SignedDuration::from_secs(1)) }
             }
@@ -146,6 +178,11 @@ impl Error {
     pub(crate) fn delta(table: &impl ToString) -> impl FnOnce(DeltaTableError) -> Self {
         let table = table.to_string();
         move |source| Self::Delta { table, source: Box::new(source) }
+    }
+
+    pub(crate) fn select(table: &impl ToString) -> impl FnOnce(crate::query::QueryError) -> Self {
+        let table = table.to_string();
+        move |source| Self::Select { table, source: Box::new(source) }
     }
 
     pub(crate) fn file<E>(table: &impl ToString) -> impl FnOnce(E) -> Self

@@ -7,7 +7,8 @@
 //! An [`Agent`](source::Agent) collects what its Linux computer counts and logs;
 //! [`ColumnReader`](ingest::rows::ColumnReader) reads rows of CSV, JSON lines, IIS logs and Parquet
 //! files, and [`Workspace::load`] brings whole files into a table;
-//! [`Workspace::query`] answers in the Kusto query language.
+//! [`Workspace::query`] answers in the Kusto query language. Rows are there for as many days as their
+//! table's [settings](Workspace::set_table_settings) say, 30 by default.
 //!
 //! ```text
 //!  records ──► admit ──► Arrow batch ──► write-ahead log ──► acknowledged
@@ -51,7 +52,8 @@
 //! # What it is not
 //! - No replication: one process has a workspace open, on one machine's disk. Copies are made of
 //!   its Delta tables, by the tools that know them.
-//! - No update and no delete of single records.
+//! - No update of records. A delete is a purge, which writes files again: see
+//!   [`repository::maintain`].
 //! - No index beside what Parquet and Delta have: files, row groups and pages are left out by their
 //!   statistics.
 

@@ -6,6 +6,7 @@ use crate::ingest::batch::{Encoding, Stamp, build, encode};
 use crate::ingest::columnar::{Columns, RowBatch};
 use crate::ingest::wal::{Append, EntryWriter, Open, Syncer};
 use crate::repository::folder::{Folder, Identity};
+use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
 use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
 use crate::repository::store::SyncedStore;
@@ -25,7 +26,7 @@ use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::Instrument as _;
@@ -67,10 +68,16 @@ pub struct Settings {
     /// as two segments, for files that are there before they are needed, as long as the workspace is
     /// open.
     pub segment_bytes_max: u64,
+    /// Plan and retention of tables that have none of their own, see
+    /// [`Workspace::set_table_settings`].
+    pub table_settings: TableSettings,
+    /// How tables are compacted and vacuumed.
+    pub maintenance: MaintenanceSettings,
 }
 
 impl Default for Settings {
-    /// 256 MiB in memory, a flush at 64 MiB or 30 seconds, segments of 64 MiB.
+    /// 256 MiB in memory, a flush at 64 MiB or 30 seconds, segments of 64 MiB, 30 days of
+    /// retention.
     fn default() -> Self {
         Self {
             workspace_id: None,
@@ -78,6 +85,8 @@ impl Default for Settings {
             flush_bytes: 64 << 20,
             flush_age: SignedDuration::from_secs(30),
             segment_bytes_max: 64 << 20,
+            table_settings: TableSettings::default(),
+            maintenance: MaintenanceSettings::default(),
         }
     }
 }
@@ -87,7 +96,7 @@ impl Default for Settings {
 pub struct TableReport {
     /// Its name, which is also the type of its records.
     pub name: String,
-    /// Rows that a query sees, flushed or not.
+    /// Rows that are there, flushed or not, also those past the interactive retention.
     pub rows: u64,
     /// Bytes of its data files, and about as many as its fresh rows take in memory.
     pub bytes: u64,
@@ -194,8 +203,9 @@ impl WorkspaceBuilder {
     /// Opens the workspace, making it if the folder is empty, and reads what the log holds.
     ///
     /// # Errors
-    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Corrupt`] by
-    /// file and offset; [`Error::Unsupported`]; [`Error::Disk`]; [`Error::Delta`].
+    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Setting`];
+    /// [`Error::Corrupt`] by file and offset; [`Error::Unsupported`]; [`Error::Disk`];
+    /// [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {
         let Self { folder, clock, entropy, settings, log_disk, store, quarantine } = self;
         let opened = {
@@ -203,6 +213,8 @@ impl WorkspaceBuilder {
             blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
         };
         let Folder { root, disk, lock, identity } = opened;
+        let (others, how) = (settings.table_settings, &settings.maintenance);
+        let keep = Keep::open(&root, Arc::clone(&disk), others, how).await?;
         let tables = Tables::open(&root, &identity, store).await?;
         let memory = Arc::new(Memory::default());
         let log = Open {
@@ -224,6 +236,7 @@ impl WorkspaceBuilder {
             tables,
             memory,
             log_damage,
+            keep,
             flushing: tokio::sync::Mutex::new(()),
             flush_due: Arc::new(Notify::new()),
             oldest: Mutex::new(None),
@@ -245,8 +258,12 @@ impl WorkspaceBuilder {
             inner.flush().await?;
         }
         inner.note_waiting();
-        let background = tokio::spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
-        Ok(Workspace { inner: RwLock::new(Some(inner)), background })
+        let mut background = tokio::task::JoinSet::new();
+        background.spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
+        if inner.settings.maintenance.is_automatic {
+            background.spawn(maintain::run::run(Arc::downgrade(&inner)));
+        }
+        Ok(Workspace { inner: RwLock::new(Some(inner)), background: Mutex::new(background) })
     }
 }
 
@@ -256,29 +273,34 @@ impl WorkspaceBuilder {
 /// ```text
 ///  FOLDER/LOCK             held by the process that has it open
 ///  FOLDER/workspace.json   the ids of the workspace and of this node
+///  FOLDER/tables.json      plans and retention of tables
+///  FOLDER/maintenance.json when retention and vacuum ran
 ///  FOLDER/wal/             what is acknowledged and not flushed
 ///  FOLDER/tables/Perf/     a Delta table
 /// ```
 ///
-/// It needs a Tokio runtime, in which a task flushes by size and age. Dropping it stops that task;
-/// [`Workspace::close`] flushes first.
+/// It needs a Tokio runtime, in which a task flushes by size and age and another one maintains the
+/// tables, see [`maintain`]. Dropping it stops them, at the next step of what they are
+/// doing, and the folder is free then; [`Workspace::close`] waits for that, and flushes first.
 #[derive(Debug)]
 pub struct Workspace {
     inner: RwLock<Option<Arc<Inner>>>,
-    background: tokio::task::JoinHandle<()>,
+    /// Tasks that stop with it.
+    background: Mutex<tokio::task::JoinSet<()>>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct Inner {
     // Dropped first: the log's thread ends before the lock is given up.
     syncer: Syncer,
     _lock: DiskLock,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) settings: Settings,
     identity: Identity,
-    tables: Tables,
-    memory: Arc<Memory>,
+    pub(crate) tables: Tables,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) keep: Keep,
     log_damage: Vec<LogDamage>,
     flushing: tokio::sync::Mutex<()>,
     flush_due: Arc<Notify>,
@@ -303,9 +325,13 @@ impl Workspace {
         }
     }
 
-    fn inner(&self) -> Result<Arc<Inner>, Error> {
+    pub(crate) fn inner(&self) -> Result<Arc<Inner>, Error> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         inner.clone().ok_or(Error::Closed)
+    }
+
+    fn background(&self) -> MutexGuard<'_, tokio::task::JoinSet<()>> {
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The workspace's id, which every row carries as `TenantId`.
@@ -338,7 +364,7 @@ impl Workspace {
     /// # Errors
     /// [`Error::Closed`].
     pub fn last_sequence(&self, producer: &str) -> Result<u64, Error> {
-        Ok(self.inner()?.syncer.last_sequence(producer))
+        Ok(self.inner()?.last_sequence(producer))
     }
 
     /// Writes a batch: `Ok` means that it survives a power failure and that queries see it. A
@@ -428,16 +454,18 @@ impl Workspace {
         )
     }
 
-    /// A table as it is now: what is acknowledged is there. A standard table without rows is there
-    /// too; none for other names.
+    /// A table as it is now: what is acknowledged is there, as far as its interactive retention goes.
+    /// A standard table without rows is there too; none for other names.
     #[must_use]
     pub fn table_snapshot(&self, name: &str) -> Option<TableSnapshot> {
-        let name: RecordType = name.parse().ok()?;
-        let inner = self.inner().ok()?;
-        if let Some(table) = inner.tables.find(&name) {
-            return Some(table.snapshot());
-        }
-        TableSchema::standard(&name).map(TableSnapshot::empty)
+        self.inner().ok()?.interactive_snapshot(&name.parse().ok()?)
+    }
+
+    /// A table as [`Workspace::table_snapshot`] gives it, with the rows that are past its
+    /// interactive retention and not yet removed.
+    #[must_use]
+    pub fn table_snapshot_total(&self, name: &str) -> Option<TableSnapshot> {
+        self.inner().ok()?.total_snapshot(&name.parse().ok()?)
     }
 
     /// What queries share; none once the workspace is closed.
@@ -460,7 +488,13 @@ impl Workspace {
     pub async fn close(&self) -> Result<FlushReport, Error> {
         let taken = self.inner.write().unwrap_or_else(PoisonError::into_inner).take();
         let inner = taken.ok_or(Error::Closed)?;
-        self.background.abort();
+        let mut background = std::mem::take(&mut *self.background());
+        background.shutdown().await;
+        if inner.settings.maintenance.is_automatic
+            && let Err(error) = inner.tell_refused().await
+        {
+            tracing::warn!(error = %whole(&error), "refused input is not told");
+        }
         let flushed = inner.flush().await;
         // The last owner waits for the log's thread, which blocks.
         blocking(move || {
@@ -474,7 +508,7 @@ impl Workspace {
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        self.background.abort();
+        self.background().abort_all();
     }
 }
 
@@ -495,7 +529,7 @@ impl RecordSink for Workspace {
 }
 
 /// An error with its sources.
-fn whole(error: &Error) -> String {
+pub(crate) fn whole(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -506,7 +540,12 @@ fn whole(error: &Error) -> String {
 }
 
 impl Inner {
-    async fn write(&self, batch: Batch) -> Result<(), Error> {
+    /// The highest sequence of a producer that was written, 0 if none was.
+    pub(crate) fn last_sequence(&self, producer: &str) -> u64 {
+        self.syncer.last_sequence(producer)
+    }
+
+    pub(crate) async fn write(&self, batch: Batch) -> Result<(), Error> {
         let (producer, sequence) = (batch.producer.clone(), batch.sequence);
         let records = batch.records.len();
         self.write_once(producer, sequence, records, async |stamp| {
@@ -540,7 +579,7 @@ impl Inner {
         records: usize,
         admit: impl AsyncFnOnce(Stamp) -> Result<Vec<(Arc<Table>, RecordBatch)>, Error>,
     ) -> Result<(), Error> {
-        let records = records as u64;
+        let (records, producer_name) = (records as u64, producer.clone());
         if self.syncer.is_written(&producer, sequence) {
             count_records("repeated", records);
             return Ok(());
@@ -552,7 +591,10 @@ impl Inner {
         };
         match &written {
             Ok(()) => count_records("accepted", records),
-            Err(error) => count_records(error.kind().name(), records),
+            Err(error) => {
+                count_records(error.kind().name(), records);
+                self.note_refusal(&producer_name, records, error);
+            }
         }
         metrics::gauge!("oms_logs_fresh_bytes").set(self.memory.used() as f64);
         written
@@ -612,7 +654,7 @@ impl Inner {
         self.memory.used() >= self.settings.flush_bytes || age.is_some_and(|age| age >= age_max)
     }
 
-    async fn flush(&self) -> Result<FlushReport, Error> {
+    pub(crate) async fn flush(&self) -> Result<FlushReport, Error> {
         let _one_at_a_time = self.flushing.lock().await;
         let span = tracing::info_span!("flush", rows = Empty, tables = Empty, outcome = Empty);
         let watch = Stopwatch::start();
@@ -684,6 +726,7 @@ mod tests {
     use arrow::datatypes::Float64Type;
     use datafusion::prelude::SessionContext;
     use futures::future::BoxFuture;
+    use oms_core::clock::ManualClock;
     use oms_core::testkit::sink::{ReadableSink, perf_batch};
 
     /// A workspace and its folder, which goes after it.
@@ -717,7 +760,10 @@ mod tests {
 
     oms_core::record_sink_conformance!(|| async {
         let folder = tempfile::tempdir().expect("a folder");
-        let workspace = Workspace::builder(folder.path()).build().await.expect("a workspace");
+        // The suite's rows are of one day, and an ordinary query finds those of the last 30.
+        let clock = ManualClock::new("2026-11-24T00:00:00Z".parse().expect("a time"));
+        let workspace = Workspace::builder(folder.path()).clock(Arc::new(clock));
+        let workspace = workspace.build().await.expect("a workspace");
         Kept { workspace, _folder: folder }
     });
 

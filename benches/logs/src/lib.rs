@@ -4,8 +4,9 @@ use anyhow::{Context, Result, bail};
 use oms_core::record::RecordType;
 use oms_core::{Clock, SystemClock};
 use oms_logs::ingest::rows::{RowFormat, RowTarget};
+use oms_logs::repository::maintain::TableSettings;
 use oms_logs::workspace::{LoadFile, LoadOptions};
-use oms_logs::{Error, RowBatch, Workspace};
+use oms_logs::{Error, RowBatch, Settings, Workspace};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,10 @@ pub fn arguments<const N: usize>(usage: &str) -> Result<[String; N]> {
 
 /// The workspace in a folder.
 pub async fn open(folder: &str) -> Result<Arc<Workspace>> {
-    Ok(Arc::new(Workspace::builder(folder).build().await.context("the workspace")?))
+    // The bench kit's rows are of one day of the past.
+    let settings = Settings { table_settings: TableSettings::longest(), ..Settings::default() };
+    let workspace = Workspace::builder(folder).settings(settings).build().await;
+    Ok(Arc::new(workspace.context("the workspace")?))
 }
 
 /// What rows become columns of.

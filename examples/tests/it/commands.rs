@@ -27,6 +27,10 @@ fn rows_go_in_and_answers_come_out_and_a_bad_row_is_named() {
 fn files_of_other_formats_go_in_and_one_that_breaks_off_tells_what_was_accepted() {
     let place = Place::new();
     let file = |name: &str, text: &str| fs::write(place.path(name), text).expect("a file");
+    // Rows of long ago, past the 30 days that tables have by themselves.
+    for table in ["T_CL", "W3CIISLog"] {
+        place.good(&["logs", "retention", table, "--interactive", "730", "--total", "730"]);
+    }
     file("rows.csv", "TimeGenerated,User Name,N\n2026-01-01 10:00:00,\"a,b\",1\n,c,2.5\n");
     let said = place.good(&["logs", "ingest", "--table", "T_CL", "--format", "csv", "rows.csv"]);
     assert!(said.contains("2 rows accepted into T_CL"), "{said}");
@@ -70,6 +74,47 @@ fn a_large_file_is_loaded_and_a_bad_row_of_it_is_named() {
     let query = "Perf | summarize n = count()";
     let answer = place.good(&["logs", "query", "--format", "csv", query]);
     assert_eq!(answer, format!("n\r\n{}\r\n", 2 * half));
+}
+
+#[test]
+fn tables_keep_their_rows_for_as_long_as_they_are_told() {
+    let place = Place::new();
+    fs::write(place.path("rows"), "{\"N\":1,\"S\":\"a,b\"}\n{\"N\":2}\n{\"N\":3}\n").expect("rows");
+    place.good(&["logs", "ingest", "--table", "T_CL", "rows"]);
+    let listed = place.good(&["logs", "retention"]);
+    assert!(listed.contains("T_CL") && listed.contains("30 days,    30 in all"), "{listed}");
+    let set = place.good(&["logs", "retention", "T_CL", "--interactive", "90"]);
+    assert!(set.contains("90 days,    90 in all"), "{set}");
+    let basic = place.good(&["logs", "retention", "T_CL", "--plan", "basic", "--total", "100"]);
+    assert!(basic.contains("Basic") && basic.contains("30 days,   100 in all"), "{basic}");
+    let wrong = place.bad(&["logs", "retention", "T_CL", "--total", "5000"]);
+    assert!(wrong.contains("total_retention_days") && wrong.contains("4383"), "{wrong}");
+
+    let export = ["logs", "export", "T_CL | project N, S | sort by N asc", "--format", "csv"];
+    place.good(&[&export[..], &["--output", "t.csv"]].concat());
+    assert_eq!(
+        fs::read_to_string(place.path("t.csv")).expect("a file"),
+        "N,S\r\n1,\"a,b\"\r\n2,\r\n3,\r\n"
+    );
+    let again = place.bad(&[&export[..], &["--output", "t.csv"]].concat());
+    assert!(again.contains("is there already"), "{again}");
+    let wrong = place.bad(&["logs", "export", "Nothing_CL", "--output", "n.csv"]);
+    assert!(wrong.contains("Nothing_CL"), "{wrong}");
+    assert!(!place.path("n.csv").exists() && !place.path("n.csv.part").exists());
+
+    let purge = ["logs", "purge", "T_CL", "N == 2"];
+    let planned = place.good(&purge);
+    assert!(planned.contains("1 rows of T_CL would be removed from 1 files"), "{planned}");
+    assert!(place.good(&[&purge[..], &["--yes"]].concat()).contains("1 rows of T_CL removed"));
+    let answer = place.good(&["logs", "query", "--format", "csv", "T_CL | summarize sum(N)"]);
+    assert_eq!(answer, "sum_N\r\n4\r\n");
+    let wrong = place.bad(&["logs", "purge", "T_CL", "N =="]);
+    assert!(wrong.contains("syntax"), "{wrong}");
+    let kept = place.good(&["logs", "maintain", "--force"]);
+    assert!(
+        kept.contains("no row is past its retention") && kept.contains("0 rows removed"),
+        "{kept}"
+    );
 }
 
 #[test]

@@ -8,8 +8,9 @@
 
 use crate::Error;
 use crate::schema::{
-    ADDITIONAL_FIELDS, COLUMN_NAME_BYTES_MAX, COLUMNS_MAX, COMPUTER, Column, ColumnType,
-    DAY_COLUMN, Growth, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE, TableSchema,
+    ADDITIONAL_FIELDS, BILLED_SIZE, COLUMN_NAME_BYTES_MAX, COLUMNS_MAX, COMPUTER, Column,
+    ColumnType, DAY_COLUMN, Growth, IS_BILLABLE, ITEM_ID, TENANT_ID, TIME_GENERATED, TIME_RECEIVED,
+    TYPE, TableSchema,
 };
 use arrow::datatypes::Schema;
 use jiff::Timestamp;
@@ -32,8 +33,17 @@ pub const FIELD_BYTES_MAX: usize = 1 << 20;
 pub const DYNAMIC_DEPTH_MAX: usize = 64;
 
 /// Columns that the workspace fills itself.
-pub(super) const OWN_COLUMNS: [&str; 6] =
-    [TENANT_ID, TIME_GENERATED, COMPUTER, TYPE, TIME_RECEIVED, DAY_COLUMN];
+pub(super) const OWN_COLUMNS: [&str; 9] = [
+    TENANT_ID,
+    TIME_GENERATED,
+    COMPUTER,
+    TYPE,
+    TIME_RECEIVED,
+    ITEM_ID,
+    IS_BILLABLE,
+    BILLED_SIZE,
+    DAY_COLUMN,
+];
 
 /// The records of one table, each with its place in the batch.
 #[derive(Debug, Default)]

@@ -12,7 +12,11 @@ pub mod admit;
 
 pub(crate) mod batch;
 
+pub(crate) mod billing;
+
 pub(crate) mod column;
+
+pub(crate) mod item;
 
 pub mod columnar;
 

@@ -117,12 +117,19 @@ mod report;
 
 mod error;
 
+mod selection;
+
+mod export;
+
 mod workspace;
 
 pub use bound::Column;
 pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use error::QueryError;
+pub use export::{ExportFormat, ExportOptions, ExportReport};
 pub use render::Render;
+pub(crate) use selection::Condition;
+
 pub use report::{QueryReport, ResultTable, Statistics};
 pub use types::KqlType;
 

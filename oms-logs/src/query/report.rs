@@ -110,7 +110,8 @@ impl QueryReport {
     pub const CELL_CHARACTERS_MAX: usize = 120;
 }
 
-fn json_rows(columns: &[Column], batches: &[RecordBatch]) -> Vec<Vec<Json>> {
+/// Rows as the query API writes cells.
+pub(super) fn json_rows(columns: &[Column], batches: &[RecordBatch]) -> Vec<Vec<Json>> {
     let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     for batch in batches {
         let columns: Vec<Cells> = columns

@@ -9,7 +9,7 @@
 
 use crate::Error;
 use crate::ingest::batch::unite;
-use crate::repository::encode::{EncodedFile, encode};
+use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
@@ -38,27 +38,27 @@ use url::Url;
 const CHECKPOINT_COMMITS: u32 = 20;
 
 /// Commits that are tried when other writers come first.
-const COMMIT_ATTEMPTS_MAX: u32 = 5;
+pub(super) const COMMIT_ATTEMPTS_MAX: u32 = 5;
 
 /// One Delta table, as its only committer in this workspace sees it.
 #[derive(Debug)]
 pub(crate) struct Committer {
-    table: RecordType,
+    pub(super) table: RecordType,
     /// The application id of the transactions of logged rows.
     app_id: String,
     /// That of rows which did not pass the log.
     load_app_id: String,
     /// The table's folder, from the root of the file system.
-    root: ObjectPath,
-    log_store: LogStoreRef,
-    state: Option<DeltaTableState>,
+    pub(super) root: ObjectPath,
+    pub(super) log_store: LogStoreRef,
+    pub(super) state: Option<DeltaTableState>,
     /// The newest log sequence that `state` holds; 0 if it holds none.
     through: u64,
     /// How many commits of rows that did not pass the log it holds.
     loads: u64,
     /// Whether `state` may lack a commit of this workspace: one was begun and its outcome not
     /// seen, or the table was not read to the end since.
-    is_in_doubt: bool,
+    pub(super) is_in_doubt: bool,
 }
 
 /// What a commit brings into the table, and the version of its transaction.
@@ -141,14 +141,16 @@ impl Committer {
             }
             let path = self.root.parts().chain(view.object_store_path().parts()).collect();
             let stats = FileStats::parse(view.stats().as_deref());
-            files.push(DataFile { path, size: view.size().unsigned_abs(), stats });
+            let days = view.partition_values_map();
+            let day = days.get(DAY_COLUMN).and_then(|day| day_number(day.as_deref()?));
+            files.push(DataFile { path, size: view.size().unsigned_abs(), day, stats });
         }
         Ok(files)
     }
 
     /// Reads the newest version and what it holds: the doubt ends when both are known, so that a
     /// call that fails half way does not leave a table whose rows would be written again.
-    async fn reload(&mut self) -> Result<(), Error> {
+    pub(super) async fn reload(&mut self) -> Result<(), Error> {
         self.is_in_doubt = true;
         let (log, table) = (self.log_store.as_ref(), &self.table);
         let exists = log.is_delta_table_location().await.map_err(Error::delta(table))?;
@@ -276,7 +278,12 @@ impl Committer {
     ) -> Result<(Vec<Action>, Committed), Error> {
         let encoded = {
             let (schema, fresh) = (Arc::clone(schema), fresh.clone());
-            blocking(move || encode(&schema, &unite(fresh.iter().map(|part| &part.batch))?)).await?
+            blocking(move || {
+                let parts = fresh.iter().map(|part| part.with_ids());
+                let parts = parts.collect::<Result<Vec<_>, Error>>()?;
+                encode(&schema, &unite(parts.iter())?)
+            })
+            .await?
         };
         let bytes = encoded.iter().map(|file| file.bytes.len() as u64).sum();
         let committed = Committed { rows: fresh.rows, files: encoded.len(), bytes };
@@ -316,6 +323,16 @@ impl Committer {
             // whose transaction it is. It may be ours, landed after its answer was given up.
             properties = properties.with_max_retries(0);
         }
+        self.commit_actions(actions, operation, properties).await
+    }
+
+    /// Makes one commit. If this fails or is given up, its outcome is unknown.
+    pub(super) async fn commit_actions(
+        &mut self,
+        actions: Vec<Action>,
+        operation: DeltaOperation,
+        properties: CommitProperties,
+    ) -> Result<(), Error> {
         // Set before the first await, so that a call that is given up leaves it set.
         self.is_in_doubt = true;
         let state = self.state.take();
@@ -415,7 +432,7 @@ pub(crate) async fn put_files(
 }
 
 /// Whether another commit stood in the way, so that nothing was committed.
-fn is_conflict(error: &Error) -> bool {
+pub(super) fn is_conflict(error: &Error) -> bool {
     let Error::Delta { source, .. } = error else { return false };
     matches!(
         source.as_ref(),
@@ -423,4 +440,11 @@ fn is_conflict(error: &Error) -> bool {
             source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_)
         }
     )
+}
+
+/// The number of a day since 1970, from a Delta partition value.
+fn day_number(text: &str) -> Option<i64> {
+    let day: jiff::civil::Date = text.parse().ok()?;
+    let start = jiff::tz::Offset::UTC.to_timestamp(day.to_datetime(jiff::civil::Time::midnight()));
+    Some(start.ok()?.as_microsecond().div_euclid(DAY_MICROSECONDS))
 }

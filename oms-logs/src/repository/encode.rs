@@ -2,9 +2,10 @@
 
 use crate::Error;
 use crate::ingest::batch::align;
+use crate::ingest::billing::billed;
 use crate::repository::snapshot::FileStats;
 use crate::repository::terms::{PLACE_KEY, TermsBuilder};
-use crate::schema::{TIME_GENERATED, TableSchema};
+use crate::schema::{ITEM_ID, TIME_GENERATED, TableSchema};
 use arrow::array::{Array as _, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{sort_to_indices, take_record_batch};
 use arrow::datatypes::{
@@ -27,7 +28,7 @@ const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// How many values of a column are looked at.
 const SAMPLE_VALUES: usize = 4_096;
 
-const DAY_MICROSECONDS: i64 = 86_400_000_000;
+pub(crate) const DAY_MICROSECONDS: i64 = 86_400_000_000;
 
 /// The rows of one day as a Parquet file.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub(crate) struct EncodedFile {
 /// [`Error::File`], [`Error::Arrow`].
 pub(crate) fn encode(schema: &TableSchema, rows: &RecordBatch) -> Result<Vec<EncodedFile>, Error> {
     let name = schema.name();
-    let rows = by_time(align(rows, schema.arrow())?)?;
+    let rows = billed(rows.clone(), schema.arrow())?;
+    let rows = by_time(align(&rows, schema.arrow())?)?;
     by_day(&rows)?
         .into_iter()
         .map(|(day, rows)| {
@@ -99,25 +101,67 @@ fn date(microseconds: i64) -> Result<String, Error> {
 }
 
 fn write_parquet(rows: &RecordBatch) -> Result<Bytes, ParquetError> {
-    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
-    let unlike: Vec<(&str, &DataType)> = columns
-        .filter(|(_, array)| !repeats(array))
-        .map(|(field, _)| (field.name().as_str(), field.data_type()))
-        .collect();
-    let properties = properties(rows.schema_ref(), &unlike)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), rows.schema(), Some(properties))?;
-    writer.write(rows)?;
-    // Text that repeats is in dictionaries, which are as fast to look through.
-    let texts = unlike.iter().filter(|(_, data_type)| **data_type == DataType::Utf8);
-    let mut terms = TermsBuilder::new(texts.map(|(name, _)| (*name).to_owned()));
-    terms.push(rows);
-    if let Some(index) = terms.finish() {
-        writer.flush()?;
-        let place = format!("{}:{}", writer.bytes_written(), index.len());
-        writer.write_all(&index)?;
-        writer.append_key_value_metadata(KeyValue::new(PLACE_KEY.to_owned(), place));
+    let mut encoder = FileEncoder::start(rows)?;
+    encoder.write(rows)?;
+    encoder.finish()
+}
+
+/// Writes rows of one day into a file as they come, in the order of their time.
+pub(crate) struct FileEncoder {
+    writer: ArrowWriter<Vec<u8>>,
+    terms: TermsBuilder,
+}
+
+impl std::fmt::Debug for FileEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileEncoder").field("bytes", &self.bytes()).finish_non_exhaustive()
     }
-    Ok(writer.into_inner()?.into())
+}
+
+impl FileEncoder {
+    /// `first` rows, or all of them, show what the columns are like.
+    pub(crate) fn start(first: &RecordBatch) -> Result<Self, ParquetError> {
+        let columns = first.schema_ref().fields().iter().zip(first.columns());
+        let unlike: Vec<(&str, &DataType)> = columns
+            .filter(|(_, array)| !repeats(array))
+            .map(|(field, _)| (field.name().as_str(), field.data_type()))
+            .collect();
+        let properties = properties(first.schema_ref(), &unlike)?;
+        let writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?;
+        // Text that repeats is in dictionaries, which are as fast to look through.
+        let texts = unlike
+            .iter()
+            .filter(|(name, data_type)| **data_type == DataType::Utf8 && *name != ITEM_ID);
+        let terms = TermsBuilder::new(texts.map(|(name, _)| (*name).to_owned()));
+        Ok(Self { writer, terms })
+    }
+
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.writer.write(rows)?;
+        self.terms.push(rows);
+        Ok(())
+    }
+
+    /// About how long the file is if it ends here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.writer.bytes_written() + self.writer.in_progress_size()
+    }
+
+    /// Takes away what is encoded: the next piece of the file.
+    pub(crate) fn take(&mut self) -> Bytes {
+        std::mem::take(self.writer.inner_mut()).into()
+    }
+
+    /// Ends the file; answers its last piece.
+    pub(crate) fn finish(mut self) -> Result<Bytes, ParquetError> {
+        if let Some(index) = self.terms.finish() {
+            self.writer.flush()?;
+            let place = format!("{}:{}", self.writer.bytes_written(), index.len());
+            self.writer.write_all(&index)?;
+            self.writer.append_key_value_metadata(KeyValue::new(PLACE_KEY.to_owned(), place));
+        }
+        Ok(self.writer.into_inner()?.into())
+    }
 }
 
 /// `unlike` names the columns whose values repeat little.
@@ -140,6 +184,9 @@ fn properties(
         properties = properties.set_column_dictionary_enabled(path.clone(), false);
         if is_whole_number(data_type) {
             properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        } else if *name == ITEM_ID {
+            // Those of one batch are alike but for their ends.
+            properties = properties.set_column_encoding(path, Encoding::DELTA_BYTE_ARRAY);
         }
     }
     Ok(properties.build())

@@ -3,6 +3,7 @@
 use crate::Error;
 use oms_core::disk::{DiskError, DiskLock, LocalDisk, OpenMode};
 use oms_core::{Disk, Entropy, EntropyExt as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,9 @@ use uuid::Uuid;
 
 const LOCK_FILE: &str = "LOCK";
 const IDENTITY_FILE: &str = "workspace.json";
+
+/// The longest document of the folder, in bytes.
+const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// Where the Delta tables are.
 pub(crate) const TABLES_FOLDER: &str = "tables";
@@ -69,31 +73,61 @@ fn identity(
     wanted: Option<Uuid>,
     entropy: &dyn Entropy,
 ) -> Result<Identity, Error> {
-    let (path, temporary) = (Path::new(IDENTITY_FILE), Path::new("workspace.tmp"));
-    let corrupt =
-        |reason: String| Error::Corrupt { path: IDENTITY_FILE.to_owned(), offset: 0, reason };
-    if disk.list(Path::new(""))?.iter().any(|name| name == IDENTITY_FILE) {
-        let file = disk.open(path, OpenMode::Read)?;
-        let mut bytes = vec![0; usize::try_from(file.len()?.min(4_096)).unwrap_or(0)];
-        file.read_at(0, &mut bytes)?;
-        let identity: Identity =
-            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    if let Some(identity) = read_document::<Identity>(disk, IDENTITY_FILE)? {
         if identity.format != 1 {
-            return Err(corrupt(format!("format {} is not known, only 1", identity.format)));
+            let reason = format!("format {} is not known, only 1", identity.format);
+            return Err(Error::Corrupt { path: IDENTITY_FILE.to_owned(), offset: 0, reason });
         }
         return Ok(identity);
     }
     let workspace_id = wanted.unwrap_or_else(|| entropy.uuid());
     let identity = Identity { format: 1, workspace_id, node_id: entropy.uuid() };
-    let text = serde_json::to_vec_pretty(&identity)
+    write_document(disk, IDENTITY_FILE, &identity)?;
+    Ok(identity)
+}
+
+/// Reads a small document of the workspace's folder; none if it is not there.
+///
+/// # Errors
+/// [`Error::Disk`]; [`Error::Corrupt`] if it cannot be understood.
+pub(crate) fn read_document<T: DeserializeOwned>(
+    disk: &dyn Disk,
+    name: &str,
+) -> Result<Option<T>, Error> {
+    if !disk.list(Path::new(""))?.iter().any(|known| known == name) {
+        return Ok(None);
+    }
+    let corrupt = |reason: String| Error::Corrupt { path: name.to_owned(), offset: 0, reason };
+    let file = disk.open(Path::new(name), OpenMode::Read)?;
+    let length = file.len()?;
+    if length > DOCUMENT_BYTES_MAX {
+        return Err(corrupt(format!("{length} bytes are more than {DOCUMENT_BYTES_MAX}")));
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_at(0, &mut bytes)?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| corrupt(error.to_string()))
+}
+
+/// Puts a small document into the workspace's folder: after a power failure it is the new one or
+/// the old one.
+///
+/// # Errors
+/// [`Error::Disk`].
+pub(crate) fn write_document(
+    disk: &dyn Disk,
+    name: &str,
+    document: &impl Serialize,
+) -> Result<(), Error> {
+    let temporary = Path::new(name).with_extension("tmp");
+    let text = serde_json::to_vec_pretty(document)
         .map_err(|error| Error::Internal { what: error.to_string() })?;
-    let file = disk.open(temporary, OpenMode::OpenOrCreate)?;
+    let file = disk.open(&temporary, OpenMode::OpenOrCreate)?;
     file.set_len(0)?;
     file.write_at(0, &text)?;
     file.sync()?;
-    disk.rename(temporary, path)?;
+    disk.rename(&temporary, Path::new(name))?;
     disk.sync_dir(Path::new(""))?;
-    Ok(identity)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Batches that are durable in the log and not yet in a data file.
 
 use crate::Error;
-use crate::ingest::batch::unite;
-use crate::schema::TIME_GENERATED;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{max, min};
-use arrow::datatypes::TimestampMicrosecondType;
+use crate::ingest::batch::{align, unite};
+use crate::ingest::billing::billed;
+use crate::ingest::item::{Origin, with_ids};
+use crate::schema::{ITEM_ID, TIME_GENERATED};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use std::sync::Arc;
 
 /// Batches that are put together as soon as there are so many.
@@ -26,16 +28,41 @@ pub(crate) struct FreshBatch {
     pub(crate) time_min: i64,
     /// The latest.
     pub(crate) time_max: i64,
+    /// Where in the log its rows stand, in their order.
+    origins: Vec<Origin>,
 }
 
 impl FreshBatch {
-    pub(crate) fn new(batch: RecordBatch) -> Self {
+    fn new(batch: RecordBatch, origins: Vec<Origin>) -> Self {
         let times = batch
             .column_by_name(TIME_GENERATED)
             .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         let time_min = times.and_then(min).unwrap_or(i64::MIN);
         let time_max = times.and_then(max).unwrap_or(i64::MAX);
-        Self { batch, time_min, time_max }
+        Self { batch, time_min, time_max, origins }
+    }
+
+    /// The rows with their ids.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`].
+    pub(crate) fn with_ids(&self) -> Result<RecordBatch, Error> {
+        if self.batch.column_by_name(ITEM_ID).is_some() {
+            return Ok(self.batch.clone());
+        }
+        with_ids(&self.batch, &self.origins)
+    }
+
+    /// The rows with exactly the columns of `schema`.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`].
+    pub(crate) fn aligned(&self, schema: &SchemaRef) -> Result<RecordBatch, Error> {
+        let rows = match schema.column_with_name(ITEM_ID) {
+            Some(_) => self.with_ids()?,
+            None => self.batch.clone(),
+        };
+        align(&billed(rows, schema)?, schema)
     }
 }
 
@@ -63,12 +90,35 @@ impl Fresh {
         self.united.iter().chain(&self.open)
     }
 
+    /// Whether no row is before `time`, in microseconds.
+    pub(crate) fn is_since(&self, time: i64) -> bool {
+        self.iter().all(|part| part.time_min >= time)
+    }
+
+    /// The batches without the rows before `time`, in microseconds.
+    pub(crate) fn since(&self, time: i64) -> Result<Self, Error> {
+        let mut kept = Self { through: self.through, bytes: self.bytes, ..Self::default() };
+        for part in self.iter().filter(|part| part.time_max >= time) {
+            let part = match part.time_min >= time {
+                true => Arc::clone(part),
+                false => {
+                    Arc::new(FreshBatch::new(rows_since(&part.with_ids()?, time)?, Vec::new()))
+                }
+            };
+            kept.rows += part.batch.num_rows() as u64;
+            kept.united.push(part);
+        }
+        Ok(kept)
+    }
+
     /// Adds a batch. Batches that cannot be put together stay apart, and are read all the same.
-    pub(crate) fn push(&mut self, lsn: u64, batch: RecordBatch, bytes: u64) {
+    /// `place` is that of [`Origin`].
+    pub(crate) fn push(&mut self, place: u64, lsn: u64, batch: RecordBatch, bytes: u64) {
         self.through = self.through.max(lsn);
         self.rows += batch.num_rows() as u64;
         self.bytes += bytes;
-        let fresh = Arc::new(FreshBatch::new(batch));
+        let origin = Origin { place, lsn, rows: batch.num_rows() };
+        let fresh = Arc::new(FreshBatch::new(batch, vec![origin]));
         if fresh.batch.num_rows() >= LARGE_ROWS {
             if !self.open.is_empty() {
                 self.close_open();
@@ -105,12 +155,23 @@ impl Fresh {
             from -= 1;
         }
         let parts = self.united.iter().skip(from).chain(&self.open);
-        let united = unite(parts.map(|fresh| &fresh.batch))?;
+        let united = unite(parts.clone().map(|fresh| &fresh.batch))?;
+        let origins = parts.flat_map(|fresh| &fresh.origins).copied().collect();
         self.united.truncate(from);
-        self.united.push(Arc::new(FreshBatch::new(united)));
+        self.united.push(Arc::new(FreshBatch::new(united, origins)));
         self.open.clear();
         Ok(())
     }
+}
+
+fn rows_since(batch: &RecordBatch, time: i64) -> Result<RecordBatch, Error> {
+    let times = batch
+        .column_by_name(TIME_GENERATED)
+        .and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+    let Some(times) = times else { return Ok(batch.clone()) };
+    let is_kept: BooleanArray =
+        times.iter().map(|at| Some(at.is_none_or(|at| at >= time))).collect();
+    filter_record_batch(batch, &is_kept).map_err(Error::arrow("cut"))
 }
 
 #[cfg(test)]
@@ -132,13 +193,17 @@ mod tests {
     fn rows_keep_their_order_and_batches_become_few() {
         let mut fresh = Fresh::default();
         for n in 0..10_000_i64 {
-            fresh.push(n as u64 + 1, batch(&[n]), 8);
+            fresh.push(0, n as u64 + 1, batch(&[n]), 8);
         }
         let mut values = Vec::new();
         for part in fresh.iter() {
             let column = part.batch.column_by_name("N").expect("N");
             values.extend_from_slice(column.as_primitive::<Int64Type>().values());
             assert_eq!(part.time_max - part.time_min + 1, part.batch.num_rows() as i64);
+            let ids = part.with_ids().expect("ids");
+            let ids = ids.column_by_name(ITEM_ID).expect("ids").as_string::<i32>();
+            let all: Vec<_> = ids.iter().flatten().collect();
+            assert!(all.is_sorted() && all.len() == part.batch.num_rows());
         }
         assert_eq!(values, (0..10_000).collect::<Vec<_>>());
         assert!(fresh.iter().count() < 100, "{}", fresh.iter().count());
@@ -150,8 +215,8 @@ mod tests {
         let long: Vec<i64> = (0..1_000).collect();
         let mut fresh = Fresh::default();
         for n in 0..20_u64 {
-            fresh.push(2 * n + 1, batch(&[-1]), 8);
-            fresh.push(2 * n + 2, batch(&long), 8_000);
+            fresh.push(0, 2 * n + 1, batch(&[-1]), 8);
+            fresh.push(0, 2 * n + 2, batch(&long), 8_000);
         }
         let lengths: Vec<usize> = fresh.iter().map(|part| part.batch.num_rows()).collect();
         assert_eq!(lengths, [1, 1_000].repeat(20));
@@ -161,9 +226,9 @@ mod tests {
     #[test]
     fn a_published_value_does_not_change() {
         let mut fresh = Fresh::default();
-        fresh.push(1, batch(&[1]), 8);
+        fresh.push(0, 1, batch(&[1]), 8);
         let seen = fresh.clone();
-        fresh.push(2, batch(&[2]), 8);
+        fresh.push(0, 2, batch(&[2]), 8);
         assert_eq!(seen.iter().count(), 1);
     }
 }

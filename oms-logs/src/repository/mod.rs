@@ -22,6 +22,8 @@ pub mod snapshot;
 
 pub(crate) mod table;
 
+pub mod maintain;
+
 pub(crate) mod tables;
 
 pub(crate) mod folder;

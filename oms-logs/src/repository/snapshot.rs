@@ -1,7 +1,7 @@
 //! What a query reads: one published view of a table.
 
 use crate::Error;
-use crate::ingest::batch::align;
+use crate::repository::encode::DAY_MICROSECONDS;
 use crate::repository::fresh::Fresh;
 use crate::repository::terms::{Selected, TermsCache, Wanted};
 use crate::schema::{TIME_GENERATED, TableSchema};
@@ -38,6 +38,7 @@ use jiff::Timestamp;
 use object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub(crate) struct DataFile {
     pub(crate) path: ObjectPath,
     /// In bytes.
     pub(crate) size: u64,
+    /// The day of its rows, in days since 1970; none if the Delta log does not say.
+    pub(crate) day: Option<i64>,
     pub(crate) stats: FileStats,
 }
 
@@ -96,6 +99,61 @@ impl FileStats {
 
     pub(crate) fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The latest value of a column of times, if it is known.
+    pub(crate) fn newest(&self, column: &str) -> Option<Timestamp> {
+        self.max_values.get(column)?.as_str()?.parse().ok()
+    }
+
+    /// Takes in the statistics of more rows. A column of which some rows' range is not known has
+    /// none.
+    pub(crate) fn merge(&mut self, more: &Self) {
+        let (own, new) = (self.num_records.unwrap_or(0), more.num_records.unwrap_or(0));
+        let nulls = |stats: &Self, name: &String| stats.null_count.get(name).and_then(Json::as_u64);
+        let names: Vec<String> = more.null_count.keys().cloned().collect();
+        for name in names {
+            let (own_nulls, new_nulls) = (nulls(self, &name), nulls(more, &name).unwrap_or(0));
+            let is_known =
+                |stats: &Self, rows, nulls| rows == nulls || stats.min_values.contains_key(&name);
+            let known =
+                is_known(self, own, own_nulls.unwrap_or(0)) && is_known(more, new, new_nulls);
+            widen(&mut self.min_values, &more.min_values, &name, known, Ordering::Less);
+            widen(&mut self.max_values, &more.max_values, &name, known, Ordering::Greater);
+            self.null_count.insert(name, (own_nulls.unwrap_or(0) + new_nulls).into());
+        }
+        self.num_records = Some(own + new);
+    }
+}
+
+/// Moves one end of a column's range, or takes it away if it is not known.
+fn widen(
+    own: &mut BTreeMap<String, Json>,
+    more: &BTreeMap<String, Json>,
+    name: &str,
+    is_known: bool,
+    further: Ordering,
+) {
+    if !is_known {
+        own.remove(name);
+        return;
+    }
+    let Some(new) = more.get(name) else { return };
+    let moves = own.get(name).is_none_or(|old| compare(new, old) == Some(further));
+    if moves {
+        own.insert(name.to_owned(), new.clone());
+    }
+}
+
+/// Values of one column's statistics. Times are texts of one length, so they compare as such.
+fn compare(a: &Json, b: &Json) -> Option<Ordering> {
+    match (a, b) {
+        (Json::String(a), Json::String(b)) => Some(a.cmp(b)),
+        (Json::Number(a), Json::Number(b)) => match (a.as_i64(), b.as_i64()) {
+            (Some(a), Some(b)) => Some(a.cmp(&b)),
+            _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
+        },
+        _ => None,
     }
 }
 
@@ -168,6 +226,21 @@ impl TableView {
         let stored: u64 = self.files.iter().map(|file| file.size).sum();
         stored + self.flushing.bytes + self.fresh.bytes
     }
+
+    /// The view without the rows of days before `first_day`, which counts from 1970.
+    pub(crate) fn since(self: Arc<Self>, first_day: i64) -> Result<Arc<Self>, Error> {
+        let time = first_day.saturating_mul(DAY_MICROSECONDS);
+        let is_kept = |file: &&DataFile| file.day.is_none_or(|day| day >= first_day);
+        let has_old_files = !self.files.iter().all(|file| is_kept(&file));
+        if !has_old_files && self.flushing.is_since(time) && self.fresh.is_since(time) {
+            return Ok(self);
+        }
+        let mut view = Self::clone(&self);
+        view.files = self.files.iter().filter(is_kept).cloned().collect();
+        view.flushing = self.flushing.since(time)?;
+        view.fresh = self.fresh.since(time)?;
+        Ok(Arc::new(view))
+    }
 }
 
 /// A table for DataFusion, as it was when the provider was made: every scan of one provider reads
@@ -187,6 +260,17 @@ impl TableSnapshot {
         Self { view, terms }
     }
 
+    /// Some files of a table, without the batches that are in none.
+    pub(crate) fn of_files(schema: Arc<TableSchema>, files: &[DataFile]) -> Self {
+        let files = files.into();
+        Self::new(Arc::new(TableView { files, ..TableView::empty(schema) }), Arc::default())
+    }
+
+    /// The table without the rows of days before `first_day`, which counts from 1970.
+    pub(crate) fn since(self, first_day: i64) -> Result<Self, Error> {
+        Ok(Self::new(self.view.since(first_day)?, self.terms))
+    }
+
     /// A table without rows.
     pub(crate) fn empty(schema: TableSchema) -> Self {
         Self::new(Arc::new(TableView::empty(Arc::new(schema))), Arc::default())
@@ -196,6 +280,12 @@ impl TableSnapshot {
     #[must_use]
     pub fn table_schema(&self) -> &TableSchema {
         &self.view.schema
+    }
+
+    /// Its rows, as far as the files' statistics tell.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.view.rows()
     }
 
     /// The Delta version whose files are read; none before the first flush.
@@ -276,7 +366,7 @@ impl TableSnapshot {
         let partitions = session.config().target_partitions().max(1);
         let mut groups: Vec<Vec<RecordBatch>> = vec![Vec::new(); partitions];
         for (at, (part, _)) in parts.iter().zip(kept).filter(|(_, kept)| *kept).enumerate() {
-            let batch = align(&part.batch, schema).map_err(external)?;
+            let batch = part.aligned(schema).map_err(external)?;
             if let Some(group) = groups.get_mut(at % partitions) {
                 group.push(batch);
             }

@@ -15,11 +15,11 @@ use object_store::{
 };
 use oms_core::task::offload;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The local file system from its root, every write synced.
 #[derive(Clone, Debug)]
@@ -60,12 +60,9 @@ impl ObjectStore for SyncedStore {
             }
         };
         let path = self.inner.path_to_filesystem(location)?;
-        // Names that end in `#` and digits are no objects: listings pass them over.
-        let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        let mut staged = path.clone().into_os_string();
-        staged.push(format!("#{number}"));
+        let staged = self.staged_beside(&path);
         let name = location.to_string();
-        on_disk(name, move || put(&path, &PathBuf::from(staged), &payload, is_new)).await?;
+        on_disk(name, move || put(&path, &staged, &payload, is_new)).await?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -74,8 +71,10 @@ impl ObjectStore for SyncedStore {
         location: &Path,
         _opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let store = self.clone();
-        Ok(Box::new(Upload { store, location: location.clone(), parts: Vec::new() }))
+        let path = self.inner.path_to_filesystem(location)?;
+        let staged = self.staged_beside(&path);
+        let file = Arc::new(Mutex::new(Staged { path: staged, file: None }));
+        Ok(Box::new(Upload { path, location: location.clone(), bytes: 0, file }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -122,6 +121,15 @@ impl ObjectStore for SyncedStore {
 }
 
 impl SyncedStore {
+    /// A name that nothing else has. Names that end in `#` and digits are no objects: listings pass
+    /// them over.
+    fn staged_beside(&self, path: &FilePath) -> PathBuf {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let mut staged = path.as_os_str().to_owned();
+        staged.push(format!("#{number}"));
+        PathBuf::from(staged)
+    }
+
     async fn sync(&self, location: &Path) -> Result<()> {
         let path = self.inner.path_to_filesystem(location)?;
         on_disk(location.to_string(), move || {
@@ -132,32 +140,93 @@ impl SyncedStore {
     }
 }
 
-/// An upload in parts, which is put as one when it is complete. What the repository uploads so are
-/// the checkpoints of a Delta log.
+/// An upload in parts, which gets its name when it is complete: the checkpoints of a Delta log, and
+/// the data files that are written as rows are read.
 #[derive(Debug)]
 struct Upload {
-    store: SyncedStore,
+    path: PathBuf,
     location: Path,
-    parts: Vec<PutPayload>,
+    /// Bytes of all parts so far, which is where the next one goes.
+    bytes: u64,
+    file: Arc<Mutex<Staged>>,
+}
+
+/// A file that has no name of its own yet, and goes unless it gets one.
+#[derive(Debug)]
+struct Staged {
+    path: PathBuf,
+    file: Option<std::fs::File>,
+}
+
+impl Staged {
+    fn file(&mut self) -> io::Result<&mut std::fs::File> {
+        if let Some(folder) = self.path.parent() {
+            make_folders(folder)?;
+        }
+        if self.file.is_none() {
+            self.file = Some(std::fs::File::create(&self.path)?);
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn write(&mut self, at: u64, data: &PutPayload) -> io::Result<()> {
+        let file = self.file()?;
+        file.seek(SeekFrom::Start(at))?;
+        data.iter().try_for_each(|part| file.write_all(part))
+    }
+
+    fn complete(&mut self, path: &FilePath) -> io::Result<()> {
+        self.file()?.sync_all()?;
+        std::fs::rename(&self.path, path)?;
+        self.file = None;
+        sync_parent(path)
+    }
+
+    fn abort(&mut self) -> io::Result<()> {
+        match self.file.take() {
+            Some(_) => std::fs::remove_file(&self.path),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Whoever finds a leftover passes it over, so a failure here changes nothing.
+        let _ = self.abort();
+    }
+}
+
+impl Upload {
+    /// Does blocking work on the file, in the runtime's pool.
+    fn work(
+        &self,
+        work: impl FnOnce(&mut Staged) -> io::Result<()> + Send + 'static,
+    ) -> UploadPart {
+        let file = Arc::clone(&self.file);
+        Box::pin(on_disk(self.location.to_string(), move || {
+            work(&mut file.lock().unwrap_or_else(PoisonError::into_inner))
+        }))
+    }
 }
 
 #[async_trait::async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.parts.push(data);
-        Box::pin(std::future::ready(Ok(())))
+        let at = self.bytes;
+        self.bytes += data.content_length() as u64;
+        self.work(move |file| file.write(at, &data))
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let parts = std::mem::take(&mut self.parts);
-        let payload = parts.iter().flat_map(|part| part.iter().cloned()).collect();
-        self.store.put_opts(&self.location, payload, PutOptions::default()).await
+        let path = self.path.clone();
+        self.work(move |file| file.complete(&path)).await?;
+        Ok(PutResult { e_tag: None, version: None })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.parts.clear();
-        Ok(())
+        self.work(Staged::abort).await
     }
 }
 
@@ -253,6 +322,10 @@ mod tests {
             upload.put_part(part.into()).await.expect("a part");
         }
         upload.complete().await.expect("complete");
+        assert_eq!(read().await, "four");
+        let mut given_up = store.put_multipart(&object).await.expect("an upload");
+        given_up.put_part("five".into()).await.expect("a part");
+        drop(given_up);
         assert_eq!(read().await, "four");
         let names: Vec<_> = store.list(Some(&root)).try_collect().await.expect("listed");
         assert_eq!(names.len(), 1);

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::ingest::admit::{Rows, fit, take_columns};
 use crate::ingest::batch::Stamp;
 use crate::ingest::columnar::Columns;
+use crate::ingest::item;
 use crate::repository::commit::{Committed, Committer};
 use crate::repository::fresh::Fresh;
 use crate::repository::snapshot::{TableSnapshot, TableView};
@@ -21,12 +22,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 /// A table: its published view, and its committer.
 #[derive(Debug)]
 pub(crate) struct Table {
-    name: RecordType,
+    pub(super) name: RecordType,
     folder: PathBuf,
     /// The newest schema that a record was admitted by. It runs ahead of the view's.
     schema: Mutex<Arc<TableSchema>>,
     view: RwLock<Arc<TableView>>,
-    committer: tokio::sync::Mutex<Committer>,
+    /// What stands for it in the ids of records.
+    place: u64,
+    pub(super) committer: tokio::sync::Mutex<Committer>,
     /// Where the table's files are.
     store: Arc<dyn ObjectStore>,
     terms: Arc<TermsCache>,
@@ -56,10 +59,12 @@ impl Table {
         store: Arc<dyn ObjectStore>,
         terms: Arc<TermsCache>,
     ) -> Result<Self, Error> {
+        let place = item::place(&app_id, name.as_str());
         let committer = Committer::open(name.clone(), &folder, app_id, store).await?;
+        let initial = TableSchema::initial(&name);
         let schema = match committer.schema()? {
-            Some(schema) => schema,
-            None => TableSchema::initial(&name),
+            Some(schema) => schema.completed_by(&initial),
+            None => initial,
         };
         let schema = Arc::new(schema);
         let mut view = TableView::empty(Arc::clone(&schema));
@@ -69,6 +74,7 @@ impl Table {
             name,
             folder,
             schema: Mutex::new(schema),
+            place,
             view: RwLock::new(Arc::new(view)),
             store: committer.store(),
             committer: tokio::sync::Mutex::new(committer),
@@ -86,6 +92,11 @@ impl Table {
 
     pub(crate) const fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.store
+    }
+
+    /// What stands for it in the ids of records.
+    pub(crate) const fn place(&self) -> u64 {
+        self.place
     }
 
     /// The newest log sequence that the Delta table holds.
@@ -162,7 +173,7 @@ impl Table {
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = TableView::clone(&view);
         next.schema = schema;
-        next.fresh.push(lsn, batch, bytes);
+        next.fresh.push(self.place, lsn, batch, bytes);
         *view = Arc::new(next);
     }
 
@@ -234,7 +245,7 @@ impl Table {
     /// Publishes the committer's files in place of the batches that they hold, in one step; answers
     /// how many bytes these have. A table's schemas grow at their end, so that the longer one has
     /// the columns of both.
-    fn publish_files(
+    pub(super) fn publish_files(
         &self,
         committer: &Committer,
         schema: Option<&Arc<TableSchema>>,

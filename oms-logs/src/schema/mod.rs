@@ -53,6 +53,12 @@ pub const COMPUTER: &str = "Computer";
 pub const TYPE: &str = "Type";
 /// When the workspace took it.
 pub const TIME_RECEIVED: &str = "_TimeReceived";
+/// The bytes that a record counts for, see `Workspace::account_usage`.
+pub const BILLED_SIZE: &str = "_BilledSize";
+/// Whether they are billed: `True` or `False`.
+pub const IS_BILLABLE: &str = "_IsBillable";
+/// What tells a record apart from all others.
+pub const ITEM_ID: &str = "_ItemId";
 /// Where the columns of `AzureDiagnostics` go when it is full.
 pub(crate) const ADDITIONAL_FIELDS: &str = "AdditionalFields";
 
@@ -329,6 +335,16 @@ impl TableSchema {
             }
         }
         Self::new(self.name.clone(), columns, self.growth)
+    }
+
+    /// The schema of a table that was made when `initial` had fewer columns, with the others at its
+    /// end, as far as there is room and no column of a record has the name.
+    pub(crate) fn completed_by(&self, initial: &Self) -> Self {
+        let is_new = |column: &&Column| {
+            !self.columns.iter().any(|known| known.name.eq_ignore_ascii_case(&column.name))
+        };
+        let room = COLUMNS_MAX.saturating_sub(self.columns.len());
+        self.with_columns(initial.columns.iter().filter(is_new).take(room).cloned())
     }
 
     /// The schema with the columns of a batch that an earlier process admitted; none if it has

@@ -5,20 +5,25 @@
 //! where the reference leaves `Computer` out: every record has one.
 
 use super::ColumnType::{self, Bool, DateTime, Dynamic, Int, Long, Real, String as Text};
-use super::{COMPUTER, Column, TENANT_ID, TIME_GENERATED, TIME_RECEIVED, TYPE};
+use super::{
+    BILLED_SIZE, COMPUTER, Column, IS_BILLABLE, ITEM_ID, TENANT_ID, TIME_GENERATED, TIME_RECEIVED,
+    TYPE,
+};
 
 /// What every table has. The first [`LEADING`] stand before a table's own columns, the rest after.
-/// `_IsBillable` and `_BilledSize` have no value as long as nothing meters the workspace.
-pub(super) const EVERY_TABLE: [(&str, ColumnType); 9] = [
+pub(super) const EVERY_TABLE: [(&str, ColumnType); 12] = [
     (TENANT_ID, Text),
     (TIME_GENERATED, DateTime),
     (COMPUTER, Text),
     (TYPE, Text),
     ("_ResourceId", Text),
     ("_SubscriptionId", Text),
+    (ITEM_ID, Text),
     (TIME_RECEIVED, DateTime),
-    ("_IsBillable", Text),
-    ("_BilledSize", Real),
+    (IS_BILLABLE, Text),
+    (BILLED_SIZE, Real),
+    ("SourceSystem", Text),
+    ("MG", Text),
 ];
 
 const LEADING: usize = 3;
@@ -37,7 +42,11 @@ pub(super) fn columns(table: &str) -> Option<Vec<Column>> {
                 .map(|name| Column { name: name.to_owned(), column_type: *column_type }),
         );
     }
-    columns.extend(EVERY_TABLE.iter().skip(LEADING).map(every));
+    for column in EVERY_TABLE.iter().skip(LEADING).map(every) {
+        if !columns.iter().any(|own| own.name == column.name) {
+            columns.push(column);
+        }
+    }
     Some(columns)
 }
 
@@ -283,6 +292,17 @@ const TABLES: &[(&str, Own)] = &[
         ],
     ),
     (
+        "ContainerLogV2",
+        &[
+            (
+                Text,
+                "ContainerId ContainerName LogLevel LogSource PodName PodNamespace \
+            SourceSystem",
+            ),
+            (Dynamic, "KubernetesMetadata LogMessage"),
+        ],
+    ),
+    (
         "CoreAzureBackup",
         &[
             (
@@ -408,6 +428,64 @@ const TABLES: &[(&str, Own)] = &[
         ],
     ),
     (
+        "SecurityEvent",
+        &[
+            (
+                Text,
+                "AccessMask Account AccountDomain AccountExpires AccountName \
+            AccountSessionIdentifier AccountType Activity AdditionalInfo AdditionalInfo2 \
+            AllowedToDelegateTo Attributes AuditPolicyChanges AuthenticationPackageName \
+            AuthenticationProvider AuthenticationServer AuthenticationType \
+            AzureDeploymentID CACertificateHash CalledStationID CallerProcessId \
+            CallerProcessName CallingStationID CAPublicKeyHash CategoryId \
+            CertificateDatabaseHash Channel ClassId ClassName ClientAddress \
+            ClientIPAddress ClientName CommandLine CompatibleIds Correlation DCDNSName \
+            DeviceDescription DeviceId DisplayName Disposition DomainBehaviorVersion \
+            DomainName DomainPolicyChanged DomainSid EAPType ElevatedToken EventData \
+            EventLevelName EventRecordId EventSourceName ExtendedQuarantineState \
+            FailureReason FileHash FilePath FilePathNoUser Filter ForceLogoff Fqbn \
+            FullyQualifiedSubjectMachineName FullyQualifiedSubjectUserName \
+            GroupMembership HandleId HardwareIds HomeDirectory HomePath InterfaceUuid \
+            IpAddress IpPort Keywords Level LmPackageName LocationInformation \
+            LockoutDuration LockoutObservationWindow LockoutThreshold LoggingResult \
+            LogonGuid LogonHours LogonID LogonProcessName LogonTypeName \
+            MachineAccountQuota MachineInventory MachineLogon ManagementGroupName \
+            MandatoryLabel MaxPasswordAge MemberName MemberSid MinPasswordAge \
+            MinPasswordLength MixedDomainMode NASIdentifier NASIPv4Address \
+            NASIPv6Address NASPort NASPortType NetworkPolicyName NewDate NewMaxUsers \
+            NewProcessId NewProcessName NewRemark NewShareFlags NewTime NewUacValue \
+            NewValue NewValueType ObjectName ObjectServer ObjectType ObjectValueName \
+            OemInformation OldMaxUsers OldRemark OldShareFlags OldUacValue OldValue \
+            OldValueType Opcode OperationType PackageName ParentProcessName \
+            PasswordHistoryLength PasswordLastSet PasswordProperties PreviousDate \
+            PreviousTime PrimaryGroupId PrivateKeyUsageCount PrivilegeList Process \
+            ProcessId ProcessName ProfilePath Properties ProtocolSequence \
+            ProxyPolicyName QuarantineHelpURL QuarantineSessionID \
+            QuarantineSessionIdentifier QuarantineState QuarantineSystemHealthResult \
+            RelativeTargetName RemoteIpAddress RemotePort Requester RequestId \
+            RestrictedAdminMode RowsDeleted SamAccountName ScriptPath SecurityDescriptor \
+            ServiceAccount ServiceFileName ServiceName ServiceType SessionName \
+            ShareLocalPath ShareName SidHistory SourceComputerId SourceSystem Status \
+            StorageAccount SubcategoryGuid SubcategoryId Subject SubjectAccount \
+            SubjectDomainName SubjectKeyIdentifier SubjectLogonId SubjectMachineName \
+            SubjectMachineSID SubjectUserName SubjectUserSid SubStatus SystemUserId \
+            TableId TargetAccount TargetDomainName TargetInfo TargetLinkedLogonId \
+            TargetLogonGuid TargetLogonId TargetOutboundDomainName \
+            TargetOutboundUserName TargetServerName TargetSid TargetUser TargetUserName \
+            TargetUserSid TemplateContent TemplateDSObjectFQDN TemplateInternalName \
+            TemplateOID TemplateSchemaVersion TemplateVersion TokenElevationType \
+            TransmittedServices UserAccountControl UserParameters UserPrincipalName \
+            UserWorkstations VendorIds VirtualAccount Workstation WorkstationName",
+            ),
+            (
+                Int,
+                "AuditsDiscarded AuthenticationLevel AuthenticationService ErrorCode EventID \
+            KeyLength LogonType ServiceStartType SystemProcessId SystemThreadId Task \
+            Version",
+            ),
+        ],
+    ),
+    (
         "Syslog",
         &[
             (
@@ -511,14 +589,15 @@ mod tests {
         assert!(columns("Nothing").is_none());
     }
 
-    /// Column counts of the table reference, without the two columns that are added here to tables
-    /// that lack them there.
+    /// Column counts of the table reference, without the columns that are added here to tables that
+    /// lack them there.
     #[test]
     fn counts_agree_with_the_reference() {
         let own = |table: &str| columns(table).map_or(0, |columns| columns.len());
-        let (tenant, received) = (1, 1);
+        let (tenant, received, item, management_group) = (1, 1, 1, 1);
         for (table, count) in [("Heartbeat", 31), ("Perf", 19), ("Syslog", 17), ("Event", 22)] {
-            assert_eq!(own(table), count + tenant + received, "{table}");
+            let added = tenant + received + item + management_group;
+            assert_eq!(own(table), count + added, "{table}");
         }
     }
 }

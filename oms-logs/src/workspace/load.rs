@@ -3,6 +3,7 @@
 use super::{Inner, Workspace, count_records, whole};
 use crate::Error;
 use crate::ingest::batch::{Stamp, stamped, unite};
+use crate::ingest::item::{Origin, with_ids};
 use crate::ingest::rows::{ColumnReader, RowFormat, RowTarget, RowsRead};
 use crate::repository::commit::{Committed, put_files};
 use crate::repository::encode::encode;
@@ -372,6 +373,7 @@ impl Load<'_> {
         let stamp = Stamp { received: self.clock.now(), ..self.stamp.clone() };
         let (table, entropy) = (Arc::clone(&self.table), Arc::clone(&self.entropy));
         let now = stamp.received;
+        let origin = Origin::drawn(table.place(), entropy.as_ref(), accepted);
         // No later version has files of this name, whatever ids are drawn.
         let version = table.view().delta_version.map_or(0, |version| version + 1);
         let name = format!("load-{version:020}");
@@ -383,7 +385,8 @@ impl Load<'_> {
                         Ok([whole]) => whole,
                         Err(rows) => unite(rows.iter())?,
                     };
-                    encode(&schema, &stamped(&united, &schema, &stamp)?)
+                    let stamped = stamped(&united, &schema, &stamp)?;
+                    encode(&schema, &with_ids(&stamped, &[origin])?)
                 })
                 .await?
             };

@@ -3,7 +3,9 @@
 //! `OMS_INTEROP_PYTHON` names a Python that has it.
 
 use crate::{batch, open, start};
+use jiff::SignedDuration;
 use oms_core::record::{Batch, Record};
+use oms_logs::repository::maintain::CompactOptions;
 use std::process::Command;
 
 const SCRIPT: &str = r#"
@@ -47,4 +49,38 @@ async fn python_reads_what_was_flushed() {
         String::from_utf8_lossy(&output.stdout),
         "1 101 104950 2026-11-23,2026-11-24\n[{'A': None, 'B': 'two'}, {'A': 1, 'B': None}]\n"
     );
+}
+
+/// What maintenance leaves: compacted files, days that are gone, and purged rows.
+#[tokio::test]
+async fn python_reads_a_maintained_table() {
+    let python = std::env::var("OMS_INTEROP_PYTHON")
+        .expect("OMS_INTEROP_PYTHON names a Python that has the package deltalake");
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    for sequence in 1..=25 {
+        let numbers = [sequence, 86_400 * sequence];
+        workspace.write(batch("a", sequence, numbers)).await.expect("written");
+        workspace.flush().await.expect("flushed");
+    }
+    let options = CompactOptions { is_forced: true, ..CompactOptions::default() };
+    workspace.compact(&options).await.expect("compacted");
+    let now = start() + SignedDuration::from_hours(24 * 32);
+    let plan = workspace.plan_retention(now).await.expect("a plan").trusting_the_clock();
+    // The days of 0 and 1 are gone, with 1 to 25 and 86,400.
+    assert_eq!(plan.apply().await.expect("applied").tables[0].rows, 26);
+    let table = "Perf".parse().expect("a name");
+    let plan = workspace.plan_purge(&table, "CounterValue == 172800").await.expect("a plan");
+    assert_eq!(plan.apply().await.expect("purged").rows, 1);
+    workspace.close().await.expect("closed");
+    let output = Command::new(&python)
+        .args(["-c", SCRIPT])
+        .arg(folder.path().join("tables/Perf"))
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{python} failed: {errors}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let sum: u64 = (3..=25).map(|day| day * 86_400).sum();
+    assert!(said.contains(&format!(" 23 {sum} 2026-11-26,")), "{said}");
 }

@@ -16,6 +16,10 @@ mod every_point;
 mod interop;
 mod load;
 #[cfg(test)]
+mod maintenance;
+#[cfg(test)]
+mod maintenance_faults;
+#[cfg(test)]
 mod overload;
 #[cfg(test)]
 mod query;
@@ -57,16 +61,18 @@ use jiff::{SignedDuration, Timestamp};
 use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
 use oms_core::record::{Batch, Record};
+use oms_logs::repository::maintain::MaintenanceSettings;
 use oms_logs::workspace::WorkspaceBuilder;
 use oms_logs::{Settings, Workspace};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A workspace that flushes only when it is told to.
+/// A workspace that flushes and maintains its tables only when it is told to.
 fn quiet(folder: &Path) -> WorkspaceBuilder {
     let settings = Settings {
         flush_age: SignedDuration::from_hours(10_000),
         flush_bytes: u64::MAX,
+        maintenance: MaintenanceSettings { is_automatic: false, ..Default::default() },
         ..Settings::default()
     };
     Workspace::builder(folder)

@@ -17,6 +17,7 @@ use oms_core::testkit::seeds::Seeds;
 use oms_core::testkit::sim::{Network, Sim};
 use oms_core::{Disk, EntropyExt};
 use oms_logs::Workspace;
+use oms_logs::repository::maintain::CompactOptions;
 use oms_logs::source::custom_log::CustomLog;
 use oms_logs::source::tail::StartAt;
 use oms_logs::source::{Agent, AgentSettings, CollectReport, SourceError};
@@ -70,6 +71,7 @@ enum Message {
     },
     Write,
     Flush,
+    Maintain,
     Query,
     CrashAgent,
     CrashRepository,
@@ -126,6 +128,7 @@ struct Counts {
     crashes: u32,
     queries: u32,
     repeats: u32,
+    compacted: usize,
 }
 
 fn text(line: u64) -> String {
@@ -263,7 +266,8 @@ impl World {
         }
         let (disk, faults) = (Arc::new(self.log_disk.clone()), Arc::clone(&self.store_faults));
         let layer = |store| -> Arc<dyn ObjectStore> { Arc::new(Faulty::new(store, faults)) };
-        let builder = quiet(&self.folder.path().join("workspace"));
+        // Rows are of the simulated time, and an ordinary query finds those of the last 30 days.
+        let builder = quiet(&self.folder.path().join("workspace")).clock(self.sim.clock());
         let builder = builder.log_disk(disk as Arc<dyn Disk>).store_layer(layer);
         match builder.entropy(self.entropy()).build().await {
             Ok(workspace) => self.workspace = Some(workspace),
@@ -351,6 +355,7 @@ impl World {
                     let _ = workspace.flush().await;
                 }
             }
+            Message::Maintain => self.maintain().await,
             Message::Query => self.audit().await,
             Message::CrashAgent => self.crash_agent(),
             Message::CrashRepository => self.crash_repository(),
@@ -372,6 +377,26 @@ impl World {
             let at = Duration::from_millis(self.sim.below(seconds * 1_000));
             self.sim.after(WORLD, at, message);
         }
+        for _ in 0..24 {
+            let at = Duration::from_millis(self.sim.below(seconds * 1_000));
+            self.sim.after(WORLD, at, Message::Maintain);
+        }
+    }
+
+    /// Compaction, retention and vacuum, any of which may fail.
+    async fn maintain(&mut self) {
+        let Some(workspace) = &self.workspace else { return };
+        // So that there is more than one file.
+        let _ = workspace.flush().await;
+        let options = CompactOptions { is_forced: true, ..CompactOptions::default() };
+        if let Ok(report) = workspace.compact(&options).await {
+            self.counts.compacted += report.files_before();
+        }
+        let now = oms_core::Clock::now(&*self.sim.clock());
+        let plan = workspace.plan_retention(now).await.expect("it is open");
+        let _ = plan.trusting_the_clock().apply().await;
+        let _ = workspace.vacuum().await;
+        self.audit().await;
     }
 
     /// Everything works again: what is in the log comes to be in the repository.
@@ -434,12 +459,13 @@ async fn every_acknowledged_record_is_found_once_in_every_query_from_then_on() {
         total.crashes += counts.crashes;
         total.queries += counts.queries;
         total.repeats += counts.repeats;
+        total.compacted += counts.compacted;
     };
     seeds.run_async(|seed| async move { note(run(seed, None).await) }).await;
     let total = *total.lock().expect("not poisoned");
     if seeds.is_fixed() {
-        let Counts { crashes, queries, repeats } = total;
-        assert!(crashes > 50 && queries > 80 && repeats > 20, "{total:?}");
+        let Counts { crashes, queries, repeats, compacted } = total;
+        assert!(crashes > 50 && queries > 80 && repeats > 20 && compacted > 5, "{total:?}");
     }
 }
 

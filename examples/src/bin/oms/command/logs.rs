@@ -1,5 +1,7 @@
 //! `oms logs`: records in, answers out.
 
+mod keep;
+
 use super::{Output, absolute};
 use crate::progress::{Counted, Done, Line};
 use crate::suite::Suite;
@@ -60,6 +62,15 @@ pub(crate) enum Logs {
     },
     /// Lists tables with their rows, bytes and place.
     Tables,
+    /// Shows and sets how long tables keep their rows.
+    Retention(keep::Retention),
+    /// Removes chosen rows of a table for good.
+    Purge(keep::Purge),
+    /// Writes a table's rows, or a query's answer of any length, into a file.
+    Export(keep::Export),
+    /// Removes what is past its retention, puts small files together, and frees disk space; a
+    /// process that serves does all of this by itself.
+    Maintain(keep::Maintain),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum, Serialize, Deserialize)]
@@ -104,7 +115,9 @@ impl Logs {
     pub(super) fn absolute(&mut self) -> Result<()> {
         match self {
             Self::Ingest { files, .. } => absolute(files),
-            Self::Query { .. } | Self::Tables => Ok(()),
+            Self::Export(export) => absolute([Self::export_path(export)]),
+            Self::Query { .. } | Self::Tables | Self::Retention(_) => Ok(()),
+            Self::Purge(_) | Self::Maintain(_) => Ok(()),
         }
     }
 
@@ -113,6 +126,10 @@ impl Logs {
             Self::Ingest { table, format, files } => ingest(suite, table, *format, files).await,
             Self::Query { format, kql } => query(suite, *format, kql).await,
             Self::Tables => tables(suite),
+            Self::Retention(command) => keep::retention(suite, command).await,
+            Self::Purge(command) => keep::purge(suite, command).await,
+            Self::Export(command) => keep::export(suite, command).await,
+            Self::Maintain(command) => keep::maintain(suite, command).await,
         }
     }
 }
@@ -224,7 +241,18 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     }
     drop(shown_line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
-    Ok(summary(&sender.ingested, sender.table.as_str(), seconds))
+    let Sender { table, ingested, .. } = sender;
+    let refused_here = ingested.refused;
+    if refused_here > 0 {
+        let reason = ingested.reasons.first().map_or("", String::as_str);
+        let reason = format!("rows of files, such as {reason}");
+        suite.logs()?.note_refused(table.as_str(), &reason, refused_here)?;
+    }
+    let mut output = summary(&ingested, table.as_str(), seconds);
+    if let Some(hidden) = keep::hidden(suite, &table)? {
+        output.text.push_str(&hidden);
+    }
+    Ok(output)
 }
 
 fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
