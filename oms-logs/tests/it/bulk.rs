@@ -1,11 +1,14 @@
 //! Files that are loaded past the log.
 
 use crate::crash::give_up_after;
+use crate::every_point::points::{After, Points};
+use crate::every_point::{enumerate, open_at};
 use crate::{batch, numbers, open, quiet, select, start, up_to};
 use jiff::SignedDuration;
 use object_store::ObjectStore;
 use oms_core::EntropyExt as _;
 use oms_core::entropy::SeededEntropy;
+use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::arrow::array::{Array as _, AsArray as _};
@@ -331,4 +334,57 @@ async fn audit(
     assert_eq!(seen.len(), distinct.len(), "seed {seed}: a row is there twice");
     assert!(distinct.is_superset(acknowledged), "seed {seed}: a row is lost");
     assert!(distinct.difference(acknowledged).all(|row| possible.contains(row)), "seed {seed}");
+}
+
+/// Writes, loads and flushes twice; the point strikes somewhere in between. Answers whether it did.
+async fn strike(point: u64, after: After) -> bool {
+    let (folder, disk) = (tempfile::tempdir().expect("a folder"), SimDisk::default());
+    let points = Arc::new(Points::new(point, after));
+    let (mut acknowledged, mut possible) = (BTreeSet::new(), BTreeSet::new());
+    let opened = open_at(folder.path(), &disk, &points).await.ok();
+    if let Some(workspace) = &opened {
+        for (sequence, first) in [(1, 0), (2, 30)] {
+            let (written, loaded) = (first..first + 3, first + 3..first + 28);
+            match workspace.write(batch("a", sequence, written.clone())).await {
+                Ok(()) => acknowledged.extend(written),
+                Err(_) => possible.extend(written),
+            }
+            let options = LoadOptions { step_rows_max: 10, ..LoadOptions::default() };
+            let (name, files) =
+                ("Perf".parse().expect("a name"), vec![file("f", lines(loaded.clone()))]);
+            // Without a report nothing was loaded.
+            if let Ok(report) = workspace.load(&name, files, &options).await {
+                let accepted = loaded.start + report.accepted;
+                assert!(report.failure.is_some() || accepted == loaded.end, "point {point}");
+                acknowledged.extend(loaded.start..accepted);
+                possible.extend(accepted..loaded.end);
+            }
+            drop(workspace.flush().await);
+        }
+    }
+    let has_struck = points.has_struck();
+    points.rest();
+    if after == After::Off {
+        drop(opened);
+        disk.crash(&SeededEntropy::new(point));
+    } else if let Some(workspace) = opened {
+        audit(point, &workspace, &acknowledged, &possible).await;
+    }
+    let calm = Arc::new(Points::calm());
+    let workspace = open_at(folder.path(), &disk, &calm).await.expect("a workspace");
+    audit(point, &workspace, &acknowledged, &possible).await;
+    workspace.close().await.expect("closed");
+    let workspace = open_at(folder.path(), &SimDisk::default(), &calm).await.expect("no log");
+    audit(point, &workspace, &acknowledged, &possible).await;
+    has_struck
+}
+
+/// Wherever the machine stops, and whichever call fails, no accepted row is lost and none is there
+/// twice.
+#[tokio::test]
+async fn any_point_of_a_load_may_fail() {
+    for after in [After::Off, After::GoOn] {
+        let points = enumerate(|point| strike(point, after)).await;
+        assert!(points > 100, "{points}");
+    }
 }

@@ -25,7 +25,11 @@ const AT_ONCE: usize = 4;
 /// The number of the record that is refused.
 const REFUSED: u64 = 666;
 
-async fn open_at(folder: &Path, disk: &SimDisk, points: &Arc<Points>) -> Result<Workspace, Error> {
+pub(crate) async fn open_at(
+    folder: &Path,
+    disk: &SimDisk,
+    points: &Arc<Points>,
+) -> Result<Workspace, Error> {
     let (log, store) = (Arc::clone(points), Arc::clone(points));
     let layer = |inner| -> Arc<dyn ObjectStore> { Arc::new(Pointed { inner, points: store }) };
     let log = Pointed { inner: disk.clone(), points: log };
@@ -182,7 +186,7 @@ async fn fail_at(point: u64) -> bool {
 }
 
 /// Every point from the first until there is no further one; answers how many.
-async fn enumerate<F: Future<Output = bool>>(run: impl Fn(u64) -> F) -> u64 {
+pub(crate) async fn enumerate<F: Future<Output = bool>>(run: impl Fn(u64) -> F) -> u64 {
     let runs = futures::stream::iter(0..10_000).map(run).buffered(AT_ONCE);
     let struck = runs.take_while(|has_struck| std::future::ready(*has_struck));
     struck.count().await as u64
