@@ -1,15 +1,17 @@
 //! Retention, compaction, vacuum and purge.
 
 use crate::{batch, numbers, quiet, select, start, up_to};
+use bytes::Bytes;
 use datafusion::arrow::array::{AsArray as _, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::prelude::SessionContext;
 use deltalake_core::table::builder::DeltaTableBuilder;
 use jiff::{SignedDuration, Timestamp};
 use oms_core::clock::ManualClock;
 use oms_core::record::{Batch, Record, RecordType};
-use oms_logs::query::QueryOptions;
+use oms_logs::query::{ExportFormat, ExportOptions, QueryOptions};
 use oms_logs::repository::maintain::{
     CompactOptions, MaintenanceSettings, TablePlan, TableSettings,
 };
@@ -17,6 +19,7 @@ use oms_logs::{Error, Settings, Workspace};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use url::Url;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -561,4 +564,97 @@ async fn refused_input_is_told_in_few_rows() {
     let detail = "12 records of Perf were refused, alone or with others: table Perf has no such column (custom columns of \
                   standard tables end in _CF) (column Column0)";
     assert_eq!(ask(&place, first).await, [["Perf", detail]]);
+}
+
+/// Writers, flushes, compactions and queries at the same time: each query finds a prefix of what was
+/// written, each row once, and later ones find no less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn files_change_under_queries_and_flushes_without_a_trace() {
+    const BATCHES: u64 = 60;
+    let place = Arc::new(Place::new(MaintenanceSettings::default()).await);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (place, is_over) = (Arc::clone(&place), Arc::clone(&is_over));
+        async move {
+            for sequence in 1..=BATCHES {
+                place.write(sequence, (sequence - 1) * 5..sequence * 5).await;
+                if sequence % 2 == 0 {
+                    place.flush().await;
+                }
+            }
+            is_over.store(true, Ordering::SeqCst);
+        }
+    });
+    let compactor = tokio::spawn({
+        let (place, is_over) = (Arc::clone(&place), Arc::clone(&is_over));
+        async move {
+            let options = CompactOptions { is_forced: true, ..CompactOptions::default() };
+            let mut files = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let report = place.workspace.compact(&options).await.expect("compacted");
+                files += report.files_before();
+                tokio::task::yield_now().await;
+            }
+            files
+        }
+    });
+    let mut seen = 0;
+    while !is_over.load(Ordering::SeqCst) {
+        let found = numbers(&place.workspace).await;
+        assert_eq!(found, up_to(found.len() as u64), "each row once, and none left out");
+        assert!(found.len() >= seen && found.len() % 5 == 0, "{} after {seen}", found.len());
+        seen = found.len();
+    }
+    writer.await.expect("written");
+    assert!(compactor.await.expect("compacted") > 0, "nothing was put together");
+    assert_eq!(numbers(&place.workspace).await, up_to(BATCHES * 5));
+    place.flush().await;
+    assert_eq!(delta_rows(place.folder.path()).await as u64, BATCHES * 5);
+}
+
+#[tokio::test]
+async fn rows_are_exported_in_each_format() {
+    let place = Place::new(MaintenanceSettings::default()).await;
+    place.settle(days(4, 100)).await.expect("set");
+    place.write(1, [0, 1]).await;
+    place.flush().await;
+    place.write(2, [86_400 * 9]).await;
+    place.clock.set(start() + DAY * 9);
+    let export = async |query: &str, format, is_total| {
+        let query_options = QueryOptions::new(Arc::<ManualClock>::clone(&place.clock));
+        let options = ExportOptions { format, is_total, query: query_options };
+        place.workspace.export(query, &options, Vec::new()).await
+    };
+    let query = "Perf | sort by TimeGenerated asc | project TimeGenerated, CounterValue, Max, \
+                 Ago = now() - TimeGenerated, Bag = bag_pack('a', \"x,\\\"y\\\"\"), At = now()";
+    let (report, text) = export(query, ExportFormat::Csv, true).await.expect("exported");
+    assert_eq!((report.rows, report.columns.len()), (3, 6));
+    let text = String::from_utf8(text).expect("text");
+    let mut lines = text.split("\r\n");
+    assert_eq!(lines.next(), Some("TimeGenerated,CounterValue,Max,Ago,Bag,At"));
+    let first = "2026-11-23T00:00:00Z,0.0,,9.00:00:00,\"{\"\"a\"\":\"\"x,\\\"\"y\\\"\"\"\"}\",\
+                 2026-12-02T00:00:00Z";
+    assert_eq!(lines.next(), Some(first));
+    assert_eq!(lines.count(), 3, "two more lines, and the end of the last one");
+
+    let (report, text) = export("Perf", ExportFormat::Ndjson, false).await.expect("exported");
+    assert_eq!(report.rows, 1, "the others are past their interactive retention");
+    let row: Json = serde_json::from_slice(&text).expect("one line of JSON");
+    assert_eq!(row["CounterValue"], 777_600.0);
+    assert!(row.get("Max").is_none(), "a null is left out");
+    assert_eq!(row["_ItemId"].as_str().map(str::len), Some(36));
+
+    let (report, bytes) = export(query, ExportFormat::Parquet, true).await.expect("exported");
+    assert_eq!(report.rows, 3);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).expect("Parquet");
+    let rows = reader.build().expect("a reader").next().expect("rows").expect("rows");
+    let micros = |name: &str| {
+        let column = rows.column_by_name(name).expect(name);
+        column.as_primitive::<TimestampMicrosecondType>().value(0)
+    };
+    assert_eq!(micros("TimeGenerated"), start().as_microsecond());
+    assert_eq!(micros("At"), (start() + DAY * 9).as_microsecond(), "computed times too");
+    let several = export("Perf | count; Perf | count", ExportFormat::Csv, true).await;
+    let error = several.expect_err("one file has one table");
+    assert!(matches!(error, Error::Select { .. }), "{error}");
 }
