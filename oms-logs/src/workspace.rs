@@ -654,6 +654,12 @@ impl Inner {
         self.memory.used() >= self.settings.flush_bytes || age.is_some_and(|age| age >= age_max)
     }
 
+    /// Flushes, and removes the files of the log that wait to be used again.
+    pub(crate) async fn flush_and_clear(&self) -> Result<(), Error> {
+        self.flush().await?;
+        self.syncer.remove_spares().await
+    }
+
     pub(crate) async fn flush(&self) -> Result<FlushReport, Error> {
         let _one_at_a_time = self.flushing.lock().await;
         let span = tracing::info_span!("flush", rows = Empty, tables = Empty, outcome = Empty);

@@ -1,4 +1,4 @@
-//! What keeps tables healthy: plans and retention, compaction, vacuum, purge, export.
+//! What keeps tables healthy: plans and retention, compaction, vacuum, purge, accounting.
 //!
 //! ```text
 //!   flush ──► many small files of a day ──compact──► few sorted ones ──retention──► none

@@ -94,8 +94,11 @@ impl PurgePlan {
         let inner = self.inner.upgrade().ok_or(Error::Closed)?;
         let _one_at_a_time = inner.keep.working.lock().await;
         let table = inner.existing(&self.table)?;
-        // What a failed flush leaves in memory and in the log would come back.
-        inner.flush().await?;
+        // What a failed flush leaves in memory and in the log would come back. A segment that is used
+        // again has old bytes behind its end, so the one that was in use is cleared as well.
+        for _ in 0..2 {
+            inner.flush_and_clear().await?;
+        }
         let mut attempt = 1;
         let (rows, files) = loop {
             if let Some(done) = inner.purge(&table, &self).await? {
