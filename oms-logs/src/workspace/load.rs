@@ -179,7 +179,7 @@ impl Workspace {
     /// not remember what was loaded: a file that is loaded twice is there twice.
     ///
     /// Besides what waits for the log, a load takes about 300 MiB of memory by default. Rows are
-    /// written and queried by others meanwhile.
+    /// written and queried by others meanwhile. `Operation` tells of rows that are refused.
     ///
     /// # Errors
     /// [`Error::Closed`], and those of opening the table: nothing was loaded. What happens after
@@ -218,7 +218,17 @@ impl Workspace {
         drop(inner);
         let (read, taken) = tokio::join!(reading, load.take(from));
         load.report.failure = taken.err().map(LoadFailure::from).or(read.err());
-        Ok(load.report)
+        let Load { table, report, .. } = load;
+        if report.refused > 0 {
+            let first = report.refused_rows.first();
+            let first = first.map(|row| {
+                format!(", such as {}:{}: {}", row.file.display(), row.number, row.reason)
+            });
+            let reason = format!("rows of files{}", first.unwrap_or_default());
+            // A workspace that was closed meanwhile takes no more.
+            drop(self.note_refused(table.name().as_str(), &reason, report.refused));
+        }
+        Ok(report)
     }
 }
 

@@ -70,6 +70,7 @@ async fn rows_of_files_are_in_the_table_and_refused_ones_are_told() {
     assert!(report.data_files > 50 && report.bytes > 0);
     let snapshot = workspace.table_snapshot("Perf").expect("a table");
     assert_eq!(snapshot.delta_version(), report.delta_version);
+    assert_eq!(workspace.tell_refused().await.expect("told"), 1);
     let id = workspace.id().expect("open").to_string();
     for rows in select(&workspace, "Perf", None).await {
         let column = |name: &str| rows.column_by_name(name).expect("a column");

@@ -197,6 +197,8 @@ fn as_csv(report: &QueryReport) -> String {
 struct Ingested {
     accepted: u64,
     refused: u64,
+    /// Those that the repository has counted itself.
+    refused_by_loads: u64,
     reasons: Vec<String>,
     /// What ended it early.
     failure: Option<String>,
@@ -242,7 +244,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     drop(shown_line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let Sender { table, ingested, .. } = sender;
-    let refused_here = ingested.refused;
+    let refused_here = ingested.refused - ingested.refused_by_loads;
     if refused_here > 0 {
         let reason = ingested.reasons.first().map_or("", String::as_str);
         let reason = format!("rows of files, such as {reason}");
@@ -256,7 +258,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
 }
 
 fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
-    let Ingested { accepted, refused, reasons, failure } = ingested;
+    let Ingested { accepted, refused, reasons, failure, .. } = ingested;
     let mut text = format!("{accepted} rows accepted into {table} in {seconds:.2} s\n");
     if *refused > 0 {
         text.push_str(&format!("{refused} rows refused:\n"));
@@ -333,6 +335,7 @@ impl Sender<'_> {
         let options = LoadOptions { format, computer, ..LoadOptions::default() };
         let report = self.suite.logs()?.load(&self.table, vec![input], &options).await?;
         self.ingested.accepted += report.accepted;
+        self.ingested.refused_by_loads += report.refused;
         let told = report.refused_rows.len() as u64;
         for row in report.refused_rows {
             self.ingested.refuse(path, row.number, row.reason);
