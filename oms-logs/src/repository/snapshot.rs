@@ -29,6 +29,7 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, utils::conjunction};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -44,6 +45,9 @@ use std::sync::Arc;
 
 /// Texts longer than this have no place in file statistics.
 const STATS_TEXT_BYTES_MAX: usize = 64;
+
+/// Columns that are read whole by a query without conditions.
+const NARROW_COLUMNS_MAX: usize = 3;
 
 /// How many indexes of terms are read at once.
 const INDEXES_AT_ONCE: usize = 8;
@@ -318,7 +322,11 @@ impl TableSnapshot {
         let mut source = ParquetSource::new(self.schema())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(readers);
-        if let Some(predicate) = predicate {
+        if self.reads_late(projection, predicate) {
+            // What filters the rows above hands its predicate down to a source that takes it, and so
+            // does what keeps the first of them in an order, while it runs.
+            source = source.with_pushdown_filters(true);
+        } else if let Some(predicate) = predicate {
             source = source.with_predicate(Arc::clone(predicate));
         }
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
@@ -327,6 +335,23 @@ impl TableSnapshot {
             .with_limit(limit)
             .build();
         Ok(Some(DataSourceExec::from_data_source(config)))
+    }
+
+    /// Whether most columns are read only where a predicate is true. That pays where there are
+    /// columns besides the predicate's own; and not for times alone, which leave out whole files and
+    /// row groups already. Without a predicate one may come up while the query runs.
+    fn reads_late(
+        &self,
+        projection: Option<&Vec<usize>>,
+        predicate: Option<&Arc<dyn PhysicalExpr>>,
+    ) -> bool {
+        let fields = self.view.schema.arrow().fields().iter().enumerate();
+        let mut read = fields.filter(|(at, _)| projection.is_none_or(|all| all.contains(at)));
+        let Some(predicate) = predicate else { return read.count() > NARROW_COLUMNS_MAX };
+        let needed = collect_columns(predicate);
+        let is_needed = |name: &str| needed.iter().any(|column| column.name() == name);
+        needed.iter().any(|column| column.name() != TIME_GENERATED)
+            && read.any(|(_, field)| !is_needed(field.name()))
     }
 
     /// Leaves out the rows, and the files, that the indexes of terms tell nothing wanted is in.

@@ -95,7 +95,9 @@ async fn a_producer_counts_rows_and_records_as_one() {
 async fn a_custom_table_grows_by_columns_and_keeps_them_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let workspace = open(folder.path()).await;
-    let time = || Arc::new(TimestampMillisecondArray::from(vec![0, 1])) as ArrayRef;
+    let first = start().as_millisecond();
+    let times = vec![first, first + 1];
+    let time = || Arc::new(TimestampMillisecondArray::from(times.clone())) as ArrayRef;
     let columns = vec![
         ("TimeGenerated", time()),
         ("Seconds", Arc::new(Float64Array::from(vec![Some(0.5), None])) as ArrayRef),

@@ -184,14 +184,14 @@ impl Args<'_> {
     }
 
     /// Like [`Self::make_text`], for values that may fail.
-    pub(crate) fn try_text(
+    pub(crate) fn try_text<S: AsRef<str>>(
         &self,
-        mut each: impl FnMut(usize) -> Result<Option<String>>,
+        mut each: impl FnMut(usize) -> Result<Option<S>>,
     ) -> Result<ArrayRef> {
         let mut builder = StringViewBuilder::with_capacity(self.rows);
         for row in 0..self.rows {
             let text = each(row)?;
-            let length = text.as_ref().map_or(0, String::len);
+            let length = text.as_ref().map_or(0, |text| text.as_ref().len());
             builder.append_option(text);
             if budget::bytes(length).is_none() {
                 break;

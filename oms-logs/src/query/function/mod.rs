@@ -52,6 +52,8 @@ mod metadata;
 
 pub(crate) mod operator;
 
+mod one_group;
+
 mod parse;
 
 mod parse_xml;
@@ -77,6 +79,8 @@ mod text_search;
 mod time_zone;
 
 mod units;
+
+pub(crate) mod value_at;
 
 pub(crate) use arguments::Args;
 pub(crate) use budget::{Exceeded, exceeded};

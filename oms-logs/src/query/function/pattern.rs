@@ -12,9 +12,11 @@ use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use regex::{Captures, Regex, RegexBuilder};
+use regex::{CaptureLocations, Captures, Match, Regex, RegexBuilder};
 use serde_json::Value as Json;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The largest compiled pattern, in bytes.
 const PROGRAM_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -24,6 +26,9 @@ const GROUPS_MAX: usize = 16;
 
 /// The most patterns that one call keeps compiled.
 const CACHE_MAX: usize = 64;
+
+/// The most constant patterns that one thread keeps compiled.
+const CONSTANTS_MAX: usize = 8;
 
 const PLAIN: Naming = Naming::Default;
 const TWO: &[Parameter] = &[Parameter::Text, Parameter::Text];
@@ -94,31 +99,59 @@ fn check_text(pattern: Option<&str>, span: Span) -> Result<(), Problem> {
     }
 }
 
+thread_local! {
+    /// Constant patterns that calls of this thread met lately: a query calls once for each batch of
+    /// rows.
+    static CONSTANTS: RefCell<HashMap<String, Arc<Regex>>> = RefCell::default();
+}
+
+/// The pattern out of those that are known. A compiled pattern is shared and not cloned: each clone
+/// finds out anew what it needs to match fast.
+fn known_or_compiled(
+    known: &mut HashMap<String, Arc<Regex>>,
+    known_max: usize,
+    pattern: &str,
+) -> DfResult<Arc<Regex>> {
+    if let Some(found) = known.get(pattern) {
+        return Ok(Arc::clone(found));
+    }
+    let made = compile(pattern).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let made = Arc::new(made);
+    if known.len() >= known_max {
+        known.clear();
+    }
+    known.insert(pattern.to_owned(), Arc::clone(&made));
+    Ok(made)
+}
+
 /// The patterns of one call, compiled when they are first met.
 #[derive(Debug)]
 struct Patterns {
     column: Column<StringViewArray>,
     /// What stands around each pattern.
     around: (&'static str, &'static str),
-    compiled: HashMap<String, Regex>,
+    compiled: HashMap<String, Arc<Regex>>,
+    /// The pattern of all rows.
+    constant: Option<Arc<Regex>>,
 }
 
 impl Patterns {
     fn read(args: &Args<'_>, at: usize, around: (&'static str, &'static str)) -> DfResult<Self> {
-        Ok(Self { column: args.text(at)?, around, compiled: HashMap::new() })
+        let column = args.text(at)?;
+        Ok(Self { column, around, compiled: HashMap::new(), constant: None })
     }
 
-    fn at(&mut self, row: usize) -> DfResult<Regex> {
-        let pattern = self.column.get(row);
-        if let Some(found) = self.compiled.get(pattern) {
-            return Ok(found.clone());
+    fn at(&mut self, row: usize) -> DfResult<Arc<Regex>> {
+        if let Some(constant) = &self.constant {
+            return Ok(Arc::clone(constant));
         }
-        let full = format!("{}{pattern}{}", self.around.0, self.around.1);
-        let made = compile(&full).map_err(|error| DataFusionError::External(Box::new(error)))?;
-        if self.compiled.len() >= CACHE_MAX {
-            self.compiled.clear();
+        let full = format!("{}{}{}", self.around.0, self.column.get(row), self.around.1);
+        if !self.column.is_single() {
+            return known_or_compiled(&mut self.compiled, CACHE_MAX, &full);
         }
-        self.compiled.insert(pattern.to_owned(), made.clone());
+        let made =
+            CONSTANTS.with_borrow_mut(|known| known_or_compiled(known, CONSTANTS_MAX, &full))?;
+        self.constant = Some(Arc::clone(&made));
         Ok(made)
     }
 }
@@ -154,6 +187,8 @@ fn bind_extract(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Probl
 fn extract(args: &Args<'_>) -> DfResult<ArrayRef> {
     let (mut patterns, group, text) =
         (Patterns::read(args, 0, AS_IS)?, args.long(1)?, args.text(2)?);
+    // Where the groups of the last pattern stand: room for them is made once.
+    let mut places: Option<(Arc<Regex>, CaptureLocations)> = None;
     args.try_text(|row| {
         let pattern = patterns.at(row)?;
         let Some(group) = group.get(row).and_then(|group| usize::try_from(group).ok()) else {
@@ -161,10 +196,14 @@ fn extract(args: &Args<'_>) -> DfResult<ArrayRef> {
         };
         let text = text.get(row);
         if group == 0 {
-            return Ok(pattern.find(text).map(|found| found.as_str().to_owned()));
+            return Ok(pattern.find(text).map(|found| found.as_str()));
         }
-        let found = pattern.captures(text);
-        Ok(found.and_then(|found| Some(found.get(group)?.as_str().to_owned())))
+        let (_, places) = match &mut places {
+            Some(last) if Arc::ptr_eq(&last.0, &pattern) => last,
+            other => other.insert((Arc::clone(&pattern), pattern.capture_locations())),
+        };
+        let found = pattern.captures_read(places, text);
+        Ok(found.and_then(|_| places.get(group)).and_then(|(from, to)| text.get(from..to)))
     })
 }
 
@@ -288,24 +327,40 @@ fn replace(args: &Args<'_>, text_at: usize, pattern_at: usize, by_at: usize) -> 
                 &computed
             }
         };
-        let mut made = String::with_capacity(text.len());
-        let mut from = 0;
-        for found in pattern.captures_iter(text) {
-            let Some(whole) = found.get(0) else { continue };
-            made.push_str(text.get(from..whole.start()).unwrap_or_default());
-            for piece in by {
-                made.push_str(match piece {
-                    Piece::Text(text) => text,
-                    Piece::Group(group) => found.get(*group).map_or("", |part| part.as_str()),
-                });
-            }
-            from = whole.end();
-            bounded(made.len(), "replace_regex")?;
-        }
-        made.push_str(text.get(from..).unwrap_or_default());
-        bounded(made.len(), "replace_regex")?;
-        Ok(Some(made))
+        replaced(&pattern, text, by).map(Some)
     })
+}
+
+fn replaced(pattern: &Regex, text: &str, by: &[Piece]) -> DfResult<String> {
+    let mut made = String::with_capacity(text.len());
+    let mut from = 0;
+    let mut replace = |whole: Match<'_>, found: Option<&Captures<'_>>| {
+        made.push_str(text.get(from..whole.start()).unwrap_or_default());
+        for piece in by {
+            let group = |group| found.and_then(|found| found.get(group));
+            made.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Group(number) => group(*number).map_or("", |part| part.as_str()),
+            });
+        }
+        from = whole.end();
+        bounded(made.len(), "replace_regex")
+    };
+    // Where the groups are takes much longer to find than where the match is.
+    if by.iter().any(|piece| matches!(piece, Piece::Group(_))) {
+        for found in pattern.captures_iter(text) {
+            if let Some(whole) = found.get(0) {
+                replace(whole, Some(&found))?;
+            }
+        }
+    } else {
+        for whole in pattern.find_iter(text) {
+            replace(whole, None)?;
+        }
+    }
+    made.push_str(text.get(from..).unwrap_or_default());
+    bounded(made.len(), "replace_regex")?;
+    Ok(made)
 }
 
 /// Takes one match off the start, the end or both.

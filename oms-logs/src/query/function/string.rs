@@ -356,7 +356,7 @@ fn replace_strings(args: &Args<'_>) -> Result<ArrayRef> {
         }
         let texts = || pieces.iter().map(|piece| piece.text());
         bounded(texts().map(str::len).sum(), "replace_strings")?;
-        Ok(Some(texts().collect()))
+        Ok(Some(texts().collect::<String>()))
     })
 }
 

@@ -33,8 +33,8 @@ use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate as aggregates;
 use datafusion::logical_expr::expr::{NullTreatment, Sort};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr as DfExpr, ExprFunctionExt, Extension, JoinType, LogicalPlan,
-    LogicalPlanBuilder, lit,
+    AggregateUDF, Expr as DfExpr, ExprFunctionExt, ExprSchemable as _, Extension, JoinType,
+    LogicalPlan, LogicalPlanBuilder, lit,
 };
 use datafusion::scalar::ScalarValue;
 use expression::{Lowering, column};
@@ -611,10 +611,15 @@ fn aggregate_expr(
                 Some(column) => column,
                 None => lowering.sortable(order)?,
             };
-            let order = Sort::new(order, !greatest, false);
-            call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
-                .order_by(vec![order])
-                .build()?
+            let value = lowering.stored(argument)?;
+            if function::value_at::takes(&order.get_type(lowering.schema)?) {
+                function::value_at::value_at(*greatest).call(vec![order, value])
+            } else {
+                let order = Sort::new(order, !greatest, false);
+                call(aggregates::first_last::first_value_udaf(), value)
+                    .order_by(vec![order])
+                    .build()?
+            }
         }
         AggregateFunction::AnyValue => {
             call(aggregates::first_last::first_value_udaf(), lowering.stored(argument)?)
