@@ -40,6 +40,13 @@ pub fn wal_frame(is_header: bool, salt: u32, payload: &[u8]) -> Vec<u8> {
     wal::frame_of(is_header, salt, payload)
 }
 
+/// The index of a data file's terms, as it is or behind a checksum that is right; the count of rows
+/// that may have some term, if it is an index.
+#[must_use]
+pub fn terms(bytes: &[u8], is_raw: bool) -> Option<usize> {
+    crate::repository::terms::read_any(bytes, is_raw)
+}
+
 /// The rows of a batch by table, in tables that are new.
 ///
 /// # Errors

@@ -54,8 +54,8 @@
 //!   its Delta tables, by the tools that know them.
 //! - No update of records. A delete is a purge, which writes files again: see
 //!   [`repository::maintain`].
-//! - No index beside what Parquet and Delta have: files, row groups and pages are left out by their
-//!   statistics.
+//! - No index that a reader needs: files, row groups and pages are left out by their statistics, and
+//!   blocks of rows by an index of their terms, within each file, that others pass over.
 
 pub mod workspace;
 
