@@ -35,9 +35,11 @@ async fn main() -> Result<()> {
             Ok(report) if report.is_partial => json!({"error": "the answer is partial"}),
             Ok(report) => {
                 let rows: usize = report.batches.iter().map(|batch| batch.num_rows()).sum();
-                // Numbers alone, and not what is kept as one: times.
+                // Numbers alone, and not what is kept as one: times; and not what the workspace adds
+                // to each row, such as `_BilledSize`.
                 let is_number = report.columns.iter().map(|column| {
                     matches!(column.kql_type.name(), "int" | "long" | "real" | "dynamic")
+                        && !column.name.starts_with('_')
                 });
                 let is_number: Vec<bool> = is_number.collect();
                 let cells = report.rows();
