@@ -15,6 +15,7 @@ use oms_core::lease::{
     RENEWAL_KIND, Standing, View, trim, view,
 };
 use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::seeds::Seeds;
 use oms_core::testkit::sim::{Actor, Network, Sim};
 use oms_core::testkit::skew::SkewedClock;
 use std::collections::BTreeMap;
@@ -463,35 +464,25 @@ impl World {
     }
 }
 
-/// The seeds of a run: one from `OMS_SEED`, or the fixed set.
-fn seeds() -> std::ops::Range<u64> {
-    match std::env::var("OMS_SEED") {
-        Ok(text) => {
-            let seed: u64 = text.parse().expect("OMS_SEED is a number");
-            seed..seed + 1
-        }
-        Err(_) => 0..SEEDS,
-    }
-}
-
 #[test]
 fn a_former_owner_never_writes_after_the_next_and_one_believes_at_a_time() {
     let mut sum = Account::default();
-    for seed in seeds() {
+    let seeds = Seeds::of("lease::a_former_owner_never_writes", 0..SEEDS);
+    seeds.run(|seed| {
         let account = World::new(seed, Bug::None).run();
-        assert!(!account.is_out_of_order, "OMS_SEED={seed}: {account:?}");
-        assert!(account.believers_max <= 1, "OMS_SEED={seed}: {account:?}");
+        assert!(!account.is_out_of_order, "{account:?}");
+        assert!(account.believers_max <= 1, "{account:?}");
         // Once nothing goes wrong, the duty is done.
-        assert!(account.has_owner && account.calm_writes > 50, "OMS_SEED={seed}: {account:?}");
-        assert!(account.renewal_histories <= 3, "OMS_SEED={seed}: {account:?}");
+        assert!(account.has_owner && account.calm_writes > 50, "{account:?}");
+        assert!(account.renewal_histories <= 3, "{account:?}");
         sum.epochs += account.epochs;
         sum.refused += account.refused;
         sum.confirmations += account.confirmations;
         sum.expired += account.expired;
         sum.writes += account.writes;
-    }
+    });
     println!("{sum:?}");
-    if seeds().count() > 1 {
+    if seeds.is_fixed() {
         // The worlds are hard enough to mean something.
         assert!(sum.epochs > 5 * SEEDS && sum.refused > SEEDS as usize, "{sum:?}");
         assert!(sum.confirmations > SEEDS as usize && sum.expired > SEEDS as usize, "{sum:?}");
@@ -501,12 +492,13 @@ fn a_former_owner_never_writes_after_the_next_and_one_believes_at_a_time() {
 #[test]
 fn clocks_beyond_the_bound_break_the_belief_and_never_the_fence() {
     let mut doubted = 0;
-    for seed in seeds() {
+    let seeds = Seeds::of("lease::clocks_beyond_the_bound", 0..SEEDS);
+    seeds.run(|seed| {
         let account = World::new(seed, Bug::ClocksBeyondTheBound).run();
-        assert!(!account.is_out_of_order, "OMS_SEED={seed}: {account:?}");
+        assert!(!account.is_out_of_order, "{account:?}");
         doubted += usize::from(account.believers_max > 1);
-    }
-    assert!(doubted > 0 || seeds().count() == 1, "the assumption is not needed after all");
+    });
+    assert!(doubted > 0 || !seeds.is_fixed(), "the assumption is not needed after all");
 }
 
 #[test]

@@ -332,9 +332,8 @@ mod tests {
                     anonymous.insert(shown.clone());
                     continue;
                 }
-                // What a handler checks is refused as its protocol has it: MS-DSCPM answers 404 to
-                // an AgentId that nobody registered, 400 to such a ConfigurationId, and this version
-                // 501 to everyone who would rotate a certificate.
+                // What a handler checks is refused as its protocol has it, and what this version
+                // does not have by 501.
                 let is_refused = match route.access {
                     Access::Operation { .. } => {
                         matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)

@@ -127,7 +127,7 @@ fn what_is_acknowledged_survives_any_crash() {
 
 #[test]
 fn what_is_acknowledged_survives_any_crash_in_segments_that_are_used_again() {
-    Seeds::of("wal::simulation::segments_that_are_used_again", 0..400)
+    Seeds::of("wal::simulation::what_is_acknowledged_survives_any_crash_in_segments", 0..400)
         .run(|seed| live_and_crash(seed, 0));
 }
 

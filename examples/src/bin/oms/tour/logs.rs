@@ -91,6 +91,8 @@ async fn read_log_file(tour: &Tour, teller: &mut Teller) -> Result<u64> {
         teller.lack("this machine has no log file that is text; none was read");
         return Ok(0);
     };
+    // A log file may be older than a table keeps by default, and each of its lines is to be seen.
+    tour.suite.logs()?.set_table_settings(&table.parse()?, TableSettings::longest()).await?;
     let before = count(tour, table).await?;
     let sink = Arc::clone(tour.suite.logs()?) as Arc<dyn RecordSink>;
     let state = tour.folder.join("agent");
