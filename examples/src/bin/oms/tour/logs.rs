@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use jiff::tz::TimeZone;
 use oms_core::{Clock, RecordSink, SystemClock};
 use oms_logs::query::QueryReport;
+use oms_logs::repository::maintain::TableSettings;
 use oms_logs::source::Agent;
 use oms_logs::source::custom_log::CustomLog;
 use oms_logs::source::syslog::SyslogFile;
