@@ -8,8 +8,10 @@ use oms_core::record::{Batch, Record};
 use oms_logs::repository::maintain::CompactOptions;
 use std::process::Command;
 
+/// It ends without the interpreter's own end: pyarrow's threads, which may still be starting then,
+/// bring the process down now and then ("terminate called without an active exception").
 const SCRIPT: &str = r#"
-import sys
+import os, sys
 from deltalake import DeltaTable
 table = DeltaTable(sys.argv[1])
 rows = table.to_pyarrow_table()
@@ -18,6 +20,8 @@ days = sorted({str(day) for day in rows.column("TimeGeneratedDay").to_pylist()})
 print(table.version(), len(values), int(sum(values)), ",".join(days))
 if len(sys.argv) > 2:
     print(DeltaTable(sys.argv[2]).to_pyarrow_table().sort_by("B").select(["A", "B"]).to_pylist())
+sys.stdout.flush()
+os._exit(0)
 "#;
 
 #[tokio::test]
