@@ -128,7 +128,7 @@ impl FileEncoder {
             .collect();
         let properties = properties(first.schema_ref(), &unlike)?;
         let writer = ArrowWriter::try_new(Vec::new(), first.schema(), Some(properties))?;
-        // Text that repeats is in dictionaries, which are as fast to look through.
+        // Of text that repeats, few terms are rare enough to leave a block out.
         let texts = unlike
             .iter()
             .filter(|(name, data_type)| **data_type == DataType::Utf8 && *name != ITEM_ID);

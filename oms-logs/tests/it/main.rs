@@ -114,8 +114,12 @@ async fn select(workspace: &Workspace, table: &str, filter: Option<Expr>) -> Vec
 
 /// The numbers of the `Perf` rows, sorted.
 async fn numbers(workspace: &Workspace) -> Vec<u64> {
-    let mut numbers: Vec<u64> = select(workspace, "Perf", None)
-        .await
+    numbers_of(&select(workspace, "Perf", None).await)
+}
+
+/// Those of some rows.
+fn numbers_of(rows: &[RecordBatch]) -> Vec<u64> {
+    let mut numbers: Vec<u64> = rows
         .iter()
         .flat_map(|rows| {
             let values = rows.column_by_name("CounterValue").expect("the column");

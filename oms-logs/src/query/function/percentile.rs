@@ -177,8 +177,7 @@ impl<T: Value> GroupsAccumulator for Collected<T> {
     ) -> Result<()> {
         let [values] = values else { return exec_err!("percentile expects one column") };
         self.grow(total_num_groups);
-        let counts =
-            |row| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        let counts = counted(opt_filter);
         let values = T::read(values)?;
         for (row, (group, value)) in group_indices.iter().zip(&values).enumerate() {
             if counts(row) {

@@ -49,7 +49,11 @@ impl Place {
     }
 }
 
-/// What is looked for: ASCII text that is not empty.
+/// The longest operand that is compared at each place of its rarest byte, in bytes: the steps that a
+/// text takes are at most so many times its length.
+const NEEDLE_BYTES_MAX: usize = 64;
+
+/// What is looked for: text that is neither empty nor long, and ASCII if letter case does not count.
 #[derive(Debug)]
 pub(super) struct Needle<'a> {
     operand: &'a str,
@@ -61,9 +65,9 @@ pub(super) struct Needle<'a> {
 }
 
 impl<'a> Needle<'a> {
-    /// None if the operand is empty, or letter case would have to be looked at beyond ASCII.
+    /// None for another operand than such a one.
     pub(super) fn new(operand: &'a str, any_case: bool, place: Place) -> Option<Self> {
-        if any_case && !operand.is_ascii() {
+        if operand.len() > NEEDLE_BYTES_MAX || any_case && !operand.is_ascii() {
             return None;
         }
         let bytes = operand.bytes().enumerate();
@@ -98,8 +102,7 @@ impl<'a> Needle<'a> {
                 }
             }
             let Some(begin) = at.checked_sub(self.rare_at) else { return };
-            let text = values.get(begin_of(row)..end_of(row)).unwrap_or_default();
-            if begin >= begin_of(row) && self.stands_at(text, begin - begin_of(row)) {
+            if begin >= begin_of(row) && self.stands_at(texts.value(row), begin - begin_of(row)) {
                 found.set_bit(row, true);
                 done = end_of(row);
             }
@@ -124,9 +127,8 @@ impl<'a> Needle<'a> {
         if self.any_case && !text.is_ascii() {
             return test(text);
         }
-        let bytes = text.as_bytes();
-        let mut places = self.rare_places(bytes);
-        places.any(|at| at.checked_sub(self.rare_at).is_some_and(|at| self.stands_at(bytes, at)))
+        let mut places = self.rare_places(text.as_bytes());
+        places.any(|at| at.checked_sub(self.rare_at).is_some_and(|at| self.stands_at(text, at)))
     }
 
     /// Where its rarest byte stands.
@@ -136,15 +138,12 @@ impl<'a> Needle<'a> {
         memchr2_iter(self.rare, other, text)
     }
 
-    fn stands_at(&self, text: &[u8], at: usize) -> bool {
+    fn stands_at(&self, text: &str, at: usize) -> bool {
         let operand = self.operand.as_bytes();
-        let Some(there) = text.get(at..at + operand.len()) else { return false };
+        let Some(there) = text.as_bytes().get(at..at + operand.len()) else { return false };
         let is_equal =
             if self.any_case { there.eq_ignore_ascii_case(operand) } else { there == operand };
-        if !is_equal || self.place == Place::ANYWHERE {
-            return is_equal;
-        }
-        std::str::from_utf8(text).is_ok_and(|text| self.place.is_met(text, at, self.operand))
+        is_equal && self.place.is_met(text, at, self.operand)
     }
 }
 
@@ -210,6 +209,18 @@ mod tests {
                 .collect();
             prop_assert_eq!(one_by_one, expected);
         }
+    }
+
+    #[test]
+    fn a_long_operand_is_left_to_a_search_that_is_linear() {
+        let long = "b".repeat(NEEDLE_BYTES_MAX + 1);
+        assert!(Needle::new(&long, true, Place::ANYWHERE).is_none());
+        // Each place has the operand, and none is at the end of a term.
+        let text = "b".repeat(1 << 20);
+        let needle = Needle::new("bb", true, Place::TERM).expect("a needle");
+        assert!(!needle.is_in(&text, |_| true));
+        let array = StringArray::from(vec![text]);
+        assert_eq!(needle.find(&array, |_| true), BooleanArray::from(vec![false]));
     }
 
     #[test]

@@ -190,6 +190,11 @@ impl Groups {
     fn emit(&mut self, emit_to: EmitTo) -> Result<(Vec<Best>, ArrayRef)> {
         let emitted = emit_to.take_needed(&mut self.best);
         let values = self.values(&emitted)?;
+        if self.best.is_empty() {
+            // What was emitted to make room leaves nothing behind.
+            self.batches.truncate(1);
+            self.rows = 0;
+        }
         Ok((emitted, values))
     }
 }
@@ -209,8 +214,7 @@ impl GroupsAccumulator for Groups {
         total_num_groups: usize,
     ) -> Result<()> {
         let [orders, values] = values else { return exec_err!("an order and a value are needed") };
-        let counts =
-            |row| opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+        let counts = counted(opt_filter);
         self.add(&keys(orders)?, values, group_indices, counts, total_num_groups)
     }
 
@@ -290,6 +294,7 @@ mod tests {
         let first = other.evaluate(EmitTo::First(2)).expect("values");
         assert_eq!(texts(&first), [Some("b".to_owned()), Some("x".to_owned())]);
         let rest = other.evaluate(EmitTo::All).expect("values");
+        assert_eq!((other.batches.len(), other.rows), (1, 0));
         assert_eq!(texts(&rest), [Some("y".to_owned())]);
     }
 

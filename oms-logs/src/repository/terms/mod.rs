@@ -9,8 +9,7 @@
 //!
 //! A term is a run of letters and digits, in lower case. Terms of one or two bytes and numbers of less
 //! than six digits are left out: they stand nearly everywhere and would fill the filters. A filter
-//! tells for certain that a term is not in a block, and takes about one absent term in twelve for
-//! there. Readers that know nothing of it pass over it, and a filter that is damaged is not used.
+//! tells for certain that a term is not in a block, and takes some absent terms for there. Readers that know nothing of it pass over it, and a filter that is damaged is not used.
 //!
 //! ```text
 //!  index   = magic[8]  checksum u32  columns u16  rows u64 { column }*
@@ -246,7 +245,7 @@ impl Terms {
         Ok(Self { rows, columns, bytes: bytes.len() })
     }
 
-    /// The rows that may have what is wanted; none if no row can be left out, or all can.
+    /// The rows that may have what is wanted, by whole blocks.
     pub(crate) fn select(&self, wanted: &Wanted) -> Selected {
         let blocks = usize::try_from(self.rows.div_ceil(BLOCK_ROWS as u64)).unwrap_or(0);
         let mut selectors: Vec<RowSelector> = Vec::new();
