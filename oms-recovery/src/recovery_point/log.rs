@@ -200,8 +200,14 @@ impl RecoveryLog {
         PointView::new(self, stamp)
     }
 
-    /// Everything before the copy under way: what its checksums are of.
+    /// Everything before the copy under way: what its checksums are of. Blocks that match them are
+    /// not sent, so what they are of is durable first: an initial copy that was given up may have
+    /// left blocks in the base that were never synced.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::Corrupt`].
     pub(crate) fn view_below_copy(&self, begin: Stamp) -> Result<PointView> {
+        self.base.flush()?;
         let sequence = begin.sequence.saturating_sub(1);
         PointView::new(self, Stamp { sequence, ..begin })
     }

@@ -13,7 +13,7 @@ use oms_recovery::replication::mark::{Mark, MarkFile, Role};
 use oms_recovery::replication::primary::PrimaryEnd;
 use oms_recovery::replication::replica::Replica;
 use oms_recovery::replication::tracker::{TrackedDevice, TrackerOptions};
-use oms_recovery::replication::transfer::CopyKind;
+use oms_recovery::replication::transfer::{CopyKind, Message, decode};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -157,6 +157,54 @@ fn power_may_fail_at_any_step_of_a_divergence() {
             assert!(steps > 50, "seed {seed}: only {steps} steps");
         }
     });
+}
+
+/// Carries messages until a copied block arrives; the replica takes that one and does not yet make
+/// it durable, and nothing after it arrives.
+fn carry_to_first_block(end: &mut PrimaryEnd, replica: &mut Replica) {
+    loop {
+        for bytes in end.poll().expect("poll") {
+            if let Message::Copy { epoch, begin, first_block, block_count, frames, .. } =
+                decode(&bytes).expect("message")
+            {
+                let is_sync = false;
+                let copy =
+                    Message::Copy { epoch, begin, first_block, block_count, is_sync, frames };
+                assert_eq!(replica.handle(&copy.encode()), None, "it need not answer");
+                return;
+            }
+            let answer = replica.handle(&bytes).expect("answer");
+            end.receive(&answer).expect("receive");
+        }
+    }
+}
+
+/// A resynchronization leaves out what the replica has already. Blocks of an initial copy that was
+/// given up were received, but nothing had made them durable.
+#[test]
+fn a_replica_has_only_blocks_that_a_power_loss_leaves_it() {
+    for seed in 0..8 {
+        let disks = sites();
+        let device = open_device(&disks[0], 1).expect("device");
+        device.write_at(0, &[7; 200_000]).expect("write");
+        device.flush().expect("flush");
+        device.begin_copy(CopyKind::Initial, 1).expect("copy");
+        let mut replica = open_replica(&disks[1]);
+        carry_to_first_block(&mut PrimaryEnd::new(ITEM, Arc::clone(&device)), &mut replica);
+
+        device.begin_copy(CopyKind::Resync, 1).expect("resync");
+        let mut end = PrimaryEnd::new(ITEM, Arc::clone(&device));
+        carry(&mut end, &mut replica);
+        let whole = replica.log().latest_whole().expect("whole");
+
+        disks[1].crash(&SeededEntropy::new(seed));
+        let replica = open_replica(&disks[1]);
+        assert_eq!(replica.log().latest_whole(), Some(whole), "seed {seed}");
+        let view = replica.log().view(whole).expect("view");
+        let (theirs, ours) = (crate::common::read_all(&view), crate::common::read_all(&*device));
+        let differs = ours.iter().zip(&theirs).position(|(ours, theirs)| ours != theirs);
+        assert_eq!(differs, None, "seed {seed}: the first byte that the power loss took");
+    }
 }
 
 /// Planted bugs: a device that does not sync its log and image, or their names, is found.
