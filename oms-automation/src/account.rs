@@ -11,7 +11,7 @@ use crate::settings::{
     AccountName, AutomationSettings, JobOptions, RunbookOptions, StreamQuery, check_settings,
 };
 use crate::stream::{Redactor, StreamRecord, StreamStore, StreamType};
-use crate::worker::{LocalWorker, Shared, Support, isolation};
+use crate::worker::{LocalWorker, Shared, Support, isolation, system};
 use oms_core::disk::DiskLock;
 use oms_core::journal::{Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX};
 use oms_core::lifecycle::Lifecycle;
@@ -19,7 +19,6 @@ use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, EntropyExt, LocalDisk, Secret, SystemClock, SystemEntropy};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -128,8 +127,7 @@ fn open_folder(folder: &Path, is_passed: bool) -> Result<(PathBuf, DiskLock), Er
     for (name, mode) in [("", way), (SANDBOXES, way), ("content", 0o700), ("streams", 0o700)] {
         let path = folder.join(name);
         LocalDisk::new(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
-            .map_err(failed("set permissions", &path))?;
+        system::set_mode(&path, mode).map_err(failed("set permissions", &path))?;
     }
     Ok((folder, lock))
 }

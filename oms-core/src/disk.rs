@@ -176,8 +176,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync(&self) -> Result<(), DiskError>;
 }
 
-/// A folder of the operating system's file system. What it makes is for its owner alone: files of
-/// mode 0600, folders of mode 0700.
+/// A folder of the operating system's file system.
+///
+/// On Unix, what it makes is for its owner alone: files of mode 0600, folders of mode 0700. On Windows
+/// it is for whoever the folder above it is for, and a new, renamed or removed name is as durable as
+/// the file system makes it by itself: there is no call that syncs a folder.
 #[derive(Clone, Debug)]
 pub struct LocalDisk {
     root: PathBuf,
@@ -230,10 +233,7 @@ fn make_dirs(path: &Path) -> Result<(), DiskError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_dirs(parent)?;
     }
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(path) {
+    match owner_only::folder().create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(failed("create folder", path)(error)),
@@ -257,10 +257,8 @@ fn sync_folder(path: &Path) -> Result<(), DiskError> {
 impl Disk for LocalDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
         let path = self.resolve("open", path)?;
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = owner_only::file();
         options.read(true).write(mode != OpenMode::Read);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match mode {
             OpenMode::Read | OpenMode::Write => {}
             OpenMode::CreateNew => {
@@ -288,10 +286,8 @@ impl Disk for LocalDisk {
 
     fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
         let path = self.resolve(LOCK, path)?;
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = owner_only::file();
         options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path).map_err(failed(LOCK, &path))?;
         match file.try_lock() {
             Ok(()) => Ok(DiskLock::new(LocalLock { path, file })),
@@ -398,6 +394,39 @@ impl DiskFile for LocalFile {
 
     fn sync(&self) -> Result<(), DiskError> {
         self.file.sync_data().map_err(failed("sync", &self.path))
+    }
+}
+
+/// What is made is for its owner alone.
+#[cfg(unix)]
+pub(crate) mod owner_only {
+    use std::fs::{DirBuilder, OpenOptions};
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+    pub(crate) fn folder() -> DirBuilder {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        builder
+    }
+
+    pub(crate) fn file() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.mode(0o600);
+        options
+    }
+}
+
+/// What is made is for whoever the folder above it is for: there are no modes here.
+#[cfg(not(unix))]
+pub(crate) mod owner_only {
+    use std::fs::{DirBuilder, OpenOptions};
+
+    pub(crate) fn folder() -> DirBuilder {
+        DirBuilder::new()
+    }
+
+    pub(crate) fn file() -> OpenOptions {
+        OpenOptions::new()
     }
 }
 

@@ -6,8 +6,8 @@ mod python;
 
 use crate::Error;
 use crate::runbook::RunbookKind;
+use crate::worker::system;
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What an interpreter is started with.
@@ -46,8 +46,7 @@ pub(crate) fn command_line(kind: RunbookKind, interpreter: &Path, script: &Path)
 /// The first executable file of that name in the search path.
 pub(crate) fn find(program: &str, search_path: &[PathBuf]) -> Option<PathBuf> {
     let is_executable = |path: &PathBuf| {
-        let metadata = path.metadata();
-        metadata.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        path.metadata().is_ok_and(|meta| meta.is_file() && system::is_executable(&meta))
     };
     search_path.iter().map(|folder| folder.join(program)).find(is_executable)
 }

@@ -1,21 +1,18 @@
 //! One job's process: prepared, run, and gone with all that it started.
 
-use super::{command_line, file_name, interpreter, joined, require};
+use super::{command_line, file_name, interpreter, joined};
 use crate::Error;
 use crate::error::failed;
 use crate::job::engine::Ending;
 use crate::job::{EXCEPTION_BYTES_MAX, Job, JobId};
 use crate::runbook::LogSwitches;
 use crate::stream::{Entry, Line, LineSplitter, Redactor, StreamSummary, StreamType, StreamWriter};
-use crate::worker::isolation::{self, Cell, Tools};
-use crate::worker::{Applied, IsolationMode, Marker, Shared, TreeGuard, is_set, signal, sweep};
+use crate::worker::system::{self, Cell, TreeGuard, sweep, terminate};
+use crate::worker::{Applied, IsolationMode, Marker, Shared, is_set, isolation};
 use oms_core::Clock;
 use oms_core::task::blocking;
-use rustix::process::Signal;
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -63,6 +60,7 @@ pub(crate) fn sandbox(shared: &Shared, job: JobId) -> PathBuf {
 /// # Errors
 /// Why the job cannot run on this computer.
 pub(crate) async fn prepare(shared: &Arc<Shared>, job: &Job) -> Result<(Launch, Applied), Error> {
+    system::check()?;
     let settings = &shared.settings;
     let kind = job.task.kind;
     let interpreter = interpreter(kind, &settings.search_path)?;
@@ -89,7 +87,7 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, job: &Job) -> Result<(Launch, 
     let line = command_line(kind, &interpreter, &folder.join(file_name(kind)));
     let mut arguments = line.arguments;
     arguments.extend(job.task.arguments.iter().map(|argument| OsString::from(argument.text())));
-    let mut command = isolated_command(shared, job, arguments, &mut applied)?;
+    let mut command = system::command(shared, job, arguments, &mut applied)?;
     command
         .env_clear()
         .env("PATH", joined(&settings.search_path))
@@ -99,7 +97,7 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, job: &Job) -> Result<(Launch, 
         .env("AUTOMATION_JOB_ID", job.id.to_string())
         .env("AUTOMATION_ACTIVITY_ID", job.id.to_string())
         .env("OMS_PARAMETERS_FILE", folder.join(PARAMETERS_FILE))
-        .env(crate::worker::MARKER_VARIABLE, Marker::new(job.id).variable())
+        .env(system::MARKER_VARIABLE, Marker::new(job.id).variable())
         .envs(line.environment.iter().copied())
         .current_dir(&folder)
         .stdin(Stdio::null())
@@ -115,58 +113,21 @@ const PARAMETERS_FILE: &str = "parameters.json";
 /// The name of the folder for temporary files in a job's folder.
 const TEMPORARY_FOLDER: &str = "tmp";
 
-fn isolated_command(
-    shared: &Shared,
-    job: &Job,
-    arguments: Vec<OsString>,
-    applied: &mut Applied,
-) -> Result<Command, Error> {
-    let settings = &shared.settings;
-    let is_on = settings.isolation.mode != IsolationMode::Off;
-    let line = if is_on {
-        let tool = |program| require(job.task.kind, program, &settings.search_path);
-        let tools = Tools {
-            prlimit: tool("prlimit")?,
-            setpriv: tool("setpriv")?,
-            setsid: tool("setsid")?,
-            bash: tool("bash").ok(),
-        };
-        let inherited = isolation::inherited_descriptors();
-        let limit = Marker::new(job.id).limit();
-        isolation::wrap(&settings.isolation, &tools, limit, &inherited, applied, arguments)?
-    } else {
-        arguments
-    };
-    let mut line = line.into_iter();
-    let mut command = Command::new(line.next().unwrap_or_default());
-    command.args(line);
-    if !is_on {
-        command.process_group(0);
-    }
-    if let Some(user) = applied.user {
-        command.uid(user.uid).gid(user.gid);
-    }
-    Ok(command)
-}
-
 fn make_folder(shared: &Shared, folder: &Path, files: &[(&str, Vec<u8>)]) -> Result<(), Error> {
     remove_folder(folder)?;
     let user = shared.settings.isolation.run_as;
     let user = user.filter(|_| shared.settings.isolation.mode != IsolationMode::Off);
     let own = |path: &Path| match user {
-        Some(user) => std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid))
-            .map_err(failed("give to user", path)),
+        Some(user) => system::give(path, user).map_err(failed("give to user", path)),
         None => Ok(()),
     };
     for folder in [folder.to_owned(), folder.join(TEMPORARY_FOLDER)] {
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(failed("create folder", &folder))?;
+        system::make_folder(&folder).map_err(failed("create folder", &folder))?;
         own(&folder)?;
     }
     for (name, bytes) in files {
         let path = folder.join(name);
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let file = system::make_file(&path);
         let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, bytes));
         written.map_err(failed("write", &path))?;
         own(&path)?;
@@ -226,7 +187,7 @@ async fn attend(
             status = child.wait() => break status,
             () = is_set(stop), if !is_stopping => {
                 is_stopping = true;
-                blocking(move || signal(marker, Signal::TERM).map(|_| ())).await?;
+                blocking(move || terminate(marker)).await?;
                 let end = recorder.context.stop_grace;
                 grace.set(tokio::time::sleep(end));
             }
@@ -375,7 +336,7 @@ impl Recorder {
         if status.success() {
             return None;
         }
-        let mut text = match (status.code(), status.signal()) {
+        let mut text = match (status.code(), system::signal_of(status)) {
             (Some(code), _) => format!("the runbook ended with exit code {code}"),
             (None, Some(24)) => "the runbook used up its CPU time (signal 24)".to_owned(),
             (None, Some(25)) => "the runbook wrote too large a file (signal 25)".to_owned(),

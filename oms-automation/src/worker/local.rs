@@ -1,7 +1,8 @@
 //! The worker inside the account's own process.
 
 use super::isolation::Support;
-use super::{Applied, Marker, WorkerRunId, sweep};
+use super::system::sweep;
+use super::{Applied, Marker, WorkerRunId};
 use crate::Error;
 use crate::executor::process::{self, Launch, RunContext, sandbox};
 use crate::job::engine::{Effect, Ending, Engine, EngineSettings, Input};

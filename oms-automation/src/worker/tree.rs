@@ -61,8 +61,13 @@ impl Marker {
     }
 }
 
+/// Asks every process of the job to end.
+pub(crate) fn terminate(marker: Marker) -> Result<(), Error> {
+    signal(marker, Signal::TERM).map(|_| ())
+}
+
 /// Sends a signal to every process of the job; answers how many there are.
-pub(crate) fn signal(marker: Marker, signal: Signal) -> Result<usize, Error> {
+fn signal(marker: Marker, signal: Signal) -> Result<usize, Error> {
     let members = members(marker)?;
     for (pid, started) in &members {
         send(*pid, *started, signal);

@@ -3,7 +3,7 @@
 use super::{Control, Entries, observed};
 use crate::error::Error;
 use crate::item::source::{
-    FileSource, FileState, SourceWarning, SourceWarningKind, Step, same_moment,
+    FileSource, FileState, SourceWarning, SourceWarningKind, Step, open_file, same_moment, state_of,
 };
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::chunk::{CHUNK_BYTES_MAX, Chunker};
@@ -13,10 +13,8 @@ use crate::vault::{
     WriteSettings,
 };
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -365,12 +363,7 @@ impl Archiver<'_> {
         node: &mut Node,
         state: &FileState,
     ) -> Result<Vec<BlobId>, Failure> {
-        // Neither follows a link nor waits at a pipe that took the file's place meanwhile.
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mut file = std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path)?;
+        let mut file = open_file(path)?;
         let before = file.metadata()?;
         if !before.is_file() {
             return Err(io::Error::other("it was replaced by something that is no file").into());
@@ -401,7 +394,7 @@ impl Archiver<'_> {
             self.store_chunk(chunk, &mut content)?;
         }
         node.size = size;
-        if FileState::of(&file.metadata()?) != *state || size != state.size {
+        if state_of(&file)? != *state || size != state.size {
             let (path, kind) = (path.to_owned(), SourceWarningKind::Changed);
             let reason = format!("{size} bytes were read");
             self.warnings.push(SourceWarning { path, kind, reason });

@@ -7,19 +7,19 @@
 //!  afterwards: further names of hard-linked files, then metadata of folders from the inside out
 //! ```
 
-use super::target::{Folder, Ownership, Placed, finish_open, open_root, temporary_name};
+use super::target::{
+    Folder, Ownership, Placed, finish_file, join, open_root, ownership, temporary_name,
+    write_all_at,
+};
 use super::{Control, Entries, observed};
 use crate::error::{Error, with_causes};
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::format::{BlobId, BlobKind, Node, NodeKind, NodeName, Tree};
 use crate::vault::{BlobReader, Catalog, Core, LockGuard, Open, Vault};
 use oms_core::ErrorKind;
-use rustix::fd::AsFd as _;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,7 +185,7 @@ impl RestorePlan {
         match &self.top {
             Top::Folder { tree, .. } => waiting.push((*tree, target)),
             Top::Single(node) => {
-                let path = target.join(node.name.as_os_str());
+                let path = join(&target, &node.name);
                 let node = node.clone();
                 self.count(&node, &path, must_be_free)?;
             }
@@ -193,7 +193,7 @@ impl RestorePlan {
         while let Some((tree, folder)) = waiting.pop() {
             let Ok(tree) = reader.read_tree(tree) else { continue };
             for node in &tree.nodes {
-                let path = folder.join(node.name.as_os_str());
+                let path = join(&folder, &node.name);
                 self.count(node, &path, must_be_free)?;
                 waiting.extend(node.subtree.map(|subtree| (subtree, path)));
             }
@@ -238,7 +238,7 @@ impl RestorePlan {
             reader,
             copy: self.options.copy,
             is_sparse: self.options.is_sparse,
-            ownership: Ownership { is_restored: rustix::process::geteuid().is_root() },
+            ownership: ownership(),
             control: control.clone(),
             report: Mutex::new(RestoreReport {
                 point: self.point,
@@ -274,14 +274,15 @@ impl RestorePlan {
                 Top::Folder { tree, node } => {
                     walk.folders(tree, &files);
                     // A target that was there before keeps its own metadata.
-                    walk.full_folders.extend(node.filter(|_| is_new).map(|n| (root.clone(), *n)));
+                    walk.full_folders
+                        .extend(node.filter(|_| is_new).map(|n| (root.path.clone(), *n)));
                 }
                 Top::Single(node) => walk.entry(&root, *node, &files),
             }
         });
         walk.finish();
         // Acknowledged files survive a power failure.
-        rustix::fs::syncfs(root.fd.as_fd()).map_err(|e| unusable(e.into()))?;
+        root.sync_file_system().map_err(unusable)?;
         shared.into_report(&target)
     }
 }
@@ -310,7 +311,7 @@ fn find(reader: &BlobReader, point: &RecoveryPoint, path: Option<&Path>) -> Resu
         .peekable();
     while let Some(name) = names.next() {
         let folder = reader.read_tree(tree)?;
-        let found = folder.find(name.as_bytes()).ok_or_else(not_found)?;
+        let found = folder.find(name.as_encoded_bytes()).ok_or_else(not_found)?;
         match found.subtree {
             Some(subtree) => tree = subtree,
             None if names.peek().is_none() => return Ok(Top::Single(Box::new(found.clone()))),
@@ -382,8 +383,8 @@ impl Shared {
     }
 
     fn file(&self, folder: &Folder, node: &Node) {
-        let path = folder.path.join(node.name.as_os_str());
-        if self.copy == CopyOption::Skip && matches!(folder.look(&node.name), Ok(Some(_))) {
+        let path = join(&folder.path, &node.name);
+        if self.copy == CopyOption::Skip && matches!(folder.has(&node.name), Ok(true)) {
             return self.report(|report| report.skipped += 1);
         }
         let temporary = temporary_name(&*self.core.store.entropy);
@@ -443,13 +444,13 @@ impl Shared {
             let bytes = self.reader.read(BlobKind::Data, *id).map_err(Unwritten::Vault)?;
             // A new file reads as zeros wherever it was not written.
             if !(self.is_sparse && is_zero(&bytes)) {
-                file.write_all_at(&bytes, offset).map_err(Unwritten::Target)?;
+                write_all_at(&file, &bytes, offset).map_err(Unwritten::Target)?;
             }
             offset += bytes.len() as u64;
             self.control.add_bytes(bytes.len() as u64);
         }
         file.set_len(offset).map_err(Unwritten::Target)?;
-        let mut failed = finish_open(file.as_fd(), node, self.ownership);
+        let mut failed = finish_file(&file, node, self.ownership);
         if offset != node.size {
             failed.push(format!("content has {offset} bytes, its folder says {}", node.size));
         }
@@ -487,7 +488,7 @@ struct Walk<'a> {
     root: Folder,
     frames: Vec<Frame>,
     /// Folders whose metadata is set at the end, from the inside out.
-    full_folders: Vec<(Folder, Node)>,
+    full_folders: Vec<(PathBuf, Node)>,
     hard_links: HashMap<InodeKey, (PathBuf, NodeName)>,
     later: Vec<(InodeKey, PathBuf, Node)>,
 }
@@ -511,7 +512,7 @@ impl Walk<'_> {
             match self.folder(at) {
                 Ok(folder) => self.node(&folder, node, files),
                 Err(error) => {
-                    let path = self.frames.get(at).map(|f| f.name_path.join(node.name.as_os_str()));
+                    let path = self.frames.get(at).map(|f| join(&f.name_path, &node.name));
                     self.shared.failed_io(path.unwrap_or_default(), error);
                 }
             }
@@ -522,7 +523,7 @@ impl Walk<'_> {
         let Some(subtree) = node.subtree.filter(|_| node.kind == NodeKind::Dir) else {
             return self.entry(folder, node, files);
         };
-        let path = folder.path.join(node.name.as_os_str());
+        let path = join(&folder.path, &node.name);
         if self.frames.len() >= DEPTH_MAX {
             return self.shared.failed(path, format!("folders lie deeper than {DEPTH_MAX}"));
         }
@@ -573,9 +574,8 @@ impl Walk<'_> {
         // A folder that was there before keeps its metadata unless it is to be overwritten.
         let is_ours = frame.is_new || self.shared.copy == CopyOption::Overwrite;
         if let Some(node) = frame.node.filter(|_| is_ours) {
-            // The descriptor is not kept: there may be more folders than descriptors.
-            let fd = Arc::clone(&self.root.fd);
-            self.full_folders.push((Folder { fd, path: frame.name_path }, node));
+            // The folder is not kept open: there may be more folders than descriptors.
+            self.full_folders.push((frame.name_path, node));
         }
     }
 
@@ -600,8 +600,8 @@ impl Walk<'_> {
 
     fn special(&self, folder: &Folder, node: &Node) {
         let shared = self.shared;
-        let path = folder.path.join(node.name.as_os_str());
-        if shared.copy == CopyOption::Skip && matches!(folder.look(&node.name), Ok(Some(_))) {
+        let path = join(&folder.path, &node.name);
+        if shared.copy == CopyOption::Skip && matches!(folder.has(&node.name), Ok(true)) {
             return shared.report(|report| report.skipped += 1);
         }
         let temporary = temporary_name(&*shared.core.store.entropy);
@@ -619,22 +619,22 @@ impl Walk<'_> {
             if self.shared.must_stop() {
                 return;
             }
-            let path = folder.join(node.name.as_os_str());
+            let path = join(&folder, &node.name);
             if let Err(error) = self.link(key, &folder, &node) {
                 self.shared.failed_io(path, error);
             }
         }
-        for (folder, node) in std::mem::take(&mut self.full_folders) {
-            match self.root.open_below(&folder.path) {
+        for (path, node) in std::mem::take(&mut self.full_folders) {
+            match self.root.open_below(&path) {
                 Ok(open) => {
-                    for reason in finish_open(open.fd.as_fd(), &node, self.shared.ownership) {
-                        let path = folder.path.clone();
+                    for reason in open.finish(&node, self.shared.ownership) {
+                        let path = path.clone();
                         self.shared.report(|report| {
                             report.warnings.push(RestoreWarning { path, reason });
                         });
                     }
                 }
-                Err(error) => self.shared.failed_io(folder.path, error),
+                Err(error) => self.shared.failed_io(path, error),
             }
         }
     }
@@ -654,7 +654,7 @@ impl Walk<'_> {
             self.shared.file(&folder, node);
             return Ok(());
         }
-        let path = folder.path.join(node.name.as_os_str());
+        let path = join(&folder.path, &node.name);
         let placed = folder.place(&temporary, &node.name, self.shared.copy);
         // Between two names of one inode a rename does nothing and leaves both.
         folder.discard(&temporary);

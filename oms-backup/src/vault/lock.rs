@@ -7,6 +7,7 @@
 
 use super::Core;
 use super::format::{LockId, SMALL_FILE_BYTES_MAX, to_json};
+use super::holder::is_process_alive;
 use super::store::{FileId as _, is_not_found};
 use crate::error::Error;
 use jiff::{SignedDuration, Timestamp};
@@ -18,21 +19,6 @@ pub const LOCK_REFRESH_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
 /// The age from which nobody honours a lock.
 pub const LOCK_STALE_AGE: SignedDuration = SignedDuration::from_mins(30);
-
-/// Who holds locks and makes backups.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Holder {
-    /// The computer.
-    pub hostname: String,
-    /// The user.
-    pub username: String,
-    /// The process.
-    pub pid: u32,
-    /// The user's id.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
-}
 
 /// A file under `locks/`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -56,14 +42,6 @@ impl LockFile {
         now.duration_since(self.time) > LOCK_STALE_AGE
             || (self.hostname == hostname && !is_process_alive(self.pid))
     }
-}
-
-/// Whether this computer has such a process; yes if that cannot be told.
-fn is_process_alive(pid: i64) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return true;
-    };
-    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
 }
 
 /// A lock held; dropping it removes its file.
@@ -170,6 +148,7 @@ fn check_others(core: &Core, is_exclusive: bool, own: Option<LockId>) -> Result<
 mod tests {
     use super::*;
     use crate::operation::{BackupOptions, Control};
+    use crate::vault::Holder;
     use crate::vault::Vault;
     use crate::vault::format::KdfParameters;
     use oms_core::clock::ManualClock;

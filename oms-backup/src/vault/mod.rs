@@ -21,13 +21,15 @@ pub mod crypto;
 pub mod format;
 
 mod catalog;
+mod holder;
 mod lock;
 mod reader;
 mod store;
 mod writer;
 
 pub use catalog::CATALOG_BLOBS_MAX;
-pub use lock::{Holder, LOCK_REFRESH_INTERVAL, LOCK_STALE_AGE};
+pub use holder::Holder;
+pub use lock::{LOCK_REFRESH_INTERVAL, LOCK_STALE_AGE};
 pub use writer::WriteSettings;
 
 pub(crate) use catalog::{Catalog, Place};
@@ -37,7 +39,6 @@ pub(crate) use store::{FileId, PACK_BYTES_MAX, is_not_found, read_whole};
 pub(crate) use writer::{Added, BlobWriter};
 
 use crate::error::Error;
-use crate::item::source::Accounts;
 use crate::operation::{
     BackupOptions, BackupPlan, RestoreOptions, RestorePlan, VerifyOptions, VerifyPlan,
 };
@@ -103,10 +104,7 @@ impl Vault<Locked> {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         let store = Store { disk, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) };
-        let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let username = Accounts::load().user(uid).to_owned();
-        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let holder = Holder { hostname, username, pid: std::process::id(), uid, gid };
+        let holder = Holder::this_process();
         Self { state: Locked { store, holder, kdf: KdfParameters::default() } }
     }
 

@@ -78,9 +78,10 @@ pub use operation::{
 };
 pub use path::PatternError;
 pub use resources::surface as resource_surface;
+#[cfg(unix)]
+pub use serve::serve_unix;
 pub use serve::{
-    Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_unix,
-    serve_with,
+    Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_with,
 };
 pub use surface::{Access, Authenticator, ByCertificate, FirstOf, Handler, Route, Surface};
 pub use token::{

@@ -11,7 +11,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// The most connections at a time; further ones wait in the system's queue.
@@ -82,6 +84,7 @@ async fn serve_tcp(
 ///
 /// # Errors
 /// When the listener breaks for good.
+#[cfg(unix)]
 pub async fn serve_unix(
     listener: UnixListener,
     mounted: Arc<Mounted>,

@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
-#[cfg(target_os = "linux")]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,6 +91,16 @@ impl Registry {
             None => FileResource::unrestricted(),
         };
         Ok(Self::new().with(Arc::new(files)))
+    }
+
+    /// Every resource of this crate that this system can have: none yet. [`Registry::find`] refuses
+    /// each class by name.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(target_os = "linux"))]
+    pub fn standard(_root: Option<&Path>) -> Result<Self, Error> {
+        Ok(Self::new())
     }
 
     /// The same registry with one more resource, which takes over the classes it names.

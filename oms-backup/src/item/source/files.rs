@@ -5,31 +5,21 @@
 //! ```
 //! Folders above the given paths appear with their own metadata and nothing else in them.
 
-use super::metadata::{FileState, read_node};
-use super::{Accounts, SourceWarning, SourceWarningKind};
+use super::metadata::{read_node, state};
+use super::{Accounts, FileState, SourceWarning, SourceWarningKind, Step};
 use crate::error::Error;
 use crate::vault::format::{Node, NodeKind, NodeName};
+use rustix::fs::OFlags;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// How deep folders may lie in each other.
 const DEPTH_MAX: usize = 4096;
-
-/// One step of the walk.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// A folder; everything until the matching [`Leave`](Self::Leave) is in it.
-    Enter(Box<Node>),
-    /// The end of a folder.
-    Leave,
-    /// Something that is no folder.
-    Entry { path: PathBuf, node: Box<Node>, state: FileState },
-    /// Something is not as it should be.
-    Warning(SourceWarning),
-}
 
 /// A walk over files and folders.
 #[derive(Debug)]
@@ -164,7 +154,7 @@ impl FileSource {
         if node.kind == NodeKind::Unknown {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "unknown type of file"));
         }
-        Ok((node, FileState::of(&metadata), missing))
+        Ok((node, state(&metadata), missing))
     }
 
     fn enter(
@@ -203,6 +193,14 @@ impl FileSource {
     fn warn(&mut self, path: PathBuf, kind: SourceWarningKind, reason: String) {
         self.pending.push(Step::Warning(SourceWarning { path, kind, reason }));
     }
+}
+
+/// Opens a file for reading. Neither follows a link nor waits at a pipe that took its place since it was
+/// looked at.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// The names in a folder in reverse order of their bytes, so that the next one is at the end.

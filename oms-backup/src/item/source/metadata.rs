@@ -1,10 +1,10 @@
 //! What the file system says about a file, as a node.
 
-use super::Accounts;
+use super::{Accounts, FileState};
 use crate::vault::format::{ExtendedAttribute, Node, NodeKind, NodeName, mode_from_unix};
 use jiff::Timestamp;
 use rustix::io::Errno;
-use std::fs::{FileType, Metadata};
+use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -16,36 +16,19 @@ const ATTRIBUTE_NAMES_BYTES_MAX: usize = 1 << 20;
 /// The most bytes one attribute's value may have; Linux stops at 64 KiB.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
 
-/// What tells two states of one file apart without reading it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct FileState {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) size: u64,
-    pub(crate) mtime: Timestamp,
-    pub(crate) ctime: Timestamp,
+/// The state of an open file.
+pub(crate) fn state_of(file: &File) -> io::Result<FileState> {
+    file.metadata().map(|metadata| state(&metadata))
 }
 
-impl FileState {
-    pub(crate) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mtime: time(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: time(metadata.ctime(), metadata.ctime_nsec()),
-        }
+pub(super) fn state(metadata: &Metadata) -> FileState {
+    FileState {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        mtime: time(metadata.mtime(), metadata.mtime_nsec()),
+        ctime: time(metadata.ctime(), metadata.ctime_nsec()),
     }
-}
-
-/// Whether a node of the parent shows the file in this state. The device is left out: it changes
-/// when a disk is attached anew.
-pub(crate) fn same_moment(node: &Node, state: &FileState) -> bool {
-    node.kind == NodeKind::File
-        && node.inode == state.inode
-        && node.size == state.size
-        && node.mtime == state.mtime
-        && node.ctime == state.ctime
 }
 
 /// Seconds and nanoseconds as an instant, moved into the years 0 to 9999 that JSON dates have.

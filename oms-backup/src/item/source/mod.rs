@@ -1,13 +1,25 @@
 //! What can be backed up, and how it is read.
 
+#[cfg(unix)]
 mod accounts;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
 mod files;
+#[cfg(target_os = "linux")]
 mod metadata;
 
+#[cfg(unix)]
 pub(crate) use accounts::Accounts;
-pub(crate) use files::{FileSource, Step};
-pub(crate) use metadata::{FileState, same_moment};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::{FileSource, open_file, state_of};
+#[cfg(target_os = "linux")]
+pub(crate) use files::{FileSource, open_file};
+#[cfg(target_os = "linux")]
+pub(crate) use metadata::state_of;
 
+use crate::vault::format::{Node, NodeKind};
+use jiff::Timestamp;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -46,4 +58,38 @@ pub enum SourceWarningKind {
     Changed,
     /// Its content is in the recovery point, but an extended attribute is not.
     Metadata,
+}
+
+/// One step of a walk over files and folders.
+#[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
+pub(crate) enum Step {
+    /// A folder; everything until the matching [`Leave`](Self::Leave) is in it.
+    Enter(Box<Node>),
+    /// The end of a folder.
+    Leave,
+    /// Something that is no folder.
+    Entry { path: PathBuf, node: Box<Node>, state: FileState },
+    /// Something is not as it should be.
+    Warning(SourceWarning),
+}
+
+/// What tells two states of one file apart without reading it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct FileState {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+}
+
+/// Whether a node of the parent shows the file in this state. The device is left out: it changes
+/// when a disk is attached anew.
+pub(crate) fn same_moment(node: &Node, state: &FileState) -> bool {
+    node.kind == NodeKind::File
+        && node.inode == state.inode
+        && node.size == state.size
+        && node.mtime == state.mtime
+        && node.ctime == state.ctime
 }

@@ -2,9 +2,7 @@
 
 use super::FormatError;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::ffi::OsStr;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt as _;
 
 /// The longest name read, in bytes; file systems of this world stop at 255.
 pub const NAME_BYTES_MAX: usize = 4096;
@@ -44,10 +42,11 @@ impl NodeName {
         &self.0
     }
 
-    /// The name as the operating system takes it.
+    /// The name as the operating system takes it. Only on Unix any bytes are a name.
+    #[cfg(unix)]
     #[must_use]
-    pub fn as_os_str(&self) -> &OsStr {
-        OsStr::from_bytes(&self.0)
+    pub fn as_os_str(&self) -> &std::ffi::OsStr {
+        std::os::unix::ffi::OsStrExt::from_bytes(&self.0)
     }
 }
 

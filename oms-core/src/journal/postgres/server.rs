@@ -154,6 +154,7 @@ fn is_local(config: &Config) -> bool {
         Host::Tcp(name) => {
             name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         }
+        #[cfg(unix)]
         Host::Unix(_path) => true,
     })
 }

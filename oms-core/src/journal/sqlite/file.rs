@@ -1,6 +1,7 @@
 //! The journal's file: its creation, its lock and its connections.
 
 use super::failure;
+use crate::disk::owner_only;
 use crate::journal::JournalError;
 use rusqlite::{Connection, OpenFlags};
 use std::ffi::OsString;
@@ -201,11 +202,7 @@ fn lock(path: &Path) -> Result<File, JournalError> {
 
 /// Events can hold what only the owner may read; SQLite gives its companions the same mode.
 fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    owner_only::file().write(true).create_new(true).open(path)
 }
 
 fn write_schema(path: &Path) -> rusqlite::Result<()> {

@@ -34,6 +34,7 @@ pub trait Volumes: Debug + Send {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StatVfs;
 
+#[cfg(unix)]
 impl Volumes for StatVfs {
     fn usage(&self, mount: &Path) -> io::Result<Usage> {
         let stat = rustix::fs::statvfs(mount)?;
@@ -45,5 +46,13 @@ impl Volumes for StatVfs {
             files: stat.f_files,
             files_free: stat.f_ffree,
         })
+    }
+}
+
+#[cfg(not(unix))]
+impl Volumes for StatVfs {
+    fn usage(&self, _mount: &Path) -> io::Result<Usage> {
+        let reason = "the room on volumes is read on Unix only in this version";
+        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
     }
 }

@@ -1,11 +1,10 @@
 //! One file at a time, through rotation.
 
-use super::SourceError;
+use super::{SourceError, system};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// How many bytes at the beginning of a file tell it from another file with its inode number.
@@ -107,8 +106,10 @@ impl Follower {
     /// Reads up to `limit` bytes from the position on, without moving it.
     ///
     /// # Errors
-    /// [`SourceError::Io`], [`SourceError::Unsupported`] for a path that is not a regular file.
+    /// [`SourceError::Io`], [`SourceError::Unsupported`] for a path that is not a regular file, and
+    /// where the system does not number its files.
     pub(in crate::source) fn read(&mut self, limit: usize) -> Result<Chunk, SourceError> {
+        system::check(&self.path)?;
         self.finished = false;
         let gap = self.locate()?;
         let (Some(position), Some(file)) = (&mut self.position, &self.file) else {
@@ -165,13 +166,8 @@ impl Follower {
     /// Stands at `offset` of a file.
     fn begin(&mut self, file: File, meta: &Metadata, offset: u64) -> Result<(), SourceError> {
         let (head_bytes, head_crc) = fingerprint(&file, meta.len(), &self.path)?;
-        self.position = Some(FilePosition {
-            device: meta.dev(),
-            inode: meta.ino(),
-            offset,
-            head_bytes,
-            head_crc,
-        });
+        let (device, inode) = system::identity(meta);
+        self.position = Some(FilePosition { device, inode, offset, head_bytes, head_crc });
         self.file = Some(file);
         self.rotated_bytes = None;
         self.finished = false;
@@ -211,7 +207,7 @@ impl Follower {
         }
         let live = open(&self.path)?;
         let Some((file, meta)) = live else { return Ok(false) };
-        let found = (meta.dev(), meta.ino());
+        let found = system::identity(&meta);
         if !family.iter().any(|member| (member.device, member.inode) == found) {
             return Ok(false);
         }
@@ -223,7 +219,7 @@ impl Follower {
     /// Whether a file is the one of the position, and still holds what was consumed.
     fn continues(&self, file: &File, position: &FilePosition) -> Result<bool, SourceError> {
         let meta = file.metadata().map_err(SourceError::io("measure", &self.path))?;
-        Ok((meta.dev(), meta.ino()) == (position.device, position.inode)
+        Ok(system::identity(&meta) == (position.device, position.inode)
             && self.holds(file, &meta, position)?)
     }
 
@@ -265,7 +261,7 @@ impl Follower {
     fn is_live(&self) -> Result<bool, SourceError> {
         let Some(position) = &self.position else { return Ok(true) };
         match std::fs::metadata(&self.path) {
-            Ok(meta) => Ok((meta.dev(), meta.ino()) == (position.device, position.inode)),
+            Ok(meta) => Ok(system::identity(&meta) == (position.device, position.inode)),
             // Between a rename and the creation of the new file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(SourceError::io("measure", &self.path)(error)),
@@ -283,7 +279,7 @@ impl Follower {
             Some(index) => Some(index + 1),
             // The finished file has no name any more, so only the times of last writing can tell.
             None => {
-                let done = (done_meta.mtime(), done_meta.mtime_nsec());
+                let done = system::changed(done_meta);
                 let is_live = |index: &usize| family.get(*index).is_some_and(|it| self.is_at(it));
                 let newer = family.iter().position(|member| member.changed > done);
                 newer.or_else(|| family.len().checked_sub(1).filter(is_live))
@@ -390,8 +386,8 @@ struct Member {
 
 impl Member {
     fn new(path: PathBuf, meta: &Metadata) -> Self {
-        let changed = (meta.mtime(), meta.mtime_nsec());
-        Self { path, device: meta.dev(), inode: meta.ino(), changed, bytes: meta.len() }
+        let (device, inode) = system::identity(meta);
+        Self { path, device, inode, changed: system::changed(meta), bytes: meta.len() }
     }
 
     fn is_of(&self, position: &FilePosition) -> bool {
@@ -401,7 +397,7 @@ impl Member {
     /// Opens it; none if its path has gone to another file.
     fn open(&self) -> Result<Option<(File, Metadata)>, SourceError> {
         let found = open(&self.path)?;
-        Ok(found.filter(|(_, meta)| (meta.dev(), meta.ino()) == (self.device, self.inode)))
+        Ok(found.filter(|(_, meta)| system::identity(meta) == (self.device, self.inode)))
     }
 }
 
@@ -480,7 +476,7 @@ fn fingerprint(file: &File, wanted: u64, path: &Path) -> Result<(u64, u32), Sour
 fn read_at(file: &File, offset: u64, bytes: &mut [u8], path: &Path) -> Result<usize, SourceError> {
     let mut done = 0;
     while done < bytes.len() {
-        match file.read_at(&mut bytes[done..], offset + done as u64) {
+        match system::read_at(file, &mut bytes[done..], offset + done as u64) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,6 +1,7 @@
 //! Lines of a growing file, each exactly once.
 
 mod follow;
+mod system;
 
 pub(in crate::source) use follow::Follower;
 pub use follow::{FilePosition, StartAt};

@@ -1,51 +1,23 @@
-//! The folder that is restored to, reached only through descriptors.
-//!
-//! Every name is resolved relative to an open folder and no link is followed on the way, so that
-//! neither a hostile recovery point nor someone who plants links in the target makes a restore
-//! write outside of it.
+//! The target on Linux.
 
+use super::{CopyOption, Ownership, Placed};
 use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
-use oms_core::{Entropy, EntropyExt as _};
-use rustix::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What a restore does where something is already.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum CopyOption {
-    /// The restore does not begin if a file would be replaced (`FailOnConflict`).
-    #[default]
-    FailOnConflict,
-    /// What is there stays (`Skip`).
-    Skip,
-    /// What is there is replaced; folders are merged (`Overwrite`).
-    Overwrite,
-}
 
 /// An open folder and its path below the target, for messages and for opening it again.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
-    pub(crate) fd: Arc<OwnedFd>,
+    fd: Arc<OwnedFd>,
     pub(crate) path: PathBuf,
-}
-
-/// Who may be given files: only the superuser can give them away.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ownership {
-    pub(crate) is_restored: bool,
-}
-
-/// What became of an attempt to give a finished file its name.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Placed {
-    Placed,
-    KeptExisting,
 }
 
 const FOLDER_FLAGS: OFlags =
@@ -60,7 +32,26 @@ pub(crate) fn open_root(path: &Path) -> io::Result<(Folder, bool)> {
     Ok((Folder { fd, path: PathBuf::new() }, is_new))
 }
 
+/// The path of a name in a folder.
+pub(crate) fn join(folder: &Path, name: &NodeName) -> PathBuf {
+    folder.join(name.as_os_str())
+}
+
+/// Whether this process may give files away.
+pub(crate) fn ownership() -> Ownership {
+    Ownership { is_restored: rustix::process::geteuid().is_root() }
+}
+
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
 impl Folder {
+    /// Makes everything on the folder's file system durable.
+    pub(crate) fn sync_file_system(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&*self.fd)?)
+    }
+
     /// Opens a folder in this one.
     pub(crate) fn open(&self, name: &NodeName) -> io::Result<Self> {
         let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), FOLDER_FLAGS, Mode::empty())?;
@@ -77,8 +68,13 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether anything has that name here.
+    pub(crate) fn has(&self, name: &NodeName) -> io::Result<bool> {
+        Ok(self.look(name)?.is_some())
+    }
+
     /// What kind of thing has that name here, if any.
-    pub(crate) fn look(&self, name: &NodeName) -> io::Result<Option<FileType>> {
+    fn look(&self, name: &NodeName) -> io::Result<Option<FileType>> {
         match rustix::fs::statat(&*self.fd, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
             Err(Errno::NOENT) => Ok(None),
@@ -146,7 +142,7 @@ impl Folder {
     }
 
     /// Makes an empty file for writing.
-    pub(crate) fn create_file(&self, temporary: &str) -> io::Result<std::fs::File> {
+    pub(crate) fn create_file(&self, temporary: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&*self.fd, temporary, flags | OFlags::CLOEXEC, mode)?;
@@ -184,6 +180,11 @@ impl Folder {
         let name = name.as_os_str();
         rustix::fs::linkat(&*from.fd, name, &*self.fd, temporary, AtFlags::empty())?;
         Ok(())
+    }
+
+    /// Puts metadata on the folder itself. Answers what could not be done.
+    pub(crate) fn finish(&self, node: &Node, ownership: Ownership) -> Vec<String> {
+        finish_open(self.fd.as_fd(), node, ownership)
     }
 
     /// Puts owner, attributes, mode and times on something that is not open, without following
@@ -235,10 +236,15 @@ impl Folder {
     }
 }
 
+/// Puts metadata on an open file. Answers what could not be done.
+pub(crate) fn finish_file(file: &File, node: &Node, ownership: Ownership) -> Vec<String> {
+    finish_open(file.as_fd(), node, ownership)
+}
+
 /// Puts owner, attributes, mode and times on an open file or folder: changing the owner clears
 /// set-id bits and capabilities, and writing attributes changes no time that is set last.
 /// Answers what could not be done.
-pub(crate) fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<String> {
+fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<String> {
     let mut failed = Vec::new();
     if ownership.is_restored {
         let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
@@ -271,9 +277,4 @@ fn timestamps(node: &Node) -> Timestamps {
         }
     };
     Timestamps { last_access: convert(node.atime), last_modification: convert(node.mtime) }
-}
-
-/// A name that no file of the recovery point is likely to have.
-pub(crate) fn temporary_name(entropy: &dyn Entropy) -> String {
-    format!(".oms-restore-{:016x}", entropy.number())
 }
