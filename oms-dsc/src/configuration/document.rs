@@ -16,6 +16,11 @@ const DEPENDENCIES_MAX: usize = 1_000;
 pub const CONFIGURATION_VERSION_MAX: [u64; 3] = [2, 0, 0];
 
 const DOCUMENT_CLASS: &str = "OMI_ConfigurationDocument";
+/// Classes of files, of Windows and of Linux, and the property that tells one of them from another.
+const FILE_CLASSES: [&str; 3] =
+    ["MSFT_FileDirectoryConfiguration", "MSFT_nxFileResource", "MSFT_nxFile"];
+const FILE_KEY: &str = "DestinationPath";
+
 const METACONFIGURATION_CLASS: &str = "MSFT_DSCMetaConfiguration";
 
 /// A compiled configuration of one node.
@@ -165,6 +170,7 @@ impl Reader<'_> {
             self.report(Position { line: 1, column: 1 }, message);
         }
         self.check_ids(&resources);
+        self.check_keys(&resources);
         dependency::resolve(&mut resources, edges, &mut self.diagnostics);
         self.diagnostics.append(&mut self.resolver.diagnostics);
         self.diagnostics.sort_by_key(|diagnostic| diagnostic.position);
@@ -308,6 +314,45 @@ impl Reader<'_> {
             }
         }
     }
+
+    /// Two resources of one key that want different things would undo each other on every run. Those
+    /// that want the same are let be, as Windows does since its version 5 of this service.
+    fn check_keys(&mut self, resources: &[ResourceInstance]) {
+        let mut first: HashMap<(&str, String), &ResourceInstance> = HashMap::new();
+        for resource in resources {
+            let Some(key) = key(resource) else { continue };
+            let Some(other) = first.get(&key) else {
+                first.insert(key, resource);
+                continue;
+            };
+            if let Some(property) = difference(other, resource) {
+                let message = format!(
+                    "`{}` and `{}` at {} have the same {} and differ in `{property}`",
+                    resource.resource_id, other.resource_id, other.position, key.0
+                );
+                self.report(resource.position, message);
+            }
+        }
+    }
+}
+
+/// What a resource is told apart by: its class's family and its path, for classes whose key this
+/// version knows. Paths of Windows are compared without regard to case.
+fn key(resource: &ResourceInstance) -> Option<(&'static str, String)> {
+    let is_file = FILE_CLASSES.iter().any(|class| class.eq_ignore_ascii_case(&resource.class));
+    let Some(PropertyValue::Text(path)) = resource.property(FILE_KEY).filter(|_| is_file) else {
+        return None;
+    };
+    let ends = path.trim_end_matches(['/', '\\']);
+    let path = if path.starts_with('/') { ends.to_owned() } else { ends.to_lowercase() };
+    Some((FILE_KEY, path))
+}
+
+/// The first property, besides the key, in which two resources differ; none if they are the same.
+fn difference<'a>(one: &'a ResourceInstance, other: &'a ResourceInstance) -> Option<&'a str> {
+    let names = one.properties.keys().chain(other.properties.keys());
+    let mut names = names.filter(|name| !name.eq_ignore_ascii_case(FILE_KEY));
+    names.find(|name| one.property(name) != other.property(name)).map(String::as_str)
 }
 
 /// One to four dotted numbers; the first three count.

@@ -31,9 +31,10 @@ pub fn surface_at(server: Arc<PullServer>, path: &str) -> Surface {
     let mut surface = Surface::new("dsc").claim(path);
     for (method, pattern, access, limit, read) in version_2().into_iter().chain(version_1()) {
         let (server, base) = (Arc::clone(&server), Arc::<str>::from(path));
+        let has_401 = !pattern.ends_with(WITHOUT_401);
         let handler = move |call: Call| {
             let (server, base) = (Arc::clone(&server), Arc::clone(&base));
-            async move { answer(&server, &base, read, call).await }
+            async move { answer(&server, &base, (read, has_401), call).await }
         };
         let limits = BodyLimits { sent_bytes_max: limit, inflated_bytes_max: limit };
         let pattern = format!("{path}/{pattern}");
@@ -51,6 +52,9 @@ const SIGNED: Access = Access::InHandler { scheme: "registration key: signature 
 const AGENT: Access = Access::InHandler { scheme: "AgentId of a registered node" };
 const CONFIGURATION: Access =
     Access::InHandler { scheme: "ConfigurationId of a published document" };
+
+/// The one operation whose answers are 201, 400, 404 and 409 alone. See \[MS-DSCPM\] 3.12.5.1.1.
+const WITHOUT_401: &str = "/CertificateRotation";
 
 /// Method, path below the service, who may, the largest body in bytes, the operation.
 type Entry = (Method, &'static str, Access, usize, Read);
@@ -193,7 +197,12 @@ fn id(path: &Params) -> Result<uuid::Uuid, Error> {
     parsed.map(|id| id.0).map_err(|_bad| unknown_configuration_id(id))
 }
 
-async fn answer(server: &PullServer, path: &str, read: Read, call: Call) -> Response {
+async fn answer(
+    server: &PullServer,
+    path: &str,
+    (read, has_401): (Read, bool),
+    call: Call,
+) -> Response {
     let reply = match read(&call.path) {
         Ok(operation) => {
             let header = |name: &str| call.header(name).map(str::to_owned);
@@ -206,7 +215,7 @@ async fn answer(server: &PullServer, path: &str, read: Read, call: Call) -> Resp
             let base = format!("{}{path}", call.base_url());
             server.answer(Request { operation, headers, base, body: call.body }).await
         }
-        Err(error) => server.refuse_path(call.path.get("agent_id"), error).await,
+        Err(error) => server.refuse_path(call.path.get("agent_id"), has_401, error).await,
     };
     respond(reply)
 }

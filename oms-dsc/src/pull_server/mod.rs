@@ -419,11 +419,16 @@ impl PullServer {
 
     /// Refuses a request whose path cannot be read: only a node is told what is wrong with it.
     #[cfg(feature = "http")]
-    pub(crate) async fn refuse_path(&self, agent_id: Option<&str>, error: Error) -> Reply {
+    pub(crate) async fn refuse_path(
+        &self,
+        agent_id: Option<&str>,
+        has_401: bool,
+        error: Error,
+    ) -> Reply {
         let checked = match agent_id.map(str::parse) {
             Some(Ok(agent_id)) => self.authenticate(agent_id, false).await.map(drop),
-            Some(Err(_bad)) => Err(Error::Unauthenticated { reason: UNKNOWN_AGENT }),
-            None => Ok(()),
+            Some(Err(_bad)) if has_401 => Err(Error::Unauthenticated { reason: UNKNOWN_AGENT }),
+            Some(Err(_)) | None => Ok(()),
         };
         refuse(&checked.err().unwrap_or(error))
     }

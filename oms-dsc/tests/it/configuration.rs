@@ -66,6 +66,33 @@ fn what_no_node_could_apply_is_refused_with_its_place() {
 }
 
 #[test]
+fn two_resources_of_one_path_that_differ_are_refused_with_both_places() {
+    let file = |id: &str, class: &str, path: &str, more: &str| {
+        format!(
+            "instance of {class} {{ ResourceID = \"[File]{id}\"; DestinationPath = \"{path}\"; {more} }};"
+        )
+    };
+    let class = "MSFT_FileDirectoryConfiguration";
+    let pair = |one: &str, other: &str, more: &str| {
+        let other = file("b", "msft_filedirectoryconfiguration", other, more);
+        format!("{}\n{other}", file("a", class, one, "Ensure = \"Present\";"))
+    };
+    let refused = |property: &str| {
+        let what = format!("have the same DestinationPath and differ in `{property}`");
+        format!("3:1: `[File]b` and `[File]a` at 2:1 {what}")
+    };
+    check(&pair("/etc/motd", "/etc/motd/", "Ensure = \"Absent\";"), &[&refused("Ensure")]);
+    check(&pair("/etc/motd", "/etc/motd", "Contents = \"x\";"), &[&refused("Ensure")]);
+    check(&pair("C:\\\\x", "c:\\\\X", "Ensure = \"Absent\";"), &[&refused("Ensure")]);
+    // The same wish twice, as parts that are put together have it; and two files.
+    check(&pair("/etc/motd", "/etc/motd", "Ensure = \"Present\"; DependsOn = {\"[File]a\"};"), &[]);
+    check(&pair("/etc/motd", "/etc/Motd", "Ensure = \"Absent\";"), &[]);
+    // Of classes whose key is not known nothing is said.
+    let other = file("c", "MSFT_Unknown", "/etc/motd", "Ensure = \"Absent\";");
+    check(&format!("{}\n{other}", file("a", class, "/etc/motd", "")), &[]);
+}
+
+#[test]
 fn documents_of_newer_versions_are_refused() {
     let text = "instance of OMI_ConfigurationDocument { MinimumCompatibleVersion = \"3.0.0\"; };";
     let error = Configuration::parse("test", text.as_bytes()).expect_err("too new");

@@ -182,6 +182,9 @@ async fn paths_are_matched_as_real_clients_write_them() {
         ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports"), 401),
         ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/Reports(JobId='x')"), 401),
         ("GET", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/GetDscAction"), 405),
+        ("POST", "/PSDSCPullServer.svc/Nodes(AgentId='x')/GetDscAction".to_owned(), 401),
+        ("POST", "/PSDSCPullServer.svc/Nodes(AgentId='x')/CertificateRotation".to_owned(), 400),
+        ("POST", format!("/PSDSCPullServer.svc/Nodes(AgentId='{id}')/CertificateRotation"), 404),
         ("POST", format!("/PSDSCPullServer.svc/Action(ConfigurationId='{id}')/GetAction"), 400),
         (
             "GET",
