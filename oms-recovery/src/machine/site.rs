@@ -97,6 +97,7 @@ pub(crate) fn open_active(shared: &Shared, item: &ReplicationProtectedItem) -> R
         settle(shared, site, &open_uncommitted(shared, item, &store)?)?;
     }
     let image = Arc::new(FileDevice::open(&*store, &site.image)?);
+    check_length(&image, item, site)?;
     let device = TrackedDevice::open(image, &store, site, options(shared, item))?;
     Ok(Active { device: Arc::new(device), uncommitted: None })
 }
@@ -133,15 +134,22 @@ fn open_log(
     store: &Arc<dyn Disk>,
 ) -> Result<RecoveryLog> {
     let base = FileDevice::open(&**store, &site.image)?;
-    if base.len() != item.machine.disk_bytes {
-        return Err(Error::Invalid {
-            what: "replica image",
-            value: site.image.display().to_string(),
-            reason: "differs from the machine's disk in length",
-        });
-    }
+    check_length(&base, item, site)?;
     let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
     RecoveryLog::open(Arc::new(base), store, site, item.id.0, segment_bytes, entropy)
+}
+
+/// Nothing but replication may write to an image. What does so without changing its length is not
+/// noticed here.
+fn check_length(image: &FileDevice, item: &ReplicationProtectedItem, site: &Site) -> Result<()> {
+    if image.len() == item.machine.disk_bytes {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: "disk image",
+        value: format!("{}/{}", site.location, site.image.display()),
+        reason: "differs in length from the disk that is protected: something else has written it",
+    })
 }
 
 /// Makes the site that runs production one that failed over to the item's point, and opens it.
