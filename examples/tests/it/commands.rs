@@ -1,6 +1,7 @@
 //! Each service by its commands.
 
 use crate::support::Place;
+use oms_core::{Clock, SystemClock};
 use std::fs;
 
 #[test]
@@ -203,14 +204,80 @@ fn a_disk_is_protected_and_failed_over_by_commands() {
     let disk = ["--disk", "disk.img", "--replica", "replica"];
     place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
     place.good(&["recovery", "point", "m"]);
+    fs::write(place.path("there.img"), "mine").expect("a file");
+    let why = place.bad(&["recovery", "test-failover", "m", "--to", "there.img"]);
+    assert!(why.contains("there.img") && why.contains("no test failover was begun"), "{why}");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(
+        status.contains("now possible: failover, failover --unplanned, disable, test-failover")
+    );
+    let why = place.bad(&["recovery", "test-failover", "m", "--to", "no/such/folder/drill.img"]);
+    assert!(why.contains("goes on, end it: oms recovery cleanup m"), "{why}");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("is running; end it: oms recovery cleanup m"), "{status}");
+    assert!(status.contains("now possible: cleanup\n"), "{status}");
+    place.good(&["recovery", "cleanup", "m"]);
     place.good(&["recovery", "test-failover", "m", "--to", "drill.img"]);
     assert_eq!(fs::read(place.path("drill.img")).expect("the drill"), vec![7; 1 << 20]);
     place.good(&["recovery", "cleanup", "m"]);
-    place.good(&["recovery", "failover", "m"]);
+    let moved = place.good(&["recovery", "failover", "m"]);
+    assert!(moved.contains("as it was until the failover is committed: oms recovery commit m"));
     place.good(&["recovery", "commit", "m"]);
     let status = place.good(&["recovery", "status", "m"]);
     assert!(status.contains("Recovery"), "{status}");
     assert!(place.bad(&["recovery", "status", "nobody"]).contains("nobody"));
+}
+
+#[test]
+fn a_disk_of_another_length_is_noticed_and_protection_ends_by_command() {
+    let place = Place::new();
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let disk = ["--disk", "disk.img", "--replica", "replica"];
+    let said = place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
+    assert!(said.contains("only writes through its tracked device are replicated"), "{said}");
+    fs::write(place.path("disk.img"), vec![7; 2 << 20]).expect("behind its back");
+    let why = place.bad(&["recovery", "point", "m"]);
+    assert!(why.contains("disk.img") && why.contains("differs in length"), "{why}");
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("as it was");
+    place.good(&["recovery", "point", "m"]);
+    place.good(&["recovery", "disable", "m"]);
+    assert!(place.bad(&["recovery", "status", "m"]).contains("not found"));
+}
+
+#[test]
+fn a_refused_runbook_leaves_nothing_behind() {
+    let place = Place::new();
+    fs::write(place.path("bin.py"), b"print(1)\xff").expect("a file");
+    let why = place.bad(&["automation", "runbook", "publish", "bin.py"]);
+    assert!(why.contains("not UTF-8 at byte 8"), "{why}");
+    assert_eq!(place.good(&["automation", "runbook", "list"]), "no runbook yet\n");
+    // One that was there stays as it was.
+    fs::write(place.path("good.py"), "print(1)").expect("a file");
+    let name = ["--name", "bin"];
+    place.good(&[&["automation", "runbook", "publish", "good.py"][..], &name].concat());
+    place.bad(&["automation", "runbook", "publish", "bin.py"]);
+    assert!(place.good(&["automation", "runbook", "list"]).contains("Published"));
+}
+
+#[test]
+fn a_query_looks_at_the_time_that_it_is_told() {
+    let place = Place::new();
+    let then = SystemClock.now().as_second() - 2 * 24 * 3600;
+    let then = jiff::Timestamp::from_second(then).expect("a time");
+    let rows = format!("{{\"TimeGenerated\":\"{then}\",\"N\":1}}\n{{\"N\":2}}\n");
+    fs::write(place.path("rows"), rows).expect("rows");
+    place.good(&["logs", "ingest", "--table", "T_CL", "rows"]);
+    let asked = |timespan: &str| {
+        let query = ["logs", "query", "--format", "csv", "--timespan", timespan];
+        place.good(&[&query[..], &["T_CL | summarize sum(N)"]].concat())
+    };
+    assert_eq!(asked("PT1H"), "sum_N\r\n2\r\n");
+    assert_eq!(asked("P3D"), "sum_N\r\n3\r\n");
+    assert_eq!(asked(&format!("{then}/PT1H")), "sum_N\r\n1\r\n");
+    // The end is not in it.
+    assert_eq!(asked(&format!("PT1H/{then}")), "sum_N\r\n0\r\n");
+    let why = place.bad(&["logs", "query", "--timespan", "an hour", "print 1"]);
+    assert!(why.contains("an hour") && why.contains("ISO 8601"), "{why}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::support::{Place, read, text};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -76,4 +76,69 @@ fn a_directory_that_cannot_be_used_is_named() {
     fs::write(place.data().join("format"), "99\n").expect("a format");
     let why = place.bad(&["tour"]);
     assert!(why.contains("newer format") && why.contains("99"), "{why}");
+}
+
+/// A user who may not write there; root, who may write anywhere, becomes one first.
+#[test]
+fn a_directory_of_somebody_else_is_refused_by_name() {
+    let place = Place::new();
+    // Others may pass to the program and the directory, and write neither.
+    let open = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    open(&place.path(""), 0o755);
+    let program = place.path("oms");
+    if fs::hard_link(env!("CARGO_BIN_EXE_oms"), &program).is_err() {
+        fs::copy(env!("CARGO_BIN_EXE_oms"), &program).expect("a copy");
+    }
+    let data = place.data();
+    fs::create_dir(&data).expect("a folder");
+    open(&data, 0o555);
+    let run = |arguments: &[&str]| {
+        let id = std::process::Command::new("id").arg("-u").output().expect("id");
+        let mut command = match text(&id.stdout).trim() {
+            "0" => {
+                let mut command = std::process::Command::new("setpriv");
+                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+                command.arg(&program);
+                command
+            }
+            _ => std::process::Command::new(&program),
+        };
+        let output = command.arg("--data").arg(&data).args(arguments).current_dir("/").output();
+        let output = output.expect("it starts");
+        assert!(!output.status.success(), "{arguments:?}: {}", text(&output.stdout));
+        text(&output.stderr)
+    };
+    for arguments in [&["tour"][..], &["serve", "--listen", "127.0.0.1:0"], &["logs", "tables"]] {
+        let why = run(arguments);
+        assert!(why.contains("cannot be written") && why.contains("ermission denied"), "{why}");
+        assert!(why.contains(&data.display().to_string()), "{why}");
+    }
+    assert_eq!(fs::read_dir(&data).expect("the folder").count(), 0, "nothing was left in it");
+
+    // One that holds data, and has come to belong to somebody else.
+    open(&data, 0o755);
+    place.good(&["logs", "tables"]);
+    open(&data, 0o555);
+    let why = run(&["logs", "tables"]);
+    assert!(why.contains(&data.display().to_string()) && why.contains("ermission denied"), "{why}");
+    open(&data, 0o755);
+}
+
+/// Another process has the directory and takes no commands: the tour, say, or a command under way.
+#[test]
+fn a_directory_in_use_names_the_process_that_uses_it() {
+    let place = Place::new();
+    place.good(&["logs", "tables"]);
+    let disk = oms_core::LocalDisk::new(place.data()).expect("the directory");
+    let held = oms_core::Disk::lock(&disk, Path::new("lock")).expect("the lock");
+    fs::write(place.data().join("lock"), "4242\n").expect("the holder's number");
+    for arguments in [&["tour"][..], &["serve", "--listen", "127.0.0.1:0"], &["logs", "tables"]] {
+        let why = place.bad(arguments);
+        assert!(why.contains("in use") && why.contains("4242"), "{arguments:?}: {why}");
+        assert!(why.contains(&place.data().display().to_string()), "{why}");
+    }
+    drop(held);
+    place.good(&["logs", "tables"]);
 }

@@ -4,7 +4,9 @@ use crate::support::{Place, Server, read, text};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// A sample: its name, labels and value.
 type Sample = (String, BTreeMap<String, String>, f64);
@@ -450,4 +452,52 @@ fn rows_come_through_a_named_pipe() {
     let said = place.good(&["logs", "ingest", "--table", "Piped_CL", "pipe"]);
     assert!(said.starts_with("2 rows accepted"), "{said}");
     writer.join().expect("no panic");
+}
+
+/// Ctrl-C while a runbook runs: the job ends with everything that it started.
+#[test]
+fn an_interrupt_ends_the_job_and_what_it_started() {
+    let place = Place::new();
+    // Its own folder is the one place that it may write to.
+    let script = "sleep 1000 & echo $! $$ > pids.new; mv pids.new pids; wait\n";
+    fs::write(place.path("long.sh"), script).expect("a script");
+    place.good(&["automation", "runbook", "publish", "long.sh"]);
+    let start = place.oms(&["automation", "start", "long"]).stderr(Stdio::piped()).spawn();
+    let start = start.expect("the program starts");
+    let mut pids = String::new();
+    for look in 0.. {
+        pids = found_below(&place.data(), "pids").map(|path| read(&path)).unwrap_or_default();
+        if !pids.is_empty() {
+            break;
+        }
+        assert!(look < 3_000, "the job did not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let asked = Command::new("kill").args(["-INT", &start.id().to_string()]).status();
+    assert!(asked.expect("kill").success());
+    let ended = start.wait_with_output().expect("its end");
+    let why = text(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && why.contains("the job was ended"), "{why}");
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    assert_eq!(pids.len(), 2, "{pids:?}");
+    for pid in pids {
+        assert!(!is_running(pid), "{pid} is left");
+    }
+    assert!(place.good(&["automation", "job"]).contains("Failed"));
+}
+
+/// Whether a process has not ended; who inherits it may be late to take note of its end.
+fn is_running(pid: &str) -> bool {
+    let stat = read(Path::new(&format!("/proc/{pid}/stat")));
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+/// The first file of that name in a folder or below.
+fn found_below(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.flatten().find_map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => found_below(&entry.path(), name),
+        _ => (entry.file_name() == *name).then(|| entry.path()),
+    })
 }

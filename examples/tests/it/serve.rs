@@ -1,6 +1,6 @@
 //! A served data directory.
 
-use crate::support::{Place, Server, read};
+use crate::support::{Place, Server, read, text};
 use std::fs;
 use std::net::TcpListener;
 
@@ -133,5 +133,23 @@ fn tls_is_served_with_a_certificate() {
     let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
     let answer = agent.get(format!("{url}/healthz")).call().expect("an answer over TLS");
     assert_eq!(answer.status().as_u16(), 200);
+
+    // A node trusts it only if it is told to.
+    let admin: serde_json::Value =
+        serde_json::from_str(&read(&place.data().join("admin.json"))).expect("JSON");
+    let key = admin["dsc_registration_key"].as_str().expect("a key");
+    fs::write(place.path("registration"), key).expect("written");
+    let address = format!("{url}/PSDSCPullServer.svc");
+    let pull = ["dsc", "pull", "--server", &address, "--registration-key-file", "registration"];
+    let pull = [&pull[..], &["--configuration", "Web"]].concat();
+    let why = place.run(&pull);
+    let why = text(&[why.stdout, why.stderr].concat());
+    assert!(why.contains("UnknownIssuer"), "{why}");
+    let trusting = place.run(&[&pull[..], &["--server-ca", "cert.pem"]].concat());
+    let said = text(&[trusting.stdout, trusting.stderr].concat());
+    assert!(place.good(&["dsc", "nodes"]).contains("Web"), "it has registered: {said}");
+    let why = place.bad(&[&pull[..], &["--server-ca", "key.pem", "--state", "new"]].concat());
+    assert!(why.contains("root certificates"), "{why}");
+    assert!(!place.path("new").exists(), "nothing is left behind");
     assert!(server.stop());
 }

@@ -121,12 +121,15 @@ mod selection;
 
 mod export;
 
+mod interval;
+
 mod workspace;
 
 pub use bound::Column;
 pub use diagnostic::{Diagnostic, DiagnosticKind};
 pub use error::QueryError;
 pub use export::{ExportFormat, ExportOptions, ExportReport};
+pub use interval::{TimeInterval, TimeIntervalError};
 pub use render::Render;
 pub(crate) use selection::Condition;
 

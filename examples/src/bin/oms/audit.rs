@@ -4,7 +4,7 @@ use anyhow::Result;
 use oms_core::record::{Batch, Record};
 use oms_core::{Clock, SystemClock};
 use oms_logs::Workspace;
-use oms_logs::query::{QueryError, QueryOptions, QueryReport};
+use oms_logs::query::{QueryError, QueryOptions, QueryReport, TimeInterval};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -27,10 +27,17 @@ impl Auditor {
         Self { turn: Mutex::default(), computer: computer.to_owned() }
     }
 
-    /// Runs a query; what it came to is recorded whether it succeeds or not.
-    pub(crate) async fn ask(&self, workspace: &Workspace, kql: &str) -> Result<QueryReport> {
+    /// Runs a query over a time, or over all; what it came to is recorded whether it succeeds or
+    /// not.
+    pub(crate) async fn ask(
+        &self,
+        workspace: &Workspace,
+        kql: &str,
+        interval: Option<&TimeInterval>,
+    ) -> Result<QueryReport> {
         let begin = SystemClock.monotonic();
-        let options = QueryOptions::new(Arc::new(SystemClock));
+        let mut options = QueryOptions::new(Arc::new(SystemClock));
+        options.timespan = interval.map(|interval| interval.range(options.now)).transpose()?;
         let asked = workspace.query(kql, &options).await;
         let milliseconds = (SystemClock.monotonic() - begin).as_secs_f64() * 1e3;
         let records = vec![self.record(kql, &asked, milliseconds)?];

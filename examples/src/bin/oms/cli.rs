@@ -6,7 +6,7 @@ use crate::data::{DataDir, OpenError};
 use crate::logging::Format;
 use crate::suite::{Suite, Wanted};
 use crate::{admin, logging, progress, serve, socket, tour};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use oms_core::SystemEntropy;
 use std::io::Write;
@@ -135,12 +135,28 @@ async fn execute(root: &Path, command: Command, config: &Config) -> Result<Outpu
     };
     let admin = admin::Admin::load_or_create(data.root(), &SystemEntropy)?;
     let suite = Suite::open(data, &admin, Wanted::new(&command.services(), config)).await?;
-    let output = command.run(&suite).await;
+    let output = match command.runs_jobs() {
+        true => run_until_interrupted(&command, &suite).await,
+        false => command.run(&suite).await,
+    };
     if let Err(error) = suite.close().await {
         // Everything acknowledged is durable without it; the command's own outcome counts.
         tracing::warn!(error = format!("{error:#}"), "the data directory was not closed well");
     }
     output
+}
+
+/// Runs a command whose jobs are this process's own: a signal that asks it to end ends them first, with
+/// all that they started. Other commands are simply killed; what they acknowledged is durable.
+async fn run_until_interrupted(command: &Command, suite: &Suite) -> Result<Output> {
+    let mut signals = serve::Signals::listen()?;
+    tokio::select! {
+        output = command.run(suite) => output,
+        () = signals.next() => {
+            suite.stop_jobs().await;
+            bail!("interrupted; the job was ended, with every process that it had started")
+        }
+    }
 }
 
 /// The command of a line, for tests.

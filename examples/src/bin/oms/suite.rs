@@ -30,7 +30,7 @@ use oms_core::record::Record;
 use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
 use oms_dsc::pull_server::{PullServer, PullServerSettings};
 use oms_logs::Workspace;
-use oms_logs::query::QueryReport;
+use oms_logs::query::{QueryReport, TimeInterval};
 use oms_logs::source::heartbeat::{Heartbeat, HostFiles};
 use oms_logs::source::perf::Perf;
 use oms_logs::source::syslog::SyslogFile;
@@ -276,7 +276,16 @@ impl Suite {
 
     /// Asks the log repository; each query is a record of it.
     pub(crate) async fn ask(&self, kql: &str) -> Result<QueryReport> {
-        self.auditor.ask(self.logs()?, kql).await
+        self.auditor.ask(self.logs()?, kql, None).await
+    }
+
+    /// The same over a part of the time.
+    pub(crate) async fn ask_within(
+        &self,
+        kql: &str,
+        interval: Option<&TimeInterval>,
+    ) -> Result<QueryReport> {
+        self.auditor.ask(self.logs()?, kql, interval).await
     }
 
     /// What is served on the one address.

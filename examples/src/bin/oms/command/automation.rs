@@ -20,7 +20,8 @@ pub(crate) enum Automation {
     /// Publishes and lists runbooks.
     #[command(subcommand)]
     Runbook(RunbookCommand),
-    /// Runs a runbook and tells what it wrote.
+    /// Runs a runbook and tells what it wrote. Ctrl-C ends its job; where another process serves the
+    /// data directory, the job is that process's and goes on.
     Start {
         /// Its name.
         runbook: String,
@@ -119,8 +120,8 @@ async fn publish(
         description: String::new(),
         logs: LogSwitches { verbose: true, progress: true, debug: true },
     };
-    match account.create_runbook(options).await {
-        Ok(_) => {}
+    let is_new = match account.create_runbook(options).await {
+        Ok(_) => true,
         Err(oms_automation::Error::RunbookExists { .. }) => {
             let found = account.runbook(&name).await?.kind;
             if found != kind {
@@ -129,10 +130,17 @@ async fn publish(
                      language=`{found}`"
                 );
             }
+            false
         }
         Err(error) => return Err(error.into()),
+    };
+    if let Err(error) = account.save_draft(&name, &text, Vec::new()).await {
+        // A refused text leaves nothing behind that was not there.
+        if is_new {
+            account.delete_runbook(&name).await?;
+        }
+        return Err(error.into());
     }
-    account.save_draft(&name, &text, Vec::new()).await?;
     let runbook = account.publish(&name).await?;
     let version = runbook.published.map_or(0, |published| published.number);
     let text = format!("runbook {name} published, version {version}\n");

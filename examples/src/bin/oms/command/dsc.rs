@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use oms_core::{Secret, SystemClock};
 use oms_dsc::configuration::Configuration;
-use oms_dsc::node::{Lcm, Metaconfiguration, ResourceStatus};
+use oms_dsc::node::{HttpOptions, HttpTransport, Lcm, Metaconfiguration, ResourceStatus};
 use oms_dsc::resource::Registry;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -76,6 +76,10 @@ pub(crate) enum Dsc {
         /// The configuration to register for.
         #[arg(long)]
         configuration: String,
+        /// Certificates in PEM of the authorities that vouch for the server, in place of the public
+        /// ones.
+        #[arg(long)]
+        server_ca: Option<PathBuf>,
         /// The folder that keeps this node's identity and state.
         #[arg(long, default_value = "oms-node")]
         state: PathBuf,
@@ -143,8 +147,9 @@ impl Dsc {
             | Self::Apply { file }
             | Self::Test { file }
             | Self::Get { file } => absolute([file]),
-            Self::Pull { registration_key_file, state, .. } => {
+            Self::Pull { registration_key_file, server_ca, state, .. } => {
                 absolute(registration_key_file)?;
+                absolute(server_ca)?;
                 absolute([state])
             }
         }
@@ -172,6 +177,7 @@ impl Dsc {
                 registration_key,
                 registration_key_file,
                 configuration,
+                server_ca,
                 state,
             } => {
                 let key = match (registration_key, registration_key_file) {
@@ -181,7 +187,8 @@ impl Dsc {
                 };
                 let mut settings = Metaconfiguration::new(server, key);
                 settings.configuration_names = vec![configuration.clone()];
-                pull(settings, state).await
+                let authorities = server_ca.as_deref().map(read).transpose()?;
+                pull(settings, authorities, state).await
             }
             Self::Publish { .. } | Self::Module { .. } | Self::Nodes => {
                 bail!("this command needs a data directory")
@@ -354,9 +361,17 @@ async fn get(file: &Path) -> Result<Output> {
     Ok(Output::new(text, json!(found.into_iter().collect::<std::collections::BTreeMap<_, _>>())))
 }
 
-async fn pull(settings: Metaconfiguration, state: &Path) -> Result<Output> {
+async fn pull(
+    settings: Metaconfiguration,
+    authorities: Option<Vec<u8>>,
+    state: &Path,
+) -> Result<Output> {
+    // Before anything is made: what is wrong with the certificates should leave nothing behind.
+    let options = HttpOptions { root_certificates_pem: authorities, ..HttpOptions::default() };
+    let transport = Arc::new(HttpTransport::new(&settings.server_url, &options)?);
     std::fs::create_dir_all(state).with_context(|| format!("folder {}", state.display()))?;
-    let mut node = Lcm::builder(state, settings).resources(resources()?).build().await?;
+    let node = Lcm::builder(state, settings).resources(resources()?).transport(transport);
+    let mut node = node.build().await?;
     let report = node.run().await?;
     let mut output = told(&report.resources);
     let has_failed = !report.errors.is_empty();

@@ -14,7 +14,7 @@ use oms_logs::RowBatch;
 use oms_logs::arrow::array::RecordBatch;
 use oms_logs::arrow::compute::concat_batches;
 use oms_logs::ingest::rows::{ColumnReader, RowFormat, RowTarget, RowsRead};
-use oms_logs::query::QueryReport;
+use oms_logs::query::{QueryReport, TimeInterval};
 use oms_logs::workspace::{LoadFailure, LoadFile, LoadOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,6 +57,10 @@ pub(crate) enum Logs {
         /// How the answer is printed.
         #[arg(long, value_enum, default_value_t = Answer::Table)]
         format: Answer,
+        /// The time it looks at, in ISO 8601: PT1H for the last hour, 2026-11-30/2026-12-01, or an
+        /// instant and a duration in either order.
+        #[arg(long, value_name = "ISO8601")]
+        timespan: Option<String>,
         /// The query, such as 'Perf | summarize count() by CounterName'.
         kql: String,
     },
@@ -124,7 +128,9 @@ impl Logs {
     pub(super) async fn run(&self, suite: &Suite) -> Result<Output> {
         match self {
             Self::Ingest { table, format, files } => ingest(suite, table, *format, files).await,
-            Self::Query { format, kql } => query(suite, *format, kql).await,
+            Self::Query { format, timespan, kql } => {
+                query(suite, *format, timespan.as_deref(), kql).await
+            }
             Self::Tables => tables(suite),
             Self::Retention(command) => keep::retention(suite, command).await,
             Self::Purge(command) => keep::purge(suite, command).await,
@@ -151,11 +157,12 @@ fn tables(suite: &Suite) -> Result<Output> {
     Ok(Output::new(text, json!(rows)))
 }
 
-async fn query(suite: &Suite, format: Answer, kql: &str) -> Result<Output> {
+async fn query(suite: &Suite, format: Answer, timespan: Option<&str>, kql: &str) -> Result<Output> {
     if format == Answer::Parquet {
         bail!("answers in Parquet are not supported in this version");
     }
-    let report = suite.ask(kql).await?;
+    let interval: Option<TimeInterval> = timespan.map(str::parse).transpose()?;
+    let report = suite.ask_within(kql, interval.as_ref()).await?;
     let text = match format {
         Answer::Table | Answer::Parquet => report.to_text(),
         Answer::Json => format!("{:#}\n", as_json(&report)),

@@ -70,6 +70,11 @@ impl Command {
         }
     }
 
+    /// Whether it starts jobs and waits for them.
+    pub(crate) const fn runs_jobs(&self) -> bool {
+        matches!(self, Self::Automation(automation::Automation::Start { .. }))
+    }
+
     /// The services that it needs; the log repository takes the records of what it does.
     pub(crate) fn services(&self) -> Vec<Service> {
         let own = match self {

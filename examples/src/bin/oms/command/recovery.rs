@@ -4,14 +4,15 @@ use super::{Output, absolute};
 use crate::progress::{Done, Line};
 use crate::suite::Suite;
 use crate::tour::account::bytes;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use oms_recovery::machine::protected::ItemStatus;
 use oms_recovery::recovery_point::{Consistency, PointChoice};
-use oms_recovery::{ProtectedItem, ReplicationPolicy, SourceOperations};
+use oms_recovery::replication::TestFailoverState;
+use oms_recovery::{ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum Recovery {
@@ -75,6 +76,16 @@ pub(crate) enum Recovery {
         /// The machine's name.
         name: String,
     },
+    /// Brings a replica that has fallen out of step up to date again, by comparing.
+    Repair {
+        /// The machine's name.
+        name: String,
+    },
+    /// Ends protection; production goes on where it is.
+    Disable {
+        /// The machine's name.
+        name: String,
+    },
     /// Not supported yet.
     Plan,
 }
@@ -98,7 +109,12 @@ impl Recovery {
                 let report = item.replicate().await?;
                 drop(line);
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
-                told(&item, format!("{name} is protected; {sent} sent to the replica")).await
+                let line = format!(
+                    "{name} is protected; {sent} sent to the replica\nonly writes through its tracked \
+                     device are replicated: what writes {} itself is not noticed",
+                    disk.display()
+                );
+                told(&item, line).await
             }
             Self::Status { name: Some(name) } => {
                 told(&*vault.item(name).await?, String::new()).await
@@ -110,12 +126,7 @@ impl Recovery {
                 let point = item.take_recovery_point(Consistency::CrashConsistent).await?;
                 told(&item, format!("recovery point {:?} at {}", point.id, point.time)).await
             }
-            Self::TestFailover { name, to } => {
-                let item = vault.item(name).await?;
-                let drill = item.test_failover(PointChoice::LatestProcessed).await?;
-                let length = bytes(drill.export_raw(to).await?);
-                told(&item, format!("{length} written to {}", to.display())).await
-            }
+            Self::TestFailover { name, to } => test_failover(suite, name, to).await,
             Self::Cleanup { name, comments } => {
                 let item = vault.item(name).await?;
                 item.cleanup_test_failover(comments).await?;
@@ -130,8 +141,7 @@ impl Recovery {
                     }
                     false => item.planned_failover().await?,
                 };
-                told(&item, format!("{name} runs at the recovery site; commit to make it final"))
-                    .await
+                told(&item, format!("{name} runs at the recovery site{UNCOMMITTED}{name}")).await
             }
             Self::Commit { name } => {
                 let item = vault.item(name).await?;
@@ -150,13 +160,49 @@ impl Recovery {
             Self::Failback { name } => {
                 let item = vault.item(name).await?;
                 item.failback().await?;
-                told(&item, format!("{name} runs at the primary site; commit to make it final"))
-                    .await
+                told(&item, format!("{name} runs at the primary site{UNCOMMITTED}{name}")).await
+            }
+            Self::Repair { name } => {
+                let item = vault.item(name).await?;
+                let line = copying(&item);
+                let report = item.repair_replication().await?;
+                drop(line);
+                let sent = bytes(report.copy_bytes + report.frame_bytes);
+                told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
+            }
+            Self::Disable { name } => {
+                vault.item(name).await?.disable_protection().await?;
+                let text = format!("{name} is not protected any more\n");
+                Ok(Output::new(text, json!({"name": name, "state": "Unprotected"})))
             }
             Self::Plan => bail!("recovery plans are not supported in this version"),
         }
     }
 }
+
+/// What a failover leaves to be done.
+const UNCOMMITTED: &str = ", on a copy-on-write disk; the image at that site is as it was until the \
+                           failover is committed: oms recovery commit ";
+
+/// A drill whose image cannot be written goes on until somebody ends it, so it is not begun where that
+/// is clear from the start.
+async fn test_failover(suite: &Suite, name: &str, to: &Path) -> Result<Output> {
+    if to.symlink_metadata().is_ok() {
+        bail!("image is there already, and no test failover was begun. path=`{}`", to.display());
+    }
+    let item = suite.recovery()?.item(name).await?;
+    let drill = item.test_failover(PointChoice::LatestProcessed).await?;
+    let written = drill.export_raw(to).await;
+    let written = written.with_context(|| {
+        let path = to.display();
+        format!("image {path} was not written; the test failover goes on, end it: {CLEANUP}{name}")
+    })?;
+    let line = format!("{} written to {}", bytes(written), to.display());
+    told(&item, line).await
+}
+
+/// How a test failover is ended.
+const CLEANUP: &str = "oms recovery cleanup ";
 
 /// Shows how far the copy of a disk is, until the line is dropped.
 fn copying(item: &ProtectedItem) -> Option<Line> {
@@ -181,14 +227,40 @@ async fn told(item: &ProtectedItem, line: String) -> Result<Output> {
 
 fn describe(status: &ItemStatus) -> String {
     let rpo = status.health.rpo.map_or("unknown".to_owned(), |rpo| format!("{} s", rpo.as_secs()));
-    format!(
-        "{}: {:?}, active at the {:?} site, health {:?}, RPO {rpo}\nnow possible: {}\n",
-        status.item.machine.name,
-        status.item.state,
-        status.active_location,
-        status.health.level,
-        status.allowed_operations.join(", ")
-    )
+    let name = &status.item.machine.name;
+    let mut text = format!(
+        "{name}: {:?}, active at the {:?} site, health {:?}, RPO {rpo}\n",
+        status.item.state, status.active_location, status.health.level,
+    );
+    if status.item.test == TestFailoverState::Running {
+        text.push_str(&format!("a test failover is running; end it: {CLEANUP}{name}\n"));
+    }
+    if let Some(failure) = &status.item.failure {
+        text.push_str(&format!("the last operation failed: {failure}\n"));
+    }
+    let verbs: Vec<&str> = status
+        .allowed_operations
+        .iter()
+        .filter_map(|operation| verb(operation, status.item.state))
+        .collect();
+    text.push_str(&format!("now possible: {}\n", verbs.join(", ")));
+    text
+}
+
+/// The command for an operation of the management API; none if there is none.
+fn verb(operation: &str, state: ProtectionState) -> Option<&'static str> {
+    Some(match operation {
+        "PlannedFailover" if state == ProtectionState::ReverseProtected => "failback",
+        "PlannedFailover" => "failover",
+        "UnplannedFailover" => "failover --unplanned",
+        "Commit" => "commit",
+        "ReverseReplicate" => "reprotect",
+        "RepairReplication" => "repair",
+        "DisableProtection" => "disable",
+        "TestFailover" => "test-failover",
+        "TestFailoverCleanup" => "cleanup",
+        _ => return None,
+    })
 }
 
 fn as_json(status: &ItemStatus) -> serde_json::Value {
@@ -215,4 +287,34 @@ async fn statuses(suite: &Suite) -> Result<Output> {
         text.push_str("no machine is protected yet\n");
     }
     Ok(Output::new(text, json!(rows)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::command;
+    use crate::command::Command;
+
+    /// Every verb that `status` offers is a command, and every operation has one but the change of a
+    /// point, which has none yet.
+    #[test]
+    fn what_is_offered_can_be_typed() {
+        for state in ProtectionState::ALL {
+            for test in TestFailoverState::ALL {
+                for operation in state.allowed_operations(test) {
+                    let Some(verb) = verb(operation, state) else {
+                        assert_eq!(operation, "ChangePit");
+                        continue;
+                    };
+                    let mut line: Vec<&str> =
+                        ["recovery"].into_iter().chain(verb.split(' ')).collect();
+                    line.push("web1");
+                    if verb == "test-failover" {
+                        line.extend(["--to", "x.img"]);
+                    }
+                    assert!(matches!(command(&line), Command::Recovery(_)), "{line:?}");
+                }
+            }
+        }
+    }
 }
