@@ -76,6 +76,9 @@ impl TimeInterval {
         if end < start {
             return Err(refuse(&self.text, "it ends before it begins"));
         }
+        if start.to_zoned_datetime(TimeZone::UTC).year() < 1 {
+            return Err(refuse(&self.text, "it begins before the year 1"));
+        }
         Ok((start, end))
     }
 }
@@ -174,7 +177,8 @@ mod tests {
             ("2026-01-02/2026-01-01", "ends before it begins"),
             ("2026-02-30/P1D", "no instant"),
             ("yesterday/P1D", "no instant"),
-            ("P9999Y", "P9999Y"),
+            ("P9999Y", "before the year 1"),
+            ("2026-01-01/P9999Y", "9999"),
         ] {
             let error = range(text).expect_err(text).to_string();
             assert!(error.contains(reason) && error.contains(&format!("`{text}`")), "{error}");
