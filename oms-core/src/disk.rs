@@ -134,6 +134,24 @@ pub trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError>;
 }
 
+/// What can be done on every [`Disk`] with its required methods.
+pub trait DiskExt: Disk {
+    /// Makes a file that is there durable: its bytes and its name. A program that goes by what it
+    /// finds does this first: the process that wrote it may have been killed before it was synced,
+    /// and what is read then goes with the next power failure, unlike what is built on it.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn settle(&self, path: &Path) -> Result<(), DiskError> {
+        // Windows syncs only what it may write; elsewhere a file may be one that is only read.
+        let mode = if cfg!(windows) { OpenMode::Write } else { OpenMode::Read };
+        self.open(path, mode)?.sync()?;
+        self.sync_dir(path.parent().unwrap_or(Path::new("")))
+    }
+}
+
+impl<D: Disk + ?Sized> DiskExt for D {}
+
 /// An open file.
 pub trait DiskFile: Debug + Send + Sync {
     /// Reads from `offset` until `bytes` is full or the file ends; answers how many bytes.
@@ -225,10 +243,15 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Dis
     move |source| DiskError { operation, path, source }
 }
 
-/// Makes a folder and those above it; each new name is synced.
+/// Makes a folder and those above it; each new name is synced. That of a folder which is there is
+/// synced too: a process that was killed may have made it and done no more.
 fn make_dirs(path: &Path) -> Result<(), DiskError> {
     if path.is_dir() {
-        return Ok(());
+        return match sync_parent(path) {
+            // Whoever may not read the folder above has not made this one.
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
+            synced => synced,
+        };
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_dirs(parent)?;
@@ -238,9 +261,14 @@ fn make_dirs(path: &Path) -> Result<(), DiskError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(failed("create folder", path)(error)),
     }
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<(), DiskError> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),
         Some(parent) => sync_folder(parent),
-        None => sync_folder(Path::new(".")),
+        None => Ok(()),
     }
 }
 

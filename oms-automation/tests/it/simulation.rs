@@ -1,5 +1,8 @@
-//! The engine in a world where appends fail, answers are lost, the worker is cut off from its journal
-//! in one direction or both, pauses while its processes go on, and dies between any two effects.
+//! The engine in a world where appends fail, every message between the worker and its journal may be
+//! late, lost, doubled or overtaken, the worker is cut off from its journal in one direction or both,
+//! pauses while its processes go on, and dies between any two effects while its appends are still under
+//! way. The journal refuses what a former life of the worker wrote, as `lease::Fenced` does. (Streams
+//! that lose what was not synced are tested in `stream::store`.)
 //!
 //! The auditor's invariant: every accepted job ends in exactly one of Completed, Failed and Stopped,
 //! its process is started at most once and only under a recorded `job-running`, and when its end is
@@ -12,12 +15,11 @@ use oms_automation::stream::StreamSummary;
 use oms_automation::worker::{Applied, WorkerRunId};
 use oms_core::clock::Clock;
 use oms_core::journal::{
-    HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, MemoryJournal,
+    Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, MemoryJournal,
 };
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Actor, Sim};
-use std::cell::Cell;
+use oms_core::testkit::sim::{Actor, Network, Sim};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +32,49 @@ const API: Actor = "api";
 const JOURNAL: Actor = "journal";
 const WORLD: Actor = "world";
 
+/// How long the worker waits for an answer of its journal.
+const PATIENCE: Duration = Duration::from_millis(120);
+
+/// How many events an answer holds at most.
+const PAGE: usize = 5;
+
+/// What the worker asks its journal. A number tells which answer belongs to what.
+#[derive(Clone, Debug)]
+enum Ask {
+    /// Take writes of this life from now on, unless a later one has claimed already.
+    Claim {
+        epoch: u64,
+    },
+    Append {
+        job: JobId,
+        expected: u64,
+        event: Box<JobRecorded>,
+    },
+    Read {
+        after: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Claimed,
+    Appended(Result<(), Refused>),
+    Events(Vec<Event>),
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Refused {
+    Conflict,
+    Unknown,
+}
+
 #[derive(Clone, Debug)]
 enum Message {
     Boot,
-    CatchUp,
+    Asked { by: WorkerRunId, call: u64, ask: Ask },
+    Answered { call: u64, answer: Answer },
+    Waited { call: u64 },
     Beat,
     Submit,
     Stop(JobId),
@@ -52,14 +93,25 @@ struct World {
     faults: Arc<Faults>,
     engine: Option<(Engine, WorkerRunId)>,
     position: u64,
+    /// Whether the worker's life owns the journal, and whether it knows everything in it.
+    is_owner: bool,
+    is_live: bool,
+    /// What the worker waits for, by the number of its call.
+    waiting: BTreeMap<u64, Ask>,
+    calls: u64,
+    /// How often a worker was started.
+    lives: u64,
+    /// The life that the journal takes writes of.
+    owner: Option<(u64, WorkerRunId)>,
     /// Processes that are alive, and the life of the worker that started each.
     processes: BTreeMap<JobId, WorkerRunId>,
     starts: BTreeMap<JobId, u32>,
     accepted: Vec<JobId>,
     crashes: u32,
     pauses: u32,
-    /// Calls that were cut off.
-    cut_off: Cell<u32>,
+    /// Calls that were not answered in time, and writes of former lives that were refused.
+    unanswered: u32,
+    fenced: u32,
     may_crash: bool,
 }
 
@@ -86,12 +138,19 @@ impl World {
             faults,
             engine: None,
             position: 0,
+            is_owner: false,
+            is_live: false,
+            waiting: BTreeMap::new(),
+            calls: 0,
+            lives: 0,
+            owner: None,
             processes: BTreeMap::new(),
             starts: BTreeMap::new(),
             accepted: Vec::new(),
             crashes: 0,
             pauses: 0,
-            cut_off: Cell::new(0),
+            unanswered: 0,
+            fenced: 0,
             may_crash: true,
         }
     }
@@ -101,27 +160,78 @@ impl World {
         self.sim.after(WORKER, delay, message);
     }
 
-    fn reach(&self, from: Actor, to: Actor) -> Result<(), JournalError> {
-        if !self.sim.is_cut(from, to) {
-            return Ok(());
-        }
-        self.cut_off.set(self.cut_off.get() + 1);
-        Err(JournalError::Unavailable { reason: "cut off".to_owned() })
+    fn append(&self, job: JobId, expected: u64, event: &JobRecorded) -> Result<u64, JournalError> {
+        let envelope = event.seal(self.sim.clock().now(), "sim").expect("a body");
+        ready(self.journal.append_to(&history(job), expected, vec![envelope]))
     }
 
-    /// A call that is cut off on its way there has no effect; on its way back it has had one.
-    fn append(
-        &self,
-        by: Actor,
-        job: JobId,
-        expected: u64,
-        event: &JobRecorded,
-    ) -> Result<u64, JournalError> {
-        self.reach(by, JOURNAL)?;
-        let envelope = event.seal(self.sim.clock().now(), "sim").expect("a body");
-        let appended = ready(self.journal.append_to(&history(job), expected, vec![envelope]));
-        self.reach(JOURNAL, by)?;
-        appended
+    /// Asks the journal, and waits for its answer for a while.
+    fn ask(&mut self, ask: Ask) {
+        let Some((_, by)) = self.engine else { return };
+        self.calls += 1;
+        let call = self.calls;
+        self.waiting.insert(call, ask.clone());
+        self.sim.send(WORKER, JOURNAL, Message::Asked { by, call, ask });
+        self.sim.after(WORKER, PATIENCE, Message::Waited { call });
+    }
+
+    /// What the journal does.
+    fn asked(&mut self, by: WorkerRunId, call: u64, ask: &Ask) {
+        let answer = match ask {
+            Ask::Claim { epoch } => {
+                let is_newer = self.owner.is_none_or(|(latest, _)| *epoch > latest);
+                if is_newer {
+                    self.owner = Some((*epoch, by));
+                }
+                match self.owner {
+                    Some((_, owner)) if owner == by => Answer::Claimed,
+                    _ => Answer::Failed,
+                }
+            }
+            Ask::Append { .. } if self.owner.is_none_or(|(_, owner)| owner != by) => {
+                self.fenced += 1;
+                Answer::Appended(Err(Refused::Unknown))
+            }
+            Ask::Append { job, expected, event } => {
+                Answer::Appended(match self.append(*job, *expected, event) {
+                    Ok(_) => Ok(()),
+                    Err(JournalError::Conflict { .. }) => Err(Refused::Conflict),
+                    Err(_) => Err(Refused::Unknown),
+                })
+            }
+            Ask::Read { after } => match ready(self.journal.read_all(*after, PAGE)) {
+                Ok(events) => Answer::Events(events),
+                Err(_) => Answer::Failed,
+            },
+        };
+        self.sim.send(JOURNAL, WORKER, Message::Answered { call, answer });
+    }
+
+    /// What the worker does with an answer; one that comes again or too late is none.
+    fn answered(&mut self, call: u64, answer: Answer) {
+        match (self.waiting.remove(&call), answer) {
+            (Some(Ask::Claim { .. }), Answer::Claimed) => {
+                self.is_owner = true;
+                self.read_on();
+            }
+            (Some(Ask::Append { job, expected, .. }), Answer::Appended(Err(refused))) => {
+                let is_conflict = refused == Refused::Conflict;
+                self.tell(Input::NotAppended { job, expected, is_conflict });
+            }
+            (Some(Ask::Read { after }), Answer::Events(events)) if after == self.position => {
+                self.follow(events);
+            }
+            _ => {}
+        }
+    }
+
+    /// The fate of what was not answered is unknown.
+    fn waited(&mut self, call: u64) {
+        let Some(ask) = self.waiting.remove(&call) else { return };
+        self.unanswered += 1;
+        if let Ask::Append { job, expected, .. } = ask {
+            self.tell(Input::NotAppended { job, expected, is_conflict: false });
+        }
     }
 
     /// What is durable, read without faults.
@@ -149,7 +259,7 @@ impl World {
         };
         let queued = JobRecorded::Queued { label: label(), name: job.to_string(), task };
         // A caller whose answer was lost asks again, and a conflict tells it that it was heard.
-        while let Err(error) = self.append(API, job, 0, &queued) {
+        while let Err(error) = self.append(job, 0, &queued) {
             if matches!(error, JournalError::Conflict { .. }) {
                 break;
             }
@@ -172,7 +282,7 @@ impl World {
                 }
                 _ => return,
             };
-            if self.append(API, job, version, &event).is_ok() {
+            if self.append(job, version, &event).is_ok() {
                 return;
             }
         }
@@ -183,48 +293,57 @@ impl World {
         let time_limit = Some(Duration::from_millis(700));
         let settings = EngineSettings { concurrency: CONCURRENCY, time_limit };
         self.engine = Some((Engine::new(worker, settings), worker));
-        self.position = 0;
-        self.catch_up();
+        self.lives += 1;
+        (self.position, self.is_owner, self.is_live) = (0, false, false);
+        self.beat();
     }
 
-    /// Reads on until the worker knows everything; not while it is cut off.
-    fn catch_up(&mut self) {
-        match self.follow() {
-            false => self.soon(50, Message::CatchUp),
-            true => {
-                self.tell(Input::CaughtUp);
-                self.soon(50, Message::Beat);
+    /// Claims, reads on, or lets the engine know that time passes; again and again.
+    fn beat(&mut self) {
+        if !self.is_owner {
+            self.ask(Ask::Claim { epoch: self.lives });
+        } else {
+            self.read_on();
+            if self.is_live {
+                self.tell(Input::Tick);
             }
+        }
+        if self.engine.is_some() && !self.is_over() {
+            self.soon(50, Message::Beat);
         }
     }
 
-    /// Tells the engine what the journal holds; false if it could not be read.
-    fn follow(&mut self) -> bool {
-        loop {
-            let is_reached = self.reach(WORKER, JOURNAL).and(self.reach(JOURNAL, WORKER));
-            let read = is_reached.and_then(|()| ready(self.journal.read_all(self.position, 5)));
-            let Ok(events) = read else { return false };
-            if events.is_empty() {
-                return true;
+    fn read_on(&mut self) {
+        self.ask(Ask::Read { after: self.position });
+    }
+
+    /// Tells the engine what the journal holds.
+    fn follow(&mut self, events: Vec<Event>) {
+        if events.is_empty() && !self.is_live {
+            self.is_live = true;
+            self.tell(Input::CaughtUp);
+        }
+        let is_more = events.len() == PAGE;
+        for event in events {
+            self.position = event.position;
+            let job = event.history.key().strip_prefix("sim/").expect("ours");
+            let job: JobId = job.parse().expect("an id");
+            let version = event.version;
+            let event = JobRecorded::open(&event.envelope).expect("a job's");
+            if matches!(
+                event.transition(),
+                Some(JobEvent::Complete | JobEvent::Fail | JobEvent::Stop)
+            ) {
+                let seed = self.sim.seed();
+                assert!(!self.processes.contains_key(&job), "seed {seed}: alive at its end");
             }
-            for event in events {
-                self.position = event.position;
-                let job = event.history.key().strip_prefix("sim/").expect("ours");
-                let job: JobId = job.parse().expect("an id");
-                let version = event.version;
-                let event = JobRecorded::open(&event.envelope).expect("a job's");
-                if matches!(
-                    event.transition(),
-                    Some(JobEvent::Complete | JobEvent::Fail | JobEvent::Stop)
-                ) {
-                    let seed = self.sim.seed();
-                    assert!(!self.processes.contains_key(&job), "seed {seed}: alive at its end");
-                }
-                self.tell(Input::Recorded { job, version, event });
-                if self.engine.is_none() {
-                    return true;
-                }
+            self.tell(Input::Recorded { job, version, event });
+            if self.engine.is_none() {
+                return;
             }
+        }
+        if is_more || !self.is_live {
+            self.read_on();
         }
     }
 
@@ -248,17 +367,19 @@ impl World {
     fn crash(&mut self) {
         self.crashes += 1;
         self.engine = None;
+        self.waiting.clear();
         self.sim.crash(WORKER);
-        let delay = Duration::from_millis(self.sim.below(300));
+        // At once often enough that its last words are still under way.
+        let longest = if self.sim.chance(500) { 10 } else { 300 };
+        let delay = Duration::from_millis(self.sim.below(longest));
         self.sim.after(WORLD, delay, Message::Boot);
     }
 
     fn perform(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Append { job, expected, event } => {
-                let refused = self.append(WORKER, job, expected, &event).err()?;
-                let is_conflict = matches!(refused, JournalError::Conflict { .. });
-                Some(Input::NotAppended { job, expected, is_conflict })
+                self.ask(Ask::Append { job, expected, event: Box::new(event) });
+                None
             }
             Effect::Prepare { job } => {
                 let isolation = Applied::default();
@@ -317,7 +438,9 @@ impl World {
     fn deliver(&mut self, message: Message) {
         match message {
             Message::Boot => self.boot(),
-            Message::CatchUp => self.catch_up(),
+            Message::Asked { by, call, ask } => self.asked(by, call, &ask),
+            Message::Answered { call, answer } => self.answered(call, answer),
+            Message::Waited { call } => self.waited(call),
             Message::Pause => {
                 self.pauses += 1;
                 let pause = Duration::from_millis(self.sim.below(900));
@@ -345,13 +468,7 @@ impl World {
                 self.processes.remove(&job);
                 self.tell(Input::Swept { job, streams: None });
             }
-            Message::Beat => {
-                self.follow();
-                self.tell(Input::Tick);
-                if self.engine.is_some() && !self.is_over() {
-                    self.soon(50, Message::Beat);
-                }
-            }
+            Message::Beat => self.beat(),
         }
     }
 
@@ -380,6 +497,12 @@ impl World {
 /// Runs one world; answers it, and what became of the jobs.
 fn run(seed: u64) -> (World, BTreeMap<JobState, u32>) {
     let mut world = World::new(seed);
+    world.sim.set_network(Network {
+        delay_max: Duration::from_millis(60),
+        loss_per_mille: 50,
+        duplicate_per_mille: 80,
+        ..Network::default()
+    });
     world.faults.set_before(60);
     world.faults.set_after(60);
     for _ in 0..JOBS {
@@ -414,14 +537,15 @@ fn run(seed: u64) -> (World, BTreeMap<JobState, u32>) {
 
 #[test]
 fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
-    let (mut crashes, mut pauses, mut cut_off) = (0, 0, 0);
+    let (mut crashes, mut pauses, mut unanswered, mut fenced) = (0, 0, 0, 0);
     let mut ends = BTreeMap::<JobState, u32>::new();
     let seeds = Seeds::of("simulation::every_job_ends_once", 0..100);
     seeds.run(|seed| {
         let (world, of_seed) = run(seed);
         crashes += world.crashes;
         pauses += world.pauses;
-        cut_off += world.cut_off.get();
+        unanswered += world.unanswered;
+        fenced += world.fenced;
         of_seed.into_iter().for_each(|(state, count)| *ends.entry(state).or_default() += count);
     });
     if !seeds.is_fixed() {
@@ -429,14 +553,20 @@ fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
     }
     // The world is worth something only if it reaches every corner.
     assert!(crashes > 100, "{crashes} crashes");
-    assert!(pauses > 100 && cut_off > 300, "{pauses} pauses, {cut_off} calls were cut off");
+    assert!(pauses > 100 && unanswered > 300, "{pauses} pauses, {unanswered} calls unanswered");
+    assert!(fenced > 10, "{fenced} writes of former lives");
     for state in [JobState::Completed, JobState::Failed, JobState::Stopped] {
         assert!(ends.get(&state).is_some_and(|count| *count > 50), "{ends:?}");
     }
 }
 
-/// The seed to look at when one fails.
+/// The seed to look at when one fails: it does the same again.
 #[test]
-fn one_seed() {
-    run(7);
+fn one_seed_repeats_its_run() {
+    let look = |seed| {
+        let (world, ends) = run(seed);
+        (world.sim.trace(), world.crashes, world.starts, ends)
+    };
+    assert_eq!(look(7), look(7));
+    assert_ne!(look(7).0, look(8).0);
 }

@@ -88,6 +88,16 @@ impl Store {
         Ok(())
     }
 
+    /// Makes the names of the vault's files durable that a new snapshot will rely on. Each file's
+    /// bytes were durable before it had its name; the program that gave it may have been killed
+    /// before the name was.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        for folder in ["", KeyId::FOLDER, IndexId::FOLDER] {
+            self.disk.sync_dir(Path::new(folder))?;
+        }
+        Ok(())
+    }
+
     /// Writes a file named by its hash. `Ok` means durable.
     pub(crate) fn write<I: FileId>(&self, bytes: &[u8]) -> Result<I, Error> {
         let id = I::of_hash(Sha256::digest(bytes).into());

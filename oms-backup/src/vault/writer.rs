@@ -125,6 +125,8 @@ impl BlobWriter {
         catalog: &Arc<Catalog>,
         settings: WriteSettings,
     ) -> Result<Self, Error> {
+        // Blobs that the catalog knows are not stored again.
+        core.store.settle()?;
         let shared = Arc::new(Shared {
             core: Arc::clone(core),
             lock: Arc::clone(lock),

@@ -179,6 +179,40 @@ fn power_may_fail_at_any_write_of_a_backup() {
     }
 }
 
+/// A backup goes by what a killed one left, down to the making of the vault, and then power fails.
+#[test]
+fn what_a_killed_backup_wrote_is_durable_before_it_is_relied_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    write(&source.join("a"), &random(1, 60_000));
+    write(&source.join("b/c"), &text(2, 10_000));
+    let attempt = |disk: Arc<dyn Disk>| {
+        let vault = match Vault::new(Arc::clone(&disk)).open(&passphrase()) {
+            Err(Error::VaultNotFound) => Vault::new(disk).kdf(KDF).create(&passphrase()),
+            opened => opened,
+        };
+        run(&vault?, &source)
+    };
+    for power in 0.. {
+        let mut is_done = false;
+        for seed in 0..4 {
+            let disk = SimDisk::default();
+            let left = Arc::new(AtomicI64::new(power));
+            is_done = attempt(Arc::new(Fragile { disk: disk.clone(), left })).is_ok();
+            disk.kill();
+            let context = format!("killed after {power} writes, seed {seed}");
+            attempt(Arc::new(disk.clone())).unwrap_or_else(|error| panic!("{context}: {error}"));
+            disk.crash(&SeededEntropy::new(seed));
+            let listed = open(Arc::new(disk.clone())).points().expect("a list").len();
+            audit(&disk, 1, &vec![(source.as_path(), 2); listed], &context);
+        }
+        if is_done {
+            assert!(power > 20, "there are more writes than {power}");
+            break;
+        }
+    }
+}
+
 #[test]
 fn power_may_fail_at_any_write_of_a_creation() {
     let mut power = 0;

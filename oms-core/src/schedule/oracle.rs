@@ -10,8 +10,20 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// How many schedules each zone is tried with.
-const SCHEDULES_PER_ZONE: u32 = 4;
+/// The fewest schedules that each zone is tried with. There are hundreds of zones, so each gets one
+/// of so many cases of other properties: `.ci/soak` asks for more of both.
+const SCHEDULES_PER_ZONE_MIN: u32 = 4;
+const CASES_PER_SCHEDULE: u32 = 64;
+
+/// The cases of each zone, if a property has so many.
+fn cases_per_zone(cases: u32) -> u32 {
+    (cases / CASES_PER_SCHEDULE).max(SCHEDULES_PER_ZONE_MIN)
+}
+
+#[test]
+fn a_soak_tries_more_schedules_in_each_zone() {
+    assert_eq!([1, 256, 5_000].map(cases_per_zone), [4, 4, 78]);
+}
 
 /// How many instants of minutes and hours, which have millions in forty years, are compared.
 const ELAPSED_COUNT: usize = 1_500;
@@ -283,8 +295,9 @@ fn expected(
 fn every_zone_is_due_at_the_instants_of_the_definition() {
     for (name, zone) in bundled_zones() {
         let changes = changes(&zone);
-        let config =
-            Config { cases: SCHEDULES_PER_ZONE, failure_persistence: None, ..Config::default() };
+        let config = Config::default();
+        let cases = cases_per_zone(config.cases);
+        let config = Config { cases, failure_persistence: None, ..config };
         let probes = (any::<prop::sample::Index>(), 0i64..4_000_000, 0i64..4_000);
         let checked = TestRunner::new(config).run(&(schedule(), probes), |(schedule, probes)| {
             let expected = expected(&schedule, &zone, &changes);

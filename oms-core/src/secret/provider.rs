@@ -2,7 +2,7 @@
 
 use super::Secret;
 use super::ring::{KEY_BYTES, KeyError, open_bytes, seal_bytes};
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskExt as _, OpenMode};
 use crate::entropy::Entropy;
 use std::fmt::{self, Debug};
 use std::path::Path;
@@ -72,6 +72,8 @@ impl FileKeyProvider {
         if !disk.list(Path::new(""))?.iter().any(|name| name == FILE) {
             return Err(KeyError::Missing);
         }
+        // What is sealed with a key must not outlive it.
+        disk.settle(Path::new(FILE))?;
         let file = disk.open(Path::new(FILE), OpenMode::Read)?;
         let length = file.len()?;
         if length != KEY_BYTES as u64 {

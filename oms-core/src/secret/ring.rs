@@ -2,7 +2,7 @@
 
 use super::{FileKeyProvider, KeyProvider, Secret, provider};
 use crate::ErrorKind;
-use crate::disk::{Disk, DiskError, OpenMode};
+use crate::disk::{Disk, DiskError, DiskExt as _, OpenMode};
 use crate::entropy::Entropy;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -371,6 +371,8 @@ impl KeyRing {
 
     fn load(&mut self) -> Result<(), KeyError> {
         let corrupt = |reason: String| KeyError::Corrupt { reason };
+        // What is sealed with a key must not outlive it.
+        self.disk.settle(Path::new(FILE))?;
         let file = self.disk.open(Path::new(FILE), OpenMode::Read)?;
         let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
         if length > SEALED_BYTES_MAX {
@@ -592,6 +594,39 @@ mod tests {
                 assert!(rotated.is_err() || ring.keys.len() == 2, "{operations} {seed}");
             }
         }
+    }
+
+    /// What was sealed opens after a power failure, also where the process before was killed in the
+    /// middle of making or rotating the keys that it is sealed with.
+    #[test]
+    fn what_is_sealed_does_not_outlive_its_keys() {
+        use crate::testkit::crash::kill_at_every_operation;
+        use std::sync::Mutex;
+        let open = |disk: &SimDisk| {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            KeyRing::open_folder(disk, entropy(5), "account", false)
+        };
+        let work = |disk: &SimDisk, sealed: &Mutex<Vec<Sealed>>| {
+            let seal = || -> Result<(), KeyError> {
+                let mut ring = open(disk)?;
+                let mut sealed = sealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                sealed.push(ring.seal(&"x".into(), "a")?);
+                if ring.keys.len() == 1 {
+                    ring.rotate_account_key()?;
+                    sealed.push(ring.seal(&"x".into(), "a")?);
+                }
+                Ok(())
+            };
+            seal().is_ok()
+        };
+        let audit = |disk: &SimDisk, sealed: Mutex<Vec<Sealed>>| {
+            let ring = open(disk).expect("the ring");
+            for sealed in sealed.into_inner().expect("not poisoned") {
+                assert_eq!(ring.open_sealed(&sealed, "a").expect("opens").expose(), b"x");
+            }
+        };
+        let operations = kill_at_every_operation(12, |_disk| Mutex::default(), work, audit);
+        assert!(operations > 15, "{operations}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod claim;
 
+mod names;
+
 pub use claim::{
     a_large_read_is_whole, a_lock_has_one_holder, rename_new_replaces_nothing,
     what_is_synced_survives,
@@ -9,6 +11,7 @@ pub use claim::{
 
 use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode, check_relative};
 use crate::entropy::{Entropy, EntropyExt};
+use names::NameTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,8 +24,10 @@ pub const SECTOR_BYTES: usize = 512;
 ///
 /// It keeps two images: what programs see, and what would be left after a power failure.
 /// [`SimDisk::crash`] makes the second the first, after letting chance decide for each unsynced
-/// write whether it reached the device, wholly or in part, and for each unsynced name change
-/// whether it did, in the order in which they were made.
+/// write whether it reached the device, wholly or in part, and for each folder how many of its
+/// unsynced name changes did, in the order in which they were made. Different folders have nothing
+/// to do with each other: a file that was renamed from one to another can be left under both names
+/// (never under none), until the folder that it came from is synced.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
@@ -32,9 +37,7 @@ pub struct SimDisk {
 struct State {
     files: BTreeMap<u64, Contents>,
     next_file: u64,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    pending_names: Vec<NameChange>,
+    names: NameTable,
     folders: BTreeSet<PathBuf>,
     /// How many operations from now on fail, and how.
     failing: Option<(u64, io::ErrorKind)>,
@@ -70,39 +73,6 @@ struct Contents {
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     SetLen(usize),
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Create { path: PathBuf, file: u64 },
-    Rename { from: PathBuf, to: PathBuf },
-    Remove { path: PathBuf },
-}
-
-impl NameChange {
-    fn touches(&self, folder: &Path) -> bool {
-        let within = |path: &Path| path.parent() == Some(folder);
-        match self {
-            Self::Create { path, .. } | Self::Remove { path } => within(path),
-            Self::Rename { from, to } => within(from) || within(to),
-        }
-    }
-
-    fn apply(self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Create { path, file } => {
-                names.insert(path, file);
-            }
-            Self::Rename { from, to } => {
-                if let Some(file) = names.remove(&from) {
-                    names.insert(to, file);
-                }
-            }
-            Self::Remove { path } => {
-                names.remove(&path);
-            }
-        }
-    }
 }
 
 impl Change {
@@ -151,18 +121,9 @@ impl SimDisk {
     /// Power fails: every open handle is dead, and what was not synced is lost, kept or torn as
     /// chance decides.
     pub fn crash(&self, entropy: &dyn Entropy) {
+        self.kill();
         let mut state = self.state();
-        state.life += 1;
-        state.failing = None;
-        state.broken = None;
-        state.locks.clear();
-        let pending = std::mem::take(&mut state.pending_names);
-        let mut names = std::mem::take(&mut state.durable_names);
-        // A journaling file system keeps a prefix of the name changes, never a later one alone.
-        let kept = entropy.below(pending.len() as u64 + 1) as usize;
-        for change in pending.into_iter().take(kept) {
-            change.apply(&mut names);
-        }
+        state.names.crash(entropy);
         for contents in state.files.values_mut() {
             let mut image = std::mem::take(&mut contents.durable);
             for change in std::mem::take(&mut contents.pending) {
@@ -173,10 +134,18 @@ impl SimDisk {
             contents.bytes.clone_from(&image);
             contents.durable = image;
         }
-        let alive: BTreeSet<u64> = names.values().copied().collect();
+        let alive: BTreeSet<u64> = state.names.seen().values().copied().collect();
         state.files.retain(|file, _| alive.contains(file));
-        state.names.clone_from(&names);
-        state.durable_names = names;
+    }
+
+    /// The program ends and the machine goes on, as after `kill -9`: every open handle is dead and
+    /// every lock free, and what was written is there to read, without being durable.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.life += 1;
+        state.failing = None;
+        state.broken = None;
+        state.locks.clear();
     }
 
     /// Makes the next `operations` calls fail without effect.
@@ -206,7 +175,7 @@ impl SimDisk {
     /// If there is no such file or byte: the test is wrong.
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) {
         let mut state = self.state();
-        let file = *state.names.get(path).expect("a file to damage");
+        let file = *state.names.seen().get(path).expect("a file to damage");
         let contents = state.files.get_mut(&file).expect("every name has a file");
         contents.bytes[offset] ^= 1 << (bit % 8);
         if let Some(byte) = contents.durable.get_mut(offset) {
@@ -219,7 +188,7 @@ impl SimDisk {
     pub fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.state();
         let bytes_of = |file| state.files.get(file).map(|c| c.bytes.clone()).unwrap_or_default();
-        state.names.iter().map(|(path, file)| (path.clone(), bytes_of(file))).collect()
+        state.names.seen().iter().map(|(path, file)| (path.clone(), bytes_of(file))).collect()
     }
 
     fn change_to(&self, from: &Path, to: &Path, may_replace: bool) -> Result<(), DiskError> {
@@ -228,16 +197,16 @@ impl SimDisk {
         let (from, to) = (clean(from), clean(to));
         let mut state = self.state();
         state.strike("rename", &from)?;
-        if !state.names.contains_key(&from) {
+        if !state.names.seen().contains_key(&from) {
             return Err(refuse("rename", &from, io::ErrorKind::NotFound));
         }
         if !to.parent().is_none_or(|folder| state.has_folder(folder)) {
             return Err(refuse("rename", &from, io::ErrorKind::NotFound));
         }
-        if !may_replace && (state.names.contains_key(&to) || state.folders.contains(&to)) {
+        if !may_replace && (state.names.seen().contains_key(&to) || state.folders.contains(&to)) {
             return Err(refuse("rename", &from, io::ErrorKind::AlreadyExists));
         }
-        state.change_name(NameChange::Rename { from, to });
+        state.names.rename(from, to);
         Ok(())
     }
 
@@ -282,11 +251,6 @@ impl State {
         Ok(())
     }
 
-    fn change_name(&mut self, change: NameChange) {
-        change.clone().apply(&mut self.names);
-        self.pending_names.push(change);
-    }
-
     fn has_folder(&self, path: &Path) -> bool {
         path.as_os_str().is_empty() || self.folders.contains(path)
     }
@@ -308,7 +272,7 @@ impl Disk for SimDisk {
         let path = clean(path);
         let mut state = self.state();
         state.strike("open", &path)?;
-        let file = match (state.names.get(&path).copied(), mode) {
+        let file = match (state.names.seen().get(&path).copied(), mode) {
             (Some(_), OpenMode::CreateNew) => {
                 return Err(refuse("open", &path, io::ErrorKind::AlreadyExists));
             }
@@ -323,7 +287,7 @@ impl Disk for SimDisk {
                 let file = state.next_file;
                 state.next_file += 1;
                 state.files.insert(file, Contents::default());
-                state.change_name(NameChange::Create { path: path.clone(), file });
+                state.names.create(path.clone(), file);
                 file
             }
         };
@@ -357,10 +321,10 @@ impl Disk for SimDisk {
         let path = clean(path);
         let mut state = self.state();
         state.strike("remove", &path)?;
-        if !state.names.contains_key(&path) {
+        if !state.names.seen().contains_key(&path) {
             return Err(refuse("remove", &path, io::ErrorKind::NotFound));
         }
-        state.change_name(NameChange::Remove { path });
+        state.names.remove(path);
         Ok(())
     }
 
@@ -382,7 +346,7 @@ impl Disk for SimDisk {
         if !state.has_folder(&path) {
             return Err(refuse("list", &path, io::ErrorKind::NotFound));
         }
-        let entries = state.names.keys().chain(state.folders.iter());
+        let entries = state.names.seen().keys().chain(state.folders.iter());
         let within = entries.filter(|entry| entry.parent() == Some(&path));
         let names = within.filter_map(|entry| entry.file_name());
         let names: BTreeSet<String> =
@@ -398,14 +362,7 @@ impl Disk for SimDisk {
         if state.forgotten == Some(Forgotten::Folders) {
             return Ok(());
         }
-        // Everything up to the last change in the folder goes with it: changes keep their order.
-        let last = state.pending_names.iter().rposition(|change| change.touches(&path));
-        if let Some(last) = last {
-            let synced: Vec<_> = state.pending_names.drain(..=last).collect();
-            for change in synced {
-                change.apply(&mut state.durable_names);
-            }
-        }
+        state.names.sync(&path);
         Ok(())
     }
 }

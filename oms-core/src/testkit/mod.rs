@@ -5,12 +5,14 @@
 //! - [`seeds`]: which seeds a simulation runs: a fixed set, one again, or fresh ones for a while.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
 //!   [`Disk`](crate::Disk).
-//! - [`crash`]: power failures at every operation of a program.
+//! - [`crash`]: programs that end at any of their operations, by power failure or alone.
 //! - [`fault`]: a wrapper that makes a seam fail before or after its effect.
 //! - [`Fixture`]: journals as earlier versions wrote them, read by every later one.
 //! - [`journal`]: the suite of every [`Journal`](crate::Journal).
 //! - [`sink`], [`action`] and [`key`]: the suites of every [`RecordSink`](crate::RecordSink),
 //!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
+//! - [`clock`], [`entropy`] and [`authorizer`]: the suites of every [`Clock`](crate::Clock),
+//!   [`Entropy`](crate::Entropy) and [`Authorizer`](crate::auth::Authorizer).
 //! - `object_store` (feature `testkit-object-store`): an object store that fails, and a suite.
 //! - `routes` (with feature `http`): walks over every route of mounted surfaces.
 
@@ -34,6 +36,10 @@ pub mod sink;
 pub mod action;
 
 pub mod key;
+
+pub mod authorizer;
+pub mod clock;
+pub mod entropy;
 
 mod fixtures;
 #[cfg(feature = "testkit-object-store")]

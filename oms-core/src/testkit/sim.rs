@@ -26,7 +26,7 @@ use crate::entropy::{EntropyExt, SeededEntropy};
 use jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +117,26 @@ pub struct Sim<M> {
     paused_until: HashMap<Actor, Duration>,
     /// Cut ways, from an actor to another.
     partitions: BTreeSet<(Actor, Actor)>,
+    trace: u64,
+}
+
+/// How much of a message counts in the trace, in bytes of its `Debug`.
+const TRACED_BYTES_MAX: usize = 1_000;
+
+/// A checksum of text (FNV-1a) that wants to hear no more than so much.
+struct Traced {
+    sum: u64,
+    left: usize,
+}
+
+impl fmt::Write for Traced {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes().take(self.left) {
+            self.sum = (self.sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        self.left = self.left.saturating_sub(text.len());
+        if self.left == 0 { Err(fmt::Error) } else { Ok(()) }
+    }
 }
 
 impl<M: Clone + Debug> Sim<M> {
@@ -135,7 +155,15 @@ impl<M: Clone + Debug> Sim<M> {
             lives: HashMap::new(),
             paused_until: HashMap::new(),
             partitions: BTreeSet::new(),
+            trace: 0xcbf2_9ce4_8422_2325,
         }
+    }
+
+    /// A checksum of every delivery so far: when, from whom, to whom, and how its message begins.
+    /// Two runs of one seed have the same, or the seed does not repeat what it did.
+    #[must_use]
+    pub const fn trace(&self) -> u64 {
+        self.trace
     }
 
     /// The seed, for the message of a failed assertion.
@@ -171,10 +199,12 @@ impl<M: Clone + Debug> Sim<M> {
         self.chance.below(end)
     }
 
-    /// Sends a message; the network may delay, lose or double it.
+    /// Sends a message; the network may delay, lose or double it. It arrives only if the way is open
+    /// both now and when it is due: a partition loses what is sent while it lasts, however late that
+    /// would have arrived, and what it finds under way.
     pub fn send(&mut self, from: Actor, to: Actor, message: M) {
         let (loss, double) = (self.network.loss_per_mille, self.network.duplicate_per_mille);
-        if self.chance(loss) {
+        if self.chance(loss) || self.is_cut(from, to) {
             return;
         }
         if self.chance(double) {
@@ -190,18 +220,20 @@ impl<M: Clone + Debug> Sim<M> {
         self.enqueue(actor, actor, delay, message);
     }
 
-    /// Loses every message between the two, in both directions, also those under way.
+    /// Loses every message between the two, in both directions, until [`Sim::heal`]: those that are
+    /// sent from now on, and those under way that are due before it ends.
     pub fn partition(&mut self, a: Actor, b: Actor) {
         self.partition_one_way(a, b);
         self.partition_one_way(b, a);
     }
 
-    /// Loses every message from one to the other, also those under way; answers still come back.
+    /// Loses every message from one to the other, as [`Sim::partition`] does; answers still come back.
     pub fn partition_one_way(&mut self, from: Actor, to: Actor) {
         self.partitions.insert((from, to));
     }
 
-    /// Ends a partition, whether it was of one way or of both.
+    /// Ends a partition, whether it was of one way or of both. What was sent in the meantime is lost
+    /// all the same; what was sent before it and is not due yet arrives.
     pub fn heal(&mut self, a: Actor, b: Actor) {
         self.partitions.remove(&(a, b));
         self.partitions.remove(&(b, a));
@@ -249,12 +281,13 @@ impl<M: Clone + Debug> Sim<M> {
                 continue;
             }
             self.clock.advance(queued.due.saturating_sub(now));
-            return Some(Delivery {
-                at: self.clock.now(),
-                from: queued.from,
-                to: queued.to,
-                message: queued.message,
-            });
+            let Queued { from, to, message, .. } = queued;
+            let delivery = Delivery { at: self.clock.now(), from, to, message };
+            let mut traced = Traced { sum: self.trace, left: TRACED_BYTES_MAX };
+            // It fails where the rest does not count.
+            let _ = write!(traced, "{delivery:?}");
+            self.trace = traced.sum;
+            return Some(delivery);
         }
         None
     }
@@ -296,10 +329,23 @@ mod tests {
             for number in 0..200 {
                 sim.send("a", "b", number);
             }
-            drain(&mut sim)
+            (drain(&mut sim), sim.trace())
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn the_trace_tells_runs_apart_by_time_actor_and_message() {
+        let trace = |seconds, actor, message: u32| {
+            let mut sim = Sim::new(1);
+            sim.after(actor, Duration::from_secs(seconds), message);
+            drain(&mut sim);
+            sim.trace()
+        };
+        let traces = [trace(1, "a", 1), trace(2, "a", 1), trace(1, "b", 1), trace(1, "a", 2)];
+        assert_eq!(traces.iter().collect::<BTreeSet<_>>().len(), 4);
+        assert_eq!(traces[0], trace(1, "a", 1));
     }
 
     #[test]
@@ -337,6 +383,29 @@ mod tests {
         sim.heal("b", "a");
         sim.send("a", "b", 4);
         assert_eq!(drain(&mut sim), [("b", 4)]);
+    }
+
+    #[test]
+    fn a_partition_loses_what_is_sent_or_due_while_it_lasts() {
+        let mut sim = Sim::new(5);
+        let travel = |secs| Network {
+            delay_min: Duration::from_secs(secs),
+            delay_max: Duration::from_secs(secs),
+            ..Network::default()
+        };
+        for (secs, number) in [(5, 1), (60, 2)] {
+            sim.set_network(travel(secs));
+            sim.send("a", "b", number);
+        }
+        sim.partition("a", "b");
+        sim.send("a", "b", 3);
+        sim.send("b", "a", 4);
+        sim.after("c", Duration::from_secs(10), 5);
+        assert_eq!(sim.next().map(|due| due.message), Some(5), "what was due before is lost");
+        sim.heal("a", "b");
+        sim.send("a", "b", 6);
+        let arrived: Vec<u32> = drain(&mut sim).into_iter().map(|(_, number)| number).collect();
+        assert_eq!(arrived, [2, 6], "what is due after it arrives, but for what was sent in it");
     }
 
     #[test]

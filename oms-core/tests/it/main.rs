@@ -20,6 +20,10 @@ mod lease;
 mod mutants_seams;
 
 #[cfg(test)]
+#[cfg(feature = "testkit")]
+mod mutants_arguments;
+
+#[cfg(test)]
 #[cfg(feature = "testkit-object-store")]
 mod mutants_object_store;
 

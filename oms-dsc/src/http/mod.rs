@@ -6,7 +6,7 @@ use crate::pull_server::{PullServer, REGISTRATION_BYTES_MAX, unknown_configurati
 use crate::report::REPORT_BYTES_MAX;
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use oms_core::http::{Access, BodyLimits, Call, Params, Response, Route, Surface};
+use oms_core::http::{Access, BodyLimits, Call, Params, PeerCertificate, Response, Route, Surface};
 use std::sync::Arc;
 
 /// The path that pull servers are usually found at.
@@ -16,7 +16,8 @@ pub const PATH: &str = "/PSDSCPullServer.svc";
 ///
 /// Registrations are signed over their body; everything else rests on an AgentId or
 /// ConfigurationId that only the node and the server know, so all of it is checked by the
-/// handlers.
+/// handlers. A node that presents a client certificate when it registers is bound to it: its
+/// AgentId counts only together with that certificate from then on.
 #[must_use]
 pub fn surface(server: Arc<PullServer>) -> Surface {
     surface_at(server, PATH)
@@ -203,6 +204,7 @@ async fn answer(
     (read, has_401): (Read, bool),
     call: Call,
 ) -> Response {
+    let presented = call.peer_certificate().map(PeerCertificate::thumbprint);
     let reply = match read(&call.path) {
         Ok(operation) => {
             let header = |name: &str| call.header(name).map(str::to_owned);
@@ -211,11 +213,15 @@ async fn answer(
                 x_ms_date: header("x-ms-date"),
                 agent_id: header("agentid"),
                 configuration_name: header("configurationname"),
+                certificate_thumbprint: presented,
             };
             let base = format!("{}{path}", call.base_url());
             server.answer(Request { operation, headers, base, body: call.body }).await
         }
-        Err(error) => server.refuse_path(call.path.get("agent_id"), has_401, error).await,
+        Err(error) => {
+            let agent_id = call.path.get("agent_id");
+            server.refuse_path(agent_id, presented.as_deref(), has_401, error).await
+        }
     };
     respond(reply)
 }

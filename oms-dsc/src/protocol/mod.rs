@@ -335,7 +335,7 @@ fn encode(value: &str) -> String {
     encoded
 }
 
-/// The header values that operations look at.
+/// The header values that operations look at, and what the connection says of the client.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RequestHeaders {
     /// `Authorization`, of a registration.
@@ -346,6 +346,9 @@ pub struct RequestHeaders {
     pub agent_id: Option<String>,
     /// `ConfigurationName`, of GetConfiguration, if the path has none.
     pub configuration_name: Option<String>,
+    /// The SHA-1 thumbprint of the client certificate that TLS presented, in hexadecimal. It comes
+    /// from the connection: no header says it.
+    pub certificate_thumbprint: Option<String>,
 }
 
 /// One request.

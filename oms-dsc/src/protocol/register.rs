@@ -61,6 +61,14 @@ pub struct CertificateInformation {
     pub version: i64,
 }
 
+impl CertificateInformation {
+    /// Whether its thumbprint is this one, in either case.
+    #[must_use]
+    pub fn is_named(&self, thumbprint: &str) -> bool {
+        self.thumbprint.eq_ignore_ascii_case(thumbprint)
+    }
+}
+
 /// What an agent wants of a server. One message is sent for each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -422,26 +422,42 @@ impl PullServer {
     pub(crate) async fn refuse_path(
         &self,
         agent_id: Option<&str>,
+        presented: Option<&str>,
         has_401: bool,
         error: Error,
     ) -> Reply {
         let checked = match agent_id.map(str::parse) {
-            Some(Ok(agent_id)) => self.authenticate(agent_id, false).await.map(drop),
+            Some(Ok(agent_id)) => self.authenticate(agent_id, presented, false).await.map(drop),
             Some(Err(_bad)) if has_401 => Err(Error::Unauthenticated { reason: UNKNOWN_AGENT }),
             Some(Err(_)) | None => Ok(()),
         };
         refuse(&checked.err().unwrap_or(error))
     }
 
-    /// The node that a request comes from: whoever knows its AgentId.
-    async fn authenticate(&self, agent_id: AgentId, is_heard: bool) -> Result<Node, Error> {
-        self.nodes.registered(agent_id, is_heard).await.map_err(|error| match error {
+    /// The node that a request comes from: whoever knows its AgentId and, if TLS presented the
+    /// node's certificate when it registered, holds that certificate.
+    async fn authenticate(
+        &self,
+        agent_id: AgentId,
+        presented: Option<&str>,
+        is_heard: bool,
+    ) -> Result<Node, Error> {
+        let unknown = |error| match error {
             Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
             error => error,
-        })
+        };
+        let node = self.nodes.registered(agent_id, false).await.map_err(unknown)?;
+        if !node.is_vouched_for(presented) {
+            return Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE });
+        }
+        match is_heard {
+            true => self.nodes.registered(agent_id, true).await.map_err(unknown),
+            false => Ok(node),
+        }
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {
+        let presented = request.headers.certificate_thumbprint.as_deref();
         match &request.operation {
             Operation::RegisterDscAgent { agent_id } => {
                 let now = self.clock.now();
@@ -452,7 +468,8 @@ impl PullServer {
             Operation::GetConfiguration { agent_id, configuration_name } => {
                 let header = request.headers.configuration_name.as_deref();
                 let name = Some(configuration_name.as_str()).filter(|name| !name.is_empty());
-                self.configuration(*agent_id, name.or(header)).await
+                let node = self.authenticate(*agent_id, presented, true).await?;
+                self.configuration(&node, name.or(header)).await
             }
             Operation::GetModule { module_name, module_version } => {
                 let agent_id = request.headers.agent_id.as_deref();
@@ -460,11 +477,11 @@ impl PullServer {
                 let agent_id = agent_id.ok_or(Error::Unauthenticated { reason })?.parse();
                 let reason = UNKNOWN_AGENT;
                 let agent_id = agent_id.map_err(|_bad| Error::Unauthenticated { reason })?;
-                self.authenticate(agent_id, true).await?;
+                self.authenticate(agent_id, presented, true).await?;
                 self.module(module_name, module_version).await
             }
             Operation::SendReport { agent_id } => {
-                self.authenticate(*agent_id, true).await?;
+                self.authenticate(*agent_id, presented, true).await?;
                 let (job_id, finished) = self.keep_report(*agent_id, &request.body).await?;
                 metrics::counter!("oms_dsc_reports_total").increment(1);
                 if let Some(summary) = finished {
@@ -473,12 +490,18 @@ impl PullServer {
                 Ok(Reply::odata_text(&request.base, "SavedReport"))
             }
             Operation::GetReports { agent_id, job_id } => {
-                self.authenticate(*agent_id, false).await?;
+                self.authenticate(*agent_id, presented, false).await?;
                 self.list_reports(*agent_id, *job_id, request).await
             }
             Operation::CertificateRotation { agent_id } => {
-                // This operation has no 401.
-                self.nodes.registered(*agent_id, true).await?;
+                let checked = self.authenticate(*agent_id, presented, true).await;
+                checked.map_err(|error| match error {
+                    // This operation has no 401.
+                    Error::Unauthenticated { .. } => {
+                        Error::NotFound { what: "node", name: agent_id.to_string() }
+                    }
+                    error => error,
+                })?;
                 let name = "CertificateRotation".to_owned();
                 Err(Error::Unsupported { what: "operation", name })
             }
@@ -487,7 +510,8 @@ impl PullServer {
     }
 
     async fn dsc_action(&self, agent_id: AgentId, request: &Request) -> Result<Reply, Error> {
-        let node = self.authenticate(agent_id, true).await?;
+        let presented = request.headers.certificate_thumbprint.as_deref();
+        let node = self.authenticate(agent_id, presented, true).await?;
         let asked: GetDscActionRequest = decode("GetDscAction request", &request.body)?;
         if asked.client_status.len() > CONFIGURATION_NAMES_MAX {
             let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
@@ -506,8 +530,7 @@ impl PullServer {
         }
     }
 
-    async fn configuration(&self, agent_id: AgentId, name: Option<&str>) -> Result<Reply, Error> {
-        let node = self.authenticate(agent_id, true).await?;
+    async fn configuration(&self, node: &Node, name: Option<&str>) -> Result<Reply, Error> {
         let name: ConfigurationName = match (name, node.configuration_names()) {
             (Some(name), _) => name.parse()?,
             (None, [only]) => only.clone(),
@@ -637,6 +660,9 @@ const CONFIGURATION_ID: &str = "configuration id";
 
 /// What a stranger is told.
 const UNKNOWN_AGENT: &str = "AgentId is not registered";
+
+/// Why an AgentId alone is not enough.
+const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
 
 /// The refusal of a ConfigurationId under which nothing is published.
 pub(crate) fn unknown_configuration_id(id: &str) -> Error {

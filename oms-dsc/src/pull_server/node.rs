@@ -50,6 +50,9 @@ pub enum NodeEvent {
         signed: Timestamp,
         /// Its signature, so that it is refused if it comes again, also after a restart.
         signature: String,
+        /// Whether TLS presented the certificate with the message.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_presented: bool,
     },
     /// An operator gave it configurations, in place of those it registered for.
     Assigned {
@@ -107,6 +110,9 @@ pub struct Node {
     pub agent: AgentInformation,
     /// The certificate it registered with last.
     pub certificate: CertificateInformation,
+    /// Whether TLS presented that certificate then: it must with every request since.
+    #[serde(default)]
+    pub is_bound: bool,
     /// What it registered for.
     pub registered_names: Vec<ConfigurationName>,
     /// What an operator assigned instead; empty if nothing.
@@ -129,6 +135,7 @@ impl Node {
             state: NodeState::New,
             agent: AgentInformation::default(),
             certificate: CertificateInformation::default(),
+            is_bound: false,
             registered_names: Vec::new(),
             assigned_names: Vec::new(),
             registered: None,
@@ -152,6 +159,14 @@ impl Node {
         !matches!(self.state, NodeState::New | NodeState::Removed)
     }
 
+    /// Whether a request that comes with this client certificate, if any, may be the node's.
+    pub(super) fn is_vouched_for(&self, presented: Option<&str>) -> bool {
+        match presented {
+            Some(presented) => self.certificate.is_named(presented),
+            None => !self.is_bound,
+        }
+    }
+
     /// Whether the end of that run was told by that message already.
     pub(super) fn has_reported(&self, job_id: JobId, message: Checksum) -> bool {
         self.reported.contains(&(job_id, message))
@@ -173,10 +188,12 @@ impl Node {
                 configuration_names,
                 signed,
                 signature,
+                is_presented,
                 message_type: _,
             } => {
                 self.agent = agent;
                 self.certificate = *certificate;
+                self.is_bound = is_presented;
                 // Only a configuration repository's message names configurations; the others
                 // leave them as they are.
                 if let Some(names) = configuration_names {

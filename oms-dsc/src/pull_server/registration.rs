@@ -21,6 +21,11 @@ pub const CONFIGURATION_NAMES_MAX: usize = 64;
 const SIGNATURES_MAX: usize = 4 * NODES_MAX;
 
 /// Checks signatures, and remembers them for as long as their date is accepted.
+///
+/// The keys are given by the operator at each start and kept in memory only, and a used signature is
+/// in the event of the registration that used it. `oms_core::auth::Credentials` has another task:
+/// it keeps what is drawn and revoked while a service runs, in a history of its own, and there a
+/// signature would be used in one step and the node registered in another.
 #[derive(Debug)]
 pub(super) struct Registrar {
     keys: Vec<Secret>,
@@ -101,16 +106,23 @@ fn event(request: &Request, signed: &Signed) -> Result<NodeEvent, Error> {
         registration_information,
     } = body;
     let message_type = registration_information.registration_message_type;
+    let certificate = Box::new(registration_information.certificate_information);
+    let presented = request.headers.certificate_thumbprint.as_deref();
+    if presented.is_some_and(|presented| !certificate.is_named(presented)) {
+        // Who holds a certificate registers that one, and nobody binds a node to another's.
+        return Err(Error::Unauthenticated { reason: "client certificate is not the one named" });
+    }
     let is_repository = message_type == RegistrationMessageType::ConfigurationRepository;
     let names = configuration_names.filter(|_| is_repository);
     let configuration_names = names.map(parse_names).transpose()?;
     Ok(NodeEvent::Registered {
         message_type,
         agent: agent_information,
-        certificate: Box::new(registration_information.certificate_information),
+        certificate,
         configuration_names,
         signed: signed.date,
         signature: signed.signature.clone(),
+        is_presented: presented.is_some(),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::content;
 use crate::protocol::{AgentId, Checksum, JobId};
 use jiff::{SignedDuration, Timestamp};
-use oms_core::disk::{Disk, DiskError, DiskFile, OpenMode};
+use oms_core::disk::{Disk, DiskError, DiskExt as _, DiskFile, OpenMode};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
@@ -110,6 +110,8 @@ impl ReportStore {
             let Some(number) = name.strip_suffix(".log").and_then(|n| n.parse().ok()) else {
                 continue;
             };
+            // A repeat of what is found is answered without being stored again.
+            disk.settle(&path(number))?;
             state.scan(&*disk, number)?;
             state.next_number = state.next_number.max(number + 1);
         }
@@ -466,6 +468,24 @@ mod tests {
                 assert_eq!(found, [Stored { received, body }], "seed {seed}, report {number}");
             }
         }
+    }
+
+    /// Auditor: a report that was acknowledged is there after a power failure, also where it was
+    /// found as one that a killed process had written.
+    #[test]
+    fn a_repeat_of_what_a_killed_process_wrote_is_durable() {
+        use oms_core::testkit::crash::kill_at_every_operation;
+        let work = |disk: &SimDisk, (): &()| {
+            let store = ReportStore::open(Arc::new(disk.clone()));
+            store.is_ok_and(|store| {
+                (1..4).all(|number| {
+                    let now = Timestamp::UNIX_EPOCH;
+                    store.append(AGENT, job(number), now, &[7; 900]).is_ok()
+                })
+            })
+        };
+        let audit = |disk: &SimDisk, ()| assert_eq!(open(disk).jobs(AGENT).len(), 3);
+        kill_at_every_operation(12, |_disk| (), work, audit);
     }
 
     #[test]

@@ -18,6 +18,9 @@ mod released;
 
 mod simulation;
 
+#[cfg(feature = "http")]
+mod certificate;
+
 #[cfg(all(feature = "http", feature = "client"))]
 mod conversation;
 

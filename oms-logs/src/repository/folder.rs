@@ -1,7 +1,7 @@
 //! The folder of a workspace: who has it open, and whose it is.
 
 use crate::Error;
-use oms_core::disk::{DiskError, DiskLock, LocalDisk, OpenMode};
+use oms_core::disk::{DiskError, DiskExt as _, DiskLock, LocalDisk, OpenMode};
 use oms_core::{Disk, Entropy, EntropyExt as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -98,6 +98,8 @@ pub(crate) fn read_document<T: DeserializeOwned>(
         return Ok(None);
     }
     let corrupt = |reason: String| Error::Corrupt { path: name.to_owned(), offset: 0, reason };
+    // What is done in its name must not outlive it.
+    disk.settle(Path::new(name))?;
     let file = disk.open(Path::new(name), OpenMode::Read)?;
     let length = file.len()?;
     if length > DOCUMENT_BYTES_MAX {
@@ -134,7 +136,7 @@ pub(crate) fn write_document(
 mod tests {
     use super::*;
     use oms_core::entropy::SeededEntropy;
-    use oms_core::testkit::crash::crash_at_every_operation;
+    use oms_core::testkit::crash::{crash_at_every_operation, kill_at_every_operation};
     use oms_core::testkit::disk::SimDisk;
     use std::sync::Mutex;
 
@@ -156,5 +158,7 @@ mod tests {
         };
         let operations = crash_at_every_operation(20, |_disk| Mutex::new(None), work, audit);
         assert!(operations >= 6, "{operations}");
+        let audit = |disk: &SimDisk, known: Mutex<Option<Identity>>| audit(disk, known, true);
+        kill_at_every_operation(20, |_disk| Mutex::new(None), work, audit);
     }
 }

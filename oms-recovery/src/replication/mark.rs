@@ -5,7 +5,7 @@
 
 use super::Stamp;
 use crate::error::{Error, Result};
-use oms_core::disk::{Disk, DiskFile, OpenMode};
+use oms_core::disk::{Disk, DiskExt as _, DiskFile, OpenMode};
 use std::path::Path;
 use uuid::Uuid;
 
@@ -92,6 +92,8 @@ impl MarkFile {
             disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
             return Ok(Self { file, path: name, count: 0, mark: None });
         }
+        // Everything goes by what it says, so it may say nothing else after a power failure.
+        disk.settle(path)?;
         let slots = bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(read_slot);
         let Some((count, mark)) = slots.max_by_key(|(count, _)| *count) else {
             let reason = "neither slot matches its checksum";
@@ -169,6 +171,8 @@ fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
 mod tests {
     use super::*;
     use oms_core::LocalDisk;
+    use oms_core::testkit::crash::kill_at_every_operation;
+    use oms_core::testkit::disk::SimDisk;
 
     fn mark(role: Role, epoch: u64) -> Mark {
         let stamp = Stamp { epoch, sequence: 9 };
@@ -198,6 +202,30 @@ mod tests {
         torn.write_at(40, &[0xff]).expect("damage");
         torn.write_at(SLOT_BYTES as u64 + 40, &[0xff]).expect("damage");
         assert!(matches!(MarkFile::open(&disk, path), Err(Error::Corrupt { .. })));
+    }
+
+    /// Auditor: what a mark was read to say is what it says after a power failure, also where a
+    /// process was killed while it said it.
+    #[test]
+    fn what_a_killed_process_said_stays_said() {
+        let path = Path::new("mark");
+        let work = |disk: &SimDisk, (): &()| {
+            let set = || -> Result<()> {
+                let mut file = MarkFile::open(disk, path)?;
+                for epoch in 1..=3 {
+                    if file.mark().is_none_or(|mark| mark.epoch < epoch) {
+                        file.set(mark(Role::Active, epoch))?;
+                    }
+                }
+                Ok(())
+            };
+            set().is_ok()
+        };
+        let audit = |disk: &SimDisk, ()| {
+            let read = MarkFile::open(disk, path).expect("open");
+            assert_eq!(read.mark(), Some(mark(Role::Active, 3)));
+        };
+        kill_at_every_operation(12, |_disk| (), work, audit);
     }
 
     proptest::proptest! {

@@ -17,7 +17,7 @@
 use super::Stamp;
 use crate::error::{Error, Result};
 use oms_core::Entropy;
-use oms_core::disk::{Disk, DiskFile, OpenMode};
+use oms_core::disk::{Disk, DiskExt as _, DiskFile, OpenMode};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -345,6 +345,11 @@ impl SegmentLog {
             }
             self.load_segment(*number, index + 1 == numbers.len())?;
         }
+        // Every segment but the last was durable before the next began. What is read counts as
+        // synced from here on, and the process that wrote it may have been killed before it was.
+        if let Some(last) = self.segments.back() {
+            self.disk.settle(&self.folder.join(segment_name(last.number)))?;
+        }
         Ok(())
     }
 
@@ -487,6 +492,8 @@ mod tests {
     use super::*;
     use oms_core::LocalDisk;
     use oms_core::entropy::SeededEntropy;
+    use oms_core::testkit::crash::kill_at_every_operation;
+    use oms_core::testkit::disk::SimDisk;
 
     fn open(folder: &tempfile::TempDir) -> Result<SegmentLog> {
         let disk = Arc::new(LocalDisk::new(folder.path()).expect("a folder"));
@@ -514,6 +521,34 @@ mod tests {
         let read: Vec<_> = log.batches().map(|batch| log.read(batch).expect("good")[0]).collect();
         assert_eq!(read, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(log.last(), Some(stamp(9)));
+    }
+
+    /// Auditor: what a sync was answered for is there after a power failure, also where the process
+    /// that wrote it was killed before its own sync.
+    #[test]
+    fn what_a_killed_process_wrote_is_synced_before_it_counts() {
+        let folder = PathBuf::from("log");
+        let open = |disk: &SimDisk, seed| {
+            let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+            SegmentLog::open(disk, folder.clone(), 600, &SeededEntropy::new(seed))
+        };
+        let work = |disk: &SimDisk, (): &()| {
+            let append = || -> Result<()> {
+                let mut log = open(disk, 1)?;
+                let held = log.batches().map(|batch| batch.last.sequence).max().unwrap_or(0);
+                for sequence in held + 1..=4 {
+                    let stamp = Stamp { epoch: 1, sequence };
+                    log.append(stamp, stamp, &[sequence as u8; 300])?;
+                }
+                log.sync()
+            };
+            append().is_ok()
+        };
+        let audit = |disk: &SimDisk, ()| {
+            let log = open(disk, 2).expect("opens");
+            assert_eq!(log.batches().count(), 4);
+        };
+        kill_at_every_operation(12, |_disk| (), work, audit);
     }
 
     #[test]

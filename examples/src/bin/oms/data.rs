@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use oms_core::disk::{Disk, DiskError, DiskLock, LocalDisk, OpenMode};
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The layout of the directory that this version writes.
@@ -121,18 +121,21 @@ fn check_format(root: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Writes a file so that a crash leaves the old one or the new one, whole.
+/// Writes a file of a folder, for its owner alone.
 pub(crate) fn write_durably(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = folder.join(format!(".{name}.new"));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, folder.join(name))?;
-    File::open(folder)?.sync_all()
+    let written = LocalDisk::new(folder).and_then(|disk| replace(&disk, name, bytes));
+    written.map_err(|error| error.source)
+}
+
+/// Writes a file so that a crash leaves the old one or the new one, whole.
+pub(crate) fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    let temporary = PathBuf::from(format!(".{name}.new"));
+    let file = disk.open(&temporary, OpenMode::OpenOrCreate)?;
+    file.set_len(0)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    disk.rename(&temporary, Path::new(name))?;
+    disk.sync_dir(Path::new(""))
 }
 
 /// Reads a secret from a file, without the line break at its end.
@@ -158,6 +161,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<oms_core::Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oms_core::testkit::crash::crash_at_every_operation;
+    use oms_core::testkit::disk::SimDisk;
 
     #[test]
     fn a_directory_is_taken_by_one_process_and_free_again_afterwards() {
@@ -213,6 +218,19 @@ mod tests {
         let error = DataDir::open(&file.join("data")).expect_err("cannot be made");
         assert!(matches!(error, OpenError::Unwritable { .. }), "{error}");
         assert!(error.to_string().contains("file/data"), "{error}");
+    }
+
+    /// Auditor: the file is the old one or the new one, whole; the new one from the answer on.
+    #[test]
+    fn power_may_fail_at_any_operation_of_a_replacement() {
+        let (old, new) = (&[b'o'; 900][..], &[b'n'; 2_000][..]);
+        let prepare = |disk: &SimDisk| replace(disk, "file", old).expect("written");
+        let work = |disk: &SimDisk, (): &()| replace(disk, "file", new).is_ok();
+        let audit = |disk: &SimDisk, (), is_done: bool| {
+            let found = disk.contents().remove(Path::new("file")).expect("it is there");
+            assert!(found == new || !is_done && found == old, "{} bytes", found.len());
+        };
+        assert_eq!(crash_at_every_operation(20, prepare, work, audit), 6);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use oms_core::resource::{
     Resources, TypeRegistry,
 };
 use oms_core::secret::KeyRing;
-use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, Secret, SystemClock, SystemEntropy};
+use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Identity {
             let assignment = RoleAssignment { id, principal: client.clone(), role, scope };
             self.roles.assign(assignment, &by).await?;
         }
-        let proof = CredentialKind::Secret(Secret::from(admin.client_secret.as_str()));
+        let proof = CredentialKind::Secret(admin.client_secret.clone());
         let credential = NewCredential { principal: client, expires: None, proof };
         self.credentials.add(&credential, &by).await?;
         Ok(())
@@ -328,7 +328,8 @@ mod tests {
         let (place, admin) = (Place::new(), admin());
         for _start in 0..2 {
             let (_identity, mounted) = place.open(&admin).await.expect("opens");
-            let token = token(&mounted, &admin, &admin.client_id, &admin.client_secret).await;
+            let secret = admin.client_secret.expose_text().expect("text");
+            let token = token(&mounted, &admin, &admin.client_id, secret).await;
             let token = token.expect("a token");
             let group = format!(
                 "/subscriptions/{}/resourceGroups/{}",
@@ -368,7 +369,8 @@ mod tests {
         drop(identity);
         let (identity, mounted) = place.open(&admin).await.expect("opens");
         assert!(identity.credentials.list(PrincipalKind::ClientSecret).is_empty());
-        let token = token(&mounted, &admin, &admin.client_id, &admin.client_secret).await;
+        let secret = admin.client_secret.expose_text().expect("text");
+        let token = token(&mounted, &admin, &admin.client_id, secret).await;
         assert_eq!(token, None);
     }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use http::{Method, StatusCode};
 use oms_core::auth::Grants;
 use oms_core::http::{
-    Access, Call, Route, Surface, Upgrade, mount, respond, serve, serve_unix, serve_with,
+    Access, Call, Mounted, Route, Surface, Upgrade, mount, respond, serve, serve_unix, serve_with,
 };
 use oms_core::{Clock, Secret, SystemClock, SystemEntropy};
 use std::net::SocketAddr;
@@ -112,6 +112,15 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Everything that is served on the network address, and who may.
+fn mounted(suite: &Suite, registry: Registry) -> Result<Mounted> {
+    let mut surfaces = suite.surfaces();
+    surfaces.push(portal());
+    surfaces.push(scrape::surface(suite.root(), registry)?);
+    let authorizer = suite.authorizer(Grants::new(vec![scrape::grant()?]));
+    Ok(mount(surfaces, authorizer)?)
+}
+
 /// Serves until it is asked to end, or until a part of it breaks.
 async fn serve_suite(
     root: &Path,
@@ -123,11 +132,7 @@ async fn serve_suite(
     let mut signals = Signals::listen()?;
     let address = listener.local_addr()?;
     let scheme = if upgrade.is_some() { "https" } else { "http" };
-    let mut surfaces = suite.surfaces();
-    surfaces.push(portal());
-    surfaces.push(scrape::surface(root, registry)?);
-    let authorizer = suite.authorizer(Grants::new(vec![scrape::grant()?]));
-    let mounted = Arc::new(mount(surfaces, authorizer)?);
+    let mounted = Arc::new(mounted(suite, registry)?);
     let commands = Arc::new(socket::mounted(suite)?);
     let socket = socket::listen(root)?;
     let (stop, stopped) = watch::channel(false);
@@ -252,7 +257,7 @@ mod tests {
     use crate::command::Command;
     use axum::body::Body;
     use http::{Request, header};
-    use oms_core::http::{Mounted, RouteInfo};
+    use oms_core::http::RouteInfo;
     use std::collections::BTreeSet;
 
     /// An id for every place in a path that takes one.
@@ -266,12 +271,7 @@ mod tests {
         ID.clone_into(&mut admin.tenant_id);
         let wanted = Wanted::new(services, &Config::default());
         let suite = Suite::open(data, &admin, wanted).await.expect("a suite");
-        let mut surfaces = suite.surfaces();
-        surfaces.push(portal());
-        let metrics = scrape::surface(suite.root(), Registry::default()).expect("metrics");
-        surfaces.push(metrics);
-        let grants = Grants::new(vec![scrape::grant().expect("a grant")]);
-        let mounted = mount(surfaces, suite.authorizer(grants)).expect("mounts");
+        let mounted = mounted(&suite, Registry::default()).expect("mounts");
         (folder, suite, mounted)
     }
 

@@ -175,8 +175,7 @@ impl Suite {
         };
         let dsc = match has(Service::Dsc) {
             true => {
-                let key = registration_key
-                    .unwrap_or_else(|| Secret::from(admin.dsc_registration_key.as_str()));
+                let key = registration_key.unwrap_or_else(|| admin.dsc_registration_key.clone());
                 let journal = journals.of(Service::Dsc).await?;
                 Some(open_dsc(bulk, key, journal, &config).await.context("the pull server")?)
             }

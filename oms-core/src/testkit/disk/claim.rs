@@ -99,19 +99,24 @@ pub fn what_is_synced_survives(disk: &dyn Disk, crash: &dyn Fn(u64)) {
         };
         let folder = seed.to_string();
         disk.create_dir_all(Path::new(&folder)).expect("folder");
-        for name in ["created", "draft", "fresh", "gone"] {
+        disk.create_dir_all(Path::new(&path("within"))).expect("folder");
+        for name in ["created", "draft", "fresh", "gone", "moved"] {
             create(disk, &path(name), name.as_bytes());
         }
         disk.rename(Path::new(&path("draft")), Path::new(&path("renamed"))).expect("rename");
         rename_new("fresh", "new");
+        rename_new("moved", "within/moved");
         disk.remove(Path::new(&path("gone"))).expect("remove");
-        disk.sync_dir(Path::new(&folder)).expect("sync the names");
+        for folder in [path("within"), folder.clone()] {
+            disk.sync_dir(Path::new(&folder)).expect("sync the names");
+        }
         let file = disk.open(Path::new(&path("created")), OpenMode::Write).expect("open");
         file.write_at(2, b"AT").expect("write");
         file.sync().expect("sync");
         crash(seed);
         let names = disk.list(Path::new(&folder)).expect("list");
-        assert_eq!(names, ["created", "new", "renamed"], "seed {seed}");
+        assert_eq!(names, ["created", "new", "renamed", "within"], "seed {seed}");
+        assert_eq!(disk.list(Path::new(&path("within"))).expect("list"), ["moved"], "seed {seed}");
         assert_eq!(read_whole(disk, Path::new(&path("created"))), b"crATted", "seed {seed}");
         assert_eq!(read_whole(disk, Path::new(&path("renamed"))), b"draft", "seed {seed}");
         assert_eq!(read_whole(disk, Path::new(&path("new"))), b"fresh", "seed {seed}");

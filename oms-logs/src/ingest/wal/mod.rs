@@ -248,6 +248,14 @@ impl Wal {
                 && !oldest.is_damaged;
             let gone = if oldest.is_damaged {
                 self.disk.create_dir_all(Path::new(QUARANTINE))?;
+                // Not every file system renames between folders in one step: after a power failure
+                // the file may have both names, and then renaming it would do nothing.
+                match self.disk.remove(&quarantine_path(index)) {
+                    Err(error) if error.source.kind() != io::ErrorKind::NotFound => {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
                 let gone = self.disk.rename(&path, &quarantine_path(index));
                 self.disk.sync_dir(Path::new(QUARANTINE))?;
                 gone

@@ -7,7 +7,7 @@ use crate::ingest::producer::{Producers, Verdict};
 use crate::workspace::LogDamage;
 use bytes::Bytes;
 use oms_core::Entropy;
-use oms_core::disk::{Disk, OpenMode};
+use oms_core::disk::{Disk, DiskExt as _, OpenMode};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -60,12 +60,15 @@ pub(crate) fn open(
         before = Some(index);
         let (taken, is_damaged) = reading.segment(index, is_gap, current, after)?;
         if let (None, Some((taken, length))) = (after, taken)
-            && taken < length
             && !is_damaged
         {
-            let file = disk.open(&segment_path(index), OpenMode::Write)?;
-            file.set_len(taken as u64)?;
-            file.sync()?;
+            let path = segment_path(index);
+            if taken < length {
+                disk.open(&path, OpenMode::Write)?.set_len(taken as u64)?;
+            }
+            // The next header will say that it ends here, and a process that was killed may have
+            // written what it did not sync.
+            disk.settle(&path)?;
         }
         previous_end = taken.map_or(0, |(taken, _)| taken as u64);
         let file_len = previous_end;

@@ -1,13 +1,13 @@
 //! The log under crashes, damage and full disks.
 
 use super::frame::{Encoded, Entry, Header, Section, header_frame};
-use super::{FOLDER, Open, Wal, WalError, open, segment_path};
+use super::{FOLDER, Open, Wal, WalError, open, quarantine_path, segment_path};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
 use crate::workspace::LogDamage;
 use oms_core::disk::OpenMode;
 use oms_core::entropy::SeededEntropy;
-use oms_core::testkit::crash::crash_at_every_operation;
+use oms_core::testkit::crash::{crash_at_every_operation, kill_at_every_operation};
 use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::seeds::Seeds;
 use oms_core::{Entropy, EntropyExt as _, ErrorKind};
@@ -455,6 +455,52 @@ fn old_groups_never_pass_for_new_ones() {
         }
     }
     assert!(stale >= 3, "only {stale} segments have old groups behind the new ones");
+}
+
+/// Auditor: whatever the next process found in the log of a killed one is there once after a power
+/// failure, and the log is not damaged.
+#[test]
+fn what_a_killed_process_wrote_is_durable_before_the_log_goes_on() {
+    let work = |disk: &SimDisk, (): &()| {
+        let write = || -> Result<(), Error> {
+            let (mut wal, held, _) = reopen_as(opening(disk, 1))?;
+            for sequence in held.len() as u64 + 1..=8 {
+                append(&mut wal, &[entry("a", sequence, 200)])?;
+            }
+            Ok(())
+        };
+        write().is_ok()
+    };
+    let audit = |disk: &SimDisk, ()| {
+        let (_, held) = reopen(disk, 2, 0).expect("no damage");
+        let sequences: Vec<u64> = held.into_values().map(|entry| entry.sequence).collect();
+        assert_eq!(sequences, (1..=8).collect::<Vec<u64>>());
+    };
+    let operations = kill_at_every_operation(12, |_disk| (), work, audit);
+    assert!(operations > 20, "{operations}");
+}
+
+/// Auditor: a damaged segment is moved aside, wherever power fails meanwhile, and then the log opens
+/// without damage; what was moved is not lost.
+#[test]
+fn power_may_fail_at_any_operation_of_moving_damage_aside() {
+    let prepare = |disk: &SimDisk| {
+        small_log(disk, 12);
+        disk.flip_bit(&segment_path(2), 4, 0);
+    };
+    let move_aside = |disk: &SimDisk, seed| -> Result<(), Error> {
+        let (mut wal, _, _) = reopen_as(Open { quarantine: true, ..opening(disk, seed) })?;
+        let through = wal.rotate()?;
+        Ok(wal.remove_through(through)?)
+    };
+    let work = |disk: &SimDisk, (): &()| move_aside(disk, 3).is_ok();
+    let audit = |disk: &SimDisk, (), _is_done: bool| {
+        move_aside(disk, 4).expect("moved");
+        assert!(disk.contents().contains_key(&quarantine_path(2)), "it is kept");
+        reopen(disk, 5, 0).expect("no damage any more");
+    };
+    let operations = crash_at_every_operation(12, prepare, work, audit);
+    assert!(operations > 20, "{operations}");
 }
 
 /// Auditor: wherever power fails while segments are written, removed and used again, each entry

@@ -5,7 +5,7 @@ use super::account::Teller;
 use anyhow::{Context, Result, ensure};
 use oms_core::auth::Grants;
 use oms_core::http::{mount, serve};
-use oms_core::{Clock, Secret, SystemClock};
+use oms_core::{Clock, SystemClock};
 use oms_dsc::node::{ConfigurationMode, Lcm, Metaconfiguration, RunReport};
 use oms_dsc::resource::Registry;
 use std::path::Path;
@@ -85,7 +85,7 @@ async fn visit(
     name: &str,
     configured: &Path,
 ) -> Result<String> {
-    let key = Secret::from(tour.admin.dsc_registration_key.as_str());
+    let key = tour.admin.dsc_registration_key.clone();
     let mut settings = Metaconfiguration::new(url, key);
     settings.configuration_names = vec![name.to_owned()];
     settings.configuration_mode = ConfigurationMode::ApplyAndAutoCorrect;

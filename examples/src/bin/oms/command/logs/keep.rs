@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use oms_core::SystemClock;
+use oms_core::disk::{Disk as _, LocalDisk};
 use oms_core::record::RecordType;
 use oms_logs::query::{ExportFormat, ExportOptions, QueryOptions};
 use oms_logs::repository::maintain::{
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -227,6 +228,9 @@ pub(super) async fn export(suite: &Suite, command: &Export) -> Result<Output> {
         let file = into.into_inner().map_err(|error| error.into_error())?;
         file.sync_all()?;
         std::fs::rename(&part, output)?;
+        // A file that is reported is there after a power failure.
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+        LocalDisk::new(folder.unwrap_or(Path::new(".")))?.sync_dir(Path::new(""))?;
         anyhow::Ok((report, file.metadata()?.len()))
     };
     match exported.await {
