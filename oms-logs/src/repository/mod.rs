@@ -16,6 +16,8 @@ pub(crate) mod terms;
 
 pub(crate) mod encode;
 
+pub(crate) mod codes;
+
 pub(crate) mod commit;
 
 pub mod snapshot;

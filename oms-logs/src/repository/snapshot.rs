@@ -1,6 +1,7 @@
 //! What a query reads: one published view of a table.
 
 use crate::Error;
+use crate::repository::codes;
 use crate::repository::encode::DAY_MICROSECONDS;
 use crate::repository::fresh::Fresh;
 use crate::repository::terms::{Selected, TermsCache, Wanted};
@@ -40,7 +41,7 @@ use object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Texts longer than this have no place in file statistics.
@@ -49,8 +50,8 @@ const STATS_TEXT_BYTES_MAX: usize = 64;
 /// Columns that are read whole by a query without conditions.
 const NARROW_COLUMNS_MAX: usize = 3;
 
-/// How many indexes of terms are read at once.
-const INDEXES_AT_ONCE: usize = 8;
+/// How many files are looked into at once.
+pub(crate) const INDEXES_AT_ONCE: usize = 8;
 
 /// One Parquet file of a Delta version.
 #[derive(Clone, Debug)]
@@ -257,11 +258,21 @@ impl TableView {
 pub struct TableSnapshot {
     view: Arc<TableView>,
     terms: Arc<TermsCache>,
+    /// The view's, but for columns that are given as codes.
+    schema: SchemaRef,
 }
 
 impl TableSnapshot {
-    pub(crate) const fn new(view: Arc<TableView>, terms: Arc<TermsCache>) -> Self {
-        Self { view, terms }
+    pub(crate) fn new(view: Arc<TableView>, terms: Arc<TermsCache>) -> Self {
+        let schema = Arc::clone(view.schema.arrow());
+        Self { view, terms, schema }
+    }
+
+    /// The snapshot with columns of text as codes into a dictionary; `None` if there is none that is
+    /// not given so already.
+    pub(crate) fn with_codes(&self, columns: &BTreeSet<&str>) -> Option<Self> {
+        let schema = codes::with_codes(&self.schema, columns)?;
+        Some(Self { schema, ..self.clone() })
     }
 
     /// Some files of a table, without the batches that are in none.
@@ -314,6 +325,7 @@ impl TableSnapshot {
         let files = prune_files(&self.view, predicate)?;
         let files = files.into_iter().map(DataFile::for_scan).collect();
         let files = self.prune_rows(files, &Wanted::of(filters), readers.as_ref()).await?;
+        let files = codes::read_as_codes(files, &self.schema, readers.as_ref()).await?;
         if files.is_empty() {
             return Ok(None);
         }
@@ -388,10 +400,12 @@ impl TableSnapshot {
         let parts: Vec<_> = self.view.flushing.iter().chain(self.view.fresh.iter()).collect();
         let times: Vec<_> = parts.iter().map(|part| (part.time_min, part.time_max)).collect();
         let kept = prune(predicate, self.view.schema.arrow(), &FreshTimes(times))?;
+        let stored = codes::without_codes(schema);
         let partitions = session.config().target_partitions().max(1);
         let mut groups: Vec<Vec<RecordBatch>> = vec![Vec::new(); partitions];
         for (at, (part, _)) in parts.iter().zip(kept).filter(|(_, kept)| *kept).enumerate() {
-            let batch = part.aligned(schema).map_err(external)?;
+            let batch = part.aligned(&stored).map_err(external)?;
+            let batch = codes::encoded(&batch, schema)?;
             if let Some(group) = groups.get_mut(at % partitions) {
                 group.push(batch);
             }
@@ -411,7 +425,7 @@ fn external(error: Error) -> DataFusionError {
 #[async_trait]
 impl TableProvider for TableSnapshot {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.view.schema.arrow())
+        Arc::clone(&self.schema)
     }
 
     fn table_type(&self) -> TableType {

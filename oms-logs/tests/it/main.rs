@@ -5,6 +5,8 @@
 mod admission;
 #[cfg(test)]
 mod bulk;
+#[cfg(test)]
+mod codes;
 mod crash;
 #[cfg(test)]
 mod damage;

@@ -11,15 +11,19 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, Expr as DfExpr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::scalar::ScalarValue;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Makes a column of [`Args`]' rows. It must not depend on anything but the arguments.
 pub(crate) type KernelFn = fn(&Args<'_>) -> Result<ArrayRef>;
+
+/// What [`never_null`] is called.
+const NEVER_NULL: &str = "never_null";
 
 /// A call of a kernel.
 pub(crate) const fn call(
@@ -118,7 +122,23 @@ fn without_nulls(array: &ArrayRef) -> Result<ArrayRef> {
 
 /// The text itself, empty where it is null.
 pub(crate) fn never_null(kql_type: KqlType) -> ScalarUDF {
-    udf("never_null", |args| args.first(), vec![kql_type], KqlType::String)
+    udf(NEVER_NULL, |args| args.first(), vec![kql_type], KqlType::String)
+}
+
+/// What an expression makes [never null](never_null), if that is what it does.
+pub(crate) fn never_null_argument(expr: &DfExpr) -> Option<&DfExpr> {
+    let DfExpr::ScalarFunction(call) = expr else { return None };
+    call.args.first().filter(|_| is_never_null(&call.func))
+}
+
+/// What a physical expression makes [never null](never_null), if that is what it does.
+pub(crate) fn never_null_of(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
+    let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
+    call.args().first().filter(|_| is_never_null(call.fun()))
+}
+
+fn is_never_null(function: &ScalarUDF) -> bool {
+    function.inner().downcast_ref::<KernelUdf>().is_some_and(|kernel| kernel.name == NEVER_NULL)
 }
 
 impl ScalarUDFImpl for KernelUdf {

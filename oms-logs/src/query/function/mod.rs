@@ -86,7 +86,9 @@ pub(crate) use arguments::Args;
 pub(crate) use budget::{Exceeded, exceeded};
 pub(crate) use conversion::{of_dynamic, text_of_dynamic, to_dynamic, to_text};
 pub(crate) use decimal::order_key as decimal_order_key;
-pub(crate) use kernel::{KernelFn, call, hold, json_of_dynamic, never_null, udf};
+pub(crate) use kernel::{
+    KernelFn, call, hold, json_of_dynamic, never_null, never_null_argument, never_null_of, udf,
+};
 pub(crate) use pattern::BadPattern;
 pub(crate) use percentile::percentile;
 pub(crate) use random::random;

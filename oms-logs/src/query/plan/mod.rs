@@ -5,6 +5,8 @@
 //! made: ticks, text that is never null. So a filter on a stored column is one that the table's
 //! files can be pruned by.
 
+mod codes;
+
 mod expand;
 
 mod expression;

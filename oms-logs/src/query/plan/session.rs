@@ -1,5 +1,6 @@
 //! The session that plans and runs queries.
 
+use super::codes::{GroupByCodes, ReadCodes};
 use super::node::FunctionPlanner;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -26,6 +27,7 @@ pub(crate) fn session(runtime: Arc<RuntimeEnv>, keeps_order: bool) -> SessionCon
     // which grows without bound over a chain of columns that use the one before several times.
     let mut rules = Optimizer::new().rules;
     rules.retain(|rule| rule.name() != "eliminate_outer_join");
+    rules.push(Arc::new(ReadCodes));
     let config = SessionConfig::new()
         // DataFusion reckons whether a choice can be null in two ways that do not always agree.
         .set_bool("datafusion.execution.skip_physical_aggregate_schema_check", true)
@@ -36,6 +38,7 @@ pub(crate) fn session(runtime: Arc<RuntimeEnv>, keeps_order: bool) -> SessionCon
         .with_default_features()
         .with_optimizer_rules(rules)
         .with_query_planner(Arc::new(Planner))
+        .with_physical_optimizer_rule(Arc::new(GroupByCodes))
         .with_physical_optimizer_rule(Arc::new(GiveTurns))
         .build();
     SessionContext::new_with_state(state)
