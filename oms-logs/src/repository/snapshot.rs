@@ -325,7 +325,10 @@ impl TableSnapshot {
         let files = prune_files(&self.view, predicate)?;
         let files = files.into_iter().map(DataFile::for_scan).collect();
         let files = self.prune_rows(files, &Wanted::of(filters), readers.as_ref()).await?;
-        let files = codes::read_as_codes(files, &self.schema, readers.as_ref()).await?;
+        let reads_late = self.reads_late(projection, predicate);
+        // Filters above the scan compare text.
+        let compared = if reads_late { filters } else { &[] };
+        let files = codes::read_as_codes(files, &self.schema, compared, readers.as_ref()).await?;
         if files.is_empty() {
             return Ok(None);
         }
@@ -334,7 +337,7 @@ impl TableSnapshot {
         let mut source = ParquetSource::new(self.schema())
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(readers);
-        if self.reads_late(projection, predicate) {
+        if reads_late {
             // What filters the rows above hands its predicate down to a source that takes it, and so
             // does what keeps the first of them in an order, while it runs.
             source = source.with_pushdown_filters(true);
@@ -345,6 +348,7 @@ impl TableSnapshot {
             .with_file_groups(groups)
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
+            .with_expr_adapter(Some(Arc::new(codes::CodesAdapterFactory)))
             .build();
         Ok(Some(DataSourceExec::from_data_source(config)))
     }
