@@ -17,7 +17,8 @@ use arrow::datatypes::{
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, DFSchema, ScalarValue, project_schema};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, DFSchema, ScalarValue, Statistics, project_schema};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
@@ -66,8 +67,26 @@ pub(crate) struct DataFile {
 }
 
 impl DataFile {
-    fn for_scan(&self) -> PartitionedFile {
-        PartitionedFile::new(self.path.to_string(), self.size)
+    /// The file with the times of its rows: the newest files are read first where the newest rows
+    /// are asked for, and the others then not at all.
+    fn for_scan(&self, schema: &SchemaRef) -> PartitionedFile {
+        let file = PartitionedFile::new(self.path.to_string(), self.size);
+        let Some(times) = self.times(schema) else { return file };
+        file.with_statistics(Arc::new(times))
+    }
+
+    fn times(&self, schema: &SchemaRef) -> Option<Statistics> {
+        let (at, field) = schema.column_with_name(TIME_GENERATED)?;
+        let bound = |values: &BTreeMap<String, Json>, round_up| {
+            scalar(values.get(TIME_GENERATED)?, field.data_type(), round_up).map(Precision::Exact)
+        };
+        let nulls = self.stats.null_count.get(TIME_GENERATED).and_then(Json::as_u64);
+        let mut statistics = Statistics::new_unknown(schema);
+        let column = statistics.column_statistics.get_mut(at)?;
+        column.min_value = bound(&self.stats.min_values, false)?;
+        column.max_value = bound(&self.stats.max_values, true)?;
+        column.null_count = Precision::Exact(usize::try_from(nulls?).ok()?);
+        Some(statistics)
     }
 }
 
@@ -323,7 +342,7 @@ impl TableSnapshot {
         let readers: Arc<dyn ParquetFileReaderFactory> =
             Arc::new(CachedParquetFileReaderFactory::new(store, cache));
         let files = prune_files(&self.view, predicate)?;
-        let files = files.into_iter().map(DataFile::for_scan).collect();
+        let files = files.into_iter().map(|file| file.for_scan(&self.schema)).collect();
         let files = self.prune_rows(files, &Wanted::of(filters), readers.as_ref()).await?;
         let reads_late = self.reads_late(projection, predicate);
         // Filters above the scan compare text.

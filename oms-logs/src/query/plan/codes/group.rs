@@ -337,6 +337,7 @@ mod tests {
     use datafusion::logical_expr::{LogicalPlan, ident, lit};
     use datafusion::physical_plan::{collect, displayable};
     use jiff::{SignedDuration, Timestamp};
+    use oms_core::clock::ManualClock;
     use oms_core::record::{Batch, Record};
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -344,10 +345,12 @@ mod tests {
 
     /// Rows of `computers` computers, in a file and fresh.
     async fn filled(folder: &Path, computers: i64) -> Workspace {
-        let workspace = Workspace::builder(folder).build().await.unwrap();
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let clock = Arc::new(ManualClock::new(now));
+        let workspace = Workspace::builder(folder).clock(clock).build().await.unwrap();
         for sequence in 1..=2 {
             let records = (0..4_000).map(|number: i64| {
-                let time = Timestamp::now() - SignedDuration::from_secs(number);
+                let time = now - SignedDuration::from_secs(number);
                 let computer = format!("computer-{}", number % computers);
                 Record::new("Lines_CL".parse().unwrap(), time, computer).with("N", number)
             });
