@@ -1,5 +1,6 @@
 //! What can go wrong in the log repository.
 
+use crate::ingest::rule::RuleProblem;
 use deltalake_core::DeltaTableError;
 use jiff::SignedDuration;
 use oms_core::ErrorKind;
@@ -127,6 +128,45 @@ pub enum Error {
         #[source]
         source: Box<crate::query::QueryError>,
     },
+    /// A data collection rule is wrong; nothing was changed.
+    #[error(
+        "data collection rule refused. rule=`{rule}`, first=`{}`, count=`{}`",
+        first(.problems),
+        .problems.len()
+    )]
+    Rule {
+        /// Its name.
+        rule: String,
+        /// What is wrong, and where; never empty.
+        problems: Vec<RuleProblem>,
+    },
+    /// There is no such data collection rule.
+    #[error("no such data collection rule. rule=`{rule}`")]
+    RuleNotFound {
+        /// The name or immutable id that was asked for.
+        rule: String,
+    },
+    /// No flow of the data collection rule reads this stream.
+    #[error("data collection rule has no such stream. rule=`{rule}`, stream=`{stream}`")]
+    StreamNotFound {
+        /// The rule that was asked for.
+        rule: String,
+        /// The stream that was asked for.
+        stream: String,
+    },
+    /// The transformation of a data collection rule failed; nothing of the batch was written.
+    #[error("transformation failed. rule=`{rule}`, flow=`{flow}`, table=`{table}`")]
+    Transform {
+        /// The rule.
+        rule: String,
+        /// Where the flow stands in the rule.
+        flow: String,
+        /// The table that the rows were for.
+        table: String,
+        /// What failed.
+        #[source]
+        source: Box<crate::query::QueryError>,
+    },
     /// Record batches could not be built, encoded or decoded.
     #[error("record batch failed. step=`{step}`")]
     Arrow {
@@ -144,6 +184,10 @@ pub enum Error {
     },
 }
 
+fn first(problems: &[RuleProblem]) -> String {
+    problems.first().map(ToString::to_string).unwrap_or_default()
+}
+
 impl From<TaskError> for Error {
     fn from(error: TaskError) -> Self {
         Self::Internal { what: error.to_string() }
@@ -155,9 +199,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Record { .. } | Self::Batch { .. } | Self::Setting { .. } => ErrorKind::Invalid,
+            Self::Record { .. } | Self::Batch { .. } | Self::Setting { .. } | Self::Rule { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::RuleNotFound { .. } | Self::StreamNotFound { .. } => ErrorKind::NotFound,
             Self::ClockJump { .. } => ErrorKind::PreconditionFailed,
-            Self::Select { source, .. } => source.kind(),
+            Self::Select { source, .. } | Self::Transform { source, .. } => source.kind(),
             Self::Busy { .. } => {
                 ErrorKind::LimitExceeded { retry_after: Some(SignedDuration::from_secs(1)) }
             }

@@ -7,7 +7,8 @@
 //! An [`Agent`](source::Agent) collects what its Linux computer counts and logs;
 //! [`ColumnReader`](ingest::rows::ColumnReader) reads rows of CSV, JSON lines, IIS logs and Parquet
 //! files, and [`Workspace::load`] brings whole files into a table;
-//! [`Workspace::query`] answers in the Kusto query language. Rows are there for as many days as their
+//! [`Workspace::ingest_stream`] takes records through [data collection rules](ingest::rule), which
+//! transform them; [`Workspace::query`] answers in the Kusto query language. Rows are there for as many days as their
 //! table's [settings](Workspace::set_table_settings) say, 30 by default.
 //!
 //! ```text
@@ -46,6 +47,7 @@
 //! ```
 //!
 //! # Features
+//! - `http`: the Logs Ingestion API, see `http`.
 //! - `testkit`: generators of records and the suite of every record sink, see `testkit`.
 //! - `interop`: tests against other readers of Delta tables.
 //!
@@ -68,6 +70,9 @@ pub mod ingest;
 pub mod repository;
 
 pub mod query;
+
+#[cfg(feature = "http")]
+pub mod http;
 
 pub mod error;
 

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::ingest::admit::by_table;
 use crate::ingest::batch::{Encoding, Stamp, build, encode};
 use crate::ingest::columnar::{Columns, RowBatch};
+use crate::ingest::rule::RuleStore;
 use crate::ingest::wal::{Append, EntryWriter, Open, Syncer};
 use crate::repository::folder::{Folder, Identity};
 use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
@@ -34,6 +35,8 @@ use tracing::field::Empty;
 use uuid::Uuid;
 
 mod load;
+
+mod stream;
 
 pub use crate::repository::table::TableFlush;
 pub use load::{LoadFailure, LoadFile, LoadOptions, LoadReport, RefusedRow};
@@ -215,6 +218,10 @@ impl WorkspaceBuilder {
         let Folder { root, disk, lock, identity } = opened;
         let (others, how) = (settings.table_settings, &settings.maintenance);
         let keep = Keep::open(&root, Arc::clone(&disk), others, how).await?;
+        let rules = {
+            let disk = Arc::clone(&disk);
+            blocking(move || RuleStore::open(disk)).await?
+        };
         let tables = Tables::open(&root, &identity, store).await?;
         let memory = Arc::new(Memory::default());
         let log = Open {
@@ -237,6 +244,7 @@ impl WorkspaceBuilder {
             memory,
             log_damage,
             keep,
+            rules,
             flushing: tokio::sync::Mutex::new(()),
             flush_due: Arc::new(Notify::new()),
             oldest: Mutex::new(None),
@@ -274,6 +282,7 @@ impl WorkspaceBuilder {
 ///  FOLDER/LOCK             held by the process that has it open
 ///  FOLDER/workspace.json   the ids of the workspace and of this node
 ///  FOLDER/tables.json      plans and retention of tables
+///  FOLDER/rules.json       data collection rules
 ///  FOLDER/maintenance.json when retention and vacuum ran
 ///  FOLDER/wal/             what is acknowledged and not flushed
 ///  FOLDER/tables/Perf/     a Delta table
@@ -301,6 +310,7 @@ pub(crate) struct Inner {
     pub(crate) tables: Tables,
     pub(crate) memory: Arc<Memory>,
     pub(crate) keep: Keep,
+    pub(crate) rules: RuleStore,
     log_damage: Vec<LogDamage>,
     flushing: tokio::sync::Mutex<()>,
     flush_due: Arc<Notify>,

@@ -25,6 +25,55 @@ fn rows_go_in_and_answers_come_out_and_a_bad_row_is_named() {
 }
 
 #[test]
+fn records_go_through_a_rule_and_what_it_leaves_out_is_told() {
+    let place = Place::new();
+    let rule = include_str!("access.rule.json");
+    fs::write(place.path("access.json"), rule).expect("a rule");
+    let put = place.good(&["logs", "rule", "put", "access.json"]);
+    assert!(put.starts_with("rule access is created: dcr-"), "{put}");
+    fs::write(place.path("wrong.json"), rule.replace("source |", "source | take 1 |"))
+        .expect("a rule");
+    let output = place.run(&["logs", "rule", "put", "--name", "wrong", "wrong.json"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success(), "{said}");
+    let problem = "properties.dataFlows[0].transformKql: 1:10: `take` cannot be used";
+    assert!(said.contains(problem), "{said}");
+    let list = place.good(&["logs", "rule", "list"]);
+    assert!(list.contains("access") && list.contains("Custom-Access"), "{list}");
+    assert!(place.good(&["logs", "rule", "show", "access"]).contains("streamDeclarations"));
+
+    let now = SystemClock.now();
+    let record = |line: &str, code: u32| {
+        format!("{{\"time\":\"{now}\",\"Line\":\"{line}\",\"Code\":{code},\"More\":1}}")
+    };
+    let lines = format!("{}\n3\n{}\nsoup\n", record("7 a", 500), record("8 b", 200));
+    fs::write(place.path("lines"), lines).expect("records");
+    fs::write(place.path("array"), format!("[{}]", record("9 c", 404))).expect("records");
+    let ingest = ["logs", "ingest", "--rule", "access", "--stream", "Custom-Access"];
+    let output = place.run(&[&ingest[..], &["lines", "array"]].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success(), "two records were refused: {said}");
+    for part in [
+        "3 records of Custom-Access taken through access: 2 rows written, 1 filtered away",
+        "3: field `More` is not declared by stream Custom-Access and was left out",
+        "2 records refused:",
+        "lines:2: is not an object",
+        "lines:4: is not JSON",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let query = "Failures_CL | sort by Number asc | project Number, Code";
+    let answer = place.good(&["logs", "query", "--format", "csv", query]);
+    assert_eq!(answer, "Number,Code\r\n7,500\r\n9,404\r\n");
+    let missing = place.bad(&["logs", "ingest", "--rule", "none", "--stream", "Custom-A", "array"]);
+    assert!(missing.contains("no such data collection rule"), "{missing}");
+    assert!(place.bad(&["logs", "ingest", "--rule", "access", "array"]).contains("--stream"));
+    assert!(place.bad(&["logs", "ingest", "array"]).contains("--table"));
+    assert!(place.good(&["logs", "rule", "delete", "access"]).contains("is removed"));
+    assert!(place.good(&["logs", "rule", "list"]).contains("there are no"));
+}
+
+#[test]
 fn files_of_other_formats_go_in_and_one_that_breaks_off_tells_what_was_accepted() {
     let place = Place::new();
     let file = |name: &str, text: &str| fs::write(place.path(name), text).expect("a file");

@@ -36,6 +36,39 @@ fn azures_client_lists_what_is_served() {
     assert!(server.stop());
 }
 
+/// Azure's own client of the Logs Ingestion API, with a token of the program's own endpoint.
+#[test]
+fn azures_client_sends_records_through_a_rule() {
+    let python = variable("OMS_INTEROP_PYTHON", "a Python with the packages of .ci/interop.txt");
+    let place = Place::new();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    fs::write(place.path("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(place.path("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    fs::write(place.path("rule.json"), include_str!("access.rule.json")).expect("written");
+    let put = place.good(&["logs", "rule", "put", "rule.json"]);
+    let rule = put.trim().rsplit(' ').next().expect("an immutable id").to_owned();
+    let options = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--services", "logs"];
+    let server = Server::start(place.oms(&[&listen[..], &options].concat()));
+    let output = Command::new(&python)
+        .args(["-c", include_str!("ingestion.py"), &server.url])
+        .arg(place.data().join("admin.json"))
+        .arg(&rule)
+        .env("REQUESTS_CA_BUNDLE", place.path("cert.pem"))
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let expected = "404 StreamNotFound\n404 DataCollectionRuleNotFound\n1 400 2\n";
+    assert_eq!(text(&output.stdout), expected);
+    let query = "Failures_CL | summarize count(), dcount(Number), sum(Number), min(Code)";
+    let answer = place.good(&["logs", "query", "--format", "csv", query]);
+    // The odd numbers below 20,000.
+    assert!(answer.ends_with("\r\n10000,10000,100000000,500\r\n"), "{answer}");
+    assert!(server.stop());
+}
+
 /// Serves some services of a place on a shared journal.
 fn start(place: &Place, journal: (&str, &str), services: &str) -> Command {
     let (url, schema) = journal;

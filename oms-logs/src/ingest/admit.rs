@@ -33,7 +33,7 @@ pub const FIELD_BYTES_MAX: usize = 1 << 20;
 pub const DYNAMIC_DEPTH_MAX: usize = 64;
 
 /// Columns that the workspace fills itself.
-pub(super) const OWN_COLUMNS: [&str; 9] = [
+pub(crate) const OWN_COLUMNS: [&str; 9] = [
     TENANT_ID,
     TIME_GENERATED,
     COMPUTER,
@@ -70,7 +70,7 @@ pub(crate) fn by_table(batch: Batch) -> Result<BTreeMap<RecordType, Rows>, Error
 }
 
 /// Checks what a batch says of itself.
-pub(super) fn check_batch(producer: &str, records: usize) -> Result<(), Error> {
+pub(crate) fn check_batch(producer: &str, records: usize) -> Result<(), Error> {
     if producer.is_empty() || producer.chars().count() > PRODUCER_CHARS_MAX {
         let reason = format!("producer has not 1 to {PRODUCER_CHARS_MAX} characters");
         return Err(refused_batch(producer, reason));
@@ -82,7 +82,7 @@ pub(super) fn check_batch(producer: &str, records: usize) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn refused_batch(producer: &str, reason: String) -> Error {
+pub(crate) fn refused_batch(producer: &str, reason: String) -> Error {
     Error::Batch { producer: producer.chars().take(PRODUCER_CHARS_MAX).collect(), reason }
 }
 
@@ -297,7 +297,7 @@ pub(super) fn new_column(
     }
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.len() > COLUMN_NAME_BYTES_MAX {
         return Err(format!("column name is longer than {COLUMN_NAME_BYTES_MAX} bytes"));
     }

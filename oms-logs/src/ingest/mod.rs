@@ -6,6 +6,8 @@
 //!           grows a  by type            │
 //!           table                       │
 //!  RowBatch ─────► columnar ────────────┘
+//!                      ▲
+//!  StreamBatch ─► rule ┘ transforms
 //! ```
 
 pub mod admit;
@@ -23,5 +25,7 @@ pub mod columnar;
 pub(crate) mod producer;
 
 pub mod rows;
+
+pub mod rule;
 
 pub(crate) mod wal;

@@ -123,6 +123,8 @@ mod export;
 
 mod interval;
 
+mod transform;
+
 mod workspace;
 
 pub use bound::Column;
@@ -134,6 +136,7 @@ pub use render::Render;
 pub(crate) use selection::Condition;
 
 pub use report::{QueryReport, ResultTable, Statistics};
+pub(crate) use transform::{Transform, schema as transform_schema};
 pub use types::KqlType;
 
 use datafusion::arrow::array::RecordBatch;
@@ -300,6 +303,7 @@ fn bound(
     let ticks = time::ticks_of_timestamp;
     let surroundings = bind::Surroundings {
         source,
+        given: None,
         now: ticks(options.now),
         timespan: options.timespan.map(|(start, end)| (ticks(start), ticks(end))),
         parameters: &options.parameters,
@@ -444,6 +448,10 @@ fn context(
 }
 
 fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
+    failure_within(source, options.memory_bytes_max)
+}
+
+fn failure_within(source: DataFusionError, memory_bytes_max: usize) -> QueryError {
     let source = Box::new(source);
     match source.find_root() {
         DataFusionError::External(cause) if cause.is::<function::StringTooLong>() => {
@@ -460,9 +468,7 @@ fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
         {
             QueryError::Regex { reason: cause.to_string() }
         }
-        DataFusionError::ResourcesExhausted(_) => {
-            QueryError::Memory { memory_bytes_max: options.memory_bytes_max, source }
-        }
+        DataFusionError::ResourcesExhausted(_) => QueryError::Memory { memory_bytes_max, source },
         _ => QueryError::Execution { source },
     }
 }

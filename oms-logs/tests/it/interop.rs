@@ -1,4 +1,4 @@
-//! The Delta tables, read by the Python package `deltalake`.
+//! The Delta tables, read by the Python packages `deltalake` and `duckdb`.
 //!
 //! `OMS_INTEROP_PYTHON` names a Python that has it.
 
@@ -87,4 +87,39 @@ async fn python_reads_a_maintained_table() {
     let said = String::from_utf8_lossy(&output.stdout);
     let sum: u64 = (3..=25).map(|day| day * 86_400).sum();
     assert!(said.contains(&format!(" 23 {sum} 2026-11-26,")), "{said}");
+}
+
+const DUCKDB: &str = r#"
+import os, sys
+import duckdb
+from deltalake import DeltaTable
+files = DeltaTable(sys.argv[1]).file_uris()
+perf = duckdb.read_parquet(files, union_by_name=True)
+rows = perf.aggregate("Computer, count(*), sum(CounterValue)::bigint").order("Computer").limit(2)
+print(rows.fetchall())
+sys.stdout.flush()
+os._exit(0)
+"#;
+
+/// As the README shows it, while the workspace is open.
+#[tokio::test]
+async fn duckdb_reads_the_files_of_a_table_that_is_open() {
+    let python = std::env::var("OMS_INTEROP_PYTHON")
+        .expect("OMS_INTEROP_PYTHON names a Python that has the packages deltalake and duckdb");
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    for sequence in 1..=3 {
+        let numbers = (sequence - 1) * 10..sequence * 10;
+        workspace.write(batch("a", sequence, numbers)).await.expect("written");
+        workspace.flush().await.expect("flushed");
+    }
+    let output = Command::new(&python)
+        .args(["-c", DUCKDB])
+        .arg(folder.path().join("tables/Perf"))
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{python} failed: {errors}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "[('web-0', 3, 30), ('web-1', 3, 33)]\n");
 }

@@ -42,6 +42,8 @@ mod query_tabular;
 #[cfg(test)]
 mod query_text;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod source_agent;

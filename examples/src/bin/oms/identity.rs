@@ -12,7 +12,7 @@ use oms_core::auth::{
     AssignmentId, AuthError, Authorizer, CredentialKind, Credentials, Grants, NewCredential,
     Principal, PrincipalKind, RoleAssignment, RoleAssignments, RoleDefinition,
 };
-use oms_core::http::{SigningKeys, Surface, TokenService, resource_surface};
+use oms_core::http::{Authenticator, SigningKeys, Surface, TokenService, resource_surface};
 use oms_core::resource::{
     Completion, GroupSpec, NameRules, Preconditions, ResourceGuard, ResourceId, ResourceSpec,
     Resources, TypeRegistry,
@@ -74,7 +74,7 @@ impl Identity {
         let resources = Arc::new(Resources::open(j, c, types).await?);
         let tokens = TokenService::builder(admin.tenant_id.clone(), Arc::clone(&keys))
             .credentials(Arc::clone(&credentials))
-            .audiences(AUDIENCES)
+            .audiences(AUDIENCES.into_iter().chain([oms_logs::http::INGEST_AUDIENCE]))
             .build();
         let identity = Self { tokens: Arc::new(tokens), keys, credentials, roles, resources };
         identity.furnish(admin, services).await?;
@@ -160,6 +160,11 @@ impl Identity {
     pub(crate) fn surfaces(&self) -> [Surface; 2] {
         let authenticator = self.tokens.for_audiences(AUDIENCES);
         [self.tokens.surface(), resource_surface(&self.resources, authenticator)]
+    }
+
+    /// What recognises senders of records by their tokens.
+    pub(crate) fn senders(&self) -> Arc<dyn Authenticator> {
+        self.tokens.for_audiences([oms_logs::http::INGEST_AUDIENCE])
     }
 
     /// Roles, beside what `grants` say.

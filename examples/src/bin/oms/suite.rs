@@ -290,7 +290,11 @@ impl Suite {
     /// What is served on the one address.
     pub(crate) fn surfaces(&self) -> Vec<Surface> {
         let dsc = self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server)));
-        dsc.chain(self.identity.surfaces()).collect()
+        let logs = self
+            .logs
+            .iter()
+            .map(|logs| oms_logs::http::surface(Arc::clone(logs), self.identity.senders()));
+        dsc.chain(logs).chain(self.identity.surfaces()).collect()
     }
 
     /// Who may do what, beside what `grants` say.

@@ -76,6 +76,8 @@ pub(super) enum Bound {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surroundings<'a> {
     pub(super) source: &'a dyn TableSource,
+    /// Rows that whoever runs the query brings, by what they are called.
+    pub(super) given: Option<(&'a str, &'a [Column])>,
     /// The current time, in ticks.
     pub(super) now: i64,
     /// Rows are read only from this instant up to that one, in ticks.
@@ -138,7 +140,7 @@ pub(super) fn bind(
     surroundings: Surroundings<'_>,
     answers: Option<&[RecordBatch]>,
 ) -> Result<Bound, Vec<Problem>> {
-    let Surroundings { source, now, timespan, parameters, seed } = surroundings;
+    let Surroundings { source, given, now, timespan, parameters, seed } = surroundings;
     let mut binder = Binder {
         source,
         now,
@@ -159,6 +161,11 @@ pub(super) fn bind(
         render: None,
         expressions: 0,
     };
+    if let Some((name, columns)) = given
+        && let Ok(rows) = binder.relation(RelationKind::Given, columns.to_vec(), Span::default())
+    {
+        binder.lets.insert(name.to_owned(), LetValue::Table(rows));
+    }
     let tables = binder.query(query);
     match (tables, binder.pending) {
         (_, Some(pending)) if binder.problems.is_empty() => Ok(Bound::Needs(pending)),

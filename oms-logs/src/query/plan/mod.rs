@@ -515,7 +515,7 @@ fn field(column: &Column) -> Field {
     Field::new(&column.name, column.kql_type.computed_type(), nullable)
 }
 
-fn rows_batch(columns: &[Column], rows: &[Vec<ScalarValue>]) -> Result<RecordBatch> {
+pub(super) fn rows_batch(columns: &[Column], rows: &[Vec<ScalarValue>]) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
     if rows.is_empty() {
         return Ok(RecordBatch::new_empty(schema));

@@ -2,6 +2,8 @@
 
 mod keep;
 
+mod rules;
+
 use super::{Output, absolute};
 use crate::progress::{Counted, Done, Line};
 use crate::suite::Suite;
@@ -40,11 +42,18 @@ const REFUSED_TOLD_MAX: usize = 20;
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum Logs {
-    /// Writes the rows of files into a table.
+    /// Writes the rows of files into a table, or their records through a data collection rule.
     Ingest {
         /// The table; custom ones end in _CL.
-        #[arg(long)]
-        table: String,
+        #[arg(long, required_unless_present = "rule")]
+        table: Option<String>,
+        /// The data collection rule, by its name or immutable id. Files hold one JSON object a line,
+        /// or an array of them.
+        #[arg(long, requires = "stream", conflicts_with_all = ["table", "format"])]
+        rule: Option<String>,
+        /// The stream of the rule, such as Custom-Access.
+        #[arg(long, requires = "rule")]
+        stream: Option<String>,
         /// What the files hold.
         #[arg(long, value_enum, default_value_t = Format::Ndjson)]
         format: Format,
@@ -66,6 +75,9 @@ pub(crate) enum Logs {
     },
     /// Lists tables with their rows, bytes and place.
     Tables,
+    /// Data collection rules: which streams of records are taken, and what is made of them.
+    #[command(subcommand)]
+    Rule(rules::Rule),
     /// Shows and sets how long tables keep their rows.
     Retention(keep::Retention),
     /// Removes chosen rows of a table for good.
@@ -120,6 +132,8 @@ impl Logs {
         match self {
             Self::Ingest { files, .. } => absolute(files),
             Self::Export(export) => absolute([Self::export_path(export)]),
+            Self::Rule(rules::Rule::Put { file, .. }) => absolute([file]),
+            Self::Rule(_) => Ok(()),
             Self::Query { .. } | Self::Tables | Self::Retention(_) => Ok(()),
             Self::Purge(_) | Self::Maintain(_) => Ok(()),
         }
@@ -127,7 +141,14 @@ impl Logs {
 
     pub(super) async fn run(&self, suite: &Suite) -> Result<Output> {
         match self {
-            Self::Ingest { table, format, files } => ingest(suite, table, *format, files).await,
+            Self::Ingest { rule: Some(rule), stream, files, .. } => {
+                let stream = stream.as_deref().unwrap_or_default();
+                rules::ingest(suite, rule, stream, files).await
+            }
+            Self::Ingest { table, format, files, .. } => {
+                ingest(suite, table.as_deref().unwrap_or_default(), *format, files).await
+            }
+            Self::Rule(command) => rules::run(suite, command).await,
             Self::Query { format, timespan, kql } => {
                 query(suite, *format, timespan.as_deref(), kql).await
             }
