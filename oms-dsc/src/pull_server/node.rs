@@ -111,7 +111,7 @@ pub struct Node {
     /// The certificate it registered with last.
     pub certificate: CertificateInformation,
     /// Whether TLS presented that certificate then: it must with every request since.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_bound: bool,
     /// What it registered for.
     pub registered_names: Vec<ConfigurationName>,

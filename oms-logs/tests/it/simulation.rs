@@ -428,6 +428,10 @@ impl World {
 }
 
 async fn run(seed: u64, flaw: Option<Flaw>) -> Counts {
+    run_with(seed, flaw, true).await
+}
+
+async fn run_with(seed: u64, flaw: Option<Flaw>, has_store_faults: bool) -> Counts {
     let mut world = World::new(seed, flaw);
     // Where the log begins is stored before the first line: lines of before are not the agent's.
     world.sim.set_network(Network {
@@ -436,9 +440,11 @@ async fn run(seed: u64, flaw: Option<Flaw>) -> Counts {
         delay_max: Duration::from_secs(4),
         ..Network::default()
     });
-    world.store_faults.set_before(30);
-    world.store_faults.set_after(60);
-    world.store_faults.set_torn(20);
+    if has_store_faults {
+        world.store_faults.set_before(30);
+        world.store_faults.set_after(60);
+        world.store_faults.set_torn(20);
+    }
     world.boot().await;
     world.write_lines();
     world.sim.after(AGENT, Duration::ZERO, Message::Round);
@@ -471,12 +477,13 @@ async fn every_acknowledged_record_is_found_once_in_every_query_from_then_on() {
     }
 }
 
-/// The seed to look at when one fails: it does the same again.
+/// The seed to look at when one fails: it does the same again, but for the store's faults. They come
+/// with the store's calls, and threads decide in which order a query's reads of several files come.
 #[tokio::test]
 async fn one_seed_repeats_its_run() {
-    let first = run(7, None).await;
-    assert_eq!(first, run(7, None).await);
-    assert_ne!(first.trace, run(8, None).await.trace);
+    let first = run_with(7, None, false).await;
+    assert_eq!(first, run_with(7, None, false).await);
+    assert_ne!(first.trace, run_with(8, None, false).await.trace);
 }
 
 /// Planted bugs: each falls to some seed of the fixed set.

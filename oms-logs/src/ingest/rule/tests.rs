@@ -429,7 +429,9 @@ async fn put(
     document: Value,
 ) -> Result<(DataCollectionRule, bool), Error> {
     let table = |name: &oms_core::record::RecordType| crate::schema::TableSchema::initial(name);
-    let entropy = SeededEntropy::new(name.len() as u64);
+    // Each name draws an id of its own.
+    let seed = name.bytes().fold(0_u64, |seed, byte| seed * 257 + u64::from(byte));
+    let entropy = SeededEntropy::new(seed);
     store.put(name, document, &entropy, table, jiff::Timestamp::UNIX_EPOCH).await
 }
 
