@@ -98,6 +98,8 @@ async fn fresh(folder: &str) -> Result<()> {
 
 async fn busy(folder: &str, seconds: u64) -> Result<()> {
     let workspace = logs::open(folder).await?;
+    // The table is there before it is asked.
+    workspace.write(batch("bench", 1, Timestamp::now())?).await?;
     let is_over = Arc::new(AtomicBool::new(false));
     let refused = Arc::new(AtomicU64::new(0));
     let writers = (0..2).map(|writer| {
@@ -126,7 +128,7 @@ async fn busy(folder: &str, seconds: u64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     is_over.store(true, Ordering::Relaxed);
-    let mut rows = 0;
+    let mut rows = BATCH;
     for writer in writers {
         rows += writer.await??;
     }
