@@ -332,10 +332,15 @@ mod tests {
     use crate::query::types::KqlType;
     use datafusion::arrow::array::{AsArray as _, RecordBatch};
     use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::datasource::memory::MemorySourceConfig;
+    use datafusion::execution::TaskContext;
     use datafusion::execution::runtime_env::RuntimeEnvBuilder;
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::logical_expr::{LogicalPlan, ident, lit};
-    use datafusion::physical_plan::{collect, displayable};
+    use datafusion::physical_plan::execution_plan::{
+        ChildrenPropertiesMode, ReplaceChildrenOptions,
+    };
+    use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
     use jiff::{SignedDuration, Timestamp};
     use oms_core::clock::ManualClock;
     use oms_core::record::{Batch, Record};
@@ -396,20 +401,41 @@ mod tests {
         assert!(counts.values().all(|count| *count == 200), "{counts:?}");
     }
 
+    /// The operator in a plan.
+    fn find(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+        if plan.name() == "GroupByCodesExec" {
+            return Some(Arc::clone(plan));
+        }
+        plan.children().into_iter().find_map(find)
+    }
+
     #[tokio::test]
     async fn groups_beyond_the_memory_are_given_away_before_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let workspace = filled(folder.path(), 2_000).await;
-        let runtime = RuntimeEnvBuilder::new().with_memory_limit(4 << 20, 1.0).build_arc().unwrap();
-        let mut state = session(runtime, false).state();
+        let mut state = session(Arc::default(), false).state();
         state.config_mut().options_mut().execution.target_partitions = 2;
+        state.config_mut().options_mut().set("datafusion.execution.batch_size", "500").unwrap();
         let plan = state.create_physical_plan(&by_computer(&workspace)).await.unwrap();
-        // Another user of the memory leaves too little for all groups.
-        let consumer = datafusion::execution::memory_pool::MemoryConsumer::new("another");
-        let other = consumer.register(&state.runtime_env().memory_pool);
-        other.try_grow((4 << 20) - (900 << 10)).unwrap();
-        let counts = counts(&collect(plan, state.task_ctx()).await.unwrap());
-        assert_eq!(counts.len(), 2_000);
-        assert!(counts.values().all(|count| *count == 4), "{counts:?}");
+        let phase = find(&plan).unwrap();
+        // Its rows come from memory, so that nothing but the groups takes any of what there is.
+        let input = Arc::clone(phase.children()[0]);
+        let rows = collect(Arc::clone(&input), state.task_ctx()).await.unwrap();
+        let rows = MemorySourceConfig::try_new_exec(&[rows, vec![]], input.schema(), None).unwrap();
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        let phase = phase.replace_children(vec![rows], options).unwrap();
+
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(150_000, 1.0).build_arc().unwrap();
+        let context = Arc::new(TaskContext::default().with_runtime(runtime));
+        let given = collect(phase, context).await.unwrap();
+        let given_rows: usize = given.iter().map(RecordBatch::num_rows).sum();
+        assert!(given_rows > 2_000, "{given_rows}: no group was given twice");
+        let mut sums = BTreeMap::new();
+        for (computer, count) in given.iter().flat_map(|batch| counts(std::slice::from_ref(batch)))
+        {
+            *sums.entry(computer).or_insert(0) += count;
+        }
+        assert_eq!(sums.len(), 2_000);
+        assert!(sums.values().all(|count| *count == 4), "{sums:?}");
     }
 }
