@@ -309,7 +309,7 @@ impl PullServer {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Journal`].
     pub async fn node(&self, agent_id: AgentId) -> Result<Node, Error> {
-        self.nodes.registered(agent_id, false).await
+        self.nodes.registered(agent_id).await
     }
 
     /// Every published configuration, in order of name.
@@ -442,18 +442,10 @@ impl PullServer {
         presented: Option<&str>,
         is_heard: bool,
     ) -> Result<Node, Error> {
-        let unknown = |error| match error {
+        self.nodes.calling(agent_id, presented, is_heard).await.map_err(|error| match error {
             Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
             error => error,
-        };
-        let node = self.nodes.registered(agent_id, false).await.map_err(unknown)?;
-        if !node.is_vouched_for(presented) {
-            return Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE });
-        }
-        match is_heard {
-            true => self.nodes.registered(agent_id, true).await.map_err(unknown),
-            false => Ok(node),
-        }
+        })
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {
@@ -660,9 +652,6 @@ const CONFIGURATION_ID: &str = "configuration id";
 
 /// What a stranger is told.
 const UNKNOWN_AGENT: &str = "AgentId is not registered";
-
-/// Why an AgentId alone is not enough.
-const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
 
 /// The refusal of a ConfigurationId under which nothing is published.
 pub(crate) fn unknown_configuration_id(id: &str) -> Error {

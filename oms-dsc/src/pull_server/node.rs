@@ -17,6 +17,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
+/// Why an AgentId alone is not enough.
+const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
+
 /// The kind of a node's history; its key is the AgentId in lower case.
 pub const NODE_HISTORY: &str = "dsc-node";
 
@@ -309,32 +312,58 @@ impl Nodes {
         }
     }
 
-    /// A registered node; every look at it counts as hearing of it if `is_heard`.
-    pub(super) async fn registered(
+    /// A registered node.
+    pub(super) async fn registered(&self, agent_id: AgentId) -> Result<Node, Error> {
+        self.look(agent_id, |_node| Ok(())).await
+    }
+
+    /// A registered node that a request comes from. It counts as heard of if `is_heard`, and if the
+    /// client certificate of the request, if any, may be its own.
+    pub(super) async fn calling(
         &self,
         agent_id: AgentId,
+        presented: Option<&str>,
         is_heard: bool,
+    ) -> Result<Node, Error> {
+        let heard = self.clock.now();
+        let look = |node: &mut Node| {
+            if !node.is_vouched_for(presented) {
+                return Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE });
+            }
+            if is_heard {
+                node.last_heard = Some(heard);
+            }
+            Ok(())
+        };
+        self.look(agent_id, look).await
+    }
+
+    /// The node as `look` leaves it, if it is registered.
+    async fn look(
+        &self,
+        agent_id: AgentId,
+        look: impl FnOnce(&mut Node) -> Result<(), Error>,
     ) -> Result<Node, Error> {
         let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
         let slot = self.slot(agent_id).ok_or_else(not_found)?;
         let mut place = slot.lock().await;
-        let mut node = match place.take() {
+        let node = match place.take() {
             Some(node) => node,
             None => self.load(agent_id).await?,
         };
-        if is_heard {
-            node.last_heard = Some(self.clock.now());
+        let node = place.insert(node);
+        if !node.is_registered() {
+            return Err(not_found());
         }
-        let found = node.clone();
-        *place = Some(node);
-        if found.is_registered() { Ok(found) } else { Err(not_found()) }
+        look(node)?;
+        Ok(node.clone())
     }
 
     /// Every registered node, in order of identity.
     pub(super) async fn list(&self) -> Result<Vec<Node>, Error> {
         let mut nodes = Vec::new();
         for (agent_id, _) in self.all() {
-            match self.registered(agent_id, false).await {
+            match self.registered(agent_id).await {
                 Ok(node) => nodes.push(node),
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),

@@ -10,7 +10,7 @@ mod numbers;
 use crate::ingest::rule::StreamBatch;
 use crate::{Error, Workspace};
 use http::{Method, StatusCode, header};
-use numbers::Numbers;
+pub(crate) use numbers::Numbers;
 use oms_core::ErrorKind;
 use oms_core::http::respond;
 use oms_core::http::{Access, ArmError, Authenticator, BodyLimits, Call, Response, Route, Surface};
@@ -31,11 +31,10 @@ pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// [`INGEST_AUDIENCE`].
 #[must_use]
 pub fn surface(workspace: Arc<Workspace>, authenticator: Arc<dyn Authenticator>) -> Surface {
-    let numbers = Arc::new(Numbers::default());
     let handler = move |call: Call| {
-        let (workspace, numbers) = (Arc::clone(&workspace), Arc::clone(&numbers));
+        let workspace = Arc::clone(&workspace);
         async move {
-            match ingest(&workspace, &numbers, &call).await {
+            match ingest(&workspace, &call).await {
                 Ok(()) => respond::empty(StatusCode::NO_CONTENT),
                 Err(refusal) => *refusal,
             }
@@ -50,11 +49,7 @@ pub fn surface(workspace: Arc<Workspace>, authenticator: Arc<dyn Authenticator>)
         .route(Route::new(Method::POST, pattern, access, handler).limits(limits))
 }
 
-async fn ingest(
-    workspace: &Workspace,
-    numbers: &Numbers,
-    call: &Call,
-) -> Result<(), Box<Response>> {
+async fn ingest(workspace: &Workspace, call: &Call) -> Result<(), Box<Response>> {
     let refuse = |code: &str, message: &str| {
         Box::new(ArmError::new(ErrorKind::Invalid, code, message).response())
     };
@@ -82,6 +77,7 @@ async fn ingest(
     let text = |name: &str| call.path.get(name).unwrap_or_default().to_owned();
     let (rule, stream) = (text("rule"), text("stream"));
     let sent = async {
+        let numbers = Arc::clone(&workspace.inner()?.http_numbers);
         let number = numbers.take(workspace).await?;
         let (producer, sequence) = (numbers::PRODUCER.to_owned(), number.sequence());
         let batch = StreamBatch { producer, sequence, rule, stream, records };

@@ -17,8 +17,10 @@ pub(super) const PRODUCER: &str = "logs-ingestion-api";
 /// How many batches are on their way at a time: so many gaps there are at most.
 const AT_ONCE_MAX: usize = 64;
 
+/// The numbers of one workspace: two of these would give one number to two batches, and the second
+/// would pass for a repeat of the first.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     state: Mutex<State>,
     permits: Semaphore,
 }

@@ -34,16 +34,20 @@ async fn place() -> Place {
     let workspace = Arc::new(workspace.build().await.expect("a workspace"));
     let (rule, _) =
         workspace.put_rule("shop", crate::ingest::rule::tests::rule()).await.expect("a rule");
-    let surface = surface(Arc::clone(&workspace), Arc::new(ByName));
+    let mounted = mounted(&workspace);
+    let rule = rule.immutable_id;
+    Place { _folder: folder, disk, workspace, mounted, rule }
+}
+
+fn mounted(workspace: &Arc<Workspace>) -> Mounted {
+    let surface = surface(Arc::clone(workspace), Arc::new(ByName));
     let sender = Principal::new(PrincipalKind::ClientSecret, "sender");
     let grant = Grant {
         principal: sender,
         operation: INGEST_OPERATION.to_owned(),
         scope: "/".parse().expect("a scope"),
     };
-    let mounted = mount(vec![surface], Arc::new(Grants::new(vec![grant]))).expect("mounts");
-    let rule = rule.immutable_id;
-    Place { _folder: folder, disk, workspace, mounted, rule }
+    mount(vec![surface], Arc::new(Grants::new(vec![grant]))).expect("mounts")
 }
 
 impl Place {
@@ -53,12 +57,20 @@ impl Place {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> (u16, Value, HeaderMap) {
+        Self::send_to(&self.mounted, path, headers, body).await
+    }
+
+    async fn send_to(
+        mounted: &Mounted,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (u16, Value, HeaderMap) {
         let mut request = Request::builder().method(Method::POST).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response =
-            self.mounted.handle(request.body(Body::from(body)).expect("a request")).await;
+        let response = mounted.handle(request.body(Body::from(body)).expect("a request")).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null), headers)
@@ -102,6 +114,32 @@ async fn arrays_and_single_records_are_taken_plain_and_compressed() {
     let many = vec![json!({}); (1 << 19) - 1];
     let (status, answer) = place.post(&json!(many)).await;
     assert!(status == 400 && answer.to_string().contains("100000"), "{answer}");
+}
+
+/// Two listeners over one workspace, such as one for each network: while one writes a batch, none of
+/// the other's passes for a repeat of it.
+#[tokio::test]
+async fn surfaces_of_one_workspace_number_their_batches_together() {
+    let place = place().await;
+    let other = mounted(&place.workspace);
+    let numbers = Arc::clone(&place.workspace.inner().expect("open").http_numbers);
+    let under_way = numbers.take(&place.workspace).await.expect("a number");
+    let (path, headers) = (place.path(), [("authorization", "sender")]);
+    for (mounted, code) in [(&place.mounted, 1), (&other, 2)] {
+        let body = record(code).to_string().into_bytes();
+        assert_eq!(Place::send_to(mounted, &path, &headers, body).await.0, 204);
+    }
+    let batch = StreamBatch {
+        producer: numbers::PRODUCER.to_owned(),
+        sequence: under_way.sequence(),
+        rule: place.rule.clone(),
+        stream: "Custom-Access".to_owned(),
+        records: vec![record(3)],
+    };
+    let sent = place.workspace.ingest_stream(batch).await;
+    assert!(sent.as_ref().is_ok_and(|sent| !sent.is_repeat), "{sent:?}");
+    under_way.settle(&sent);
+    assert_eq!(place.rows(), 3);
 }
 
 #[tokio::test]

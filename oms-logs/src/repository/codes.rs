@@ -194,11 +194,11 @@ impl PhysicalExprAdapterFactory for CodesAdapterFactory {
         };
         let from_text = logical.fields().iter().filter(|field| is_text(field));
         let from_text: BTreeSet<String> = from_text.map(|field| field.name().clone()).collect();
+        if from_text.is_empty() {
+            return DefaultPhysicalExprAdapterFactory.create(logical, physical);
+        }
         let logical = retyped(&logical, is_text, &DataType::Utf8);
         let inner = DefaultPhysicalExprAdapterFactory.create(logical, Arc::clone(&physical))?;
-        if from_text.is_empty() {
-            return Ok(inner);
-        }
         Ok(Arc::new(CodesAdapter { inner, from_text, physical }))
     }
 }

@@ -120,7 +120,8 @@ impl Inner {
                 let of = |reason| (first.table.to_string(), reason);
                 changes.extend(lost.into_iter().map(|(reason, count)| (of(reason), count)));
             }
-            let mut tables = BTreeMap::<RecordType, OfTable>::new();
+            // Every flow first: a batch that one of them refuses changes no table.
+            let mut batches = Vec::with_capacity(of_stream.flows.len());
             for flow in &of_stream.flows {
                 let made = self.run_flow(&rule, flow, &rows, &stamp, &mut report)?;
                 if made.without_time > 0 {
@@ -129,11 +130,14 @@ impl Inner {
                     *changes.entry(key).or_default() += made.without_time;
                 }
                 let (producer, table, rows) = (name.clone(), flow.table.clone(), made.rows);
-                let batch = RowBatch { producer, sequence, table, rows };
-                let Some(columns) = Columns::read(&batch)? else { continue };
-                let table = self.tables.find_or_open(&flow.table).await?;
+                batches.push(RowBatch { producer, sequence, table, rows });
+            }
+            let mut tables = BTreeMap::<RecordType, OfTable>::new();
+            for batch in &batches {
+                let Some(columns) = Columns::read(batch)? else { continue };
+                let table = self.tables.find_or_open(&batch.table).await?;
                 let built = table.fit_columns(&columns, &stamp)?;
-                tables.entry(flow.table.clone()).or_insert((table, Vec::new())).1.push(built);
+                tables.entry(batch.table.clone()).or_insert((table, Vec::new())).1.push(built);
             }
             united(&name, tables)
         };

@@ -17,6 +17,9 @@ const PLACES_MAX: usize = 1 << 20;
 /// How many bytes an entry of a hash map is reckoned to take besides what it points to.
 const ENTRY_BYTES: usize = 32;
 
+/// How many bytes a text takes besides its own: a pointer in a list, and the counts before it.
+const TEXT_BYTES: usize = 32;
+
 /// Numbers groups of rows in the order in which they come.
 #[derive(Debug)]
 pub(super) struct GroupIds {
@@ -131,7 +134,7 @@ enum KeyIds {
 impl KeyIds {
     fn len(&self) -> usize {
         match self {
-            Self::Text(ids) => ids.ends.len(),
+            Self::Text(ids) => ids.texts.len(),
             Self::Number(ids) => ids.values.len(),
         }
     }
@@ -161,10 +164,10 @@ impl KeyIds {
 /// Numbers of texts. Null is the empty text, as the language has it.
 #[derive(Debug, Default)]
 struct TextIds {
-    ids: HashMap<Box<str>, u32>,
-    /// All texts, one after the other, and where each ends.
-    text: String,
-    ends: Vec<usize>,
+    ids: HashMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
+    /// Bytes of all texts.
+    bytes: usize,
     /// The dictionary that came last, and the number of each of its texts that a row had.
     dictionary: Option<StringArray>,
     of_codes: Vec<u32>,
@@ -172,18 +175,18 @@ struct TextIds {
 
 impl TextIds {
     fn size(&self) -> usize {
-        let texts = 2 * self.text.capacity() + self.ends.len() * (8 + ENTRY_BYTES);
-        texts + 4 * self.of_codes.capacity()
+        self.bytes + self.texts.len() * (TEXT_BYTES + ENTRY_BYTES) + 4 * self.of_codes.capacity()
     }
 
     fn id(&mut self, text: &str) -> u32 {
         if let Some(id) = self.ids.get(text) {
             return *id;
         }
-        let id = self.ends.len() as u32;
-        self.ids.insert(text.into(), id);
-        self.text.push_str(text);
-        self.ends.push(self.text.len());
+        let id = self.texts.len() as u32;
+        let text: Arc<str> = text.into();
+        self.bytes += text.len();
+        self.ids.insert(Arc::clone(&text), id);
+        self.texts.push(text);
         id
     }
 
@@ -234,15 +237,8 @@ impl TextIds {
         Ok(())
     }
 
-    fn text(&self, id: u32) -> &str {
-        let at = id as usize;
-        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
-        let end = self.ends.get(at).copied().unwrap_or_default();
-        self.text.get(start.unwrap_or(0)..end).unwrap_or_default()
-    }
-
     fn values(&self, ids: &[u32], data_type: &DataType) -> Result<ArrayRef> {
-        let texts = ids.iter().map(|id| self.text(*id));
+        let texts = ids.iter().filter_map(|id| self.texts.get(*id as usize));
         match data_type {
             DataType::Utf8View => {
                 let mut made = StringViewBuilder::with_capacity(ids.len());
