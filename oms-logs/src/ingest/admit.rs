@@ -2,8 +2,9 @@
 //!
 //! - A column that the table has takes a value of its type, and a value that fits into it without
 //!   loss: a whole number into a wider number, anything into `dynamic`, a guid into `string`.
-//! - A column that the table does not have is added to a custom table and to `AzureDiagnostics`; a
-//!   standard table takes columns that end in `_CF` only.
+//! - A column that the table does not have is added to a custom table and to `AzureDiagnostics`,
+//!   whose `AdditionalFields` takes what they have no more columns for; a standard table takes
+//!   columns that end in `_CF` only.
 //! - Everything else refuses the whole batch, by the record's place and the column's name.
 
 use crate::Error;
@@ -163,8 +164,7 @@ pub(super) fn json_size(json: &serde_json::Value, depth: usize) -> Option<usize>
 
 /// Fits records to a table; answers the table's schema if it has to grow for them.
 ///
-/// Values that a full `AzureDiagnostics` has no column for are moved into its
-/// `AdditionalFields`.
+/// Values that a full table has no column for are moved into its `AdditionalFields`.
 pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableSchema>, Error> {
     let mut added: Vec<Column> = Vec::new();
     for (index, record) in &mut rows.records {
@@ -199,22 +199,33 @@ pub(crate) fn fit(schema: &TableSchema, rows: &mut Rows) -> Result<Option<TableS
             move_over(record, &overflow).map_err(|(column, reason)| {
                 refused(*index, &record.record_type, &column, reason)
             })?;
-            let of_table = schema.columns().iter().chain(&added);
-            match of_table.into_iter().find(|column| column.name == ADDITIONAL_FIELDS) {
-                Some(column) if column.column_type == ColumnType::Dynamic => {}
-                Some(column) => {
-                    let reason = format!("is {}, and the table is full", column.column_type);
-                    let name = ADDITIONAL_FIELDS;
-                    return Err(refused(*index, &record.record_type, name, reason));
-                }
-                None => added.push(Column {
-                    name: ADDITIONAL_FIELDS.to_owned(),
-                    column_type: ColumnType::Dynamic,
-                }),
-            }
+            let bag = bag_column(schema, &added).map_err(|reason| {
+                refused(*index, &record.record_type, ADDITIONAL_FIELDS, reason)
+            })?;
+            added.extend(bag);
         }
     }
     Ok((!added.is_empty()).then(|| schema.with_columns(added)))
+}
+
+/// The column for what a full table has no columns for; none if it is there.
+///
+/// # Errors
+/// Why it cannot be: the table has one of its name that holds something else, or was filled to its
+/// last place when its like did not have this column.
+pub(super) fn bag_column(schema: &TableSchema, added: &[Column]) -> Result<Option<Column>, String> {
+    let mut columns = schema.columns().iter().chain(added);
+    match columns.find(|column| column.name == ADDITIONAL_FIELDS) {
+        Some(column) if column.column_type == ColumnType::Dynamic => Ok(None),
+        Some(column) => Err(format!("is {}, and the table is full", column.column_type)),
+        None if schema.columns().len() + added.len() >= COLUMNS_MAX => {
+            Err(format!("table {} has its {COLUMNS_MAX} columns already", schema.name()))
+        }
+        None => Ok(Some(Column {
+            name: ADDITIONAL_FIELDS.to_owned(),
+            column_type: ColumnType::Dynamic,
+        })),
+    }
 }
 
 /// Gives a table the columns of rows that fit an earlier schema of it; none if it has them.
@@ -263,7 +274,7 @@ pub(super) fn same_but_for_case<'a>(
 ) -> Option<&'a str> {
     let columns = schema.columns().iter().chain(added);
     // A table that overflows has this one sooner or later.
-    let bag = (schema.growth() == Growth::Overflow).then_some(ADDITIONAL_FIELDS);
+    let bag = (schema.growth() == Growth::Open).then_some(ADDITIONAL_FIELDS);
     let names = columns.map(|column| column.name.as_str()).chain(OWN_COLUMNS);
     names.chain(bag).find(|other| *other != name && other.eq_ignore_ascii_case(name))
 }
@@ -282,19 +293,23 @@ pub(super) fn new_column(
             schema.name()
         ));
     }
-    // One place stays free for `AdditionalFields`.
-    let reserved = usize::from(
-        schema.growth() == Growth::Overflow && schema.column(ADDITIONAL_FIELDS).is_none(),
-    );
-    if schema.columns().len() + added + reserved < COLUMNS_MAX {
+    if has_place(schema, added) {
         return Ok(Some(Column { name: name.to_owned(), column_type }));
     }
     match schema.growth() {
-        Growth::Overflow => Ok(None),
-        Growth::Open | Growth::CustomColumns => {
+        Growth::Open => Ok(None),
+        Growth::CustomColumns => {
             Err(format!("table {} has its {COLUMNS_MAX} columns already", schema.name()))
         }
     }
+}
+
+/// Whether a table that gets so many columns has a place for one more.
+pub(super) fn has_place(schema: &TableSchema, added: usize) -> bool {
+    // One place stays free for `AdditionalFields`.
+    let reserved =
+        usize::from(schema.growth() == Growth::Open && schema.column(ADDITIONAL_FIELDS).is_none());
+    schema.columns().len() + added + reserved < COLUMNS_MAX
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), String> {
@@ -492,12 +507,26 @@ mod tests {
     }
 
     #[test]
-    fn a_full_diagnostics_table_moves_columns_into_a_bag() {
-        let table = initial("AzureDiagnostics");
+    fn a_full_table_moves_columns_into_a_bag() {
+        for table in ["AzureDiagnostics", "My_CL"] {
+            full_table_moves_columns_into_a_bag(table);
+        }
+        // One that was filled to its last place has none for the bag.
+        let table = initial("My_CL");
+        let more = (table.columns().len()..COLUMNS_MAX)
+            .map(|at| Column { name: format!("c{at}_s"), column_type: ColumnType::String });
+        let full = table.with_columns(more);
+        let message = refusal(&full, record("My_CL").with("more_d", 5.0));
+        assert!(message.contains("has its 500 columns already"), "{message}");
+        assert!(admit(&full, record("My_CL").with("c100_s", "x")).expect("taken").is_none());
+    }
+
+    fn full_table_moves_columns_into_a_bag(name: &str) {
+        let table = initial(name);
         let more = (table.columns().len()..COLUMNS_MAX - 1)
             .map(|at| Column { name: format!("c{at}_s"), column_type: ColumnType::String });
         let full = table.with_columns(more);
-        let entry = record("AzureDiagnostics").with("jobs_d", 4.0).with("c100_s", "kept");
+        let entry = record(name).with("jobs_d", 4.0).with("c100_s", "kept");
         let batch = Batch { producer: "p".into(), sequence: 1, records: vec![entry] };
         let mut tables = by_table(batch).expect("sorted");
         let rows = tables.values_mut().next().expect("one table");
@@ -510,13 +539,13 @@ mod tests {
         assert_eq!(fields["c100_s"], Value::from("kept"));
         assert!(!fields.contains_key("jobs_d"));
         // With the bag there, nothing grows any more; a bag of another type takes nothing.
-        let entry = record("AzureDiagnostics").with("more_d", 5.0);
+        let entry = record(name).with("more_d", 5.0);
         assert!(admit(&grown, entry.clone()).expect("taken").is_none());
         let text = Column { name: ADDITIONAL_FIELDS.into(), column_type: ColumnType::String };
         let texts = full.with_columns([text]);
         assert!(refusal(&texts, entry).contains("is string, and the table is full"));
-        let other = record("AzureDiagnostics").with("additionalfields", 1_i64);
-        assert!(refusal(&initial("AzureDiagnostics"), other).contains("in case alone"));
+        let other = record(name).with("additionalfields", 1_i64);
+        assert!(refusal(&initial(name), other).contains("in case alone"));
     }
 
     #[test]

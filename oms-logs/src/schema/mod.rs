@@ -59,7 +59,7 @@ pub const BILLED_SIZE: &str = "_BilledSize";
 pub const IS_BILLABLE: &str = "_IsBillable";
 /// What tells a record apart from all others.
 pub const ITEM_ID: &str = "_ItemId";
-/// Where the columns of `AzureDiagnostics` go when it is full.
+/// Where values go for which a full table has no column.
 pub(crate) const ADDITIONAL_FIELDS: &str = "AdditionalFields";
 
 /// A type of the Kusto query language.
@@ -237,11 +237,10 @@ pub struct Column {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "callers decide on each")]
 pub enum Growth {
-    /// Takes it: a custom table (`…_CL`) or a table nobody defined.
-    Open,
     /// Takes it, and past [`COLUMNS_MAX`] puts the value into the dynamic column
-    /// `AdditionalFields`: `AzureDiagnostics`.
-    Overflow,
+    /// `AdditionalFields`, under the name of the column that it would have had: a custom table
+    /// (`…_CL`), a table nobody defined, `AzureDiagnostics`.
+    Open,
     /// Takes custom columns (`…_CF`) and refuses every other one: the standard tables.
     CustomColumns,
 }
@@ -400,7 +399,7 @@ impl TableSchema {
 
 fn growth(name: &RecordType) -> Growth {
     match name.as_str() {
-        "AzureDiagnostics" => Growth::Overflow,
+        "AzureDiagnostics" => Growth::Open,
         known if standard::columns(known).is_some() => Growth::CustomColumns,
         _ => Growth::Open,
     }
@@ -459,7 +458,7 @@ mod tests {
 
     #[test]
     fn growth_depends_on_the_table() {
-        assert_eq!(TableSchema::initial(&name("AzureDiagnostics")).growth(), Growth::Overflow);
+        assert_eq!(TableSchema::initial(&name("AzureDiagnostics")).growth(), Growth::Open);
         assert_eq!(TableSchema::initial(&name("Perf")).growth(), Growth::CustomColumns);
         assert_eq!(TableSchema::initial(&name("Perf_CL")).growth(), Growth::Open);
     }

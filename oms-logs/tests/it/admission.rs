@@ -3,7 +3,7 @@
 use crate::{batch, numbers, open, select, start, up_to};
 use datafusion::arrow::array::AsArray;
 use oms_core::record::{Batch, Record, RecordSink, SinkError};
-use oms_logs::schema::{ColumnType, TableSchema};
+use oms_logs::schema::{COLUMNS_MAX, ColumnType, TableSchema};
 use serde_json::json;
 
 #[tokio::test]
@@ -57,6 +57,42 @@ async fn custom_tables_grow_in_memory_in_files_and_across_restarts() {
     }
     tags.sort();
     assert_eq!(tags, [None, Some("5".into()), Some(r#"{"a":[2],"z":1}"#.into())]);
+}
+
+/// Past 500 columns nothing is lost, in memory, in files and after a restart.
+#[tokio::test]
+async fn a_full_custom_table_keeps_the_rest_in_a_bag() {
+    const WIDE: usize = 600;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut record = Record::new("Wide_CL".parse().expect("a name"), start(), "pc");
+    for number in 0..WIDE {
+        record = record.with(format!("c{number:03}"), number as f64);
+    }
+    let workspace = open(folder.path()).await;
+    for sequence in 1..=2 {
+        let batch = Batch { producer: "wide".into(), sequence, records: vec![record.clone()] };
+        workspace.write(batch).await.expect("written");
+        workspace.flush().await.expect("flushed");
+    }
+    drop(workspace);
+    let workspace = open(folder.path()).await;
+    let snapshot = workspace.table_snapshot("Wide_CL").expect("the table");
+    let columns = snapshot.table_schema().columns();
+    assert_eq!(columns.len(), COLUMNS_MAX);
+    let own = columns.iter().filter(|column| column.name.starts_with('c')).count();
+    let rows = select(&workspace, "Wide_CL", None).await;
+    let mut seen = 0;
+    for rows in &rows {
+        let bags = rows.column_by_name("AdditionalFields").expect("the bag").as_string::<i32>();
+        for bag in bags.iter().flatten() {
+            let bag: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(bag).expect("an object");
+            assert_eq!(own + bag.len(), WIDE);
+            assert_eq!(bag[&format!("c{:03}", WIDE - 1)], 599.0);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 2);
 }
 
 #[tokio::test]

@@ -14,7 +14,9 @@ use oms_core::testkit::seeds::Seeds;
 use oms_logs::source::custom_log::CustomLog;
 use oms_logs::source::syslog::SyslogFile;
 use oms_logs::source::tail::StartAt;
-use oms_logs::source::{Agent, AgentSettings, Collected, DataSource, Moment, SourceError};
+use oms_logs::source::{
+    Agent, AgentSettings, Collected, DataSource, FIELD_BYTES_MAX, Moment, SourceError,
+};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
@@ -351,6 +353,30 @@ async fn a_refused_batch_is_put_aside_and_told_of() {
     assert!(details[0].starts_with("batch 1 was refused and put aside: "), "{details:?}");
     let kept = std::fs::read_to_string(folder.path().join("state/refused/00000000000000000001"));
     assert!(kept.expect("kept").contains("poison"));
+}
+
+#[tokio::test]
+async fn what_is_cut_or_replaced_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("app.log");
+    std::fs::write(&log, [b"x".repeat(FIELD_BYTES_MAX + 1), b"\na\xff\nb\n".to_vec()].concat())
+        .expect("written");
+    let sink = ModelSink::new(1, 0);
+    let agent = Agent::builder(Arc::<ModelSink>::clone(&sink))
+        .state_dir(folder.path().join("state"))
+        .computer("pc")
+        .source(CustomLog::new("App", &log, StartAt::Beginning).expect("a log"))
+        .build()
+        .expect("built");
+    agent.collect_once().await.expect("a round");
+    let lengths = sink.texts("App_CL", "RawData").iter().map(String::len).collect::<Vec<_>>();
+    assert_eq!(lengths, [FIELD_BYTES_MAX, "a\u{fffd}".len(), 1]);
+    let details = sink.texts("Operation", "Detail");
+    assert!(details[0].ends_with("1 texts longer than 32768 bytes were cut"), "{details:?}");
+    assert!(details[1].contains("1 texts were not UTF-8"), "{details:?}");
+    assert_eq!(details.len(), 2, "{details:?}");
+    agent.collect_once().await.expect("a round");
+    assert_eq!(sink.texts("Operation", "Detail").len(), 2, "once");
 }
 
 /// Fails while it is told to.

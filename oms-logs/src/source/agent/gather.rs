@@ -2,7 +2,7 @@
 
 use super::spool::{Positions, Spool, Stored};
 use super::{SourceFailure, operation};
-use crate::source::{DataSource, Moment, Notes, SourceError, weigh};
+use crate::source::{DataSource, FIELD_BYTES_MAX, Moment, Notes, SourceError, weigh};
 use oms_core::Record;
 use oms_core::disk::DiskLock;
 use std::collections::BTreeMap;
@@ -112,11 +112,8 @@ impl Gatherer {
                     if let Some(position) = slot.source.position() {
                         asked.positions.insert(name.clone(), position);
                     }
-                    if collected.notes.gaps > 0 {
-                        let detail = format!(
-                            "data source `{name}`: a file was removed before it was read to its \
-                             end, so some of it may be missing"
-                        );
+                    for what in losses(&collected.notes) {
+                        let detail = format!("data source `{name}`: {what}");
                         asked.records.push(operation(at, "Warning", detail)?);
                     }
                 }
@@ -170,6 +167,19 @@ impl Gatherer {
         }
         Ok(gathered)
     }
+}
+
+/// What was lost of what a data source read, in words.
+fn losses(notes: &Notes) -> impl Iterator<Item = String> {
+    let Notes { lossy, truncated, gaps, unparsed: _whole } = *notes;
+    let cut = (truncated > 0)
+        .then(|| format!("{truncated} texts longer than {FIELD_BYTES_MAX} bytes were cut"));
+    let lossy = (lossy > 0)
+        .then(|| format!("{lossy} texts were not UTF-8, and what was not of them was replaced"));
+    let gaps = (gaps > 0).then(|| {
+        "a file was removed before it was read to its end, so some of it may be missing".to_owned()
+    });
+    [cut, lossy, gaps].into_iter().flatten()
 }
 
 /// What was collected and is not stored yet.
