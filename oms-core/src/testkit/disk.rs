@@ -13,6 +13,7 @@ use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode, check_relative}
 use crate::entropy::{Entropy, EntropyExt};
 use names::NameTable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,16 @@ struct State {
     life: u64,
     /// Syncs that the program under test is made to forget.
     forgotten: Option<Forgotten>,
+    watch: Option<Watch>,
+}
+
+/// What a test does in the middle of a program's work.
+struct Watch(Box<dyn FnMut(&Path) -> bool + Send>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 /// A bug to plant: a kind of sync that a program asks for and that does not happen, as if it had
@@ -145,6 +156,7 @@ impl SimDisk {
         state.life += 1;
         state.failing = None;
         state.broken = None;
+        state.watch = None;
         state.locks.clear();
     }
 
@@ -157,6 +169,13 @@ impl SimDisk {
     /// number from 0 on, each point of a program is one at which it stops.
     pub fn fail_after(&self, operations: u64, kind: io::ErrorKind) {
         self.state().broken = Some((operations, kind));
+    }
+
+    /// Calls `watch` at the beginning of every operation, with its path and on its thread, until it
+    /// answers that it has seen enough or a crash comes: for something that is to happen in the middle
+    /// of a program's work. The disk waits meanwhile, so `watch` must not use it.
+    pub fn watch(&self, watch: impl FnMut(&Path) -> bool + Send + 'static) {
+        self.state().watch = Some(Watch(Box::new(watch)));
     }
 
     /// Plants a bug from now on.
@@ -237,6 +256,9 @@ fn refuse(operation: &'static str, path: &Path, kind: io::ErrorKind) -> DiskErro
 
 impl State {
     fn strike(&mut self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        if self.watch.as_mut().is_some_and(|watch| watch.0(path)) {
+            self.watch = None;
+        }
         match &mut self.broken {
             Some((0, kind)) => return Err(refuse(operation, path, *kind)),
             Some((left, _)) => *left -= 1,
@@ -660,6 +682,28 @@ mod tests {
         assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
         disk.set_capacity(None);
         file.write_at(4, b"5").expect("room again");
+    }
+
+    #[test]
+    fn operations_are_watched_until_enough_is_seen_or_a_crash_comes() {
+        let (disk, seen) = (SimDisk::default(), Arc::new(Mutex::new(Vec::new())));
+        let watch = || {
+            let seen = Arc::clone(&seen);
+            disk.watch(move |path| {
+                let mut seen = seen.lock().expect("not poisoned");
+                seen.push(path.to_owned());
+                seen.len() == 2
+            });
+        };
+        watch();
+        for path in ["a", "b", "c"] {
+            drop(disk.list(Path::new(path)));
+        }
+        assert_eq!(*seen.lock().expect("not poisoned"), [Path::new("a"), Path::new("b")]);
+        watch();
+        disk.kill();
+        drop(disk.list(Path::new("d")));
+        assert_eq!(seen.lock().expect("not poisoned").len(), 2);
     }
 
     #[test]
