@@ -49,14 +49,29 @@ pub enum Error {
         /// The workspace's folder.
         path: PathBuf,
     },
-    /// The folder belongs to another workspace than the settings name.
+    /// The object store holds the tables of another folder of the workspace, whose process may have
+    /// records in its write-ahead log that are not in them yet.
+    #[error("object store belongs to another folder of the workspace. url=`{url}`")]
+    OtherFolder {
+        /// Where the tables are.
+        url: String,
+    },
+    /// The object store failed.
+    #[error("object store failed. url=`{url}`")]
+    Store {
+        /// Where the tables are.
+        url: String,
+        /// What it says.
+        source: object_store::Error,
+    },
+    /// The folder, or the object store, belongs to another workspace than the settings name.
     #[error("folder belongs to another workspace. path=`{}`, found=`{found}`, wanted=`{wanted}`", path.display())]
     OtherWorkspace {
-        /// The workspace's folder.
+        /// The workspace's folder, or the URL of its tables.
         path: PathBuf,
-        /// The id in the folder.
+        /// The id there.
         found: String,
-        /// The id in the settings.
+        /// The id in the settings, or that of the folder.
         wanted: String,
     },
     /// A file of the workspace cannot be understood.
@@ -209,10 +224,10 @@ impl Error {
                 ErrorKind::LimitExceeded { retry_after: Some(SignedDuration::from_secs(1)) }
             }
             Self::Closed | Self::Locked { .. } => ErrorKind::Unavailable,
-            Self::OtherWorkspace { .. } => ErrorKind::PreconditionFailed,
+            Self::OtherWorkspace { .. } | Self::OtherFolder { .. } => ErrorKind::PreconditionFailed,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Disk(error) => error.kind(),
-            Self::Delta { .. } | Self::File { .. } => ErrorKind::Unavailable,
+            Self::Delta { .. } | Self::File { .. } | Self::Store { .. } => ErrorKind::Unavailable,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Arrow { .. } | Self::Internal { .. } => ErrorKind::Internal,
         }

@@ -52,8 +52,8 @@
 //! - `interop`: tests against other readers of Delta tables.
 //!
 //! # What it is not
-//! - No replication: one process has a workspace open, on one machine's disk. Copies are made of
-//!   its Delta tables, by the tools that know them.
+//! - No replication: one process has a workspace open. What is not flushed is on one machine's disk;
+//!   the Delta tables are there too, or in an [object store](workspace::WorkspaceBuilder::object_store).
 //! - No update of records. A delete is a purge, which writes files again: see
 //!   [`repository::maintain`].
 //! - No index that a reader needs: files, row groups and pages are left out by their statistics, and
@@ -91,5 +91,8 @@ pub use workspace::{Settings, Workspace};
 pub use arrow;
 /// The DataFusion that [`Workspace::table_provider`] is for.
 pub use datafusion;
-/// The object stores that [`workspace::WorkspaceBuilder::store_layer`] wraps.
+/// The object stores that [`workspace::WorkspaceBuilder::object_store`] takes and
+/// [`store_layer`](workspace::WorkspaceBuilder::store_layer) wraps.
 pub use object_store;
+/// The URLs of [`workspace::WorkspaceBuilder::object_store`].
+pub use url;

@@ -5,10 +5,10 @@ use crate::ingest::columnar::RowBatch;
 use crate::ingest::rule::RuleStore;
 use crate::ingest::wal::{Open, Syncer};
 use crate::repository::folder::{Folder, Identity};
+use crate::repository::home::Place;
 use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
 use crate::repository::memory::Memory;
 use crate::repository::snapshot::TableSnapshot;
-use crate::repository::store::SyncedStore;
 use crate::repository::table::Table;
 use crate::repository::tables::{Tables, replay};
 use crate::schema::TableSchema;
@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::Instrument as _;
 use tracing::field::Empty;
+use url::Url;
 use uuid::Uuid;
 
 mod load;
@@ -102,8 +103,9 @@ pub struct TableReport {
     pub rows: u64,
     /// Bytes of its data files, and about as many as its fresh rows take in memory.
     pub bytes: u64,
-    /// The folder of its Delta table. It is there after the first flush.
-    pub location: PathBuf,
+    /// The folder of its Delta table, a path or the URL in an object store. It is there after the
+    /// first flush.
+    pub location: String,
 }
 
 /// What a flush did.
@@ -146,7 +148,7 @@ pub struct WorkspaceBuilder {
     entropy: Arc<dyn Entropy>,
     settings: Settings,
     log_disk: Option<Arc<dyn Disk>>,
-    store: Arc<dyn ObjectStore>,
+    place: Place,
     quarantine: bool,
 }
 
@@ -191,25 +193,51 @@ impl WorkspaceBuilder {
         self
     }
 
+    /// Keeps the Delta tables in an object store in place of the workspace's folder, which keeps the
+    /// write-ahead log: a record is acknowledged when it is durable on this machine, and goes into
+    /// the store with the next flush. `url` is the place of the tables, `s3://bucket/logs` say, and
+    /// `store` the whole bucket. It has to refuse to replace an object where it is told to
+    /// ([`PutMode::Create`](object_store::PutMode)), as S3, Azure and Google Cloud Storage do.
+    ///
+    /// The store belongs to this folder: another one is refused, because two processes would let
+    /// the columns of a table grow apart. Give it before [`store_layer`](Self::store_layer).
+    #[must_use]
+    pub fn object_store(mut self, store: Arc<dyn ObjectStore>, url: Url) -> Self {
+        self.place = Place::remote(store, url);
+        self
+    }
+
+    /// Takes the object store over from the folder that it belongs to, which is lost: what its
+    /// write-ahead log held and was not flushed is lost with it, and so are the tables' settings and
+    /// the data collection rules. The process that used it must have ended, and
+    /// [`Settings::workspace_id`] name the workspace.
+    #[must_use]
+    pub const fn take_over(mut self) -> Self {
+        self.place.takes_over = true;
+        self
+    }
+
     /// Puts a layer around the object store that the Delta tables are committed through: the local
-    /// file system from its root, every put synced. Queries read the data files past it.
+    /// file system from its root, every put synced, unless there is an
+    /// [`object_store`](Self::object_store). Queries read the data files past it.
     #[must_use]
     pub fn store_layer(
         mut self,
         layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
     ) -> Self {
-        self.store = layer(self.store);
+        self.place.layer(layer);
         self
     }
 
     /// Opens the workspace, making it if the folder is empty, and reads what the log holds.
     ///
     /// # Errors
-    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::Setting`];
+    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::OtherFolder`];
+    /// [`Error::Setting`]; [`Error::Store`];
     /// [`Error::Corrupt`] by file and offset; [`Error::Unsupported`]; [`Error::Disk`];
     /// [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {
-        let Self { folder, clock, entropy, settings, log_disk, store, quarantine } = self;
+        let Self { folder, clock, entropy, settings, log_disk, place, quarantine } = self;
         let opened = {
             let (entropy, settings) = (Arc::clone(&entropy), settings.clone());
             blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
@@ -221,7 +249,10 @@ impl WorkspaceBuilder {
             let disk = Arc::clone(&disk);
             blocking(move || RuleStore::open(disk)).await?
         };
-        let tables = Tables::open(&root, &identity, store).await?;
+        let takes_over = place.takes_over;
+        let home = place.home(&root)?;
+        home.claim(&identity, takes_over).await?;
+        let tables = Tables::open(home, &identity).await?;
         let memory = Arc::new(Memory::default());
         let log = Open {
             disk: log_disk.unwrap_or(disk),
@@ -334,7 +365,7 @@ impl Workspace {
             entropy: Arc::new(SystemEntropy),
             settings: Settings::default(),
             log_disk: None,
-            store: Arc::new(SyncedStore::new()),
+            place: Place::default(),
             quarantine: false,
         }
     }
@@ -446,7 +477,7 @@ impl Workspace {
                 name: name.to_string(),
                 rows: view.rows(),
                 bytes: view.bytes(),
-                location: table.folder().to_owned(),
+                location: table.home().location(),
             }
         };
         tables.into_iter().map(report).filter(|table| table.rows > 0).collect()

@@ -11,6 +11,7 @@ use crate::Error;
 use crate::ingest::batch::unite;
 use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
 use crate::repository::fresh::Fresh;
+use crate::repository::home::Home;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
 use deltalake_core::DeltaTableError;
@@ -30,9 +31,7 @@ use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, EntropyExt as _};
 use serde_json::json;
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
-use url::Url;
 
 /// Commits of a new table between two checkpoints, so that opening it reads few log files.
 const CHECKPOINT_COMMITS: u32 = 20;
@@ -48,7 +47,8 @@ pub(crate) struct Committer {
     app_id: String,
     /// That of rows which did not pass the log.
     load_app_id: String,
-    /// The table's folder, from the root of the file system.
+    home: Arc<Home>,
+    /// The table's folder, from the root of the store.
     pub(super) root: ObjectPath,
     pub(super) log_store: LogStoreRef,
     pub(super) state: Option<DeltaTableState>,
@@ -79,28 +79,25 @@ pub(crate) struct Committed {
 }
 
 impl Committer {
-    /// Opens the table in `folder`, which may not be there yet; `store` is the whole file system.
+    /// Opens the table in the folder `home`, which may not be there yet.
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::Unsupported`].
     pub(crate) async fn open(
         table: RecordType,
-        folder: &Path,
+        home: Arc<Home>,
         app_id: String,
-        store: Arc<dyn ObjectStore>,
     ) -> Result<Self, Error> {
-        let url = Url::from_directory_path(folder).map_err(|()| Error::Internal {
-            what: format!("table folder {} is not absolute", folder.display()),
-        })?;
-        let root = ObjectPath::from_url_path(url.path()).map_err(Error::file(&table))?;
+        let (root, store) = (home.path()?, Arc::clone(home.store()));
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
-        let log_store = default_logstore(prefixed, store, &url, &StorageConfig::default());
+        let log_store = default_logstore(prefixed, store, home.url(), &StorageConfig::default());
         let load_app_id = format!("{app_id}-load");
         let (state, through, loads, is_in_doubt) = (None, 0, 0, true);
         let mut committer = Self {
             table,
             app_id,
             load_app_id,
+            home,
             root,
             log_store,
             state,
@@ -143,7 +140,8 @@ impl Committer {
             let stats = FileStats::parse(view.stats().as_deref());
             let days = view.partition_values_map();
             let day = days.get(DAY_COLUMN).and_then(|day| day_number(day.as_deref()?));
-            files.push(DataFile { path, size: view.size().unsigned_abs(), day, stats });
+            let (home, size) = (Arc::clone(&self.home), view.size().unsigned_abs());
+            files.push(DataFile { home, path, size, day, stats });
         }
         Ok(files)
     }

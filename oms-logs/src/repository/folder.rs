@@ -31,6 +31,23 @@ impl Identity {
     pub(crate) fn app_id(&self) -> String {
         format!("oms-logs-{}", self.node_id)
     }
+
+    pub(crate) fn to_json(self) -> Vec<u8> {
+        serde_json::to_vec_pretty(&self).unwrap_or_default()
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote; says what is wrong with anything else.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let found: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        found.check().map(|()| found)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.format {
+            1 => Ok(()),
+            other => Err(format!("format {other} is not known, only 1")),
+        }
+    }
 }
 
 /// An open folder.
@@ -74,11 +91,11 @@ fn identity(
     entropy: &dyn Entropy,
 ) -> Result<Identity, Error> {
     if let Some(identity) = read_document::<Identity>(disk, IDENTITY_FILE)? {
-        if identity.format != 1 {
-            let reason = format!("format {} is not known, only 1", identity.format);
-            return Err(Error::Corrupt { path: IDENTITY_FILE.to_owned(), offset: 0, reason });
-        }
-        return Ok(identity);
+        let corrupt = |reason| {
+            let path = IDENTITY_FILE.to_owned();
+            Error::Corrupt { path, offset: 0, reason }
+        };
+        return identity.check().map(|()| identity).map_err(corrupt);
     }
     let workspace_id = wanted.unwrap_or_else(|| entropy.uuid());
     let identity = Identity { format: 1, workspace_id, node_id: entropy.uuid() };

@@ -30,4 +30,6 @@ pub(crate) mod tables;
 
 pub(crate) mod folder;
 
+pub(crate) mod home;
+
 pub(crate) mod memory;

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::repository::codes;
 use crate::repository::encode::DAY_MICROSECONDS;
 use crate::repository::fresh::Fresh;
+use crate::repository::home::Home;
 use crate::repository::terms::{Selected, TermsCache, Wanted};
 use crate::schema::{TIME_GENERATED, TableSchema};
 use arrow::array::{
@@ -28,7 +29,6 @@ use datafusion::datasource::physical_plan::parquet::{
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, utils::conjunction};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
@@ -57,7 +57,9 @@ pub(crate) const INDEXES_AT_ONCE: usize = 8;
 /// One Parquet file of a Delta version.
 #[derive(Clone, Debug)]
 pub(crate) struct DataFile {
-    /// From the root of the file system.
+    /// The table's folder.
+    pub(crate) home: Arc<Home>,
+    /// From the root of the store.
     pub(crate) path: ObjectPath,
     /// In bytes.
     pub(crate) size: u64,
@@ -336,7 +338,8 @@ impl TableSnapshot {
         predicate: Option<&Arc<dyn PhysicalExpr>>,
         limit: Option<usize>,
     ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
-        let url = ObjectStoreUrl::local_filesystem();
+        let Some(file) = self.view.files.first() else { return Ok(None) };
+        let url = file.home.reach(session.runtime_env());
         let store = session.runtime_env().object_store(&url)?;
         let cache = session.runtime_env().cache_manager.get_file_metadata_cache();
         let readers: Arc<dyn ParquetFileReaderFactory> =

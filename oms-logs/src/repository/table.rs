@@ -7,6 +7,7 @@ use crate::ingest::columnar::Columns;
 use crate::ingest::item;
 use crate::repository::commit::{Committed, Committer};
 use crate::repository::fresh::Fresh;
+use crate::repository::home::Home;
 use crate::repository::snapshot::{TableSnapshot, TableView};
 use crate::repository::terms::TermsCache;
 use crate::schema::TableSchema;
@@ -16,14 +17,13 @@ use deltalake_core::kernel::Action;
 use object_store::ObjectStore;
 use oms_core::record::RecordType;
 use oms_core::{Clock, Entropy};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A table: its published view, and its committer.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(super) name: RecordType,
-    folder: PathBuf,
+    home: Arc<Home>,
     /// The newest schema that a record was admitted by. It runs ahead of the view's.
     schema: Mutex<Arc<TableSchema>>,
     view: RwLock<Arc<TableView>>,
@@ -51,16 +51,16 @@ pub struct TableFlush {
 }
 
 impl Table {
-    /// Opens the table in `folder`, which may not be there yet.
+    /// Opens the table in the folder `home`, which may not be there yet.
     pub(crate) async fn open(
         name: RecordType,
-        folder: PathBuf,
+        home: Home,
         app_id: String,
-        store: Arc<dyn ObjectStore>,
         terms: Arc<TermsCache>,
     ) -> Result<Self, Error> {
         let place = item::place(&app_id, name.as_str());
-        let committer = Committer::open(name.clone(), &folder, app_id, store).await?;
+        let home = Arc::new(home);
+        let committer = Committer::open(name.clone(), Arc::clone(&home), app_id).await?;
         let initial = TableSchema::initial(&name);
         let schema = match committer.schema()? {
             Some(schema) => schema.completed_by(&initial),
@@ -72,7 +72,7 @@ impl Table {
         view.files = committer.files()?.into();
         Ok(Self {
             name,
-            folder,
+            home,
             schema: Mutex::new(schema),
             place,
             view: RwLock::new(Arc::new(view)),
@@ -86,8 +86,9 @@ impl Table {
         &self.name
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Where the table is.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) const fn store(&self) -> &Arc<dyn ObjectStore> {

@@ -3,50 +3,35 @@
 use crate::Error;
 use crate::ingest::batch::decode;
 use crate::ingest::wal;
-use crate::repository::folder::{Identity, TABLES_FOLDER};
+use crate::repository::folder::Identity;
+use crate::repository::home::Home;
 use crate::repository::memory::Memory;
 use crate::repository::table::Table;
 use crate::repository::terms::TermsCache;
 use crate::workspace::{LogDamage, TABLES_MAX};
 use arrow::array::RecordBatch;
-use object_store::ObjectStore;
-use oms_core::Disk as _;
-use oms_core::disk::LocalDisk;
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The tables of a workspace.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    folder: PathBuf,
+    home: Home,
     /// The application id of the Delta transactions.
     app_id: String,
-    /// What the tables are committed through: the whole file system.
-    store: Arc<dyn ObjectStore>,
     open: RwLock<BTreeMap<RecordType, Arc<Table>>>,
     /// The indexes of terms that queries read.
     terms: Arc<TermsCache>,
 }
 
 impl Tables {
-    pub(crate) async fn open(
-        root: &Path,
-        identity: &Identity,
-        store: Arc<dyn ObjectStore>,
-    ) -> Result<Self, Error> {
-        let folder = root.join(TABLES_FOLDER);
-        let disk = LocalDisk::new(&folder)?;
-        let tables = Self {
-            folder,
-            app_id: identity.app_id(),
-            store,
-            open: RwLock::default(),
-            terms: Arc::default(),
-        };
-        for name in disk.list(Path::new(""))? {
+    pub(crate) async fn open(home: Home, identity: &Identity) -> Result<Self, Error> {
+        let names = home.names().await?;
+        let (open, terms) = (RwLock::default(), Arc::default());
+        let tables = Self { home, app_id: identity.app_id(), open, terms };
+        for name in names {
             let Ok(name) = name.parse::<RecordType>() else { continue };
             tables.find_or_open(&name).await?;
         }
@@ -66,10 +51,8 @@ impl Tables {
         if let Some(table) = self.find(name) {
             return Ok(table);
         }
-        let folder = self.folder.join(name.as_str());
-        let store = Arc::clone(&self.store);
-        let terms = Arc::clone(&self.terms);
-        let table = Table::open(name.clone(), folder, self.app_id.clone(), store, terms).await?;
+        let (home, terms) = (self.home.table(name)?, Arc::clone(&self.terms));
+        let table = Table::open(name.clone(), home, self.app_id.clone(), terms).await?;
         let table = Arc::new(table);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= TABLES_MAX && !open.contains_key(name) {

@@ -21,6 +21,7 @@ mod load;
 mod maintenance;
 #[cfg(test)]
 mod maintenance_faults;
+mod objects;
 #[cfg(test)]
 mod overload;
 #[cfg(test)]

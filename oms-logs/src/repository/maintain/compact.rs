@@ -196,11 +196,16 @@ fn groups(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::home::Place;
     use crate::repository::snapshot::FileStats;
+    use std::path::Path;
 
     fn sizes(files: &[u64], is_over: bool) -> Vec<Vec<u64>> {
         let settings = MaintenanceSettings { compaction_bytes: 100 << 20, ..Default::default() };
+        let home = Place::default().home(Path::new("/")).expect("a place");
+        let home = Arc::new(home);
         let file = |(at, size): (usize, &u64)| DataFile {
+            home: Arc::clone(&home),
             path: format!("f{at}").into(),
             size: size << 20,
             day: Some(0),

@@ -108,7 +108,10 @@ fn scan(
         .collect();
     let options = context.state().table_options().parquet.clone();
     let source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
-    let url = ObjectStoreUrl::local_filesystem();
+    let runtime = context.runtime_env();
+    let url = files
+        .first()
+        .map_or_else(ObjectStoreUrl::local_filesystem, |file| file.home.reach(&runtime));
     let config = FileScanConfigBuilder::new(url, Arc::new(source)).with_file_groups(groups);
     DataSourceExec::from_data_source(config.build())
 }

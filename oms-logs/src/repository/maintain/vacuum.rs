@@ -104,8 +104,11 @@ impl Table {
     ) -> Result<Option<VacuumTable>, Error> {
         let mut committer = self.committer.lock().await;
         committer.settle().await?;
-        let (folder, before) = (self.folder().to_owned(), before(now, ages.leftover));
-        blocking(move || sweep(&folder, before)).await?;
+        // A store of objects has none without a name.
+        if let Some(folder) = self.home().folder() {
+            let before = before(now, ages.leftover);
+            blocking(move || sweep(&folder, before)).await?;
+        }
         let found = committer.dispensable(now, ages, &self.view_files()).await?;
         if found.is_empty() {
             return Ok(None);

@@ -165,7 +165,7 @@ fn tables(suite: &Suite) -> Result<Output> {
     let mut text = String::new();
     let mut rows = Vec::new();
     for table in suite.logs()?.tables() {
-        let place = table.location.display().to_string();
+        let place = table.location;
         let size = bytes(table.bytes);
         text.push_str(&format!("{:<24} {:>10} rows {size:>10}  {place}\n", table.name, table.rows));
         rows.push(json!({

@@ -80,7 +80,8 @@ pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
         ask(tour, "Heartbeat | summarize arg_max(TimeGenerated, OSName) by Computer").await?;
     ensure!(!heartbeat.rows().is_empty(), "no heartbeat");
     tell_table(teller, &heartbeat);
-    let place = tables.first().and_then(|table| table.location.parent()).map(Path::to_owned);
+    let place =
+        tables.first().and_then(|table| Path::new(&table.location).parent()).map(Path::to_owned);
     if let Some(place) = place {
         teller.say(format!("other engines read them: {}", place.display()));
     }

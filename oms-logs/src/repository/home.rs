@@ -1,0 +1,195 @@
+//! Where the Delta tables of a workspace are: below a folder of this machine, or in an object store.
+//!
+//! An object store belongs to one workspace folder, whose write-ahead log has what is not in the
+//! tables yet. `workspace.json`, beside the tables, says which.
+
+use crate::Error;
+use crate::repository::folder::{Identity, TABLES_FOLDER};
+use crate::repository::store::SyncedStore;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
+use oms_core::Disk as _;
+use oms_core::disk::LocalDisk;
+use oms_core::record::RecordType;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use url::Url;
+
+/// Whose the tables are, beside them.
+const OWNER: &str = "workspace.json";
+
+/// A store, and the folder in it that has a folder for each table.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    /// What the tables are committed through, from its root.
+    store: Arc<dyn ObjectStore>,
+    /// What their files are read through where the tables are not on this machine.
+    remote: Option<(ObjectStoreUrl, Arc<dyn ObjectStore>)>,
+    /// Ends with a slash.
+    url: Url,
+}
+
+impl Home {
+    /// Below a workspace's folder, which is absolute.
+    pub(crate) fn local(root: &Path, store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
+        let folder = root.join(TABLES_FOLDER);
+        let url = Url::from_directory_path(&folder).map_err(|()| Error::Internal {
+            what: format!("tables folder {} is not absolute", folder.display()),
+        })?;
+        Ok(Self { store, remote: None, url })
+    }
+
+    /// The folder of one table.
+    pub(crate) fn table(&self, name: &RecordType) -> Result<Self, Error> {
+        let url = self.url.join(&format!("{name}/")).map_err(|error| Error::Internal {
+            what: format!("folder of table {name} has no URL: {error}"),
+        })?;
+        Ok(Self { url, ..self.clone() })
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(crate) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The folder in the store.
+    pub(crate) fn path(&self) -> Result<ObjectPath, Error> {
+        ObjectPath::from_url_path(self.url.path()).map_err(|error| Error::Setting {
+            of: "the object store".to_owned(),
+            setting: "url",
+            value: self.url.to_string(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// The folder on this machine; none in an object store.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        match self.remote {
+            None => self.url.to_file_path().ok(),
+            Some(_) => None,
+        }
+    }
+
+    /// A path, or a URL.
+    pub(crate) fn location(&self) -> String {
+        self.folder().map_or_else(|| self.url.to_string(), |folder| folder.display().to_string())
+    }
+
+    /// The store as queries name it; they find it there from here on.
+    pub(crate) fn reach(&self, runtime: &RuntimeEnv) -> ObjectStoreUrl {
+        let Some((name, store)) = &self.remote else { return ObjectStoreUrl::local_filesystem() };
+        runtime.register_object_store(name.as_ref(), Arc::clone(store));
+        name.clone()
+    }
+
+    /// The names of its folders.
+    pub(crate) async fn names(&self) -> Result<Vec<String>, Error> {
+        if let Some(folder) = self.folder() {
+            return Ok(LocalDisk::new(&folder)?.list(Path::new(""))?);
+        }
+        let path = self.path()?;
+        let listed = self.store.list_with_delimiter(Some(&path)).await.map_err(self.failed())?;
+        let name = |path: &ObjectPath| path.filename().map(str::to_owned);
+        Ok(listed.common_prefixes.iter().filter_map(name).collect())
+    }
+
+    /// Takes an object store for a workspace's folder, or finds that it has it already.
+    ///
+    /// # Errors
+    /// [`Error::OtherWorkspace`] if another workspace has it, [`Error::OtherFolder`] if the folder of
+    /// another process does, [`Error::Corrupt`], [`Error::Store`].
+    pub(crate) async fn claim(&self, own: &Identity, takes_over: bool) -> Result<(), Error> {
+        if self.remote.is_none() {
+            return Ok(());
+        }
+        let path = self.path()?.join(OWNER);
+        let text = PutPayload::from(own.to_json());
+        let created = self.store.put_opts(&path, text.clone(), PutMode::Create.into()).await;
+        match created {
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            other => return other.map(drop).map_err(self.failed()),
+        }
+        let found = self.store.get(&path).await.map_err(self.failed())?;
+        let version = found.meta.clone();
+        let found = Identity::parse(&found.bytes().await.map_err(self.failed())?)
+            .map_err(|reason| Error::Corrupt { path: path.to_string(), offset: 0, reason })?;
+        if found.workspace_id != own.workspace_id {
+            let (found, wanted) = (found.workspace_id.to_string(), own.workspace_id.to_string());
+            return Err(Error::OtherWorkspace { path: self.url.as_str().into(), found, wanted });
+        }
+        if found.app_id() == own.app_id() {
+            return Ok(());
+        }
+        if !takes_over {
+            return Err(Error::OtherFolder { url: self.url.to_string() });
+        }
+        // Of several that take over at once one does; a store that knows no conditions lets the last.
+        let update = PutMode::Update(object_store::UpdateVersion {
+            e_tag: version.e_tag,
+            version: version.version,
+        });
+        match self.store.put_opts(&path, text.clone(), update.into()).await {
+            Err(object_store::Error::NotImplemented { .. }) => {
+                self.store.put(&path, text).await.map(drop).map_err(self.failed())
+            }
+            other => other.map(drop).map_err(self.failed()),
+        }
+    }
+
+    fn failed(&self) -> impl Fn(object_store::Error) -> Error + use<> {
+        let url = self.url.to_string();
+        move |source| Error::Store { url: url.clone(), source }
+    }
+}
+
+/// Where a builder puts the tables.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// With the layers around it.
+    store: Arc<dyn ObjectStore>,
+    /// Where in an object store, and the store without layers; none for the workspace's folder.
+    remote: Option<(Url, Arc<dyn ObjectStore>)>,
+    pub(crate) takes_over: bool,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { store: Arc::new(SyncedStore::new()), remote: None, takes_over: false }
+    }
+}
+
+impl Place {
+    pub(crate) fn remote(store: Arc<dyn ObjectStore>, url: Url) -> Self {
+        Self { store: Arc::clone(&store), remote: Some((url, store)), takes_over: false }
+    }
+
+    pub(crate) fn layer(
+        &mut self,
+        layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
+    ) {
+        self.store = layer(Arc::clone(&self.store));
+    }
+
+    /// The place of the tables of the workspace in `root`.
+    pub(crate) fn home(self, root: &Path) -> Result<Home, Error> {
+        let Some((mut url, bare)) = self.remote else { return Home::local(root, self.store) };
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        let refuse = |reason: &str| {
+            let (of, value) = ("the object store".to_owned(), url.to_string());
+            Err(Error::Setting { of, setting: "url", value, reason: reason.to_owned() })
+        };
+        if url.cannot_be_a_base() || url.scheme() == "file" || !url.has_host() {
+            return refuse("not the URL of an object store: scheme://bucket/path");
+        }
+        let name = ObjectStoreUrl::parse(&url[..url::Position::BeforePath]);
+        let Ok(name) = name else { return refuse("not the URL of an object store") };
+        Ok(Home { store: self.store, remote: Some((name, bare)), url })
+    }
+}
