@@ -6,7 +6,9 @@ use crate::error::failed;
 use crate::job::engine::Ending;
 use crate::job::{EXCEPTION_BYTES_MAX, Job, JobId};
 use crate::runbook::LogSwitches;
-use crate::stream::{Entry, Line, LineSplitter, Redactor, StreamSummary, StreamType, StreamWriter};
+use crate::stream::{
+    Line, LineSplitter, Redactor, StreamEntry, StreamSummary, StreamType, StreamWriter,
+};
 use crate::worker::system::{self, Cell, TreeGuard, sweep, terminate};
 use crate::worker::{Applied, IsolationMode, Marker, Shared, is_set, isolation};
 use oms_core::Clock;
@@ -283,11 +285,11 @@ impl Recorder {
         self.append(entries).await;
     }
 
-    fn entry(&self, line: &Line, stream_type: Option<StreamType>) -> Entry {
+    fn entry(&self, line: &Line, stream_type: Option<StreamType>) -> StreamEntry {
         let text = String::from_utf8_lossy(&line.bytes);
         let text = self.context.redactor.redact(&text);
         let kept = beginning(&text, self.context.record_bytes_max);
-        Entry {
+        StreamEntry {
             time: self.context.clock.now(),
             stream_type: stream_type.unwrap_or_else(|| StreamType::of_line(kept)),
             cut_bytes: line.cut_bytes + (text.len() - kept.len()) as u64,
@@ -295,7 +297,7 @@ impl Recorder {
         }
     }
 
-    async fn append(&mut self, mut entries: Vec<Entry>) {
+    async fn append(&mut self, mut entries: Vec<StreamEntry>) {
         let logs = self.context.logs;
         entries.retain(|entry| entry.stream_type.is_kept(logs));
         if entries.is_empty() {

@@ -19,8 +19,7 @@ mod store;
 
 pub(crate) use lines::{Line, LineSplitter};
 pub use redact::{REDACTED, REDACTED_BYTES_MIN, Redactor};
-pub(crate) use store::Entry;
-pub use store::{StreamStore, StreamWriter};
+pub use store::{StreamEntry, StreamStore, StreamWriter};
 
 use crate::runbook::LogSwitches;
 use jiff::Timestamp;

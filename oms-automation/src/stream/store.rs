@@ -34,11 +34,15 @@ const READ_BYTES: usize = 256 << 10;
 
 /// One line to be recorded.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) time: Timestamp,
-    pub(crate) stream_type: StreamType,
-    pub(crate) text: String,
-    pub(crate) cut_bytes: u64,
+pub struct StreamEntry {
+    /// When it arrived.
+    pub time: Timestamp,
+    /// Which stream.
+    pub stream_type: StreamType,
+    /// Its text.
+    pub text: String,
+    /// How many bytes were cut from its end, because it was longer than a record may be.
+    pub cut_bytes: u64,
 }
 
 /// The streams of every job of an account.
@@ -154,8 +158,13 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    /// Appends entries in order, discarding those past the limits.
-    pub(crate) fn append(&mut self, entries: Vec<Entry>) -> Result<(), Error> {
+    /// Appends entries in order, discarding those past the limits. They are not durable before
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::TooLarge`] for a text of more than 1 MiB. What follows is not to be
+    /// appended then.
+    pub fn append(&mut self, entries: Vec<StreamEntry>) -> Result<(), Error> {
         let mut bytes = Vec::new();
         for entry in entries {
             self.summary.discarded_bytes += entry.cut_bytes;
@@ -171,7 +180,10 @@ impl StreamWriter {
                                 discarded";
                     let stream_type = StreamType::Warning;
                     let text = text.to_owned();
-                    self.frame(&mut bytes, Entry { stream_type, text, cut_bytes: 0, ..entry })?;
+                    self.frame(
+                        &mut bytes,
+                        StreamEntry { stream_type, text, cut_bytes: 0, ..entry },
+                    )?;
                 }
                 continue;
             }
@@ -188,7 +200,10 @@ impl StreamWriter {
     }
 
     /// Makes everything durable; says what there is.
-    pub(crate) fn finish(mut self) -> Result<StreamSummary, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub fn finish(mut self) -> Result<StreamSummary, Error> {
         self.sync()?;
         Ok(self.summary)
     }
@@ -199,8 +214,8 @@ impl StreamWriter {
         Ok(())
     }
 
-    fn frame(&mut self, bytes: &mut Vec<u8>, entry: Entry) -> Result<(), Error> {
-        let Entry { time, stream_type, text, cut_bytes } = entry;
+    fn frame(&mut self, bytes: &mut Vec<u8>, entry: StreamEntry) -> Result<(), Error> {
+        let StreamEntry { time, stream_type, text, cut_bytes } = entry;
         self.summary.records += 1;
         self.summary.bytes += text.len() as u64;
         let sequence = self.summary.records;
@@ -292,9 +307,14 @@ mod tests {
     use oms_core::testkit::disk::SimDisk;
     use proptest::prelude::*;
 
-    fn entry(text: &str) -> Entry {
+    fn entry(text: &str) -> StreamEntry {
         let stream_type = StreamType::of_line(text);
-        Entry { time: Timestamp::UNIX_EPOCH, stream_type, text: text.to_owned(), cut_bytes: 0 }
+        StreamEntry {
+            time: Timestamp::UNIX_EPOCH,
+            stream_type,
+            text: text.to_owned(),
+            cut_bytes: 0,
+        }
     }
 
     fn open(disk: &SimDisk, limits: StreamLimits) -> StreamStore {
