@@ -61,8 +61,8 @@
 //! # What it is not
 //! It is no hypervisor: starting, stopping and freezing machines is its caller's, through the disk
 //! that [`ProtectedItem::device`] answers and a [`recovery_point::Quiescer`]. Both sites are
-//! reached from one process today; the engines talk in messages, and a network channel is another
-//! [`replication::channel::Channel`]. A machine has one disk. Nothing here keeps replicated data
+//! reached from one process today; the engines talk in messages, and a network is another
+//! [`replication::channel::Link`]. A machine has one disk. Nothing here keeps replicated data
 //! in the vault.
 
 pub mod machine;
@@ -78,6 +78,8 @@ pub mod failback;
 pub mod records;
 
 pub mod vault;
+
+pub mod arm;
 
 pub mod error;
 

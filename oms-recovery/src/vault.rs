@@ -6,6 +6,7 @@ use crate::machine::protected::ProtectedItem;
 use crate::machine::{
     HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX, ReplicationProtectedItem, StoredEvent,
 };
+use crate::replication::channel::{InProcessLink, Link};
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
 use oms_core::journal::{HistoryId, JournalEvent as _, JournalExt, SqliteJournal};
 use oms_core::task::blocking;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) stores: Arc<dyn SiteStores>,
+    pub(crate) link: Arc<dyn Link>,
 }
 
 impl Shared {
@@ -95,6 +97,7 @@ pub struct RecoveryVaultBuilder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     stores: Arc<dyn SiteStores>,
+    link: Arc<dyn Link>,
 }
 
 impl RecoveryVaultBuilder {
@@ -133,6 +136,13 @@ impl RecoveryVaultBuilder {
         self
     }
 
+    /// The way between the sites; both are reached from this process by default.
+    #[must_use]
+    pub fn link(mut self, link: Arc<dyn Link>) -> Self {
+        self.link = link;
+        self
+    }
+
     /// Opens the vault. Items open when they are asked for.
     ///
     /// # Errors
@@ -158,6 +168,7 @@ impl RecoveryVaultBuilder {
             clock: self.clock,
             entropy: self.entropy,
             stores: self.stores,
+            link: self.link,
         };
         Ok(RecoveryVault {
             dir: self.dir,
@@ -189,6 +200,7 @@ impl RecoveryVault {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             stores: Arc::new(LocalStores),
+            link: Arc::new(InProcessLink),
         }
     }
 

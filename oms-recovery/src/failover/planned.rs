@@ -35,6 +35,8 @@ impl ProtectedItem {
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
                 self.shared.append(&mut runtime.item, event).await?;
+                // While it was being drained the state had no room for it.
+                self.check_log(runtime).await?;
                 return Err(error);
             }
         };

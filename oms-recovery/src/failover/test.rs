@@ -6,6 +6,7 @@ use crate::machine::protected::{ProtectedItem, Runtime, count_failover, lock};
 use crate::machine::site::remove_folder;
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
+use crate::replication::TestFailoverState;
 use crate::vault::Shared;
 use oms_core::task::blocking;
 use std::path::Path;
@@ -68,6 +69,9 @@ impl ProtectedItem {
     /// The running drill, also after a restart.
     pub async fn running_test_failover(&self) -> Option<TestFailover> {
         let runtime = self.runtime.lock().await;
+        if runtime.item.test == TestFailoverState::MarkedForDeletion {
+            return None;
+        }
         let (overlay, point) = (runtime.test.clone()?, runtime.item.test_point?);
         Some(TestFailover { point, overlay })
     }
@@ -75,7 +79,7 @@ impl ProtectedItem {
     /// Ends the drill and removes its disk. Only now it counts as done.
     ///
     /// # Errors
-    /// [`Error::IllegalState`]; [`Error::Disk`].
+    /// [`Error::IllegalState`]; [`Error::Disk`], and then this is to be called again.
     pub async fn cleanup_test_failover(&self, comments: &str) -> Result<()> {
         let mut runtime = self.runtime.lock().await;
         let is_success = runtime.test.is_some();
@@ -88,8 +92,11 @@ impl ProtectedItem {
         comments: String,
         is_success: bool,
     ) -> Result<()> {
-        let event = ItemEvent::TestFailoverCleanupStarted { comments };
-        self.shared.append(&mut runtime.item, event).await?;
+        // What was begun and could not be completed goes on.
+        if runtime.item.test != TestFailoverState::MarkedForDeletion {
+            let event = ItemEvent::TestFailoverCleanupStarted { comments };
+            self.shared.append(&mut runtime.item, event).await?;
+        }
         remove(&self.shared, runtime).await?;
         let event = ItemEvent::TestFailoverCleanedUp { is_success };
         self.shared.append(&mut runtime.item, event).await
@@ -113,13 +120,14 @@ pub(crate) fn open(
 
 /// Removes the drill's disk.
 pub(crate) async fn remove(shared: &Arc<Shared>, runtime: &mut Runtime) -> Result<()> {
-    runtime.test = None;
     let (shared, site) = (Arc::clone(shared), runtime.item.passive_site().clone());
     blocking(move || {
         let store = shared.stores.open(&site.location)?;
         remove_folder(&*store, &site.test())
     })
-    .await
+    .await?;
+    runtime.test = None;
+    Ok(())
 }
 
 /// What opening the drill's disk needs.

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::machine::protected::{ProtectedItem, Runtime, count_failover, lock};
 use crate::machine::{ChosenPoint, ItemEvent};
 use crate::recovery_point::PointChoice;
-use crate::replication::channel::run_in_process;
 use crate::replication::primary::Outcome;
 use oms_core::task::blocking;
 use std::sync::Arc;
@@ -68,7 +67,8 @@ impl ProtectedItem {
         let device = self.need_device(runtime).await?;
         let source = Arc::clone(&device);
         blocking(move || source.quiesce()).await?;
-        match run_in_process(runtime.item.id.0, device, replica).await?.0 {
+        let id = runtime.item.id.0;
+        match self.shared.link.replicate(id, device, replica).await?.0 {
             Outcome::Drained => Ok(()),
             outcome => {
                 Err(Error::ReplicaRefused { reason: format!("{outcome:?}"), is_full: false })

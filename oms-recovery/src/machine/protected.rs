@@ -5,14 +5,15 @@ use super::site::{Active, make_sites, open_active, open_replica, remove_folder};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryPoint};
-use crate::replication::channel::run_in_process;
 use crate::replication::health::Health;
 use crate::replication::mark::{MarkFile, Role};
 use crate::replication::primary::Outcome;
 use crate::replication::replica::Replica;
 use crate::replication::state::ActiveLocation;
 use crate::replication::transfer::CopyKind;
-use crate::replication::{ProtectionState, Stamp, TestFailoverState, TrackedDevice};
+use crate::replication::{
+    DivergenceReason, ProtectionState, Stamp, TestFailoverState, TrackedDevice,
+};
 use crate::vault::Shared;
 use oms_core::ErrorKind;
 use oms_core::clock::Stopwatch;
@@ -129,8 +130,11 @@ impl ProtectedItem {
         let mut runtime = blocking(move || Ok::<_, Error>(Runtime::open(&opening, item))).await?;
         if runtime.item.test == TestFailoverState::MarkedForDeletion {
             let event = ItemEvent::TestFailoverCleanedUp { is_success: runtime.test.is_some() };
-            crate::failover::test::remove(&shared, &mut runtime).await?;
-            shared.append(&mut runtime.item, event).await?;
+            match crate::failover::test::remove(&shared, &mut runtime).await {
+                Ok(()) => shared.append(&mut runtime.item, event).await?,
+                // Production does not wait for the site of its replica.
+                Err(error) => tracing::warn!(%error, "test failover is cleaned up later"),
+            }
         }
         let device = Mutex::new(runtime.active.as_ref().map(|it| Arc::clone(&it.device)));
         let runtime = tokio::sync::Mutex::new(runtime);
@@ -314,6 +318,7 @@ impl ProtectedItem {
             Consistency::CrashConsistent => "crash_consistent",
             Consistency::ApplicationConsistent => "application_consistent",
         };
+        self.check_log(runtime).await?;
         let id = PointId::draw(&*self.shared.entropy);
         let device = self.need_device(runtime).await?;
         let clock = Arc::clone(&self.shared.clock);
@@ -389,7 +394,8 @@ impl ProtectedItem {
         let (item, tracked) = (runtime.item.clone(), Arc::clone(&device));
         let peer = Arc::clone(&replica);
         blocking(move || ensure_copy(&item, &tracked, &peer)).await?;
-        let (outcome, counts) = run_in_process(id, device, Arc::clone(&replica)).await?;
+        let (outcome, counts) =
+            self.shared.link.replicate(id, device, Arc::clone(&replica)).await?;
         for (kind, bytes) in [("writes", counts.frame_bytes), ("copy", counts.copy_bytes)] {
             metrics::counter!("oms_recovery_sent_bytes_total", "kind" => kind).increment(bytes);
         }
@@ -400,21 +406,34 @@ impl ProtectedItem {
                 messages: counts.messages,
                 acknowledged: lock(&replica).log().last(),
             }),
-            Outcome::Diverged(reason) => {
-                let event = match runtime.item.state {
-                    ProtectionState::InitialReplication => {
-                        ItemEvent::CopyFailed { reason: format!("{reason:?}") }
-                    }
-                    _ => ItemEvent::Diverged { reason },
-                };
-                if runtime.item.check(&event).is_ok() {
-                    self.shared.append(&mut runtime.item, event).await?;
-                }
-                let item = runtime.item.machine.name.clone();
-                Err(Error::ResyncRequired { item, reason })
-            }
+            Outcome::Diverged(reason) => Err(self.diverged(runtime, reason).await?),
             Outcome::Fenced { epoch } => Err(Error::Fenced { epoch }),
             Outcome::Refused { is_full, reason } => Err(Error::ReplicaRefused { reason, is_full }),
+        }
+    }
+
+    /// Journals that writes went past the log, where the state has room for it; answers the error to
+    /// tell.
+    async fn diverged(&self, runtime: &mut Runtime, reason: DivergenceReason) -> Result<Error> {
+        let event = match runtime.item.state {
+            ProtectionState::InitialReplication => {
+                ItemEvent::CopyFailed { reason: format!("{reason:?}") }
+            }
+            _ => ItemEvent::Diverged { reason },
+        };
+        if runtime.item.check(&event).is_ok() {
+            self.shared.append(&mut runtime.item, event).await?;
+        }
+        Ok(Error::ResyncRequired { item: runtime.item.machine.name.clone(), reason })
+    }
+
+    /// Refuses what needs the log once writes went past it, and journals that they did: production
+    /// itself does not stop for it, so this may be the first to notice.
+    pub(crate) async fn check_log(&self, runtime: &mut Runtime) -> Result<()> {
+        let divergence = self.need_device(runtime).await?.status().divergence;
+        match divergence {
+            Some(reason) => Err(self.diverged(runtime, reason).await?),
+            None => Ok(()),
         }
     }
 

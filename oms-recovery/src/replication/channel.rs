@@ -12,6 +12,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+/// Brings a device's writes to its replica: what a vault goes by when it replicates.
+#[async_trait]
+pub trait Link: Debug + Send + Sync {
+    /// Sends until the replica holds every write that the device had taken when this was called, or
+    /// until it is known that it never will.
+    ///
+    /// # Errors
+    /// [`Error::ChannelClosed`] if the other end cannot be reached; [`Error::Disk`],
+    /// [`Error::Decode`].
+    async fn replicate(
+        &self,
+        item: Uuid,
+        device: Arc<TrackedDevice>,
+        replica: Arc<Mutex<Replica>>,
+    ) -> Result<(Outcome, SentCounts)>;
+}
+
+/// The link of a process that reaches both sites.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InProcessLink;
+
+#[async_trait]
+impl Link for InProcessLink {
+    async fn replicate(
+        &self,
+        item: Uuid,
+        device: Arc<TrackedDevice>,
+        replica: Arc<Mutex<Replica>>,
+    ) -> Result<(Outcome, SentCounts)> {
+        run_in_process(item, device, replica).await
+    }
+}
+
 /// How many messages an in-process channel holds in each direction.
 pub const CHANNEL_MESSAGES_MAX: usize = 1024;
 

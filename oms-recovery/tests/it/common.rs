@@ -5,6 +5,7 @@ use oms_core::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_core::journal::MemoryJournal;
 use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::fault::Faults;
 use oms_core::{EntropyExt, Journal};
 use oms_recovery::machine::disk::BlockDevice;
 use oms_recovery::replication::{Site, SiteStores};
@@ -23,27 +24,50 @@ pub(crate) struct Sites {
     pub(crate) primary: SimDisk,
     pub(crate) recovery: SimDisk,
     pub(crate) fuse: Fuse,
-    /// The location that cannot be reached, if any.
+    /// The location that cannot be reached, if any, also by those who have it open.
     pub(crate) lost: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Sites {
+    fn reach(&self, location: &str) -> Result<(), DiskError> {
+        if *self.lost.lock().expect("lock") == Some(location) {
+            let source = std::io::ErrorKind::HostUnreachable.into();
+            return Err(DiskError { operation: "reach", path: location.into(), source });
+        }
+        Ok(())
+    }
 }
 
 /// Lets a number of storage operations pass and then none, until it is healed.
 #[derive(Clone, Debug)]
-pub(crate) struct Fuse(Arc<AtomicU64>);
+pub(crate) struct Fuse {
+    left: Arc<AtomicU64>,
+    /// What goes out with it.
+    others: Option<Arc<Faults>>,
+}
 
 impl Default for Fuse {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(u64::MAX)))
+        Self { left: Arc::new(AtomicU64::new(u64::MAX)), others: None }
     }
 }
 
 impl Fuse {
+    /// A fuse with which everything goes out that `others` are of, until these are told otherwise.
+    pub(crate) fn with(others: Arc<Faults>) -> Self {
+        Self { others: Some(others), ..Self::default() }
+    }
+
     pub(crate) fn blow_after(&self, operations: u64) {
-        self.0.store(operations, Ordering::SeqCst);
+        self.left.store(operations, Ordering::SeqCst);
     }
 
     pub(crate) fn heal(&self) {
-        self.0.store(u64::MAX, Ordering::SeqCst);
+        self.left.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_blown(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
     }
 
     fn pass(&self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
@@ -51,9 +75,10 @@ impl Fuse {
             u64::MAX => Some(left),
             _ => left.checked_sub(1),
         };
-        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend) {
+        match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend) {
             Ok(_) => Ok(()),
             Err(_) => {
+                self.others.iter().for_each(|others| others.set_before(1_000));
                 let source = std::io::Error::other("the fuse has blown");
                 Err(DiskError { operation, path: path.to_owned(), source })
             }
@@ -64,60 +89,68 @@ impl Fuse {
 #[derive(Debug)]
 struct Fused<T> {
     inner: T,
-    fuse: Fuse,
+    sites: Sites,
+    location: &'static str,
+}
+
+impl<T> Fused<T> {
+    fn pass(&self, operation: &'static str, path: &Path) -> Result<(), DiskError> {
+        self.sites.reach(self.location)?;
+        self.sites.fuse.pass(operation, path)
+    }
 }
 
 impl Disk for Fused<SimDisk> {
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
-        self.fuse.pass("open", path)?;
+        self.pass("open", path)?;
         let inner = self.inner.open(path, mode)?;
-        Ok(Box::new(Fused { inner, fuse: self.fuse.clone() }))
+        Ok(Box::new(Fused { inner, sites: self.sites.clone(), location: self.location }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.fuse.pass("rename", from)?;
+        self.pass("rename", from)?;
         self.inner.rename(from, to)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        self.fuse.pass("rename", from)?;
+        self.pass("rename", from)?;
         self.inner.rename_new(from, to)
     }
 
     fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
-        self.fuse.pass("lock", path)?;
+        self.pass("lock", path)?;
         self.inner.lock(path)
     }
 
     fn remove(&self, path: &Path) -> Result<(), DiskError> {
-        self.fuse.pass("remove", path)?;
+        self.pass("remove", path)?;
         self.inner.remove(path)
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
-        self.fuse.pass("create folder", path)?;
+        self.pass("create folder", path)?;
         self.inner.create_dir_all(path)
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
-        self.fuse.pass("list", path)?;
+        self.pass("list", path)?;
         self.inner.list(path)
     }
 
     fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
-        self.fuse.pass("sync folder", path)?;
+        self.pass("sync folder", path)?;
         self.inner.sync_dir(path)
     }
 }
 
 impl DiskFile for Fused<Box<dyn DiskFile>> {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
-        self.fuse.pass("read", Path::new("file"))?;
+        self.pass("read", Path::new("file"))?;
         self.inner.read_at(offset, bytes)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.fuse.pass("write", Path::new("file"))?;
+        self.pass("write", Path::new("file"))?;
         self.inner.write_at(offset, bytes)
     }
 
@@ -126,29 +159,25 @@ impl DiskFile for Fused<Box<dyn DiskFile>> {
     }
 
     fn set_len(&self, len: u64) -> Result<(), DiskError> {
-        self.fuse.pass("set length", Path::new("file"))?;
+        self.pass("set length", Path::new("file"))?;
         self.inner.set_len(len)
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        self.fuse.pass("sync", Path::new("file"))?;
+        self.pass("sync", Path::new("file"))?;
         self.inner.sync()
     }
 }
 
 impl SiteStores for Sites {
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>, oms_recovery::Error> {
-        if *self.lost.lock().expect("lock") == Some(location) {
-            let source = std::io::ErrorKind::HostUnreachable.into();
-            let path = location.into();
-            return Err(DiskError { operation: "open", path, source }.into());
-        }
-        let inner = match location {
-            "primary" => self.primary.clone(),
-            "recovery" => self.recovery.clone(),
+        self.reach(location)?;
+        let (inner, location) = match location {
+            "primary" => (self.primary.clone(), "primary"),
+            "recovery" => (self.recovery.clone(), "recovery"),
             other => panic!("no site {other}"),
         };
-        Ok(Arc::new(Fused { inner, fuse: self.fuse.clone() }))
+        Ok(Arc::new(Fused { inner, sites: self.clone(), location }))
     }
 }
 

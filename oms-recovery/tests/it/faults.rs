@@ -316,3 +316,52 @@ async fn production_does_not_wait_for_a_lost_recovery_site() {
     item.planned_failover().await.expect("failover");
     assert_disk(&*item.device().expect("device"), &model, "nothing lost");
 }
+
+/// What could not be removed while its site was away is removed when it is back, without a restart,
+/// and the machine is not kept from a failover by it.
+#[tokio::test]
+async fn a_drill_that_could_not_be_cleaned_up_is_cleaned_up_later() {
+    let entropy = SeededEntropy::new(11);
+    let world = World::new(11, &random_disk(&entropy));
+    let item = world.protect(ReplicationPolicy::default()).await;
+    let drill = item.test_failover(PointChoice::Latest).await.expect("drill");
+    drill.device().write_at(0, b"drill").expect("write");
+    *world.sites.lost.lock().expect("lock") = Some("recovery");
+    let error = item.cleanup_test_failover("").await.expect_err("away");
+    assert!(error.kind().is_retryable(), "{error}");
+    assert!(item.running_test_failover().await.is_none(), "it is over");
+    let error = item.planned_failover().await.expect_err("its disk is still there");
+    assert!(matches!(error, Error::IllegalState { .. }), "{error}");
+    drop((drill, item));
+    let item = world.vault().item("web1").await.expect("open without the replica");
+    item.device().expect("device").write_at(0, b"production").expect("it does not wait");
+    item.cleanup_test_failover("").await.expect_err("away");
+    *world.sites.lost.lock().expect("lock") = None;
+    item.cleanup_test_failover("").await.expect("cleanup");
+    item.planned_failover().await.expect("failover");
+}
+
+/// A planned failover of a machine whose writes went past the log says so and changes its state, also
+/// where nobody has tried to replicate since.
+#[tokio::test]
+async fn what_needs_the_log_says_that_a_resynchronization_is_required() {
+    let entropy = SeededEntropy::new(12);
+    for is_planned in [true, false] {
+        let mut model = random_disk(&entropy);
+        let world = World::new(12, &model);
+        let item = world.protect(small_log()).await;
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 200);
+        item.device().expect("device").flush().expect("flush");
+        let error = match is_planned {
+            true => item.planned_failover().await.map(drop),
+            false => item.take_recovery_point(Consistency::CrashConsistent).await.map(drop),
+        };
+        let error = error.expect_err("past the log");
+        assert!(matches!(error, Error::ResyncRequired { .. }), "{error}");
+        assert_eq!(item.status().await.item.state, ProtectionState::ResyncRequired);
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 1);
+        item.repair_replication().await.expect("repair");
+        item.planned_failover().await.expect("failover");
+        assert_disk(&*item.device().expect("device"), &model, "converged");
+    }
+}

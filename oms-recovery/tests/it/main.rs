@@ -4,6 +4,7 @@
 
 mod common;
 mod divergence;
+mod failover;
 mod faults;
 #[cfg(feature = "interop")]
 mod interop;
