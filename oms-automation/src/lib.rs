@@ -82,6 +82,8 @@ pub mod action;
 
 pub mod projection;
 
+pub mod arm;
+
 pub mod error;
 
 #[cfg(feature = "testkit")]

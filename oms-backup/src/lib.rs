@@ -62,6 +62,8 @@ pub mod operation;
 
 pub mod job;
 
+pub mod arm;
+
 pub mod error;
 
 pub use error::Error;

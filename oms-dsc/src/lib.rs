@@ -78,6 +78,8 @@ pub mod http;
 
 mod content;
 
+pub mod arm;
+
 pub mod error;
 
 pub use error::Error;

@@ -74,6 +74,8 @@ pub mod query;
 #[cfg(feature = "http")]
 pub mod http;
 
+pub mod arm;
+
 pub mod error;
 
 #[cfg(any(test, feature = "testkit"))]

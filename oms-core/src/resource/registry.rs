@@ -9,9 +9,17 @@ use std::sync::Arc;
 /// The most types of one registry.
 const TYPES_MAX: usize = 1_000;
 
-/// Holds a resource that a service still has something in.
+/// Holds a resource that a service still has something in, and refuses one that it has no use for.
 #[async_trait]
 pub trait ResourceGuard: Debug + Send + Sync {
+    /// Asked before a resource of the service's type, or one above it, is made.
+    ///
+    /// # Errors
+    /// What is not supported; the resource is not made then.
+    async fn check_create(&self, _id: &ResourceId) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     /// Asked before a resource of the service's type, or one above it, is deleted.
     ///
     /// # Errors
@@ -133,23 +141,37 @@ impl TypeRegistry {
         self.types.values()
     }
 
+    /// Asks every guard of a type and of those below it whether a resource may be made.
+    pub(super) async fn check_create(
+        &self,
+        of: &ResourceType,
+        id: &ResourceId,
+    ) -> Result<(), ResourceError> {
+        for guard in self.guards(of) {
+            let refused = guard.check_create(id).await;
+            refused.map_err(|what| ResourceError::Unsupported { what, at: id.to_string() })?;
+        }
+        Ok(())
+    }
+
     /// Asks every guard of a type and of those below it whether a resource may go.
     pub(super) async fn check_delete(
         &self,
         of: &ResourceType,
         id: &ResourceId,
     ) -> Result<(), ResourceError> {
-        let (own, below) = (of.canonical(), format!("{}/", of.canonical()));
-        for (name, info) in &self.types {
-            if *name != own && !name.starts_with(&below) {
-                continue;
-            }
-            for guard in &info.guards {
-                let held = guard.check_delete(id).await;
-                held.map_err(|reason| ResourceError::Held { id: id.clone(), reason })?;
-            }
+        for guard in self.guards(of) {
+            let held = guard.check_delete(id).await;
+            held.map_err(|reason| ResourceError::Held { id: id.clone(), reason })?;
         }
         Ok(())
+    }
+
+    fn guards(&self, of: &ResourceType) -> impl Iterator<Item = &Arc<dyn ResourceGuard>> {
+        let (own, below) = (of.canonical(), format!("{}/", of.canonical()));
+        let is_asked = move |name: &str| name == own || name.starts_with(&below);
+        let infos = self.types.iter().filter(move |(name, _)| is_asked(name));
+        infos.flat_map(|(_, info)| &info.guards)
     }
 }
 

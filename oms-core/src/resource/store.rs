@@ -294,6 +294,9 @@ impl Resources {
         let _writing = self.writing.lock().await;
         self.follow(id).await?;
         let key = id.canonical();
+        if self.read(|index| index.get(&key).is_none()) {
+            self.types.check_create(&resource_type, id).await?;
+        }
         for _ in 0..ATTEMPTS_MAX {
             let (plan, is_new) = self.read(|index| {
                 let found = index.get(&key);

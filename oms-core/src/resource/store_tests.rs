@@ -17,6 +17,13 @@ struct Full;
 
 #[async_trait]
 impl ResourceGuard for Full {
+    async fn check_create(&self, id: &ResourceId) -> Result<(), &'static str> {
+        match id.as_str().ends_with("/one-too-many") {
+            true => Err("a further vault"),
+            false => Ok(()),
+        }
+    }
+
     async fn check_delete(&self, id: &ResourceId) -> Result<(), String> {
         match id.as_str().ends_with("/full") {
             true => Err("it holds protected items".to_owned()),
@@ -361,4 +368,31 @@ async fn what_an_earlier_version_wrote_is_read() {
     assert_eq!(state("deleted"), None);
     let runbook = format!("{}/runbooks/r", account("done")).parse().expect("an id");
     assert!(resources.get(&runbook).is_some());
+}
+
+/// A guard of a child type is asked before a parent is made, and not when what is there changes.
+#[tokio::test]
+async fn a_guard_refuses_what_its_service_has_no_use_for() {
+    let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+    let resources = open(&journal).await;
+    let (any, done) = (Preconditions::default(), Completion::Done);
+    resources
+        .put_subscription(SUB.parse().expect("a UUID"), "one", "tenant", &by())
+        .await
+        .expect("a subscription");
+    let location = || spec(json!({"location": "local"}));
+    let of_group = GroupSpec { location: "local".to_owned(), ..GroupSpec::default() };
+    resources.put_group(&group("g"), of_group, &any, &by()).await.expect("a group");
+    let put = |id: ResourceId| {
+        let (resources, any, by) = (&resources, &any, by());
+        async move { resources.put(&id, location(), any, done, &by).await }
+    };
+    for is_new in [true, false] {
+        assert_eq!(put(vault("g", "v1")).await.expect("put").is_new, is_new);
+    }
+    let error = put(vault("g", "one-too-many")).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let told = error.to_string();
+    assert!(told.contains("a further vault") && told.contains("one-too-many"), "{told}");
+    assert!(resources.get(&vault("g", "one-too-many")).is_none());
 }

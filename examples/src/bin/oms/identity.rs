@@ -14,8 +14,8 @@ use oms_core::auth::{
 };
 use oms_core::http::{Authenticator, SigningKeys, Surface, TokenService, resource_surface};
 use oms_core::resource::{
-    Completion, GroupSpec, NameRules, Preconditions, ResourceGuard, ResourceId, ResourceSpec,
-    Resources, TypeRegistry,
+    Completion, GroupSpec, Preconditions, ResourceGuard, ResourceId, ResourceSpec, Resources,
+    TypeRegistry,
 };
 use oms_core::secret::KeyRing;
 use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
@@ -70,7 +70,7 @@ impl Identity {
         let (j, c, _) = parts();
         let roles = Arc::new(RoleAssignments::open(j, c).await?);
         let (j, c, _) = parts();
-        let types = Arc::new(types(services)?);
+        let types = Arc::new(types(admin, services)?);
         let resources = Arc::new(Resources::open(j, c, types).await?);
         let tokens = TokenService::builder(admin.tenant_id.clone(), Arc::clone(&keys))
             .credentials(Arc::clone(&credentials))
@@ -173,32 +173,32 @@ impl Identity {
     }
 }
 
-/// The types of the services that run here. Their own routes come with their management APIs;
-/// until then resources are listed and held.
-fn types(services: &[Service]) -> Result<TypeRegistry> {
+/// The types of the services that run here. What lies below the parents gets its routes with the
+/// services' management APIs.
+fn types(admin: &Admin, services: &[Service]) -> Result<TypeRegistry> {
+    let running = Arc::new(Running { own: resources_of(admin, services)? });
     let mut types = TypeRegistry::builder();
     for service in services {
-        let (of, names) = kind(*service);
-        let is_there = *service == Service::Dsc && services.contains(&Service::Automation)
-            || *service == Service::Recovery && services.contains(&Service::Backup);
-        if !is_there {
-            types = types.tracked(service.name(), of, names).guard(Arc::new(Running));
-        }
+        types = match service {
+            Service::Logs => oms_logs::arm::arm_types(types),
+            Service::Automation => oms_automation::arm::arm_types(types),
+            Service::Dsc => oms_dsc::arm::arm_types(types),
+            Service::Backup => oms_backup::arm::arm_types(types),
+            Service::Recovery => oms_recovery::arm::arm_types(types),
+        };
+        types = types.guard(Arc::<Running>::clone(&running));
     }
     Ok(types.build()?)
 }
 
 /// The type of resource that a service hangs everything below.
-const fn kind(service: Service) -> (&'static str, NameRules) {
+const fn kind(service: Service) -> &'static str {
     match service {
-        Service::Logs => ("Microsoft.OperationalInsights/workspaces", NameRules::WORKSPACE),
-        Service::Automation | Service::Dsc => {
-            // The account that a directory begins with has a shorter name than Azure would take.
-            ("Microsoft.Automation/automationAccounts", NameRules::ANY)
-        }
-        Service::Backup | Service::Recovery => {
-            ("Microsoft.RecoveryServices/vaults", NameRules::VAULT)
-        }
+        Service::Logs => oms_logs::arm::WORKSPACES,
+        Service::Automation => oms_automation::arm::ACCOUNTS,
+        Service::Dsc => oms_dsc::arm::ACCOUNTS,
+        Service::Backup => oms_backup::arm::VAULTS,
+        Service::Recovery => oms_recovery::arm::VAULTS,
     }
 }
 
@@ -213,7 +213,7 @@ fn resources_of(admin: &Admin, services: &[Service]) -> Result<Vec<ResourceId>> 
             Service::Backup => &admin.backup_vault,
             Service::Recovery => &admin.recovery_vault,
         };
-        let id: ResourceId = format!("{group}/providers/{}/{name}", kind(*service).0).parse()?;
+        let id: ResourceId = format!("{group}/providers/{}/{name}", kind(*service)).parse()?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -224,12 +224,21 @@ fn resources_of(admin: &Admin, services: &[Service]) -> Result<Vec<ResourceId>> 
 /// The name of the workspace, whose clients know it by its id.
 const WORKSPACE: &str = "oms-logs";
 
-/// Holds what a service of this process has behind it.
+/// Holds what a service of this process has behind it, and refuses what none would have.
 #[derive(Debug)]
-struct Running;
+struct Running {
+    own: Vec<ResourceId>,
+}
 
 #[async_trait]
 impl ResourceGuard for Running {
+    async fn check_create(&self, id: &ResourceId) -> Result<(), &'static str> {
+        match self.own.contains(id) {
+            true => Ok(()),
+            false => Err("another resource of this type in one data directory"),
+        }
+    }
+
     async fn check_delete(&self, _id: &ResourceId) -> Result<(), String> {
         Err("a service of this process keeps its data there".to_owned())
     }
@@ -361,6 +370,46 @@ mod tests {
         place.open(&admin).await.expect("opens");
         let again = place.journal.read_all(0, 1_000).await.expect("reads").len();
         assert_eq!(again, events, "a start writes nothing that is there");
+    }
+
+    /// Parents that two services share, and what each of them keeps below.
+    #[tokio::test]
+    async fn services_share_parents_and_register_what_they_keep_below() {
+        let (place, admin) = (Place::new(), admin());
+        let (identity, mounted) = place.open(&admin).await.expect("opens");
+        let services = |of: &str| {
+            let types = identity.resources.types();
+            types.get(&of.parse().expect("a type")).map(|info| info.services.join(" "))
+        };
+        let is_of = |of: &str, by: &str| assert_eq!(services(of).as_deref(), Some(by), "{of}");
+        is_of("Microsoft.RecoveryServices/vaults", "backup recovery");
+        is_of("Microsoft.RecoveryServices/vaults/backupJobs", "backup");
+        is_of("Microsoft.RecoveryServices/vaults/replicationFabrics", "recovery");
+        is_of("Microsoft.Automation/automationAccounts", "automation dsc");
+        is_of("Microsoft.Automation/automationAccounts/runbooks", "automation");
+        is_of("Microsoft.Automation/automationAccounts/nodes", "dsc");
+        is_of("Microsoft.OperationalInsights/workspaces", "logs");
+        is_of("Microsoft.OperationalInsights/workspaces/tables", "logs");
+
+        let secret = admin.client_secret.expose_text().expect("text");
+        let token = token(&mounted, &admin, &admin.client_id, secret).await.expect("a token");
+        let vaults = format!(
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.RecoveryServices/vaults",
+            admin.subscription_id, admin.resource_group
+        );
+        let one = format!("{vaults}/{}", admin.backup_vault);
+        let (status, found) = send(&mounted, Method::GET, &one.to_uppercase(), &token).await;
+        assert_eq!((status, found["name"].as_str()), (StatusCode::OK, Some(&*admin.backup_vault)));
+        let (status, why) = send(&mounted, Method::DELETE, &one, &token).await;
+        assert_eq!(status, StatusCode::CONFLICT, "{why}");
+        // A vault that no service would keep anything in is no silent success.
+        let request = Request::put(format!("{vaults}/another?api-version=2024-01-01"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(Body::from("{\"location\": \"local\"}"))
+            .expect("a request");
+        let (status, why) = answer(&mounted, request).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{why}");
+        assert!(why.to_string().contains("/vaults/another"), "{why}");
     }
 
     /// Who was sent away does not come back by a restart.
