@@ -255,13 +255,11 @@ const SECRET_WORDS: [&str; 9] = [
 const PLAIN_TYPES: [&str; 5] = ["String", "str", "Vec<u8>", "[u8", "Bytes"];
 
 /// Fields that are printed all the same, and why.
-const ALLOWED: [(&str, &str); 9] = [
+const ALLOWED: [(&str, &str); 7] = [
     ("AdminFile.client_secret", "the text of the file that tells its owner the credentials"),
     ("AdminFile.workspace_key", "likewise"),
     ("AdminFile.dsc_registration_key", "likewise"),
     ("AdminFile.automation_key", "likewise"),
-    ("Dsc.registration_key", "an argument of a program, which the system shows anyway"),
-    ("ServeArgs.registration_key", "likewise"),
     ("CertificateInformation.public_key", "public, as it says"),
     ("ListQuery.token", "where a list goes on, which gives no access"),
     ("RequestHeaders.authorization", "a signature over one request and its time, never the key"),

@@ -68,8 +68,9 @@ pub(crate) enum Dsc {
         #[arg(long)]
         server: String,
         /// The registration key; better in a file.
-        #[arg(long, required_unless_present = "registration_key_file")]
-        registration_key: Option<String>,
+        #[arg(long, required_unless_present = "registration_key_file", value_parser = secret)]
+        #[serde(skip)]
+        registration_key: Option<Secret>,
         /// A file that holds the registration key.
         #[arg(long, conflicts_with = "registration_key")]
         registration_key_file: Option<PathBuf>,
@@ -93,8 +94,9 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     listen: SocketAddr,
     /// The key that nodes register with; that of admin.json by default, better in a file.
-    #[arg(long)]
-    registration_key: Option<String>,
+    #[arg(long, value_parser = secret)]
+    #[serde(skip)]
+    registration_key: Option<Secret>,
     /// A file that holds the registration key.
     #[arg(long, conflicts_with = "registration_key")]
     registration_key_file: Option<PathBuf>,
@@ -126,7 +128,7 @@ impl ServeArgs {
     /// The key that nodes register with, if not that of `admin.json`.
     pub(crate) fn registration_key(&self) -> Result<Option<Secret>> {
         match (&self.registration_key, &self.registration_key_file) {
-            (Some(key), _) => Ok(Some(Secret::from(key.as_str()))),
+            (Some(key), _) => Ok(Some(key.clone())),
             (None, Some(file)) => read_secret(file).map(Some),
             (None, None) => Ok(None),
         }
@@ -181,7 +183,7 @@ impl Dsc {
                 state,
             } => {
                 let key = match (registration_key, registration_key_file) {
-                    (Some(key), _) => key.as_str().into(),
+                    (Some(key), _) => key.clone(),
                     (None, Some(file)) => read_secret(file)?,
                     (None, None) => bail!("no registration key"),
                 };
@@ -196,6 +198,13 @@ impl Dsc {
             Self::Serve(_) => bail!("a server does not run inside another"),
         }
     }
+}
+
+/// A key given as an argument. It stays in this process: what takes one is not sent to another, so
+/// that it need not be serialized.
+#[expect(clippy::unnecessary_wraps, reason = "the form that the parser of arguments calls")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::from(text))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
@@ -398,4 +407,39 @@ async fn pull(
     output.text = text;
     output.is_success = report.is_success && report.is_compliant;
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser, Serialize)]
+    struct Line {
+        #[command(subcommand)]
+        dsc: Dsc,
+    }
+
+    #[test]
+    fn a_key_given_as_an_argument_is_never_shown() {
+        let key = "hunter2-is-not-to-be-seen";
+        let serve = ["oms", "serve", "--listen", "127.0.0.1:0", "--registration-key", key];
+        let pull = ["oms", "pull", "--server", "https://pull.example", "--configuration", "Web"];
+        let pull = [&pull[..], &["--registration-key", key]].concat();
+        for arguments in [&serve[..], &pull] {
+            let line = Line::try_parse_from(arguments).expect("it is right");
+            let shown = format!("{line:?} {}", serde_json::to_string(&line).expect("JSON"));
+            assert!(!shown.contains(key), "{shown}");
+            let given = match &line.dsc {
+                Dsc::Serve(options) => options.registration_key().expect("a key"),
+                Dsc::Pull { registration_key, .. } => registration_key.clone(),
+                other => panic!("another command: {other:?}"),
+            };
+            assert_eq!(given, Some(Secret::from(key)));
+            // A mistake beside it does not show it either.
+            let wrong = [arguments, &["--registration-key-file", "key"]].concat();
+            let error = Line::try_parse_from(wrong).expect_err("one or the other");
+            assert!(!error.to_string().contains(key), "{error}");
+        }
+    }
 }
