@@ -59,9 +59,9 @@ pub struct Settings {
     /// Bytes of rows that may wait for a flush. Past it, writers are told to come back. A batch that
     /// is larger is taken when nothing else waits.
     ///
-    /// At its peak the workspace uses more: each batch on its way into the log has a copy, and a flush takes one table after the other, for which it holds its rows united, the
-    /// same rows sorted, and their files, before the rows are let go. So it is at most about three
-    /// times as much as may wait, and near once and a half if no table has most of the rows.
+    /// At its peak the workspace uses more: each batch on its way into the log has a copy, and a flush
+    /// holds up to 96 MiB of the rows of one table united, the same rows sorted, and their files. So
+    /// at most about 250 MiB come to what may wait, unless one batch is larger than that by itself.
     pub memory_bytes_max: u64,
     /// Bytes of waiting rows that start a flush.
     pub flush_bytes: u64,

@@ -10,7 +10,7 @@
 use crate::Error;
 use crate::ingest::batch::unite;
 use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
-use crate::repository::fresh::Fresh;
+use crate::repository::fresh::{Fresh, FreshBatch};
 use crate::repository::home::Home;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
@@ -35,6 +35,11 @@ use std::sync::Arc;
 
 /// Commits of a new table between two checkpoints, so that opening it reads few log files.
 const CHECKPOINT_COMMITS: u32 = 20;
+
+/// Bytes of rows that are put together, sorted and encoded at a time, so that a flush of all that may
+/// wait takes little more memory than it has already. More than what starts a flush by default, which
+/// stays one file a day.
+const ENCODED_BYTES_MAX: usize = 96 << 20;
 
 /// Commits that are tried when other writers come first.
 pub(super) const COMMIT_ATTEMPTS_MAX: u32 = 5;
@@ -274,19 +279,21 @@ impl Committer {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(Vec<Action>, Committed), Error> {
-        let encoded = {
-            let (schema, fresh) = (Arc::clone(schema), fresh.clone());
-            blocking(move || {
-                let parts = fresh.iter().map(|part| part.with_ids());
+        let (store, name) = (self.store(), format!("part-{:020}", fresh.through));
+        let mut adds = Vec::new();
+        let mut committed = Committed { rows: fresh.rows, ..Committed::default() };
+        for parts in rounds(fresh) {
+            let schema = Arc::clone(schema);
+            let encoded = blocking(move || {
+                let parts = parts.iter().map(|part| part.with_ids());
                 let parts = parts.collect::<Result<Vec<_>, Error>>()?;
                 encode(&schema, &unite(parts.iter())?)
             })
-            .await?
-        };
-        let bytes = encoded.iter().map(|file| file.bytes.len() as u64).sum();
-        let committed = Committed { rows: fresh.rows, files: encoded.len(), bytes };
-        let name = format!("part-{:020}", fresh.through);
-        let adds = put_files(&self.store(), &self.table, encoded, &name, now, entropy).await?;
+            .await?;
+            committed.files += encoded.len();
+            committed.bytes += encoded.iter().map(|file| file.bytes.len() as u64).sum::<u64>();
+            adds.extend(put_files(&store, &self.table, encoded, &name, now, entropy).await?);
+        }
         Ok((adds, committed))
     }
 
@@ -399,6 +406,23 @@ impl Committer {
     }
 }
 
+/// The batches in their order, as many at a time as are encoded together: at least one.
+fn rounds(fresh: &Fresh) -> Vec<Vec<Arc<FreshBatch>>> {
+    let (mut rounds, mut bytes) = (Vec::<Vec<_>>::new(), 0);
+    for part in fresh.iter() {
+        let size = part.batch.get_array_memory_size();
+        bytes += size;
+        match rounds.last_mut() {
+            Some(round) if bytes <= ENCODED_BYTES_MAX => round.push(Arc::clone(part)),
+            _ => {
+                rounds.push(vec![Arc::clone(part)]);
+                bytes = size;
+            }
+        }
+    }
+    rounds
+}
+
 /// Writes data files, synced, under names that begin with `name`; answers the actions that add them.
 /// Nobody sees them before.
 ///
@@ -445,4 +469,35 @@ fn day_number(text: &str) -> Option<i64> {
     let day: jiff::civil::Date = text.parse().ok()?;
     let start = jiff::tz::Offset::UTC.to_timestamp(day.to_datetime(jiff::civil::Time::midnight()));
     Some(start.ok()?.as_microsecond().div_euclid(DAY_MICROSECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{RecordBatch, StringArray};
+
+    fn batch(bytes: usize) -> RecordBatch {
+        // Many rows, so that it stays apart.
+        let mut texts = vec![String::new(); 1_000];
+        texts[0] = "x".repeat(bytes);
+        let column = Arc::new(StringArray::from(texts)) as _;
+        RecordBatch::try_from_iter([("Text", column)]).expect("a batch")
+    }
+
+    #[test]
+    fn few_bytes_are_encoded_together_and_many_apart_in_their_order() {
+        let sizes = |megabytes: &[usize]| {
+            let mut fresh = Fresh::default();
+            for (at, size) in megabytes.iter().enumerate() {
+                fresh.push(0, at as u64 + 1, batch(size << 20), 0);
+            }
+            let size = |part: &Arc<FreshBatch>| part.batch.get_array_memory_size() >> 20;
+            let rounds = rounds(&fresh);
+            rounds.iter().map(|round| round.iter().map(size).collect()).collect::<Vec<Vec<_>>>()
+        };
+        assert_eq!(sizes(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(sizes(&[30, 30, 30]), [[30, 30, 30]]);
+        assert_eq!(sizes(&[60, 30, 30, 1]), [vec![60, 30], vec![30, 1]]);
+        assert_eq!(sizes(&[1, 200, 1]), [[1], [200], [1]], "one batch is not cut");
+    }
 }

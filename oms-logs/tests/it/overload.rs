@@ -1,6 +1,6 @@
 //! Writers that are faster than flushes.
 
-use crate::{batch, numbers, quiet, up_to};
+use crate::{batch, numbers, open, quiet, up_to};
 use jiff::SignedDuration;
 use oms_logs::{Error, Settings};
 use std::sync::Arc;
@@ -55,4 +55,27 @@ async fn memory_is_bounded_under_sustained_overload() {
     workspace.flush().await.expect("flushed");
     assert_eq!(workspace.waiting_bytes().expect("open"), 0);
     assert_eq!(numbers(&workspace).await, up_to(WRITERS * BATCHES * ROWS));
+}
+
+/// What waits is encoded a part at a time, and committed at once.
+#[tokio::test]
+async fn a_large_flush_is_several_files_of_a_day_and_one_commit() {
+    const BATCHES: u64 = 40;
+    const ROWS: u64 = 50;
+    let folder = tempfile::tempdir().expect("a folder");
+    let workspace = open(folder.path()).await;
+    let long = "x".repeat(60_000);
+    for number in 0..BATCHES {
+        let mut batch = batch("a", number + 1, number * ROWS..(number + 1) * ROWS);
+        for record in &mut batch.records {
+            record.fields.insert("InstanceName".to_owned(), long.as_str().into());
+        }
+        workspace.write(batch).await.expect("written");
+    }
+    let flushed = workspace.flush().await.expect("flushed");
+    let [perf] = flushed.tables.as_slice() else { panic!("{flushed:?}") };
+    assert_eq!((perf.rows, perf.files, perf.delta_version), (BATCHES * ROWS, 2, 0));
+    assert_eq!(numbers(&workspace).await, up_to(BATCHES * ROWS));
+    drop(workspace);
+    assert_eq!(numbers(&open(folder.path()).await).await, up_to(BATCHES * ROWS));
 }
