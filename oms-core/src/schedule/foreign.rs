@@ -158,6 +158,19 @@ fn missing_day(zone: &TimeZone) -> Option<Timestamp> {
     gaps.find(|(_, before, after)| after.seconds() - before.seconds() >= 86_400).map(|gap| gap.0)
 }
 
+/// The zone's gaps of more than an hour that begin at midnight, such as 2016-10-22 in Casey.
+fn midnight_gaps(zone: &TimeZone) -> Vec<Timestamp> {
+    let gaps = changes(zone).into_iter().filter(|(when, before, after)| {
+        let is_long = (3_601..86_400).contains(&(after.seconds() - before.seconds()));
+        is_long && before.to_datetime(*when).time() == jiff::civil::Time::midnight()
+    });
+    gaps.map(|gap| gap.0).collect()
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_second() - from.as_second()
+}
+
 /// Runs `check` on schedules of every shared zone; answers how many it compared.
 fn in_every_zone(
     check: impl Fn(&Schedule, &TimeZone, chrono_tz::Tz) -> Result<bool, TestCaseError>,
@@ -203,6 +216,12 @@ fn croner_agrees_in_every_zone() {
         if let Some(gap) = missing_day(ours).filter(starts_before) {
             due.retain(|due| *due < gap);
             followed.retain(|due| *due < gap);
+        }
+        // It loses days after a gap of several hours that begins at midnight.
+        for gap in midnight_gaps(ours) {
+            let is_near = |due: &Timestamp| (0..31 * 86_400).contains(&seconds_between(gap, *due));
+            due.retain(|due| !is_near(due));
+            followed.retain(|due| !is_near(due));
         }
         prop_assert_eq!(due, followed, "{}", pattern);
         Ok(true)
