@@ -40,12 +40,15 @@ struct Index {
     held: BTreeMap<CredentialId, Held>,
     by_principal: HashMap<Principal, BTreeSet<CredentialId>>,
     by_digest: HashMap<String, CredentialId>,
+    /// Whoever has or had a credential.
+    known: BTreeSet<Principal>,
     versions: HashMap<CredentialId, u64>,
 }
 
 impl Index {
     fn insert(&mut self, stored: Stored, key: Option<Secret>) {
         let id = stored.id;
+        self.known.insert(stored.principal.clone());
         self.by_principal.entry(stored.principal.clone()).or_default().insert(id);
         match &stored.proof {
             Proof::Digest(digest) | Proof::Agent { digest, .. } => {
@@ -248,6 +251,15 @@ impl Credentials {
     pub fn is_active(&self, principal: &Principal) -> bool {
         let now = self.clock.now();
         self.read(|index| index.of(principal).any(|held| is_current(held, now)))
+    }
+
+    /// Whether a principal has or had a credential, which may have expired or been revoked: one that
+    /// is given out at first, and not again when it is gone.
+    #[must_use]
+    pub fn has_known(&self, principal: &Principal) -> bool {
+        let name = principal.name.to_ascii_lowercase();
+        let principal = Principal::new(principal.kind, name);
+        self.read(|index| index.known.contains(&principal))
     }
 
     /// Checks a client's secret, and says what is wrong with it.
@@ -606,7 +618,9 @@ mod tests {
         credentials.revoke(long.id, &by).await.expect("revoked");
         for credentials in [&credentials, &world.open().await] {
             assert_eq!(credentials.verify_secret("app", &secret), Err(WRONG));
-            assert!(!credentials.is_active(&app));
+            assert!(!credentials.is_active(&app) && credentials.has_known(&app));
+            let other = Principal::new(PrincipalKind::SharedKey, "app");
+            assert!(!credentials.has_known(&other));
         }
         let gone = credentials.revoke(long.id, &by).await.expect_err("gone");
         assert!(matches!(gone, CredentialError::Unknown { .. }));

@@ -1,6 +1,6 @@
 //! Bodies within limits.
 
-use super::{Response, respond};
+use super::Refusal;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
@@ -24,12 +24,12 @@ impl Default for BodyLimits {
     }
 }
 
-/// Reads a body; on failure the response that says why (boxed: it is large and rare).
+/// Reads a body, or says why not.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Body,
     limits: BodyLimits,
-) -> Result<Bytes, Box<Response>> {
+) -> Result<Bytes, Refusal> {
     let sent = collect(body, limits.sent_bytes_max).await?;
     let encoding = headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes);
     match encoding.map(<[u8]>::to_ascii_lowercase).as_deref() {
@@ -40,21 +40,17 @@ pub(super) async fn read(
         Some(other) => {
             let name = String::from_utf8_lossy(other).into_owned();
             let message = format!("content encoding is not supported. encoding=`{name}`");
-            Err(Box::new(respond::refusal(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "UnsupportedMediaType",
-                &message,
-            )))
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message))
         }
     }
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             let message = format!("body broke off: {error}");
-            Box::new(respond::refusal(StatusCode::BAD_REQUEST, "InvalidRequestContent", &message))
+            Refusal::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message)
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
@@ -65,7 +61,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
     Ok(bytes.freeze())
 }
 
-fn inflate(decoder: impl Read, limits: BodyLimits) -> Result<Bytes, Box<Response>> {
+fn inflate(decoder: impl Read, limits: BodyLimits) -> Result<Bytes, Refusal> {
     let limit = limits.inflated_bytes_max;
     let mut bytes = Vec::new();
     match decoder.take(limit as u64 + 1).read_to_end(&mut bytes) {
@@ -73,15 +69,14 @@ fn inflate(decoder: impl Read, limits: BodyLimits) -> Result<Bytes, Box<Response
         Ok(_) => Ok(bytes.into()),
         Err(error) => {
             let message = format!("body does not fit its content encoding: {error}");
-            let code = "InvalidRequestContent";
-            Err(Box::new(respond::refusal(StatusCode::BAD_REQUEST, code, &message)))
+            Err(Refusal::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message))
         }
     }
 }
 
-fn too_large(which: &str, limit: usize) -> Box<Response> {
+fn too_large(which: &str, limit: usize) -> Refusal {
     let message = format!("body is too large {which}. limit_bytes=`{limit}`");
-    Box::new(respond::refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLarge", &message))
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestContentTooLarge", message)
 }
 
 #[cfg(test)]
@@ -98,7 +93,7 @@ mod tests {
         headers.insert(header::CONTENT_ENCODING, encoding.parse().expect("a header"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let body = read(&headers, Body::from(bytes.to_vec()), LIMITS);
-        runtime.block_on(body).map_err(|refusal| refusal.status())
+        runtime.block_on(body).map_err(|refusal| refusal.status)
     }
 
     fn encoded(encoding: &str, bytes: &[u8]) -> Vec<u8> {

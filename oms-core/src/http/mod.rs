@@ -18,6 +18,9 @@
 //! [`Operations`] make the lists, errors and long-running operations that its clients read, and a
 //! [`TokenService`] gives their tokens out.
 //!
+//! What is refused before a handler sees it has the error envelope of Azure Resource Manager, or the form
+//! that [`Surface::refusals`] gives.
+//!
 //! A route is closed unless it says otherwise: [`Access::Anonymous`] gives its reason, and
 //! [`Access::InHandler`] names the scheme that only the handler can check (a signature over the
 //! body).
@@ -83,7 +86,9 @@ pub use serve::serve_unix;
 pub use serve::{
     Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_with,
 };
-pub use surface::{Access, Authenticator, ByCertificate, FirstOf, Handler, Route, Surface};
+pub use surface::{
+    Access, Authenticator, ByCertificate, FirstOf, Handler, Refusal, RefusalForm, Route, Surface,
+};
 pub use token::{
     SigningKeyError, SigningKeyId, SigningKeys, TOKEN_SECONDS, TokenService, TokenServiceBuilder,
 };

@@ -3,7 +3,7 @@
 use super::call::RequestIds;
 use super::claim::Territory;
 use super::path::{Pattern, PatternError, segments};
-use super::surface::{Access, Authenticator, Route, Surface};
+use super::surface::{Access, Authenticator, Refusal, RefusalForm, Route, Surface};
 use super::{Call, Params, Response, body, respond};
 use crate::auth::{AuthError, Authorizer, Principal};
 use crate::clock::Stopwatch;
@@ -69,6 +69,7 @@ struct Entry {
     route: Route,
     pattern: Pattern,
     authenticator: Option<Arc<dyn Authenticator>>,
+    refusals: RefusalForm,
     /// Whether it answers only where no other surface claims the path.
     is_yielding: bool,
 }
@@ -104,8 +105,8 @@ pub fn mount(
         }
         claimed.extend(own.iter().cloned().map(|territory| (surface.name, territory)));
         for route in surface.routes {
-            let authenticator = surface.authenticator.clone();
-            entries.push(Entry::new(surface.name, route, authenticator, &own)?);
+            let how = (surface.authenticator.clone(), surface.refusals);
+            entries.push(Entry::new(surface.name, route, how, &own)?);
         }
     }
     // A yielding route is tried after all others.
@@ -126,7 +127,7 @@ impl Entry {
     fn new(
         surface: &'static str,
         route: Route,
-        authenticator: Option<Arc<dyn Authenticator>>,
+        (authenticator, refusals): (Option<Arc<dyn Authenticator>>, RefusalForm),
         own: &[Territory],
     ) -> Result<Self, MountError> {
         let pattern = Pattern::parse(&route.pattern)?;
@@ -139,7 +140,7 @@ impl Entry {
         if needs_caller && authenticator.is_none() {
             return Err(MountError::NoAuthenticator { surface, pattern: route.pattern });
         }
-        Ok(Self { surface, route, pattern, authenticator, is_yielding })
+        Ok(Self { surface, route, pattern, authenticator, refusals, is_yielding })
     }
 
     /// Recognises the caller and asks whether the call is allowed.
@@ -162,6 +163,23 @@ impl Entry {
             .map_err(|_not_a_path| AuthError::Unauthenticated { reason: "path is no resource" })?;
         authorizer.check(&principal, operation, &resource)?;
         Ok(Some(principal))
+    }
+
+    /// The answer to a caller that may not.
+    fn refuse(&self, error: &AuthError, parts: &http::request::Parts) -> Response {
+        let code = match error {
+            AuthError::Unauthenticated { .. } => "AuthenticationFailed",
+            AuthError::Denied { .. } => "AuthorizationFailed",
+        };
+        let refusal = Refusal::new(respond::status_of(error.kind()), code, error.to_string());
+        let mut response = (self.refusals)(&refusal);
+        let challenge = self.authenticator.as_ref().and_then(|known| known.challenge(parts));
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = challenge
+        {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
     }
 }
 
@@ -217,11 +235,11 @@ impl Mounted {
         *route = Some(&entry.route);
         let principal = match entry.admit(&parts, &path, &*self.authorizer) {
             Ok(principal) => principal,
-            Err(error) => return refuse(&error, entry.authenticator.as_deref(), &parts),
+            Err(error) => return entry.refuse(&error, &parts),
         };
         let body = match body::read(&parts.headers, request_body, entry.route.limits).await {
             Ok(body) => body,
-            Err(refusal) => return *refusal,
+            Err(refusal) => return (entry.refusals)(&refusal),
         };
         let query = Params::of_query(parts.uri.query().unwrap_or_default());
         let call = Call { parts, path: captured, query, principal, body };
@@ -265,24 +283,6 @@ fn observe(route: Option<&Route>, status: StatusCode, seconds: f64) {
     )
     .increment(1);
     metrics::histogram!("oms_http_request_seconds", "route" => pattern).record(seconds);
-}
-
-fn refuse(
-    error: &AuthError,
-    authenticator: Option<&dyn Authenticator>,
-    parts: &http::request::Parts,
-) -> Response {
-    let code = match error {
-        AuthError::Unauthenticated { .. } => "AuthenticationFailed",
-        AuthError::Denied { .. } => "AuthorizationFailed",
-    };
-    let mut response = respond::arm_error(error.kind(), code, &error.to_string());
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(challenge) = authenticator.and_then(|known| known.challenge(parts))
-    {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    }
-    response
 }
 
 #[cfg(test)]
@@ -376,6 +376,37 @@ mod tests {
         assert_eq!(ask(gzip(), "not gzip").await.0, StatusCode::BAD_REQUEST);
         let brotli = post().header("content-encoding", "br");
         assert_eq!(ask(brotli, "x").await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
+    /// A protocol answers in its own form what is refused before its handler sees it.
+    #[tokio::test]
+    async fn refusals_have_the_form_of_their_surface() {
+        let closed = Access::Operation { operation: "jobs/read" };
+        let limits = BodyLimits { sent_bytes_max: 10, inflated_bytes_max: 10 };
+        let form = |refusal: &Refusal| {
+            let text = format!("{} {}", refusal.status.as_u16(), refusal.code);
+            respond::text(StatusCode::IM_A_TEAPOT, text)
+        };
+        let surface = Surface::new("own")
+            .claim("/own")
+            .authenticator(Arc::new(Bearer))
+            .refusals(form)
+            .route(Route::new(Method::POST, "/own", closed, echo).limits(limits))
+            .route(Route::new(Method::POST, "/own/open", OPEN, echo).limits(limits));
+        let mounted = mount(vec![surface], Arc::new(Grants::default())).expect("mounts");
+        let ask = async |path: &str, token: &str, length: usize| {
+            let request = Request::post(path).header("authorization", token);
+            let request = request.body(Body::from(vec![0; length])).expect("a request");
+            let response = mounted.handle(request).await;
+            let status = response.status().as_u16();
+            let bytes = axum::body::to_bytes(response.into_body(), 1000).await.expect("a body");
+            (status, String::from_utf8(bytes.to_vec()).expect("text"))
+        };
+        let own = |text: &str| (418, text.to_owned());
+        assert_eq!(ask("/own", "", 0).await, own("401 AuthenticationFailed"));
+        assert_eq!(ask("/own", "Bearer other", 0).await, own("403 AuthorizationFailed"));
+        assert_eq!(ask("/own/open", "", 11).await, own("413 RequestContentTooLarge"));
+        assert_eq!(ask("/own/open", "", 10).await.0, 200);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What one service serves.
 
-use super::{BodyLimits, Call, PeerCertificate, Response};
+use super::{BodyLimits, Call, PeerCertificate, Response, respond};
 use crate::auth::{AuthError, Credentials, Principal};
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -99,6 +99,32 @@ impl Access {
     }
 }
 
+/// What a request is refused for before its handler sees it: its caller or its body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Such as 401 for a caller that nobody knows, or 413 for a body beyond its route's limits.
+    pub status: StatusCode,
+    /// Such as `AuthenticationFailed`.
+    pub code: &'static str,
+    /// What is wrong, in words.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) const fn new(status: StatusCode, code: &'static str, message: String) -> Self {
+        Self { status, code, message }
+    }
+
+    /// The error envelope of Azure Resource Manager.
+    pub(super) fn response(&self) -> Response {
+        respond::refusal(self.status, self.code, &self.message)
+    }
+}
+
+/// A protocol's own form of refusals.
+pub type RefusalForm = fn(&Refusal) -> Response;
+
 /// A handler, once it is boxed.
 pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Response> + Send + Sync>;
 
@@ -166,13 +192,15 @@ pub struct Surface {
     pub(super) claims: Vec<Claim>,
     pub(super) routes: Vec<Route>,
     pub(super) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(super) refusals: RefusalForm,
 }
 
 impl Surface {
     /// A surface that claims nothing yet.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        Self { name, claims: Vec::new(), routes: Vec::new(), authenticator: None }
+        let refusals = Refusal::response;
+        Self { name, claims: Vec::new(), routes: Vec::new(), authenticator: None, refusals }
     }
 
     /// Claims a path and everything below it. Every route lies below a claim. A segment
@@ -216,6 +244,14 @@ impl Surface {
     #[must_use]
     pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
         self.authenticator = Some(authenticator);
+        self
+    }
+
+    /// Answers what is refused before a handler sees it as its protocol has it, in place of the error
+    /// envelope of Azure Resource Manager.
+    #[must_use]
+    pub const fn refusals(mut self, form: RefusalForm) -> Self {
+        self.refusals = form;
         self
     }
 }
