@@ -1,15 +1,19 @@
 //! Parsers without a public name of their own, for the fuzz targets. No part of the interface.
+#![expect(clippy::expect_used, reason = "a target fails by panicking")]
 
 use crate::Error;
+use crate::ingest::custom::Post;
 use crate::ingest::rows::{RowFormat, RowTarget, compare};
 use crate::ingest::{admit, batch, wal};
-use crate::schema::TableSchema;
-use arrow::array::RecordBatch;
+use crate::schema::{
+    ADDITIONAL_FIELDS, COLUMNS_MAX, COMPUTER, Column, ColumnType, TIME_GENERATED, TableSchema,
+};
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use jiff::Timestamp;
 use oms_core::entropy::SeededEntropy;
 use oms_core::record::Batch;
 use oms_core::testkit::disk::SimDisk;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Opens the write-ahead log of a disk; answers each entry's log sequence, producer and count.
 ///
@@ -60,6 +64,48 @@ pub fn admit(batch: Batch) -> Result<Vec<RecordBatch>, Error> {
         tables.push(batch::build(&schema, &rows, &stamp)?);
     }
     Ok(tables)
+}
+
+/// Records of a custom table as JSON, into a table with room or with one column left: how many values
+/// there are of each in its row.
+///
+/// # Errors
+/// Why they are not taken.
+pub fn custom(records: &[u8], is_nearly_full: bool) -> Result<Vec<usize>, String> {
+    static TABLES: LazyLock<[TableSchema; 2]> = LazyLock::new(|| {
+        let empty = TableSchema::initial(&"Fuzz_CL".parse().expect("a name"));
+        let more = (empty.columns().len()..COLUMNS_MAX - 2)
+            .map(|at| Column { name: format!("f{at}_s"), column_type: ColumnType::String });
+        let nearly_full = empty.with_columns(more);
+        [empty, nearly_full]
+    });
+    let [empty, nearly_full] = &*TABLES;
+    let schema = if is_nearly_full { nearly_full } else { empty };
+    let post = Post {
+        table: schema.name().clone(),
+        records: records.to_vec().into(),
+        time_property: Some("t".to_owned()),
+        resource_id: None,
+    };
+    let count = post.count()?;
+    let taken = post.read(schema, Timestamp::UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let grown = taken.grown.as_ref().unwrap_or(schema);
+    assert!(grown.columns().len() <= COLUMNS_MAX);
+    let mut values = vec![0; count];
+    for (field, array) in taken.rows.schema_ref().fields().iter().zip(taken.rows.columns()) {
+        assert_eq!(array.len(), count);
+        for (row, values) in values.iter_mut().enumerate().filter(|(row, _)| array.is_valid(*row)) {
+            *values += match field.name().as_str() {
+                TIME_GENERATED | COMPUTER | "SourceSystem" => 0,
+                ADDITIONAL_FIELDS => {
+                    let bag = array.as_string::<i32>().value(row);
+                    serde_json::from_str::<serde_json::Map<_, _>>(bag).expect("an object").len()
+                }
+                _ => 1,
+            };
+        }
+    }
+    Ok(values)
 }
 
 /// How rows are read otherwise as columns, at most `max` at a time, than as records, if they are.

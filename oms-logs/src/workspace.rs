@@ -26,11 +26,13 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 use url::Url;
 use uuid::Uuid;
+
+mod custom;
 
 mod load;
 
@@ -278,6 +280,7 @@ impl WorkspaceBuilder {
             #[cfg(feature = "http")]
             http_numbers: Arc::default(),
             flushing: tokio::sync::Mutex::new(()),
+            reading: Semaphore::new(custom::READ_AT_ONCE_MAX),
             flush_due: Arc::new(Notify::new()),
             oldest: Mutex::new(None),
             runtime: Arc::default(),
@@ -348,6 +351,8 @@ pub(crate) struct Inner {
     pub(crate) http_numbers: Arc<crate::http::Numbers>,
     log_damage: Vec<LogDamage>,
     flushing: tokio::sync::Mutex<()>,
+    /// Turns of batches of custom tables.
+    reading: Semaphore,
     flush_due: Arc<Notify>,
     /// When the oldest row that waits for a flush came, by the monotonic clock.
     oldest: Mutex<Option<Duration>>,

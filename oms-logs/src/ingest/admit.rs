@@ -350,7 +350,7 @@ fn move_over(record: &mut Record, columns: &[String]) -> Result<(), (String, Str
 pub(super) const EXACT: i64 = 1 << 53;
 
 /// Whether a value goes into a column without loss.
-fn fits(column: ColumnType, value: &Value) -> Result<(), String> {
+pub(super) fn fits(column: ColumnType, value: &Value) -> Result<(), String> {
     let does = match (column, value) {
         (ColumnType::Bool, Value::Bool(_))
         | (ColumnType::Int, Value::Int(_))

@@ -7,7 +7,8 @@
 //!           table                       │
 //!  RowBatch ─────► columnar ────────────┘
 //!                      ▲
-//!  StreamBatch ─► rule ┘ transforms
+//!  StreamBatch ─► rule ┤ transforms
+//!  CustomBatch ─► custom names columns by what they hold
 //! ```
 
 pub mod admit;
@@ -27,5 +28,7 @@ pub(crate) mod producer;
 pub mod rows;
 
 pub mod rule;
+
+pub mod custom;
 
 pub(crate) mod wal;

@@ -2,8 +2,9 @@
 
 use crate::Error;
 use crate::ingest::admit::{Rows, fit, take_columns};
-use crate::ingest::batch::Stamp;
+use crate::ingest::batch::{Stamp, stamped};
 use crate::ingest::columnar::Columns;
+use crate::ingest::custom::{Post, Taken};
 use crate::ingest::item;
 use crate::repository::commit::{Committed, Committer};
 use crate::repository::fresh::Fresh;
@@ -17,6 +18,7 @@ use deltalake_core::kernel::Action;
 use object_store::ObjectStore;
 use oms_core::record::RecordType;
 use oms_core::{Clock, Entropy};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// A table: its published view, and its committer.
@@ -157,6 +159,31 @@ impl Table {
             is_known
         };
         columns.build(stamp, || Arc::clone(&lock()), grow, |rows| self.fit(rows))
+    }
+
+    /// Brings records into columns that are named by what they hold, growing the schema for them;
+    /// answers the table's batch of them, and what was cut or changed.
+    pub(crate) fn fit_custom(
+        &self,
+        post: &Post,
+        stamp: &Stamp,
+    ) -> Result<(RecordBatch, BTreeMap<String, u64>), Error> {
+        // As columns are: without the lock, and again if another writer let the table grow.
+        loop {
+            let mut schema = self.schema();
+            let Taken { rows, grown, changes } = post.read(&schema, stamp.received)?;
+            if let Some(grown) = grown {
+                let grown = Arc::new(grown);
+                let mut newest = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+                if !Arc::ptr_eq(&newest, &schema) {
+                    continue;
+                }
+                *newest = Arc::clone(&grown);
+                drop(newest);
+                schema = grown;
+            }
+            return Ok((stamped(&rows, &schema, stamp)?, changes));
+        }
     }
 
     /// Takes the columns of a batch that was admitted before a restart.

@@ -17,6 +17,8 @@
 //! The KQL type stands in the metadata of each Arrow field under [`KQL_TYPE_KEY`], and in the
 //! Delta schema, where other readers pass over it.
 
+pub(crate) mod infer;
+
 mod standard;
 
 use crate::Error;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+#[cfg(test)]
+mod accounting;
 mod admission;
 #[cfg(test)]
 mod bulk;

@@ -1,8 +1,10 @@
 //! An agent, a network and a repository in one simulated world: the path of a record from a line of
-//! a log to the answer of a query.
+//! a log to the answer of a query. Beside it a sender's records grow a table, see [`posts`].
 //!
 //! The auditor's invariant: every acknowledged record is found exactly once, in every query from
 //! then on.
+
+mod posts;
 
 use crate::{quiet, select};
 use datafusion::arrow::array::AsArray;
@@ -70,6 +72,7 @@ enum Message {
         call: u64,
     },
     Write,
+    Post,
     Flush,
     Maintain,
     Query,
@@ -120,6 +123,7 @@ struct World {
     /// Lines of the log.
     lines: u64,
     acknowledged: BTreeSet<String>,
+    posts: posts::Posts,
     counts: Counts,
 }
 
@@ -131,6 +135,8 @@ struct Counts {
     queries: u32,
     repeats: u32,
     compacted: usize,
+    /// Values of posts that were found in the bag.
+    bagged: u64,
 }
 
 fn text(line: u64) -> String {
@@ -167,6 +173,7 @@ impl World {
             workspace: None,
             lines: 0,
             acknowledged: BTreeSet::new(),
+            posts: posts::Posts::default(),
             counts: Counts::default(),
         }
     }
@@ -302,6 +309,7 @@ impl World {
     async fn audit(&mut self) {
         let Some(workspace) = &self.workspace else { return };
         let seed = self.sim.seed();
+        self.posts.audit(seed, workspace).await;
         if workspace.tables().iter().all(|table| table.name != "Sim_CL") {
             assert!(self.acknowledged.is_empty(), "seed {seed}: everything is lost");
             return;
@@ -351,6 +359,7 @@ impl World {
                 self.answered(call, answer).await;
             }
             Message::Write => self.write_lines(),
+            Message::Post => self.post().await,
             Message::Flush => {
                 if let Some(workspace) = &self.workspace {
                     // What cannot be flushed stays in the log.
@@ -379,9 +388,18 @@ impl World {
             let at = Duration::from_millis(self.sim.below(seconds * 1_000));
             self.sim.after(WORLD, at, message);
         }
-        for _ in 0..24 {
-            let at = Duration::from_millis(self.sim.below(seconds * 1_000));
-            self.sim.after(WORLD, at, Message::Maintain);
+        for (count, message) in [(24, Message::Maintain), (40, Message::Post)] {
+            for _ in 0..count {
+                let at = Duration::from_millis(self.sim.below(seconds * 1_000));
+                self.sim.after(WORLD, at, message.clone());
+            }
+        }
+    }
+
+    /// Any write may fail, and is done again with the next one.
+    async fn post(&mut self) {
+        if let Some(workspace) = &self.workspace {
+            self.posts.send(&mut self.sim, workspace).await;
         }
     }
 
@@ -415,6 +433,10 @@ impl World {
                 // The last line may have been acknowledged before the crash.
                 self.boot().await;
                 let workspace = self.workspace.as_ref().expect("nothing fails any more");
+                while self.posts.has_pending() {
+                    let is_written = self.posts.send(&mut self.sim, workspace).await;
+                    assert!(is_written, "seed {seed}: a post does not arrive");
+                }
                 workspace.flush().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                 self.audit().await;
                 self.crash_repository();
@@ -455,7 +477,7 @@ async fn run_with(seed: u64, flaw: Option<Flaw>, has_store_faults: bool) -> Coun
         world.deliver(delivery.message).await;
     }
     world.settle().await;
-    Counts { trace: world.sim.trace(), ..world.counts }
+    Counts { trace: world.sim.trace(), bagged: world.posts.bagged, ..world.counts }
 }
 
 #[tokio::test]
@@ -468,12 +490,14 @@ async fn every_acknowledged_record_is_found_once_in_every_query_from_then_on() {
         total.queries += counts.queries;
         total.repeats += counts.repeats;
         total.compacted += counts.compacted;
+        total.bagged += counts.bagged;
     };
     seeds.run_async(|seed| async move { note(run(seed, None).await) }).await;
     let total = *total.lock().expect("not poisoned");
     if seeds.is_fixed() {
-        let Counts { crashes, queries, repeats, compacted, .. } = total;
+        let Counts { crashes, queries, repeats, compacted, bagged, .. } = total;
         assert!(crashes > 50 && queries > 80 && repeats > 20 && compacted > 5, "{total:?}");
+        assert!(bagged > 50, "{total:?}");
     }
 }
 

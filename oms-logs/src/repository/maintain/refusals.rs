@@ -69,8 +69,7 @@ impl Workspace {
     /// # Errors
     /// [`Error::Closed`].
     pub fn note_refused(&self, table: &str, reason: &str, records: u64) -> Result<(), Error> {
-        let inner = self.inner()?;
-        inner.keep.refusals.note(table, reason, Fate::Refused, records);
+        self.inner()?.note_refused(table, reason, records);
         Ok(())
     }
 
@@ -96,6 +95,11 @@ impl Workspace {
 }
 
 impl Inner {
+    /// Counts records that were refused before they were a batch.
+    pub(crate) fn note_refused(&self, table: &str, reason: &str, records: u64) {
+        self.keep.refusals.note(table, reason, Fate::Refused, records);
+    }
+
     /// Counts records that were taken without all that they had.
     pub(crate) fn note_change(&self, table: &str, reason: &str, records: u64) {
         self.keep.refusals.note(table, reason, Fate::Changed, records);
