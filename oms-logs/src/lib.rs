@@ -8,7 +8,8 @@
 //! [`ColumnReader`](ingest::rows::ColumnReader) reads rows of CSV, JSON lines, IIS logs and Parquet
 //! files, and [`Workspace::load`] brings whole files into a table;
 //! [`Workspace::ingest_stream`] takes records through [data collection rules](ingest::rule), which
-//! transform them; [`Workspace::query`] answers in the Kusto query language. Rows are there for as many days as their
+//! transform them; [`Workspace::ingest_custom`] names the columns of [custom tables](ingest::custom) by
+//! what records bring; [`Workspace::query`] answers in the Kusto query language. Rows are there for as many days as their
 //! table's [settings](Workspace::set_table_settings) say, 30 by default.
 //!
 //! ```text
@@ -47,7 +48,7 @@
 //! ```
 //!
 //! # Features
-//! - `http`: the Logs Ingestion API, see `http`.
+//! - `http`: the Logs Ingestion API and the HTTP Data Collector API, see `http`.
 //! - `testkit`: generators of records and the suite of every record sink, see `testkit`.
 //! - `interop`: tests against other readers of Delta tables.
 //!

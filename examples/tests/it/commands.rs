@@ -1,6 +1,6 @@
 //! Each service by its commands.
 
-use crate::support::Place;
+use crate::support::{Place, text};
 use oms_core::{Clock, SystemClock};
 use std::fs;
 
@@ -22,6 +22,29 @@ fn rows_go_in_and_answers_come_out_and_a_bad_row_is_named() {
     assert!(place.good(&["logs", "tables"]).contains("Perf"));
     let wrong = place.bad(&["logs", "query", "Perf | wher x"]);
     assert!(wrong.contains("where"), "{wrong}");
+}
+
+#[test]
+fn a_custom_tables_columns_are_named_by_what_they_hold() {
+    let place = Place::new();
+    let lines =
+        "{\"Level\": 3, \"Host\": \"a\"}\n\nsoup\n{\"TimeGenerated\": 1}\n{\"Level\": \"4\"}\n";
+    fs::write(place.path("lines"), lines).expect("rows");
+    let long = "x".repeat(40_000);
+    fs::write(place.path("array"), format!("[{{\"Level\": true, \"Text\": \"{long}\"}}]"))
+        .expect("rows");
+    let output = place.run(&["logs", "ingest", "--log-type", "App", "lines", "array"]);
+    assert!(!output.status.success(), "two are refused");
+    let told = text(&output.stdout);
+    assert!(told.starts_with("3 records accepted into App_CL\n"), "{told}");
+    assert!(told.contains("1: a text of `Text` was cut to 32768 bytes"), "{told}");
+    assert!(told.contains("lines:3: is not JSON"), "{told}");
+    assert!(told.contains("lines:4: the name is reserved (property TimeGenerated)"), "{told}");
+    let query = "App_CL | summarize sum(Level_d), countif(Level_b), countif(Host_s == 'a')";
+    let answer = place.good(&["logs", "query", "--format", "csv", query]);
+    assert!(answer.ends_with("\r\n7.0,1,1\r\n"), "{answer}");
+    let both = place.bad(&["logs", "ingest", "--log-type", "App", "--table", "App_CL", "lines"]);
+    assert!(both.contains("--table"), "{both}");
 }
 
 #[test]

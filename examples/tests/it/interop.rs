@@ -69,6 +69,50 @@ fn azures_client_sends_records_through_a_rule() {
     assert!(server.stop());
 }
 
+/// Three senders of the HTTP Data Collector API, as they are published.
+#[test]
+fn senders_of_the_data_collector_api_fill_a_custom_table() {
+    let python = variable("OMS_INTEROP_PYTHON", "a Python with the packages of .ci/interop.txt");
+    let place = Place::new();
+    place.good(&["logs", "tables"]);
+    let admin = fs::read_to_string(place.data().join("admin.json")).expect("credentials");
+    let workspace =
+        admin.split("\"workspace_id\": \"").nth(1).and_then(|rest| rest.split('"').next());
+    let host = format!("{}.ods.opinsights.azure.com", workspace.expect("an id"));
+    let made = rcgen::generate_simple_self_signed(vec![host]).expect("a certificate");
+    fs::write(place.path("cert.pem"), made.cert.pem()).expect("written");
+    fs::write(place.path("key.pem"), made.signing_key.serialize_pem()).expect("written");
+    let options = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--services", "logs"];
+    let server = Server::start(place.oms(&[&listen[..], &options].concat()));
+    let port = server.url.rsplit(':').next().expect("a port");
+    let output = Command::new(&python)
+        .args(["-c", include_str!("collector.py"), port])
+        .arg(place.data().join("admin.json"))
+        .env("REQUESTS_CA_BUNDLE", place.path("cert.pem"))
+        .env("NO_PROXY", "*")
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let expected = "200 0\n1000\nAccepted\n403 InvalidAuthorization\nTrue True\n";
+    assert_eq!(text(&output.stdout), expected);
+    let query = "Interop_CL | summarize count(), sum(Number_d), countif(Even_b), \
+                 countif(Number_s == '[1]'), countif(Text_s has 'grüße'), countif(isnotnull(At_t)), \
+                 countif(isnotnull(Id_g)) by Sender_s | sort by Sender_s asc";
+    let answer = place.good(&["logs", "query", "--format", "csv", query]);
+    let rows: Vec<&str> = answer.lines().skip(1).collect();
+    let expected = [
+        "api,1000,499500.0,500,0,1000,0,0",
+        "client,1000,499500.0,500,0,1000,1000,0",
+        "wrapper,1000,0.0,500,1000,1000,1000,1000",
+    ];
+    assert_eq!(rows, expected, "{answer}");
+    let told = "Operation | where OperationKey == 'Interop_CL' | project Detail";
+    assert!(server.stop(), "what was refused is told when it ends");
+    let told = place.good(&["logs", "query", "--format", "csv", told]);
+    assert!(told.contains("2 records of Interop_CL were refused"), "{told}");
+}
+
 /// Serves some services of a place on a shared journal.
 fn start(place: &Place, journal: (&str, &str), services: &str) -> Command {
     let (url, schema) = journal;

@@ -5,7 +5,13 @@
 //!
 //! See "Logs Ingestion API in Azure Monitor" (`azure-monitor/logs/logs-ingestion-api-overview`).
 
+pub mod data_collector;
+
 mod numbers;
+
+pub mod shared_key;
+
+pub use shared_key::SharedKeys;
 
 use crate::ingest::rule::StreamBatch;
 use crate::{Error, Workspace};
@@ -63,19 +69,20 @@ async fn ingest(workspace: &Workspace, call: &Call) -> Result<(), Box<Response>>
         let error = ArmError::new(ErrorKind::Invalid, "UnsupportedMediaType", message);
         return Err(Box::new(error.status(StatusCode::UNSUPPORTED_MEDIA_TYPE).response()));
     }
-    let records = match serde_json::from_slice::<Value>(&call.body) {
-        Ok(Value::Array(records)) => records,
-        Ok(record @ Value::Object(_)) => vec![record],
-        Ok(_) => {
-            let message = "the body is neither an array of records nor a record";
-            return Err(refuse("InvalidRequestContent", message));
-        }
-        Err(error) => {
-            return Err(refuse("InvalidRequestContent", &format!("the body is not JSON: {error}")));
-        }
-    };
     let text = |name: &str| call.path.get(name).unwrap_or_default().to_owned();
     let (rule, stream) = (text("rule"), text("stream"));
+    let records = match serde_json::from_slice::<Value>(&call.body) {
+        Ok(Value::Array(records)) => Ok(records),
+        Ok(record @ Value::Object(_)) => Ok(vec![record]),
+        Ok(_) => Err("the body is neither an array of records nor a record".to_owned()),
+        Err(error) => Err(format!("the body is not JSON: {error}")),
+    };
+    let records = records.map_err(|message| {
+        let short: String = stream.chars().take(100).collect();
+        // A workspace that is closed meanwhile tells of nothing.
+        drop(workspace.note_refused(&short, &message, 1));
+        refuse("InvalidRequestContent", &message)
+    })?;
     let sent = async {
         let numbers = Arc::clone(&workspace.inner()?.http_numbers);
         let number = numbers.take(workspace).await?;

@@ -9,7 +9,7 @@ use crate::suite::Service;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oms_core::auth::{
-    AssignmentId, AuthError, Authorizer, CredentialKind, Credentials, Grants, NewCredential,
+    AssignmentId, AuthError, Authorizer, CredentialKind, Credentials, Grant, Grants, NewCredential,
     Principal, PrincipalKind, RoleAssignment, RoleAssignments, RoleDefinition,
 };
 use oms_core::http::{Authenticator, SigningKeys, Surface, TokenService, resource_surface};
@@ -19,6 +19,7 @@ use oms_core::resource::{
 };
 use oms_core::secret::KeyRing;
 use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
+use oms_logs::http::{INGEST_OPERATION, SharedKeys, data_collector};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub(crate) struct Identity {
     credentials: Arc<Credentials>,
     roles: Arc<RoleAssignments>,
     resources: Arc<Resources>,
+    /// Whoever signs with the workspace's key.
+    workspace: Principal,
 }
 
 impl Identity {
@@ -76,11 +79,14 @@ impl Identity {
             .credentials(Arc::clone(&credentials))
             .audiences(AUDIENCES.into_iter().chain([oms_logs::http::INGEST_AUDIENCE]))
             .build();
-        let identity = Self { tokens: Arc::new(tokens), keys, credentials, roles, resources };
+        let tokens = Arc::new(tokens);
+        let workspace = Principal::new(PrincipalKind::SharedKey, admin.workspace_id.to_lowercase());
+        let identity = Self { tokens, keys, credentials, roles, resources, workspace };
         identity.furnish(admin, services).await?;
         if journal.list(SEALED[0], None, 1).await?.is_empty() {
             identity.admit(admin).await?;
         }
+        identity.admit_workspace(admin).await?;
         Ok(identity)
     }
 
@@ -143,6 +149,18 @@ impl Identity {
         Ok(())
     }
 
+    /// Keeps the workspace's key, unless it was kept before: one that was revoked stays so.
+    async fn admit_workspace(&self, admin: &Admin) -> Result<()> {
+        if self.credentials.has_known(&self.workspace) {
+            return Ok(());
+        }
+        let proof = CredentialKind::Key(admin.workspace_key.clone());
+        let principal = self.workspace.clone();
+        let credential = NewCredential { principal, expires: None, proof };
+        self.credentials.add(&credential, &Principal::local()).await?;
+        Ok(())
+    }
+
     /// Reads what other processes changed.
     pub(crate) async fn refresh(&self) -> Result<()> {
         // One that fails does not keep the others from it.
@@ -165,6 +183,19 @@ impl Identity {
     /// What recognises senders of records by their tokens.
     pub(crate) fn senders(&self) -> Arc<dyn Authenticator> {
         self.tokens.for_audiences([oms_logs::http::INGEST_AUDIENCE])
+    }
+
+    /// What recognises senders of records by the workspace's key.
+    pub(crate) fn signers(&self) -> Arc<dyn Authenticator> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Arc::new(SharedKeys::new(Arc::clone(&self.credentials), clock))
+    }
+
+    /// What the holder of the workspace's key may do: send records.
+    pub(crate) fn grant(&self) -> Result<Grant> {
+        let scope = data_collector::PATH.parse().context("the scope of the workspace's key")?;
+        let (principal, operation) = (self.workspace.clone(), INGEST_OPERATION.to_owned());
+        Ok(Grant { principal, operation, scope })
     }
 
     /// Roles, beside what `grants` say.
@@ -426,6 +457,24 @@ mod tests {
         let secret = admin.client_secret.expose_text().expect("text");
         let token = token(&mounted, &admin, &admin.client_id, secret).await;
         assert_eq!(token, None);
+    }
+
+    /// The key of admin.json signs for the workspace, also in a directory that an earlier version made,
+    /// and not any more once it is revoked.
+    #[tokio::test]
+    async fn the_workspaces_key_is_kept_once() {
+        let (place, admin) = (Place::new(), admin());
+        let (identity, _) = place.open(&admin).await.expect("opens");
+        assert_eq!(identity.credentials.keys(&identity.workspace)[0], admin.workspace_key);
+        for _start in 0..2 {
+            let held = identity.credentials.list(PrincipalKind::SharedKey);
+            assert_eq!(held.len(), 1, "{held:?}");
+            place.open(&admin).await.expect("opens");
+        }
+        let held = identity.credentials.list(PrincipalKind::SharedKey);
+        identity.credentials.revoke(held[0].id, &Principal::local()).await.expect("revoked");
+        let (identity, _) = place.open(&admin).await.expect("opens");
+        assert!(identity.credentials.keys(&identity.workspace).is_empty());
     }
 
     /// A known client without a role is denied at every route, and a stranger before it.

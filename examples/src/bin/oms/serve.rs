@@ -8,7 +8,6 @@ use crate::suite::{Service, Suite, Wanted};
 use crate::{config, scrape, socket, tls};
 use anyhow::{Context, Result, bail};
 use http::{Method, StatusCode};
-use oms_core::auth::Grants;
 use oms_core::http::{
     Access, Call, Mounted, Route, Surface, Upgrade, mount, respond, serve, serve_unix, serve_with,
 };
@@ -117,7 +116,7 @@ fn mounted(suite: &Suite, registry: Registry) -> Result<Mounted> {
     let mut surfaces = suite.surfaces();
     surfaces.push(portal());
     surfaces.push(scrape::surface(suite.root(), registry)?);
-    let authorizer = suite.authorizer(Grants::new(vec![scrape::grant()?]));
+    let authorizer = suite.authorizer(vec![scrape::grant()?])?;
     Ok(mount(surfaces, authorizer)?)
 }
 

@@ -22,7 +22,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use oms_automation::worker::IsolationSettings;
 use oms_automation::{AutomationAccount, AutomationSettings};
-use oms_core::auth::{Authorizer, Grants};
+use oms_core::auth::{Authorizer, Grant, Grants};
 use oms_core::http::Surface;
 use oms_core::journal::Event;
 use oms_core::projection::Projection;
@@ -290,16 +290,20 @@ impl Suite {
     /// What is served on the one address.
     pub(crate) fn surfaces(&self) -> Vec<Surface> {
         let dsc = self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server)));
-        let logs = self
-            .logs
-            .iter()
-            .map(|logs| oms_logs::http::surface(Arc::clone(logs), self.identity.senders()));
+        let logs = self.logs.iter().flat_map(|logs| {
+            let (streams, tables) = (self.identity.senders(), self.identity.signers());
+            [
+                oms_logs::http::surface(Arc::clone(logs), streams),
+                oms_logs::http::data_collector::surface(Arc::clone(logs), tables),
+            ]
+        });
         dsc.chain(logs).chain(self.identity.surfaces()).collect()
     }
 
     /// Who may do what, beside what `grants` say.
-    pub(crate) fn authorizer(&self, grants: Grants) -> Arc<dyn Authorizer> {
-        self.identity.authorizer(grants)
+    pub(crate) fn authorizer(&self, mut grants: Vec<Grant>) -> Result<Arc<dyn Authorizer>> {
+        grants.push(self.identity.grant()?);
+        Ok(self.identity.authorizer(Grants::new(grants)))
     }
 
     pub(crate) fn names(&self) -> Vec<&'static str> {

@@ -1,5 +1,7 @@
 //! `oms logs`: records in, answers out.
 
+mod custom;
+
 mod keep;
 
 mod rules;
@@ -42,11 +44,19 @@ const REFUSED_TOLD_MAX: usize = 20;
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum Logs {
-    /// Writes the rows of files into a table, or their records through a data collection rule.
+    /// Writes the rows of files into a table, or their records through a data collection rule or into a
+    /// custom table whose columns are named by what they hold.
     Ingest {
         /// The table; custom ones end in _CL.
-        #[arg(long, required_unless_present = "rule")]
+        #[arg(long, required_unless_present_any = ["rule", "log_type"])]
         table: Option<String>,
+        /// The custom table without its _CL, in whose columns' names a suffix tells the type: _s, _b, _d,
+        /// _t, _g. Files hold one JSON object a line, or an array of them.
+        #[arg(long, conflicts_with_all = ["table", "rule", "format"])]
+        log_type: Option<String>,
+        /// The property that is TimeGenerated, if it is of the last two days.
+        #[arg(long, requires = "log_type")]
+        time_property: Option<String>,
         /// The data collection rule, by its name or immutable id. Files hold one JSON object a line,
         /// or an array of them.
         #[arg(long, requires = "stream", conflicts_with_all = ["table", "format"])]
@@ -144,6 +154,9 @@ impl Logs {
             Self::Ingest { rule: Some(rule), stream, files, .. } => {
                 let stream = stream.as_deref().unwrap_or_default();
                 rules::ingest(suite, rule, stream, files).await
+            }
+            Self::Ingest { log_type: Some(log_type), time_property, files, .. } => {
+                custom::ingest(suite, log_type, time_property.as_deref(), files).await
             }
             Self::Ingest { table, format, files, .. } => {
                 ingest(suite, table.as_deref().unwrap_or_default(), *format, files).await

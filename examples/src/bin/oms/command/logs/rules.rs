@@ -114,8 +114,8 @@ fn list(logs: &Workspace) -> Result<Output> {
     Ok(Output::new(text, json!(rules)))
 }
 
-/// Records of a file, with the number of the first of them.
-type Records = (u64, Vec<Value>);
+/// Records of a file, each with the line that it begins at, or its place in the array.
+pub(super) type Records = Vec<(u64, Value)>;
 
 /// What became of the records of some files.
 #[derive(Debug, Default)]
@@ -174,19 +174,22 @@ pub(super) async fn ingest(
 }
 
 /// Reads an array of records, or one a line.
-fn read_records(file: File, batches: &mpsc::Sender<Result<Records, (u64, String)>>) -> Result<()> {
+pub(super) fn read_records(
+    file: File,
+    batches: &mpsc::Sender<Result<Records, (u64, String)>>,
+) -> Result<()> {
     let mut input = BufReader::with_capacity(1 << 20, file);
     if input.fill_buf()?.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
         let records: Vec<Value> = serde_json::from_reader(input)?;
-        for (at, records) in records.chunks(BATCH_ROWS).enumerate() {
-            let first = (at * BATCH_ROWS) as u64 + 1;
-            if batches.blocking_send(Ok((first, records.to_vec()))).is_err() {
-                break;
+        let mut records = (1..).zip(records);
+        loop {
+            let batch: Records = records.by_ref().take(BATCH_ROWS).collect();
+            if batch.is_empty() || batches.blocking_send(Ok(batch)).is_err() {
+                return Ok(());
             }
         }
-        return Ok(());
     }
-    let (mut first, mut records) = (1, Vec::new());
+    let mut records = Vec::new();
     for (number, line) in (1..).zip(input.split(b'\n')) {
         let line = line?;
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -208,18 +211,15 @@ fn read_records(file: File, batches: &mpsc::Sender<Result<Records, (u64, String)
                 continue;
             }
         };
-        if records.is_empty() {
-            first = number;
-        }
-        records.push(record);
+        records.push((number, record));
         if records.len() == BATCH_ROWS
-            && batches.blocking_send(Ok((first, std::mem::take(&mut records)))).is_err()
+            && batches.blocking_send(Ok(std::mem::take(&mut records))).is_err()
         {
             return Ok(());
         }
     }
     if !records.is_empty() {
-        let _ = batches.blocking_send(Ok((first, records)));
+        let _ = batches.blocking_send(Ok(records));
     }
     Ok(())
 }
@@ -229,10 +229,11 @@ async fn send(
     logs: &Workspace,
     (rule, stream): (&str, &str),
     path: &Path,
-    (first, records): Records,
+    records: Records,
     sent: &mut Sent,
 ) -> Result<()> {
-    let count = records.len() as u64;
+    let (count, first) = (records.len() as u64, records.first().map_or(1, |(number, _)| *number));
+    let records: Vec<Value> = records.into_iter().map(|(_, record)| record).collect();
     loop {
         let batch = StreamBatch {
             producer: PRODUCER.to_owned(),
