@@ -4,9 +4,10 @@
 //! The auditor's invariant: each acknowledged record is there once, with its value in one column of its
 //! property or in the bag.
 
-use crate::select;
+use crate::{quiet, select};
 use datafusion::arrow::array::{Array as _, ArrayRef, AsArray as _};
 use datafusion::arrow::datatypes::{DataType, Float64Type};
+use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::sim::Sim;
 use oms_logs::Workspace;
 use oms_logs::ingest::custom::CustomBatch;
@@ -14,17 +15,15 @@ use oms_logs::schema::COLUMNS_MAX;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 const TABLE: &str = "Posts_CL";
 
-/// Columns that the first record of some worlds has, so that few are left.
+/// Columns that the first record has if it is wide, so that few are left.
 const WIDE: u64 = 470;
 
-/// The last digit of their seeds: a table with so many columns takes its time.
-const WIDE_SEEDS: u64 = 3;
-
-/// Properties of the records after it.
-const PROPERTIES: u64 = 30;
+/// Properties of the records after it, each of which may come to have three columns.
+const PROPERTIES: u64 = 8;
 
 /// What a record has beside its number.
 #[derive(Clone, Debug)]
@@ -37,15 +36,21 @@ struct Sent {
 #[derive(Debug, Default)]
 pub(super) struct Posts {
     sequence: u64,
+    is_wide: bool,
     /// The batch under way, and the numbers of its records.
     pending: Option<(CustomBatch, Vec<u64>)>,
     sent: BTreeMap<u64, Sent>,
     acknowledged: BTreeSet<u64>,
     /// Rows whose value was found in the bag.
-    pub(super) bagged: u64,
+    bagged: u64,
 }
 
 impl Posts {
+    /// Those of a table that is nearly full with the first record.
+    fn wide() -> Self {
+        Self { is_wide: true, ..Self::default() }
+    }
+
     fn draw<M: Clone + Debug>(&mut self, sim: &mut Sim<M>) -> (CustomBatch, Vec<u64>) {
         self.sequence += 1;
         let (mut records, mut numbers) = (Vec::new(), Vec::new());
@@ -61,7 +66,7 @@ impl Posts {
             let mut record = serde_json::Map::new();
             record.insert("id".to_owned(), number.into());
             record.insert(property.clone(), value.clone());
-            if number == 0 && sim.seed() % 10 == WIDE_SEEDS {
+            if number == 0 && self.is_wide {
                 record.extend((0..WIDE).map(|at| (format!("w{at}"), json!(at))));
             }
             self.sent.insert(number, Sent { property, value });
@@ -162,4 +167,36 @@ fn says(stored: &Value, sent: &Value) -> bool {
         other => other.as_f64(),
     };
     stored == sent || number(stored).is_some() && number(stored) == number(sent)
+}
+
+/// A table comes to its last column and beyond it while its process is killed and its power fails.
+#[tokio::test]
+async fn a_table_fills_up_through_crashes() {
+    for seed in 0..2 {
+        let mut sim = Sim::<()>::new(seed);
+        let (folder, disk) = (tempfile::tempdir().expect("a folder"), SimDisk::default());
+        let open = async || {
+            let builder = quiet(folder.path()).log_disk(Arc::new(disk.clone()));
+            builder.build().await.expect("a workspace")
+        };
+        let (mut posts, mut workspace) = (Posts::wide(), open().await);
+        for round in 0..10 {
+            for _ in 0..4 {
+                assert!(posts.send(&mut sim, &workspace).await, "nothing fails here");
+            }
+            match round % 3 {
+                0 => drop(workspace.flush().await.expect("flushed")),
+                1 => {
+                    drop(workspace);
+                    disk.crash(&*sim.entropy());
+                    workspace = open().await;
+                    posts.audit(seed, &workspace).await;
+                }
+                _ => {}
+            }
+        }
+        posts.audit(seed, &workspace).await;
+        let columns = workspace.table_schema(&TABLE.parse().expect("a name")).columns().len();
+        assert_eq!((columns, posts.bagged > 0), (COLUMNS_MAX, true), "seed {seed}");
+    }
 }
