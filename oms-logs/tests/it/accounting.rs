@@ -163,7 +163,7 @@ async fn what_comes_is_told_from_every_way_in() {
 /// Writers that let one table grow at once, while it is flushed: each value is in its column.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_let_one_table_grow_together() {
-    const WRITERS: usize = 8;
+    const WRITERS: usize = 4;
     const POSTS: usize = 30;
     let folder = tempfile::tempdir().expect("a folder");
     let clock = Arc::new(ManualClock::new(start()));
