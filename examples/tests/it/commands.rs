@@ -301,6 +301,26 @@ fn a_disk_is_protected_and_failed_over_by_commands() {
 }
 
 #[test]
+fn a_copy_that_was_interrupted_goes_on_by_command() {
+    let place = Place::new();
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let disk = ["--disk", "disk.img", "--replica", "replica"];
+    place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
+    place.good(&["recovery", "failover", "m"]);
+    place.good(&["recovery", "commit", "m"]);
+    fs::rename(place.path("replica"), place.path("away")).expect("out of reach");
+    place.bad(&["recovery", "reprotect", "m"]);
+    let _ = fs::remove_dir_all(place.path("replica"));
+    fs::rename(place.path("away"), place.path("replica")).expect("back");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("Reprotecting") && status.contains("not complete"), "{status}");
+    assert!(status.contains("now possible: replicate"), "{status}");
+    let done = place.good(&["recovery", "replicate", "m"]);
+    assert!(done.contains("ReverseProtected"), "{done}");
+    place.good(&["recovery", "failback", "m"]);
+}
+
+#[test]
 fn a_disk_of_another_length_is_noticed_and_protection_ends_by_command() {
     let place = Place::new();
     fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");

@@ -178,6 +178,8 @@ async fn attend(
     let grace = tokio::time::sleep(recorder.context.stop_grace);
     tokio::pin!(grace);
     let (mut is_stopping, mut is_killed) = (false, false);
+    // It leads a group of its own, by `setsid` or from the start.
+    let first = child.id();
     let status = loop {
         tokio::select! {
             count = read(&mut output, &mut output_bytes) => {
@@ -195,16 +197,16 @@ async fn attend(
             }
             () = &mut grace, if is_stopping && !is_killed => {
                 is_killed = true;
-                blocking(move || sweep(marker).map(|_| ())).await?;
+                blocking(move || sweep(marker, None).map(|_| ())).await?;
             }
         }
         if recorder.failure.is_some() && !is_killed {
             is_killed = true;
-            blocking(move || sweep(marker).map(|_| ())).await?;
+            blocking(move || sweep(marker, None).map(|_| ())).await?;
         }
     };
     // What the runbook left in the background ends with it; then the pipes end too.
-    blocking(move || sweep(marker).map(|_| ())).await?;
+    blocking(move || sweep(marker, first).map(|_| ())).await?;
     let drain = async {
         while output.is_some() || error.is_some() {
             tokio::select! {

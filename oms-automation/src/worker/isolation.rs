@@ -14,8 +14,12 @@
 //! are set by the system's own `prlimit`, `setpriv` and `setsid` (util-linux), which become the
 //! interpreter. Without one of them no job is run: an error names it.
 //!
-//! Not kept away from: the network, unless TCP is denied; Unix sockets in the file system (a
-//! kernel's Landlock knows them from ABI 9); the CPU and disk that the limits leave.
+//! Not kept away from: the owner, mode, times and extended attributes of files of its user, whose paths
+//! it knows: Landlock has no rule for them, so a job that runs as the service's user can open the
+//! service's data to other users of the computer, if not read it; run jobs as another
+//! ([`IsolationSettings::run_as`]) where that matters. Nor from the network, unless TCP is denied;
+//! Unix sockets in the file system (a kernel's Landlock knows them from ABI 9); the CPU and disk that
+//! the limits leave.
 
 use super::system;
 use crate::Error;

@@ -478,7 +478,7 @@ async fn execute(
 
 /// Ends what a predecessor's job left.
 fn sweep_job(shared: &Shared, job: JobId) -> Option<StreamSummary> {
-    match sweep(Marker::new(job)) {
+    match sweep(Marker::new(job), None) {
         Ok(0) => {}
         Ok(count) => tracing::warn!(%job, count, "ended what a job left over a restart"),
         Err(error) => tracing::error!(error = %error.describe(), "a job's processes are left"),
@@ -503,7 +503,7 @@ fn clear_sandboxes(sandboxes: &Path, open: &[JobId]) -> Result<(), Error> {
     for entry in entries.map_err(crate::error::failed("list folder", sandboxes))?.flatten() {
         let job = entry.file_name().to_str().and_then(|name| name.parse::<JobId>().ok());
         let Some(job) = job.filter(|job| !open.contains(job)) else { continue };
-        sweep(Marker::new(job))?;
+        sweep(Marker::new(job), None)?;
         process::remove_folder(&entry.path())?;
     }
     Ok(())

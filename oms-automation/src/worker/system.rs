@@ -137,7 +137,7 @@ mod elsewhere {
 
     /// # Errors
     /// Always: nobody can tell here which processes a job left.
-    pub(crate) fn sweep(_marker: Marker) -> Result<usize, Error> {
+    pub(crate) fn sweep(_marker: Marker, _first: Option<u32>) -> Result<usize, Error> {
         Err(unavailable())
     }
 

@@ -6,14 +6,20 @@
 //! - a hard limit on real-time CPU time whose value is the job's own number, far above any use. No
 //!   program drops limits by accident, and without privileges it can only be lowered.
 //!
-//! A process is the job's if it has either, or if its parent is. One that takes pains to lower the
-//! limit, drop the variable and outlive its parent is not found; Landlock still binds it.
+//! A process is the job's if it has either, if its parent is, or if it is in a session of one that is.
+//! To kill them the groups that they are in are killed too: a signal to a group reaches all of it at
+//! once, also processes that begin and end faster than a list of them is read. One that takes pains
+//! to lower the limit, drop the variable, leave the session and outlive its parent is not found, and
+//! neither is for sure a chain of processes of which each begins a session and ends at once; Landlock
+//! still binds them.
 
 use crate::Error;
 use crate::error::failed;
 use crate::job::JobId;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::collections::BTreeMap;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getsid, kill_process_group, pidfd_open, pidfd_send_signal,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +29,10 @@ pub(crate) const MARKER_VARIABLE: &str = "OMS_JOB_MARKER";
 /// How often the processes are looked for and killed before that is given up. Between rounds is a
 /// pause of up to 20 ms, so this is about 10 seconds.
 const SWEEP_ROUNDS_MAX: u32 = 500;
+
+/// How often in a row no process is found before there is none: a list of processes is no picture of
+/// one moment.
+const EMPTY_ROUNDS: u32 = 5;
 
 /// The mark of one job.
 #[derive(Clone, Copy, Debug)]
@@ -63,39 +73,53 @@ impl Marker {
 
 /// Asks every process of the job to end.
 pub(crate) fn terminate(marker: Marker) -> Result<(), Error> {
-    signal(marker, Signal::TERM).map(|_| ())
-}
-
-/// Sends a signal to every process of the job; answers how many there are.
-fn signal(marker: Marker, signal: Signal) -> Result<usize, Error> {
-    let members = members(marker)?;
-    for (pid, started) in &members {
-        send(*pid, *started, signal);
+    for (pid, status) in members(marker)? {
+        send(pid, status.started, Signal::TERM);
     }
-    Ok(members.len())
+    Ok(())
 }
 
 /// Kills every process of the job until none is left; answers how many there were at first. It
-/// blocks for a few milliseconds, and for seconds if processes do not die.
+/// blocks for some milliseconds, and for seconds if processes do not die. `first` is the job's first
+/// process if it has just ended: what is left of the group that it led is killed unseen.
 ///
 /// # Errors
 /// [`Error::Unkillable`] names those that are still there at the end.
-pub(crate) fn sweep(marker: Marker) -> Result<usize, Error> {
-    let mut first = None;
+pub(crate) fn sweep(marker: Marker, first: Option<u32>) -> Result<usize, Error> {
+    let own = own_session();
+    let mut groups: BTreeSet<i32> =
+        first.and_then(|id| i32::try_from(id).ok()).into_iter().collect();
+    let (mut at_first, mut empty) = (None, 0);
     for round in 0..SWEEP_ROUNDS_MAX {
-        let count = signal(marker, Signal::KILL)?;
-        let first = *first.get_or_insert(count);
-        if count == 0 {
-            return Ok(first);
+        let members = members(marker)?;
+        // A group of another session than ours has processes of one job only. Its number is free
+        // for others once it is empty, so it is forgotten after this round.
+        groups.extend(members.values().filter(|it| it.session != own).map(|it| it.group));
+        for group in std::mem::take(&mut groups) {
+            // There may be nobody left.
+            let _ = Pid::from_raw(group).map(|group| kill_process_group(group, Signal::KILL));
+        }
+        for (pid, status) in &members {
+            send(*pid, status.started, Signal::KILL);
+        }
+        let at_first = *at_first.get_or_insert(members.len());
+        empty = if members.is_empty() { empty + 1 } else { 0 };
+        if empty == EMPTY_ROUNDS {
+            return Ok(at_first);
         }
         // A killed process is seen until the kernel has torn it down.
         std::thread::sleep(Duration::from_millis(u64::from(round.clamp(1, 20))));
     }
     let processes: Vec<i32> = members(marker)?.into_keys().collect();
     if processes.is_empty() {
-        return Ok(first.unwrap_or_default());
+        return Ok(at_first.unwrap_or_default());
     }
     Err(Error::Unkillable { job: marker.job, processes })
+}
+
+/// The session of this process; none that a job is in if it is not known.
+fn own_session() -> i32 {
+    getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
 }
 
 /// Kills a job's processes when it is dropped before it is disarmed: when the runtime ends, say.
@@ -118,15 +142,16 @@ impl TreeGuard {
 impl Drop for TreeGuard {
     fn drop(&mut self) {
         if self.is_armed
-            && let Err(error) = sweep(self.marker)
+            && let Err(error) = sweep(self.marker, None)
         {
             tracing::error!(error = %error.describe(), "a job's processes are left");
         }
     }
 }
 
-/// The job's processes that have not ended: their ids and when they started.
-fn members(marker: Marker) -> Result<BTreeMap<i32, u64>, Error> {
+/// The job's processes that have not ended, by their ids.
+fn members(marker: Marker) -> Result<BTreeMap<i32, Status>, Error> {
+    let session = own_session();
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let root = Path::new("/proc");
     let mut others = Vec::new();
@@ -140,18 +165,21 @@ fn members(marker: Marker) -> Result<BTreeMap<i32, u64>, Error> {
         // A process that ends meanwhile has no files any more.
         let Some(status) = status(&process).filter(|_| pid != own) else { continue };
         if marker.is_on(&process) {
-            members.insert(pid, status.started);
+            members.insert(pid, status);
         } else {
             others.push((pid, status));
         }
     }
     loop {
-        let (found, rest): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|(_, status)| members.contains_key(&status.parent));
+        let sessions: BTreeSet<i32> =
+            members.values().map(|it: &Status| it.session).filter(|it| *it != session).collect();
+        let (found, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, status)| {
+            members.contains_key(&status.parent) || sessions.contains(&status.session)
+        });
         if found.is_empty() {
             return Ok(members);
         }
-        members.extend(found.into_iter().map(|(pid, status)| (pid, status.started)));
+        members.extend(found);
         others = rest;
     }
 }
@@ -159,6 +187,8 @@ fn members(marker: Marker) -> Result<BTreeMap<i32, u64>, Error> {
 #[derive(Clone, Copy, Debug)]
 struct Status {
     parent: i32,
+    group: i32,
+    session: i32,
     /// In ticks since the computer started: with the id, it names a process for good.
     started: u64,
 }
@@ -173,7 +203,9 @@ fn status(process: &Path) -> Option<Status> {
     if matches!(*fields.first()?, "Z" | "X" | "x") {
         return None;
     }
-    Some(Status { parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+    let number = |at: usize| fields.get(at)?.parse().ok();
+    let (parent, group, session) = (number(1)?, number(2)?, number(3)?);
+    Some(Status { parent, group, session, started: fields.get(19)?.parse().ok()? })
 }
 
 /// Signals a process if it still is what it was: its descriptor is taken first and its start read
@@ -209,8 +241,8 @@ mod tests {
             .stdout(Stdio::null())
             .spawn()
             .expect("sleep is there");
-        assert_eq!(sweep(other).expect("nothing to do"), 0);
-        assert_eq!(sweep(mine).expect("killed"), 1);
+        assert_eq!(sweep(other, None).expect("nothing to do"), 0);
+        assert_eq!(sweep(mine, None).expect("killed"), 1);
         assert!(!child.wait().expect("reaped").success());
     }
 
@@ -227,7 +259,36 @@ mod tests {
         while std::fs::read_to_string(&name).expect("alive").trim() != "sleep" {
             std::thread::yield_now();
         }
-        assert_eq!(sweep(mine).expect("killed"), 1);
+        assert_eq!(sweep(mine, None).expect("killed"), 1);
         assert!(!child.wait().expect("reaped").success());
+    }
+
+    /// Processes that each live for a moment are killed with their group.
+    #[test]
+    fn a_chain_of_short_lived_processes_is_ended() {
+        let mine = marker(4);
+        let chain = "import os, time\n\
+                     end = time.monotonic() + 60\n\
+                     while time.monotonic() < end:\n    \
+                         if os.fork() > 0: os._exit(0)\n";
+        let mut child = Command::new("setsid")
+            .args(["python3", "-c", chain])
+            .env(MARKER_VARIABLE, mine.variable())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("util-linux and python3 are there");
+        let first = child.id();
+        child.wait().expect("the first link ends by itself");
+        let group = i32::try_from(first).expect("an id");
+        // A killed one may not be reaped yet; it begins no other.
+        let lives = || {
+            let processes = std::fs::read_dir("/proc").expect("listed").flatten();
+            let mut found = processes.filter_map(|entry| status(&entry.path()));
+            found.any(|status| status.group == group)
+        };
+        let is_seen = (0..1_000).any(|_| lives());
+        assert!(is_seen, "the chain goes on");
+        sweep(mine, Some(first)).expect("killed");
+        assert!((0..200).all(|_| !lives()));
     }
 }

@@ -61,8 +61,10 @@ async fn patterns() {
         (r#"regex_quote("1.5+")"#, "string", json!(r"1\.5\+")),
     ])
     .await;
-    let error = refusal("Perf | where Computer != trim('(', Computer)").await;
-    assert!(error.diagnostics()[0].message.contains("unclosed group"), "{error}");
+    for condition in ["Computer != trim('(', Computer)", "Computer matches regex '('"] {
+        let error = refusal(&format!("Perf | where {condition}")).await;
+        assert!(error.diagnostics()[0].message.contains("unclosed group"), "{error}");
+    }
     let error = refusal("Perf | extend p = strcat('(', Computer) | extend trim(p, 'x')").await;
     assert!(matches!(error, QueryError::Regex { .. }), "{error}");
     let found = rows(

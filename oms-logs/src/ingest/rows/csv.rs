@@ -1,6 +1,6 @@
 //! Comma-separated values (RFC 4180), with a row of names first.
 //!
-//! Quoted cells may hold commas, quotes and line breaks; rows end with `\n` or `\r\n`. An empty cell
+//! Quoted cells may hold commas, quotes and line breaks; rows end with `\n`, `\r\n` or `\r`. An empty cell
 //! is no value. A name's characters that no column can have become underscores.
 
 use super::gathered::Gathered;
@@ -25,6 +25,8 @@ pub(super) struct Csv<R> {
     /// What the table's columns hold; of those that it does not have, what the first rows show.
     types: Vec<ColumnType>,
     ahead: Arc<AtomicU64>,
+    /// The number of the row that was read last.
+    last: u64,
     /// Rows that were read for the guesses.
     sampled: VecDeque<Cells>,
     /// What was met after them.
@@ -61,9 +63,8 @@ impl<R: Read + Send> Csv<R> {
         let mut reader = ReaderBuilder::new().flexible(true).from_reader(bounded);
         let headers = reader.headers().map_err(|error| failure(error, 1))?;
         let names = names(headers, &target.schema)?;
-        let sampled = VecDeque::new();
-        let mut csv =
-            Self { reader, names, types: Vec::new(), ahead, sampled, broken: None, target };
+        let (types, sampled, broken) = (Vec::new(), VecDeque::new(), None);
+        let mut csv = Self { reader, names, types, ahead, last: 1, sampled, broken, target };
         csv.find_types();
         Ok(csv)
     }
@@ -91,6 +92,13 @@ impl<R: Read + Send> Csv<R> {
     }
 
     fn read(&mut self) -> io::Result<Option<Cells>> {
+        let Some((line, cells)) = self.read_cells()? else { return Ok(None) };
+        // A carriage return by itself ends a row and no line: each row has a number of its own.
+        self.last = line.max(self.last + 1);
+        Ok(Some((self.last, cells)))
+    }
+
+    fn read_cells(&mut self) -> io::Result<Option<Cells>> {
         let mut cells = StringRecord::new();
         let begin = self.reader.position().line();
         self.ahead.store(0, Ordering::Relaxed);
@@ -214,6 +222,9 @@ fn names(headers: &StringRecord, schema: &TableSchema) -> io::Result<Vec<String>
 fn failure(error: csv::Error, line: u64) -> io::Error {
     match error.into_kind() {
         ErrorKind::Io(error) => io::Error::new(error.kind(), format!("line {line}: {error}")),
+        ErrorKind::Utf8 { err, .. } => {
+            invalid(format!("line {line}: cell {} is not UTF-8", err.field() + 1))
+        }
         other => invalid(format!("line {line}: {other:?}")),
     }
 }

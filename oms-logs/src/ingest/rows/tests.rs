@@ -250,3 +250,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_carriage_return_ends_a_row_of_csv_which_has_a_number_of_its_own() {
+    let rows = read(RowFormat::Csv, "T_CL", "A,B\n1,2\r3,4\r\n5,6\n7\n");
+    let numbers: Vec<u64> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [2, 3, 4, 5]);
+    assert!(rows[3].1.as_ref().is_err_and(|reason| reason.contains("1 cells")), "{rows:?}");
+}
+
+#[test]
+fn names_of_csv_that_are_no_text_are_told_by_their_cell() {
+    let input = io::Cursor::new(b"A,\xff\n1,2\n".to_vec());
+    let refused = RowReader::new(RowFormat::Csv, input, target("T_CL")).map(|_| ());
+    let refused = refused.expect_err("not UTF-8").to_string();
+    assert_eq!(refused, "line 1: cell 2 is not UTF-8");
+}

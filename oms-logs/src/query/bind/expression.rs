@@ -390,6 +390,9 @@ impl Binder<'_> {
         let comparison = match operator {
             BinaryOperator::Text { operator, negated } => {
                 let arguments = self.checked(texts([left, right], operator.symbol()))?;
+                if operator == ast::TextOperator::MatchesRegex {
+                    self.checked(function::check_pattern(&arguments, 1))?;
+                }
                 let kernel = function::text_kernel(operator);
                 let name = operator.symbol();
                 let bound = function::call(name, kernel, arguments, KqlType::Bool, span);

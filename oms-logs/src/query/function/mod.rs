@@ -89,7 +89,7 @@ pub(crate) use decimal::order_key as decimal_order_key;
 pub(crate) use kernel::{
     KernelFn, call, hold, json_of_dynamic, never_null, never_null_argument, never_null_of, udf,
 };
-pub(crate) use pattern::BadPattern;
+pub(crate) use pattern::{BadPattern, check as check_pattern};
 pub(crate) use percentile::percentile;
 pub(crate) use random::random;
 pub(crate) use string::{StringTooLong, string_too_long};

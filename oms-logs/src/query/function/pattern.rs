@@ -85,7 +85,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, BadPattern> {
 }
 
 /// Fails if the argument is a constant and no pattern.
-pub(super) fn check(arguments: &[Expr], at: usize) -> Result<(), Problem> {
+pub(crate) fn check(arguments: &[Expr], at: usize) -> Result<(), Problem> {
     match arguments.get(at) {
         Some(argument) => check_text(argument.as_text(), argument.span),
         None => Ok(()),

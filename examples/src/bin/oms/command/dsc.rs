@@ -68,11 +68,15 @@ pub(crate) enum Dsc {
         #[arg(long)]
         server: String,
         /// The registration key; better in a file.
-        #[arg(long, required_unless_present = "registration_key_file", value_parser = secret)]
+        #[arg(long, value_parser = secret)]
         #[serde(skip)]
         registration_key: Option<Secret>,
         /// A file that holds the registration key.
-        #[arg(long, conflicts_with = "registration_key")]
+        #[arg(
+            long,
+            required_unless_present = "registration_key",
+            conflicts_with = "registration_key"
+        )]
         registration_key_file: Option<PathBuf>,
         /// The configuration to register for.
         #[arg(long)]

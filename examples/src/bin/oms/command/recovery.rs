@@ -32,6 +32,11 @@ pub(crate) enum Recovery {
         /// The machine's name.
         name: Option<String>,
     },
+    /// Sends the replica what it lacks, and goes on with a copy that was interrupted.
+    Replicate {
+        /// The machine's name.
+        name: String,
+    },
     /// Takes a recovery point of what the replica holds.
     Point {
         /// The machine's name.
@@ -120,6 +125,14 @@ impl Recovery {
                 told(&*vault.item(name).await?, String::new()).await
             }
             Self::Status { name: None } => statuses(suite).await,
+            Self::Replicate { name } => {
+                let item = vault.item(name).await?;
+                let line = copying(&item);
+                let report = item.replicate().await?;
+                drop(line);
+                let sent = bytes(report.copy_bytes + report.frame_bytes);
+                told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
+            }
             Self::Point { name } => {
                 let item = vault.item(name).await?;
                 item.replicate().await?;
@@ -238,13 +251,21 @@ fn describe(status: &ItemStatus) -> String {
     if let Some(failure) = &status.item.failure {
         text.push_str(&format!("the last operation failed: {failure}\n"));
     }
-    let verbs: Vec<&str> = status
-        .allowed_operations
-        .iter()
-        .filter_map(|operation| verb(operation, status.item.state))
-        .collect();
+    let operations = status.allowed_operations.iter();
+    let mut verbs: Vec<&str> =
+        operations.filter_map(|operation| verb(operation, status.item.state)).collect();
+    if is_copying(status.item.state) {
+        text.push_str("the copy to the replica is not complete; go on with it by `replicate`\n");
+        verbs.insert(0, "replicate");
+    }
     text.push_str(&format!("now possible: {}\n", verbs.join(", ")));
     text
+}
+
+/// Whether a copy is under way, or was when a process ended: nothing goes on with it by itself.
+const fn is_copying(state: ProtectionState) -> bool {
+    use ProtectionState::{InitialReplication, Reprotecting, Resyncing};
+    matches!(state, InitialReplication | Resyncing | Reprotecting)
 }
 
 /// The command for an operation of the management API; none if there is none.
@@ -300,6 +321,9 @@ mod tests {
     #[test]
     fn what_is_offered_can_be_typed() {
         for state in ProtectionState::ALL {
+            if is_copying(state) {
+                assert!(matches!(command(&["recovery", "replicate", "m"]), Command::Recovery(_)));
+            }
             for test in TestFailoverState::ALL {
                 for operation in state.allowed_operations(test) {
                     let Some(verb) = verb(operation, state) else {
