@@ -8,7 +8,7 @@ use crate::machine::{
 };
 use crate::replication::channel::{InProcessLink, Link};
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
-use oms_core::journal::{HistoryId, JournalEvent as _, JournalExt, SqliteJournal};
+use oms_core::journal::{HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal};
 use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,17 @@ impl Shared {
         };
         let envelope = stored.seal(now, "oms-recovery")?;
         let history = Self::history(&next.machine.name)?;
-        Ok(self.journal.append_to(&history, expected, vec![envelope]).await?)
+        let sent = vec![envelope.clone()];
+        let error = match self.journal.append_to(&history, expected, sent).await {
+            Ok(version) => return Ok(version),
+            // Another process has the history.
+            Err(error @ JournalError::Conflict { .. }) => return Err(error.into()),
+            Err(error) => error,
+        };
+        // The answer may be lost, and not the event.
+        let found = self.journal.read(&history, expected, 1).await.unwrap_or_default();
+        let own = found.first().filter(|event| event.envelope == envelope);
+        own.map(|event| event.version).ok_or_else(|| error.into())
     }
 }
 

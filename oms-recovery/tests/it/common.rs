@@ -5,7 +5,7 @@ use oms_core::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_core::journal::MemoryJournal;
 use oms_core::testkit::disk::SimDisk;
-use oms_core::testkit::fault::Faults;
+use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::{EntropyExt, Journal};
 use oms_recovery::machine::disk::BlockDevice;
 use oms_recovery::replication::{Site, SiteStores};
@@ -185,7 +185,9 @@ impl SiteStores for Sites {
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) sites: Sites,
-    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) journal: Arc<Faulty<MemoryJournal>>,
+    /// The journal's; none at first.
+    pub(crate) faults: Arc<Faults>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) entropy: Arc<SeededEntropy>,
     folder: tempfile::TempDir,
@@ -210,9 +212,11 @@ impl World {
         file.write_at(0, model).expect("write");
         file.sync().expect("sync");
         disk.sync_dir(Path::new("")).expect("sync");
+        let faults = Arc::new(Faults::new(seed));
         Self {
             sites,
-            journal: Arc::new(MemoryJournal::default()),
+            journal: Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults))),
+            faults,
             clock: Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse().expect("a time"))),
             entropy: Arc::new(SeededEntropy::new(seed)),
             folder: tempfile::tempdir().expect("a folder"),

@@ -365,3 +365,23 @@ async fn what_needs_the_log_says_that_a_resynchronization_is_required() {
         assert_disk(&*item.device().expect("device"), &model, "converged");
     }
 }
+
+/// Auditor: an operation whose event is in the journal, though the answer was lost, is done, and those
+/// after it are not refused.
+#[tokio::test]
+async fn a_lost_answer_of_the_journal_stops_no_operation() {
+    let world = World::new(1, &random_disk(&SeededEntropy::new(1)));
+    let item = world.protect(ReplicationPolicy::default()).await;
+    world.faults.set_after(500);
+    for round in 0..10 {
+        let begun = item.test_failover(PointChoice::Latest).await;
+        begun.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let ended = item.cleanup_test_failover("").await;
+        ended.unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+    item.planned_failover().await.expect("moved");
+    item.commit().await.expect("committed");
+    item.reprotect().await.expect("the other way");
+    item.failback().await.expect("back");
+    assert!(world.faults.counts().after > 10, "{:?}", world.faults.counts());
+}
