@@ -1,12 +1,13 @@
 //! Bodies within limits.
 
 use super::Refusal;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use bytes::{Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::io::Read;
+use std::time::Duration;
 
 /// How much a route takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,6 +23,30 @@ impl Default for BodyLimits {
     fn default() -> Self {
         Self { sent_bytes_max: 1 << 20, inflated_bytes_max: 16 << 20 }
     }
+}
+
+/// How much of a refused request's body is read all the same, in bytes.
+const DISCARDED_BYTES_MAX: usize = 256 << 10;
+
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Reads what a refused request brings along, within limits, and throws it away: a sender that is
+/// still writing when its connection is closed does not see the answer.
+pub(super) async fn discard(mut body: Body) {
+    if body.is_end_stream() {
+        return;
+    }
+    let read = async {
+        let mut count = 0;
+        while count < DISCARDED_BYTES_MAX
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            count += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whoever is slower than that loses the answer.
+    let _ = tokio::time::timeout(DISCARD_TIME_MAX, read).await;
 }
 
 /// Reads a body, or says why not.

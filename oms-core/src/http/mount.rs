@@ -230,12 +230,18 @@ impl Mounted {
         };
         let (entry, captured) = match self.find(&parts.method, &path) {
             Ok(found) => found,
-            Err(refusal) => return *refusal,
+            Err(refusal) => {
+                body::discard(request_body).await;
+                return *refusal;
+            }
         };
         *route = Some(&entry.route);
         let principal = match entry.admit(&parts, &path, &*self.authorizer) {
             Ok(principal) => principal,
-            Err(error) => return entry.refuse(&error, &parts),
+            Err(error) => {
+                body::discard(request_body).await;
+                return entry.refuse(&error, &parts);
+            }
         };
         let body = match body::read(&parts.headers, request_body, entry.route.limits).await {
             Ok(body) => body,
@@ -292,7 +298,9 @@ mod tests {
     use crate::http::BodyLimits;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use futures::StreamExt as _;
     use std::io::Write;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[derive(Debug)]
     struct Bearer;
@@ -376,6 +384,27 @@ mod tests {
         assert_eq!(ask(gzip(), "not gzip").await.0, StatusCode::BAD_REQUEST);
         let brotli = post().header("content-encoding", "br");
         assert_eq!(ask(brotli, "x").await.0, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
+    /// A sender that is still writing gets its answer: what it sends is read, within a bound.
+    #[tokio::test]
+    async fn what_a_refused_request_brings_is_read_and_not_without_end() {
+        let read = Arc::new(AtomicUsize::new(0));
+        for (path, status) in
+            [("/jobs/7", StatusCode::UNAUTHORIZED), ("/none", StatusCode::NOT_FOUND)]
+        {
+            for (chunks, expected) in [(10, 10), (1_000, 256)] {
+                read.store(0, Ordering::Relaxed);
+                let seen = Arc::clone(&read);
+                let chunk = move |_| {
+                    seen.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, std::io::Error>(vec![0; 1 << 10])
+                };
+                let body = Body::from_stream(futures::stream::iter(0..chunks).map(chunk));
+                assert_eq!(ask(Request::get(path), body).await.0, status);
+                assert_eq!(read.load(Ordering::Relaxed), expected, "{path}");
+            }
+        }
     }
 
     /// A protocol answers in its own form what is refused before its handler sees it.

@@ -25,8 +25,8 @@
 //! | 500 | `UnspecifiedError` | a defect |
 //! | 503 | `ServiceUnavailable` | the disk, or the workspace is closing |
 //!
-//! The body is `{"Error": …, "Message": …}`. A caller that nobody knows is refused before its body is
-//! read.
+//! The body is `{"Error": …, "Message": …}`. A caller that nobody knows is refused by its head, and
+//! its body is thrown away.
 
 use super::numbers;
 use crate::ingest::custom::CustomBatch;
