@@ -205,7 +205,7 @@ impl WorkspaceBuilder {
     /// the columns of a table grow apart. Give it before [`store_layer`](Self::store_layer).
     #[must_use]
     pub fn object_store(mut self, store: Arc<dyn ObjectStore>, url: Url) -> Self {
-        self.place = Place::remote(store, url);
+        self.place.set_remote(store, url);
         self
     }
 

@@ -34,6 +34,10 @@ const SWEEP_ROUNDS_MAX: u32 = 500;
 /// one moment.
 const EMPTY_ROUNDS: u32 = 5;
 
+/// The same where the group of the job's first process was killed unseen, which is how nearly every job
+/// ends: a look at all processes of the computer is not free.
+const EMPTY_ROUNDS_AFTER_GROUP: u32 = 2;
+
 /// The mark of one job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marker {
@@ -89,6 +93,7 @@ pub(crate) fn sweep(marker: Marker, first: Option<u32>) -> Result<usize, Error> 
     let own = own_session();
     let mut groups: BTreeSet<i32> =
         first.and_then(|id| i32::try_from(id).ok()).into_iter().collect();
+    let empty_rounds = if groups.is_empty() { EMPTY_ROUNDS } else { EMPTY_ROUNDS_AFTER_GROUP };
     let (mut at_first, mut empty) = (None, 0);
     for round in 0..SWEEP_ROUNDS_MAX {
         let members = members(marker)?;
@@ -104,7 +109,7 @@ pub(crate) fn sweep(marker: Marker, first: Option<u32>) -> Result<usize, Error> 
         }
         let at_first = *at_first.get_or_insert(members.len());
         empty = if members.is_empty() { empty + 1 } else { 0 };
-        if empty == EMPTY_ROUNDS {
+        if empty == empty_rounds {
             return Ok(at_first);
         }
         // A killed process is seen until the kernel has torn it down.

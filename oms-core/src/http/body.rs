@@ -79,6 +79,7 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
+            discard(body).await;
             return Err(too_large("as sent", limit));
         }
         bytes.extend_from_slice(&data);

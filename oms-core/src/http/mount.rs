@@ -224,6 +224,7 @@ impl Mounted {
         let path = match segments(parts.uri.path()) {
             Ok(path) => path,
             Err(error) => {
+                body::discard(request_body).await;
                 let (status, code) = (StatusCode::BAD_REQUEST, "InvalidRequestUri");
                 return respond::refusal(status, code, error.message());
             }
@@ -389,9 +390,12 @@ mod tests {
     /// A sender that is still writing gets its answer: what it sends is read, within a bound.
     #[tokio::test]
     async fn what_a_refused_request_brings_is_read_and_not_without_end() {
+        const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
+        const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+        const BAD_REQUEST: StatusCode = StatusCode::BAD_REQUEST;
         let read = Arc::new(AtomicUsize::new(0));
         for (path, status) in
-            [("/jobs/7", StatusCode::UNAUTHORIZED), ("/none", StatusCode::NOT_FOUND)]
+            [("/jobs/7", UNAUTHORIZED), ("/none", NOT_FOUND), ("/jobs/%2e%2e/x", BAD_REQUEST)]
         {
             for (chunks, expected) in [(10, 10), (1_000, 256)] {
                 read.store(0, Ordering::Relaxed);

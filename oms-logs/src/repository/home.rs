@@ -164,8 +164,9 @@ impl Default for Place {
 }
 
 impl Place {
-    pub(crate) fn remote(store: Arc<dyn ObjectStore>, url: Url) -> Self {
-        Self { store: Arc::clone(&store), remote: Some((url, store)), takes_over: false }
+    pub(crate) fn set_remote(&mut self, store: Arc<dyn ObjectStore>, url: Url) {
+        self.store = Arc::clone(&store);
+        self.remote = Some((url, store));
     }
 
     pub(crate) fn layer(

@@ -88,7 +88,10 @@ async fn a_store_belongs_to_one_folder_until_it_is_taken_over() {
     };
     let refused = new().build().await.expect_err("another folder's");
     assert!(matches!(refused, Error::OtherFolder { .. }), "{refused}");
-    let taken = new().take_over().build().await.expect("taken over");
+    // In whatever order it is said.
+    let bucket: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&store);
+    let taken = new().take_over().object_store(bucket, url("s3://bucket/logs"));
+    let taken = taken.build().await.expect("taken over");
     assert_eq!(numbers(&taken).await, up_to(10));
     taken.write(batch("a", 2, 10..20)).await.expect("written");
     taken.close().await.expect("flushed and closed");

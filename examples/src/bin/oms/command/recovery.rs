@@ -125,14 +125,6 @@ impl Recovery {
                 told(&*vault.item(name).await?, String::new()).await
             }
             Self::Status { name: None } => statuses(suite).await,
-            Self::Replicate { name } => {
-                let item = vault.item(name).await?;
-                let line = copying(&item);
-                let report = item.replicate().await?;
-                drop(line);
-                let sent = bytes(report.copy_bytes + report.frame_bytes);
-                told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
-            }
             Self::Point { name } => {
                 let item = vault.item(name).await?;
                 item.replicate().await?;
@@ -175,10 +167,13 @@ impl Recovery {
                 item.failback().await?;
                 told(&item, format!("{name} runs at the primary site{UNCOMMITTED}{name}")).await
             }
-            Self::Repair { name } => {
+            Self::Replicate { name } | Self::Repair { name } => {
                 let item = vault.item(name).await?;
                 let line = copying(&item);
-                let report = item.repair_replication().await?;
+                let report = match self {
+                    Self::Repair { .. } => item.repair_replication().await?,
+                    _ => item.replicate().await?,
+                };
                 drop(line);
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
                 told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
