@@ -16,9 +16,7 @@
 use crate::Error;
 use crate::error::failed;
 use crate::job::JobId;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getsid, kill_process_group, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +27,11 @@ pub(crate) const MARKER_VARIABLE: &str = "OMS_JOB_MARKER";
 /// How often the processes are looked for and killed before that is given up. Between rounds is a
 /// pause of up to 20 ms, so this is about 10 seconds.
 const SWEEP_ROUNDS_MAX: u32 = 500;
+
+/// The number of every session and group that began outside this PID namespace, see
+/// pid_namespaces(7): those of a container's first processes, say. Who is in it says nothing about
+/// whose it is.
+const OUTSIDE: i32 = 0;
 
 /// How often in a row no process is found before there is none: a list of processes is no picture of
 /// one moment.
@@ -122,9 +125,10 @@ pub(crate) fn sweep(marker: Marker, first: Option<u32>) -> Result<usize, Error> 
     Err(Error::Unkillable { job: marker.job, processes })
 }
 
-/// The session of this process; none that a job is in if it is not known.
+/// The session of this process, [`OUTSIDE`] if it is not known. It is read like that of others:
+/// in a container it may have begun outside, and has no number inside.
 fn own_session() -> i32 {
-    getsid(None).map_or(0, |session| session.as_raw_nonzero().get())
+    status(Path::new("/proc/self")).map_or(OUTSIDE, |status| status.session)
 }
 
 /// Kills a job's processes when it is dropped before it is disarmed: when the runtime ends, say.
@@ -176,8 +180,9 @@ fn members(marker: Marker) -> Result<BTreeMap<i32, Status>, Error> {
         }
     }
     loop {
-        let sessions: BTreeSet<i32> =
-            members.values().map(|it: &Status| it.session).filter(|it| *it != session).collect();
+        let sessions: BTreeSet<i32> = (members.values().map(|it: &Status| it.session))
+            .filter(|it| *it != session && *it != OUTSIDE)
+            .collect();
         let (found, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, status)| {
             members.contains_key(&status.parent) || sessions.contains(&status.session)
         });
