@@ -375,8 +375,9 @@ pub trait Journal: Debug + Send + Sync {
     /// finds a lower one later.
     async fn read_all(&self, after: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
 
-    /// Waits until a position after `after` was given out, then answers the last one given out.
-    /// Its event may have been deleted since.
+    /// Waits until a position after `after` was given out, then answers the last one given out, as
+    /// far as this process knows: of what others appended, and of its own whose answer was lost,
+    /// it may hear seconds later. Its event may have been deleted since.
     async fn wait(&self, after: u64) -> Result<u64, JournalError>;
 
     /// Histories of one kind in order of their keys, after key `after`, at most `limit` and
