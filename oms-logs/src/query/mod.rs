@@ -107,6 +107,8 @@ mod decimal;
 
 mod function;
 
+mod ids;
+
 mod operator;
 
 mod plan;

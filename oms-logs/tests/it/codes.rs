@@ -9,7 +9,7 @@ use oms_logs::query::QueryOptions;
 use std::sync::Arc;
 
 /// Groups by columns, and the same by expressions that need each row's text.
-const QUERIES: [(&str, &str); 9] = [
+const QUERIES: [(&str, &str); 11] = [
     ("summarize n=count() by Computer", "summarize n=count() by Computer=strcat(Computer, '')"),
     ("summarize n=count() by Text", "summarize n=count() by Text=strcat(Text, '')"),
     (
@@ -38,6 +38,15 @@ const QUERIES: [(&str, &str); 9] = [
     (
         "summarize d=dcount(Text), u=count_distinct(N % 5) by Computer",
         "summarize d=dcount(Text), u=count_distinct(N % 5) by Computer=strcat(Computer, '')",
+    ),
+    (
+        "summarize d=dcount(Text) by Computer",
+        "distinct Text=strcat(Text, ''), Computer=strcat(Computer, '') \
+         | summarize d=count() by Computer",
+    ),
+    (
+        "summarize d=count_distinct(Text) by Part=N / 300",
+        "distinct Text=strcat(Text, ''), Part=N / 300 | summarize d=count() by Part",
     ),
     ("distinct Text, Computer", "distinct Text=strcat(Text, ''), Computer=strcat(Computer, '')"),
 ];

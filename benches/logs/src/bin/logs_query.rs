@@ -3,8 +3,11 @@
 //! the answer, or `{"id", "error"}`.
 
 use anyhow::Result;
+use arrow::array::AsArray as _;
+use arrow::compute::{cast, sum};
+use arrow::datatypes::{DataType, Float64Type};
 use oms_core::SystemClock;
-use oms_logs::query::QueryOptions;
+use oms_logs::query::{QueryOptions, QueryReport};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
@@ -17,6 +20,26 @@ fn total(cell: &Json) -> f64 {
         Json::Array(cells) => cells.iter().map(total).sum(),
         _ => 0.0,
     }
+}
+
+/// The total of an answer's numbers. Numbers alone, and not what is kept as one: times; and not what
+/// the workspace adds to each row, such as `_BilledSize`.
+fn total_of(report: &QueryReport) -> Result<f64> {
+    let mut all = 0.0;
+    let columns = report.columns.iter().enumerate();
+    for (at, column) in columns.filter(|(_, column)| !column.name.starts_with('_')) {
+        match column.kql_type.name() {
+            "int" | "long" | "real" => {
+                for batch in &report.batches {
+                    let numbers = cast(batch.column(at), &DataType::Float64)?;
+                    all += sum(numbers.as_primitive::<Float64Type>()).unwrap_or(0.0);
+                }
+            }
+            "dynamic" => all += report.rows().iter().map(|row| total(&row[at])).sum::<f64>(),
+            _ => {}
+        }
+    }
+    Ok(all)
 }
 
 #[tokio::main]
@@ -35,16 +58,7 @@ async fn main() -> Result<()> {
             Ok(report) if report.is_partial => json!({"error": "the answer is partial"}),
             Ok(report) => {
                 let rows: usize = report.batches.iter().map(|batch| batch.num_rows()).sum();
-                // Numbers alone, and not what is kept as one: times; and not what the workspace adds
-                // to each row, such as `_BilledSize`.
-                let is_number = report.columns.iter().map(|column| {
-                    matches!(column.kql_type.name(), "int" | "long" | "real" | "dynamic")
-                        && !column.name.starts_with('_')
-                });
-                let is_number: Vec<bool> = is_number.collect();
-                let cells = report.rows();
-                let cells = cells.iter().flat_map(|row| row.iter().zip(&is_number));
-                let sum: f64 = cells.filter(|(_, is)| **is).map(|(cell, _)| total(cell)).sum();
+                let sum = total_of(&report)?;
                 json!({"ms": ms, "rows": rows, "sum": sum})
             }
             Err(error) => json!({"error": error.to_string()}),

@@ -24,6 +24,8 @@ mod datetime_format;
 
 mod decimal;
 
+pub(crate) mod distinct;
+
 mod distribution;
 
 pub(crate) mod dynamic;
@@ -65,6 +67,8 @@ mod percentile;
 mod punycode;
 
 mod random;
+
+mod runs;
 
 mod series;
 

@@ -4,6 +4,7 @@
 use super::arguments::{Args, Column};
 use super::dynamic_text::{self, Dynamic};
 use super::kernel::{KernelFn, call as kernel_call};
+use super::runs::Runs;
 use super::string::{Search, Searches, bounded, overlapping};
 use super::{Call, Function, Naming, Parameter, coerce, conversion, kernel, special};
 use crate::query::bound::Expr;
@@ -12,10 +13,11 @@ use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{ArrayRef, StringViewArray};
 use datafusion::common::{DataFusionError, Result as DfResult};
-use regex::{CaptureLocations, Captures, Match, Regex, RegexBuilder};
+use regex::{CaptureLocations, Captures, Regex, RegexBuilder};
 use serde_json::Value as Json;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 /// The largest compiled pattern, in bytes.
@@ -99,24 +101,40 @@ fn check_text(pattern: Option<&str>, span: Span) -> Result<(), Problem> {
     }
 }
 
+/// A compiled pattern.
+#[derive(Debug)]
+struct Pattern {
+    regex: Regex,
+    /// The same, if it is so plain.
+    runs: Option<Runs>,
+}
+
+impl Deref for Pattern {
+    type Target = Regex;
+
+    fn deref(&self) -> &Regex {
+        &self.regex
+    }
+}
+
 thread_local! {
     /// Constant patterns that calls of this thread met lately: a query calls once for each batch of
     /// rows.
-    static CONSTANTS: RefCell<HashMap<String, Arc<Regex>>> = RefCell::default();
+    static CONSTANTS: RefCell<HashMap<String, Arc<Pattern>>> = RefCell::default();
 }
 
 /// The pattern out of those that are known. A compiled pattern is shared and not cloned: each clone
 /// finds out anew what it needs to match fast.
 fn known_or_compiled(
-    known: &mut HashMap<String, Arc<Regex>>,
+    known: &mut HashMap<String, Arc<Pattern>>,
     known_max: usize,
     pattern: &str,
-) -> DfResult<Arc<Regex>> {
+) -> DfResult<Arc<Pattern>> {
     if let Some(found) = known.get(pattern) {
         return Ok(Arc::clone(found));
     }
-    let made = compile(pattern).map_err(|error| DataFusionError::External(Box::new(error)))?;
-    let made = Arc::new(made);
+    let regex = compile(pattern).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let made = Arc::new(Pattern { regex, runs: Runs::of(pattern) });
     if known.len() >= known_max {
         known.clear();
     }
@@ -130,9 +148,9 @@ struct Patterns {
     column: Column<StringViewArray>,
     /// What stands around each pattern.
     around: (&'static str, &'static str),
-    compiled: HashMap<String, Arc<Regex>>,
+    compiled: HashMap<String, Arc<Pattern>>,
     /// The pattern of all rows.
-    constant: Option<Arc<Regex>>,
+    constant: Option<Arc<Pattern>>,
 }
 
 impl Patterns {
@@ -141,7 +159,7 @@ impl Patterns {
         Ok(Self { column, around, compiled: HashMap::new(), constant: None })
     }
 
-    fn at(&mut self, row: usize) -> DfResult<Arc<Regex>> {
+    fn at(&mut self, row: usize) -> DfResult<Arc<Pattern>> {
         if let Some(constant) = &self.constant {
             return Ok(Arc::clone(constant));
         }
@@ -188,7 +206,7 @@ fn extract(args: &Args<'_>) -> DfResult<ArrayRef> {
     let (mut patterns, group, text) =
         (Patterns::read(args, 0, AS_IS)?, args.long(1)?, args.text(2)?);
     // Where the groups of the last pattern stand: room for them is made once.
-    let mut places: Option<(Arc<Regex>, CaptureLocations)> = None;
+    let mut places: Option<(Arc<Pattern>, CaptureLocations)> = None;
     args.try_text(|row| {
         let pattern = patterns.at(row)?;
         let Some(group) = group.get(row).and_then(|group| usize::try_from(group).ok()) else {
@@ -331,11 +349,11 @@ fn replace(args: &Args<'_>, text_at: usize, pattern_at: usize, by_at: usize) -> 
     })
 }
 
-fn replaced(pattern: &Regex, text: &str, by: &[Piece]) -> DfResult<String> {
+fn replaced(pattern: &Pattern, text: &str, by: &[Piece]) -> DfResult<String> {
     let mut made = String::with_capacity(text.len());
     let mut from = 0;
-    let mut replace = |whole: Match<'_>, found: Option<&Captures<'_>>| {
-        made.push_str(text.get(from..whole.start()).unwrap_or_default());
+    let mut replace = |whole: Range<usize>, found: Option<&Captures<'_>>| {
+        made.push_str(text.get(from..whole.start).unwrap_or_default());
         for piece in by {
             let group = |group| found.and_then(|found| found.get(group));
             made.push_str(match piece {
@@ -343,19 +361,23 @@ fn replaced(pattern: &Regex, text: &str, by: &[Piece]) -> DfResult<String> {
                 Piece::Group(number) => group(*number).map_or("", |part| part.as_str()),
             });
         }
-        from = whole.end();
+        from = whole.end;
         bounded(made.len(), "replace_regex")
     };
     // Where the groups are takes much longer to find than where the match is.
     if by.iter().any(|piece| matches!(piece, Piece::Group(_))) {
         for found in pattern.captures_iter(text) {
             if let Some(whole) = found.get(0) {
-                replace(whole, Some(&found))?;
+                replace(whole.range(), Some(&found))?;
             }
+        }
+    } else if let Some(runs) = pattern.runs.as_ref().and_then(|runs| runs.matches(text)) {
+        for whole in runs {
+            replace(whole, None)?;
         }
     } else {
         for whole in pattern.find_iter(text) {
-            replace(whole, None)?;
+            replace(whole.range(), None)?;
         }
     }
     made.push_str(text.get(from..).unwrap_or_default());

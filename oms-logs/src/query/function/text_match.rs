@@ -42,12 +42,12 @@ fn any_index(args: &Args<'_>) -> Result<ArrayRef> {
 /// The kernel of an operator: (text, operand) to bool, never null.
 pub(crate) fn kernel(operator: TextOperator) -> KernelFn {
     match operator {
-        TextOperator::EqualAnyCase => |args| any_case(args, |text, operand| text == operand),
+        TextOperator::EqualAnyCase => |args| at_edge(args, Edge::Both),
         TextOperator::Contains => |args| search(args, true, Place::ANYWHERE),
         TextOperator::ContainsCase => |args| search(args, false, Place::ANYWHERE),
-        TextOperator::StartsWith => |args| any_case(args, |text, op| text.starts_with(op)),
+        TextOperator::StartsWith => |args| at_edge(args, Edge::Start),
         TextOperator::StartsWithCase => |args| as_is(args, |text, op| text.starts_with(op)),
-        TextOperator::EndsWith => |args| any_case(args, |text, op| text.ends_with(op)),
+        TextOperator::EndsWith => |args| at_edge(args, Edge::End),
         TextOperator::EndsWithCase => |args| as_is(args, |text, op| text.ends_with(op)),
         TextOperator::Has => |args| search(args, true, Place::TERM),
         TextOperator::HasCase => |args| search(args, false, Place::TERM),
@@ -113,11 +113,58 @@ fn as_is(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef>
 
 fn any_case(args: &Args<'_>, test: impl Fn(&str, &str) -> bool) -> Result<ArrayRef> {
     let (text, operand) = (args.text(0)?, args.text(1)?);
-    if operand.is_single() {
-        let operand = lower(operand.get(0)).into_owned();
-        return Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &operand))));
-    }
     Ok(args.make_bool(|row| Some(test(&lower(text.get(row)), &lower(operand.get(row))))))
+}
+
+/// Where in a text an operand stands that is not looked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Edge {
+    Start,
+    End,
+    Both,
+}
+
+impl Edge {
+    /// Whether an operand stands there in a text of the same case.
+    fn has(self, text: &str, operand: &str) -> bool {
+        match self {
+            Self::Start => text.starts_with(operand),
+            Self::End => text.ends_with(operand),
+            Self::Both => text == operand,
+        }
+    }
+
+    /// The same in any case, for an operand in lower case. Where the bytes that it would stand on are
+    /// ASCII they tell by themselves, and the text is not lowered.
+    fn has_any_case(self, text: &str, operand: &str) -> bool {
+        let bytes = text.as_bytes();
+        let there = match self {
+            Self::Start => bytes.get(..operand.len()),
+            Self::End => bytes.len().checked_sub(operand.len()).and_then(|at| bytes.get(at..)),
+            Self::Both => Some(bytes),
+        };
+        match there {
+            Some(there) if there.is_ascii() => there.eq_ignore_ascii_case(operand.as_bytes()),
+            None if bytes.is_ascii() => false,
+            _ => self.has(&lower(text), operand),
+        }
+    }
+}
+
+/// Whether the operand stands at an edge of the text, in any case.
+fn at_edge(args: &Args<'_>, edge: Edge) -> Result<ArrayRef> {
+    let operand = args.text(1)?;
+    if !operand.is_single() {
+        return any_case(args, |text, operand| edge.has(text, operand));
+    }
+    let operand = lower(operand.get(0)).into_owned();
+    // Null text is the empty string.
+    let test = |text: Option<&str>| Some(edge.has_any_case(text.unwrap_or_default(), &operand));
+    if let Some(texts) = args.column(0).and_then(|array| array.as_string_opt::<i32>()) {
+        return Ok(Arc::new(texts.iter().map(test).collect::<BooleanArray>()));
+    }
+    let text = args.text(0)?;
+    Ok(args.make_bool(|row| test(Some(text.get(row)))))
 }
 
 /// The text in lower case, borrowed if it is that already.
@@ -209,6 +256,20 @@ fn has_items(args: &Args<'_>, test: impl Fn(&str, &[String]) -> bool) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn edges_are_those_of_lowered_text(
+            text in "[abKkéÉİıſΣσς\u{212A}]{0,6}",
+            operand in "[abkéıßσςi\u{307}]{0,4}",
+            edge in prop::sample::select(vec![Edge::Start, Edge::End, Edge::Both]),
+        ) {
+            let operand = lower(&operand);
+            let expected = edge.has(&lower(&text), &operand);
+            prop_assert_eq!(edge.has_any_case(&text, &operand), expected);
+        }
+    }
 
     #[test]
     fn terms_end_at_what_is_no_letter_or_digit() {

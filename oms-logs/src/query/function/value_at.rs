@@ -105,6 +105,21 @@ struct Best {
     at: (usize, usize),
 }
 
+fn is_better(greatest: bool, key: Option<i64>, than: &Best) -> bool {
+    match (key, than.key) {
+        _ if than.at.0 == 0 => true,
+        (Some(key), Some(than)) => {
+            if greatest {
+                key > than
+            } else {
+                key < than
+            }
+        }
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
 #[derive(Debug)]
 struct Groups {
     greatest: bool,
@@ -120,21 +135,6 @@ impl Groups {
         Self { greatest, best: Vec::new(), batches, rows: 0 }
     }
 
-    fn is_better(&self, key: Option<i64>, than: &Best) -> bool {
-        match (key, than.key) {
-            _ if than.at.0 == 0 => true,
-            (Some(key), Some(than)) => {
-                if self.greatest {
-                    key > than
-                } else {
-                    key < than
-                }
-            }
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
-    }
-
     fn add(
         &mut self,
         keys: &Int64Array,
@@ -145,11 +145,15 @@ impl Groups {
     ) -> Result<()> {
         self.grow(group_count);
         let (batch, mut is_used) = (self.batches.len(), false);
-        for (row, group) in groups.iter().enumerate().filter(|(row, _)| counts(*row)) {
-            let key = keys.is_valid(row).then(|| keys.value(row));
-            let Some(best) = self.best.get(*group) else { continue };
-            if self.is_better(key, best) {
-                self.best[*group] = Best { key, at: (batch, row) };
+        let nulls = keys.nulls();
+        for ((row, group), key) in groups.iter().enumerate().zip(keys.values()) {
+            if !counts(row) {
+                continue;
+            }
+            let key = nulls.is_none_or(|nulls| nulls.is_valid(row)).then_some(*key);
+            let Some(best) = self.best.get_mut(*group) else { continue };
+            if is_better(self.greatest, key, best) {
+                *best = Best { key, at: (batch, row) };
                 is_used = true;
             }
         }

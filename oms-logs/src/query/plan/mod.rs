@@ -554,9 +554,12 @@ fn aggregate_expr(
             call(aggregates::count::count_udaf(), lowering.orderable(argument)?)
         }
         AggregateFunction::DistinctValues => {
-            call(aggregates::count::count_udaf(), lowering.orderable(argument)?)
-                .distinct()
-                .build()?
+            let values = lowering.orderable(argument)?;
+            if function::distinct::takes(&values.get_type(lowering.schema)?) {
+                function::distinct::distinct_count().call(vec![values])
+            } else {
+                call(aggregates::count::count_udaf(), values).distinct().build()?
+            }
         }
         AggregateFunction::Sum => call(aggregates::sum::sum_udaf(), lowering.computed(argument)?),
         AggregateFunction::Min => {

@@ -1,7 +1,8 @@
 //! The first phase of grouping by codes.
 
-use super::ids::{GroupIds, is_number, is_text};
+use crate::query::function::distinct::is_distinct_count;
 use crate::query::function::never_null_of;
+use crate::query::ids::{GroupIds, is_number, is_text};
 use datafusion::arrow::array::{ArrayRef, AsArray as _, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::config::ConfigOptions;
@@ -112,13 +113,21 @@ impl GroupByCodesExec {
         let input = phase.input().schema();
         let keys = phase.group_expr().expr().iter().map(|(expr, _)| Key::of(expr, &input));
         let Some(keys) = keys.collect::<Result<Option<Vec<Key>>>>()? else { return Ok(None) };
-        let has_codes = keys.iter().map(|key| key.expr.data_type(&input));
-        let has_codes = has_codes.collect::<Result<Vec<_>>>()?;
-        if !has_codes.iter().any(|data_type| matches!(data_type, DataType::Dictionary(..))) {
+        let mode = AggregateMode::Partial;
+        let mut arguments = aggregate_expressions(aggregates, &mode, keys.len())?;
+        for (made, arguments) in aggregates.iter().zip(&mut arguments) {
+            if is_distinct_count(made.fun())
+                && let [text] = arguments.as_mut_slice()
+                && let Some(column) = never_null_of(text).cloned()
+            {
+                *text = column;
+            }
+        }
+        let read = keys.iter().map(|key| &key.expr).chain(arguments.iter().flatten());
+        let read = read.map(|expr| expr.data_type(&input)).collect::<Result<Vec<_>>>()?;
+        if !read.iter().any(|data_type| matches!(data_type, DataType::Dictionary(..))) {
             return Ok(None);
         }
-        let mode = AggregateMode::Partial;
-        let arguments = aggregate_expressions(aggregates, &mode, keys.len())?;
         let properties = PlanProperties::clone(phase.properties());
         Ok(Some(Self {
             input: Arc::clone(phase.input()),

@@ -1,7 +1,7 @@
 //! Groups by text, read as codes.
 //!
 //! Text that repeats is stored as numbers into a dictionary. Where a query only groups by such a
-//! column, its text need not be made for each row:
+//! column, or counts its distinct values, its text need not be made for each row:
 //!
 //! ```text
 //!  Parquet ──► codes and a dictionary ──► GroupByCodesExec ──► groups, text, states ──► final
@@ -15,11 +15,9 @@
 
 mod group;
 
-mod ids;
-
 pub(super) use group::GroupByCodes;
 
-use crate::query::function::never_null_argument;
+use crate::query::function::{distinct, never_null_argument};
 use crate::repository::snapshot::TableSnapshot;
 use datafusion::catalog::default_table_source::source_as_provider;
 use datafusion::common::tree_node::Transformed;
@@ -33,7 +31,7 @@ use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Has tables give columns as codes that are only grouped by.
+/// Has tables give columns as codes that are only grouped by or whose distinct values are counted.
 #[derive(Debug)]
 pub(super) struct ReadCodes;
 
@@ -61,13 +59,20 @@ impl OptimizerRule for ReadCodes {
     }
 }
 
-/// Columns that are text keys and nothing else.
+/// Columns that are text keys, or text of which distinct values are counted, and nothing else.
 fn key_columns(aggregate: &Aggregate) -> BTreeSet<Column> {
-    let keys = aggregate.group_expr.iter();
-    let mut columns: BTreeSet<Column> = keys.clone().filter_map(text_key).cloned().collect();
-    let others = keys.filter(|key| text_key(key).is_none()).chain(&aggregate.aggr_expr);
-    remove_used(&mut columns, others);
+    let keys = aggregate.group_expr.iter().map(|key| (text_key(key), key));
+    let made = aggregate.aggr_expr.iter().map(|made| (distinct_text(made), made));
+    let (coded, others): (Vec<_>, Vec<_>) = keys.chain(made).partition(|(text, _)| text.is_some());
+    let mut columns: BTreeSet<Column> =
+        coded.into_iter().filter_map(|(text, _)| text).cloned().collect();
+    remove_used(&mut columns, others.into_iter().map(|(_, expr)| expr));
     columns
+}
+
+/// The column of whose text an aggregate counts the distinct values, where nothing chooses the rows.
+fn distinct_text(made: &Expr) -> Option<&Column> {
+    text_key(distinct::counted_values(made)?)
 }
 
 /// The column of a key that is its text.

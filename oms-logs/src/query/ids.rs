@@ -1,4 +1,5 @@
-//! Numbers for the distinct values of keys, and for their combinations.
+//! Numbers for the distinct values of columns, and for their combinations: of keys into groups, and of
+//! groups with values.
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray as _, Int64Array, StringArray, StringBuilder, StringViewBuilder,
@@ -14,6 +15,10 @@ const NONE: u32 = u32::MAX;
 /// The most combinations of two keys that are looked up by place instead of by hash: 4 MiB.
 const PLACES_MAX: usize = 1 << 20;
 
+/// Whole numbers from 0 up to this are looked up by place instead of by hash: 256 KiB. Ids of
+/// processes, ports and codes are.
+const SMALL_MAX: usize = 1 << 16;
+
 /// How many bytes an entry of a hash map is reckoned to take besides what it points to.
 const ENTRY_BYTES: usize = 32;
 
@@ -22,7 +27,7 @@ const TEXT_BYTES: usize = 32;
 
 /// Numbers groups of rows in the order in which they come.
 #[derive(Debug)]
-pub(super) struct GroupIds {
+pub(crate) struct GroupIds {
     keys: Vec<KeyIds>,
     /// Combinations of the keys before with the next one, for each key but the first.
     pairs: Vec<PairIds>,
@@ -32,27 +37,23 @@ pub(super) struct GroupIds {
 
 impl GroupIds {
     /// For keys that come as codes or text (`true`), or as [whole numbers](is_number).
-    pub(super) fn new(are_text: impl Iterator<Item = bool>) -> Self {
-        let key = |is_text| match is_text {
-            true => KeyIds::Text(TextIds::default()),
-            false => KeyIds::Number(NumberIds::default()),
-        };
-        let keys: Vec<KeyIds> = are_text.map(key).collect();
+    pub(crate) fn new(are_text: impl Iterator<Item = bool>) -> Self {
+        let keys: Vec<KeyIds> = are_text.map(KeyIds::new).collect();
         let pairs = keys.iter().skip(1).map(|_| PairIds::default()).collect();
         Self { keys, pairs, of_rows: Vec::new(), of_key: Vec::new() }
     }
 
     /// How many groups there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match (self.pairs.last(), self.keys.first()) {
-            (Some(pairs), _) => pairs.all.len(),
+            (Some(pairs), _) => pairs.len(),
             (None, Some(key)) => key.len(),
             (None, None) => 0,
         }
     }
 
     /// Bytes in memory, about.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let keys: usize = self.keys.iter().map(KeyIds::size).sum();
         let pairs: usize = self.pairs.iter().map(PairIds::size).sum();
         keys + pairs + 4 * (self.of_rows.capacity() + self.of_key.capacity())
@@ -62,7 +63,7 @@ impl GroupIds {
     ///
     /// # Errors
     /// Keys of another kind than was said.
-    pub(super) fn assign(&mut self, keys: &[ArrayRef], groups: &mut Vec<usize>) -> Result<()> {
+    pub(crate) fn assign(&mut self, keys: &[ArrayRef], groups: &mut Vec<usize>) -> Result<()> {
         groups.clear();
         self.of_rows.clear();
         for (at, (ids, values)) in self.keys.iter_mut().zip(keys).enumerate() {
@@ -87,7 +88,7 @@ impl GroupIds {
     ///
     /// # Errors
     /// A type that a key does not have.
-    pub(super) fn values(&self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
+    pub(crate) fn values(&self, types: &[DataType]) -> Result<Vec<ArrayRef>> {
         let mut ids: Vec<u32> = (0..self.len() as u32).collect();
         let mut columns = Vec::with_capacity(self.keys.len());
         for (at, (key, data_type)) in self.keys.iter().zip(types).enumerate().rev() {
@@ -107,7 +108,7 @@ impl GroupIds {
 }
 
 /// Whether values of a type are numbered as whole numbers.
-pub(super) const fn is_number(data_type: &DataType) -> bool {
+pub(crate) const fn is_number(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Int32 | DataType::Int64 | DataType::Timestamp(..) | DataType::Duration(_)
@@ -115,7 +116,7 @@ pub(super) const fn is_number(data_type: &DataType) -> bool {
 }
 
 /// Whether values of a type are numbered as text.
-pub(super) fn is_text(data_type: &DataType) -> bool {
+pub(crate) fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::Utf8View => true,
         DataType::Dictionary(codes, values) => {
@@ -125,13 +126,22 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
     }
 }
 
+/// Numbers of the values of one column.
 #[derive(Debug)]
-enum KeyIds {
+pub(crate) enum KeyIds {
     Text(TextIds),
     Number(NumberIds),
 }
 
 impl KeyIds {
+    /// For values that come as codes or text, or as [whole numbers](is_number).
+    pub(crate) fn new(is_text: bool) -> Self {
+        match is_text {
+            true => Self::Text(TextIds::default()),
+            false => Self::Number(NumberIds::default()),
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Text(ids) => ids.texts.len(),
@@ -139,21 +149,30 @@ impl KeyIds {
         }
     }
 
-    fn size(&self) -> usize {
+    /// Bytes in memory, about.
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Text(ids) => ids.size(),
-            Self::Number(ids) => ids.values.len() * (16 + ENTRY_BYTES),
+            Self::Number(ids) => ids.size(),
         }
     }
 
-    fn assign(&mut self, values: &ArrayRef, out: &mut Vec<u32>) -> Result<()> {
+    /// Adds the number of each row's value.
+    ///
+    /// # Errors
+    /// Values of another kind than was said.
+    pub(crate) fn assign(&mut self, values: &ArrayRef, out: &mut Vec<u32>) -> Result<()> {
         match self {
             Self::Text(ids) => ids.assign(values, out),
             Self::Number(ids) => ids.assign(values, out),
         }
     }
 
-    fn values(&self, ids: &[u32], data_type: &DataType) -> Result<ArrayRef> {
+    /// The values of numbers.
+    ///
+    /// # Errors
+    /// A type that they do not have.
+    pub(crate) fn values(&self, ids: &[u32], data_type: &DataType) -> Result<ArrayRef> {
         match self {
             Self::Text(own) => own.values(ids, data_type),
             Self::Number(own) => own.values(ids, data_type),
@@ -163,7 +182,7 @@ impl KeyIds {
 
 /// Numbers of texts. Null is the empty text, as the language has it.
 #[derive(Debug, Default)]
-struct TextIds {
+pub(crate) struct TextIds {
     ids: HashMap<Arc<str>, u32>,
     texts: Vec<Arc<str>>,
     /// Bytes of all texts.
@@ -221,17 +240,20 @@ impl TextIds {
         }
         // Taken out, since a text's number changes the rest.
         let mut of_codes = std::mem::take(&mut self.of_codes);
-        for code in coded.keys() {
-            let at = code.and_then(|code| usize::try_from(code).ok());
-            let id = match at.and_then(|at| of_codes.get_mut(at).map(|id| (at, id))) {
+        let mut id_of = |code: i32| {
+            let at = usize::try_from(code).ok();
+            match at.and_then(|at| of_codes.get_mut(at).map(|id| (at, id))) {
                 Some((_, id)) if *id != NONE => *id,
                 Some((at, id)) => {
                     *id = self.id(if texts.is_valid(at) { texts.value(at) } else { "" });
                     *id
                 }
                 None => self.id(""),
-            };
-            out.push(id);
+            }
+        };
+        match coded.keys().nulls() {
+            None => out.extend(coded.keys().values().iter().map(|code| id_of(*code))),
+            Some(_) => out.extend(coded.keys().iter().map(|code| id_of(code.unwrap_or(-1)))),
         }
         self.of_codes = of_codes;
         Ok(())
@@ -265,12 +287,38 @@ fn is_same(known: &StringArray, other: &StringArray) -> bool {
 
 /// Numbers of whole numbers and null.
 #[derive(Debug, Default)]
-struct NumberIds {
+pub(crate) struct NumberIds {
     ids: HashMap<Option<i64>, u32>,
     values: Vec<Option<i64>>,
+    /// The ids of numbers below [`SMALL_MAX`], as far as the greatest of them that came.
+    small: Vec<u32>,
 }
 
 impl NumberIds {
+    fn size(&self) -> usize {
+        self.values.len() * 16 + self.ids.len() * ENTRY_BYTES + self.small.capacity() * 4
+    }
+
+    fn id(&mut self, number: Option<i64>) -> u32 {
+        let values = &mut self.values;
+        let mut add = || {
+            values.push(number);
+            values.len() as u32 - 1
+        };
+        let at = number.and_then(|number| usize::try_from(number).ok());
+        let Some(at) = at.filter(|at| *at < SMALL_MAX) else {
+            return *self.ids.entry(number).or_insert_with(add);
+        };
+        if at >= self.small.len() {
+            self.small.resize((at + 1).next_power_of_two(), NONE);
+        }
+        let Some(id) = self.small.get_mut(at) else { return NONE };
+        if *id == NONE {
+            *id = add();
+        }
+        *id
+    }
+
     fn assign(&mut self, values: &ArrayRef, out: &mut Vec<u32>) -> Result<()> {
         let numbers = cast(values, &DataType::Int64)?;
         // Rows in the order of their time have the same bin for long.
@@ -278,10 +326,7 @@ impl NumberIds {
         for number in numbers.as_primitive::<Int64Type>() {
             let id = match last {
                 Some((known, id)) if known == number => id,
-                _ => *self.ids.entry(number).or_insert_with(|| {
-                    self.values.push(number);
-                    self.values.len() as u32 - 1
-                }),
+                _ => self.id(number),
             };
             last = Some((number, id));
             out.push(id);
@@ -298,7 +343,7 @@ impl NumberIds {
 
 /// Numbers of pairs of numbers: by place in a table while it stays small, by hash after that.
 #[derive(Debug, Default)]
-struct PairIds {
+pub(crate) struct PairIds {
     /// How many low bits of a place are the second number's.
     bits: u32,
     places: Vec<u32>,
@@ -307,12 +352,24 @@ struct PairIds {
 }
 
 impl PairIds {
-    fn size(&self) -> usize {
+    /// How many pairs have a number.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The second numbers of some pairs.
+    pub(crate) fn seconds(&self, ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+        ids.filter_map(|id| self.all.get(id as usize)).map(|(_, second)| *second)
+    }
+
+    /// Bytes in memory, about.
+    pub(crate) fn size(&self) -> usize {
         let hashed = self.hashed.as_ref().map_or(0, |_| self.all.len() * ENTRY_BYTES);
         self.places.capacity() * 4 + self.all.capacity() * 8 + hashed
     }
 
-    fn id(&mut self, first: u32, second: u32) -> u32 {
+    /// The number of a pair; a new one is the count of those before.
+    pub(crate) fn id(&mut self, first: u32, second: u32) -> u32 {
         if second >> self.bits == 0
             && let Some(id) = self.places.get_mut(((first as usize) << self.bits) | second as usize)
         {
