@@ -8,10 +8,10 @@ use crate::repository::home::Home;
 use crate::repository::terms::{Selected, TermsCache, Wanted};
 use crate::schema::{TIME_GENERATED, TableSchema};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt64Array, new_null_array,
 };
-use arrow::compute::{max, max_string, min, min_string};
+use arrow::compute::{max, min};
 use arrow::datatypes::{
     DataType, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
 };
@@ -208,8 +208,7 @@ fn range_of(array: &ArrayRef) -> Option<(Json, Json)> {
             (text(min(array)?)?.into(), text(max(array)?)?.into())
         }
         DataType::Utf8 => {
-            let array = array.as_string::<i32>();
-            let (low, high) = (min_string(array)?, max_string(array)?);
+            let (low, high) = range_of_text(array.as_string())?;
             if low.len().max(high.len()) > STATS_TEXT_BYTES_MAX {
                 return None;
             }
@@ -217,6 +216,22 @@ fn range_of(array: &ArrayRef) -> Option<(Json, Json)> {
         }
         _ => return None,
     })
+}
+
+/// The smallest and largest text, in the order of bytes. Most texts are told from both by their first
+/// bytes.
+fn range_of_text(array: &StringArray) -> Option<(&str, &str)> {
+    let head = |text: &str| {
+        let mut bytes = [0; 8];
+        bytes.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
+        u64::from_be_bytes(bytes)
+    };
+    let mut texts = array.iter().flatten().map(|text| (head(text), text));
+    let first = texts.next()?;
+    // Heads compare as the texts do, or are alike.
+    let (low, high) =
+        texts.fold((first, first), |(low, high), text| (low.min(text), high.max(text)));
+    Some((low.1, high.1))
 }
 
 /// A table at one instant: the files of one Delta version, and the batches that they do not hold.
@@ -621,5 +636,23 @@ impl PruningStatistics for FreshTimes {
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_range_of_text_is_that_of_its_order(
+            texts in prop::collection::vec(prop::option::of("(prefix-of)?[a\u{0}é]{0,9}"), 0..20),
+        ) {
+            let array = StringArray::from(texts.clone());
+            let known = texts.iter().flatten().map(String::as_str);
+            let expected = known.clone().min().zip(known.max());
+            prop_assert_eq!(range_of_text(&array), expected);
+        }
     }
 }
