@@ -29,10 +29,12 @@ impl Authenticator for Collector {
     fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
         let given = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let token = given.and_then(|given| given.strip_prefix(b"Bearer "));
-        if token.is_some_and(|token| Secret::new(token) == self.token) {
-            return Ok(collector());
-        }
-        Err(AuthError::Unauthenticated { reason: "the token of metrics.token is missing" })
+        let reason = match token {
+            Some(token) if Secret::new(token) == self.token => return Ok(collector()),
+            Some(_) => "the token is not that of metrics.token",
+            None => "the token of metrics.token is missing",
+        };
+        Err(AuthError::Unauthenticated { reason })
     }
 }
 
