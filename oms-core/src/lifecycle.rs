@@ -38,7 +38,7 @@ pub fn replay<L: Lifecycle>(
 /// Prints every legal transition, one `State --Event--> Next` a line, in the order given.
 ///
 /// A state table's test compares this with a golden text, so that a change of the table is a
-/// change of the test.
+/// change of the test. [`every_variant!`](crate::every_variant) makes sure that none is left out.
 #[must_use]
 pub fn listing<L: Lifecycle>(states: &[L], events: &[L::Event]) -> String {
     let mut table = String::new();
@@ -50,6 +50,35 @@ pub fn listing<L: Lifecycle>(states: &[L], events: &[L::Event]) -> String {
         }
     }
     table
+}
+
+/// Every value of a fieldless enum of the same crate, as an array in the order given. One that is left
+/// out is an error of the compiler.
+///
+/// ```
+/// #[derive(Debug, PartialEq)]
+/// enum Door {
+///     Open,
+///     Shut,
+/// }
+/// assert_eq!(oms_core::every_variant!(Door { Shut, Open }), [Door::Shut, Door::Open]);
+/// ```
+///
+/// ```compile_fail
+/// enum Door {
+///     Open,
+///     Shut,
+/// }
+/// let doors = oms_core::every_variant!(Door { Shut });
+/// ```
+#[macro_export]
+macro_rules! every_variant {
+    ($name:ident { $($variant:ident),+ $(,)? }) => {{
+        const _: fn($name) = |value| match value {
+            $($name::$variant => {})+
+        };
+        [$($name::$variant),+]
+    }};
 }
 
 #[cfg(test)]

@@ -56,21 +56,21 @@ pub enum JobState {
 
 impl JobState {
     /// Every state, in the order of the job runtime protocol's numbers.
-    pub const ALL: [Self; 13] = [
-        Self::New,
-        Self::Activating,
-        Self::Running,
-        Self::Completed,
-        Self::Failed,
-        Self::Stopped,
-        Self::Blocked,
-        Self::Suspended,
-        Self::Disconnected,
-        Self::Suspending,
-        Self::Stopping,
-        Self::Resuming,
-        Self::Removing,
-    ];
+    pub const ALL: [Self; 13] = oms_core::every_variant!(JobState {
+        New,
+        Activating,
+        Running,
+        Completed,
+        Failed,
+        Stopped,
+        Blocked,
+        Suspended,
+        Disconnected,
+        Suspending,
+        Stopping,
+        Resuming,
+        Removing
+    });
 
     /// Whether it has ended for good.
     #[must_use]
@@ -117,23 +117,23 @@ pub enum JobEvent {
 
 impl JobEvent {
     /// Every event.
-    pub const ALL: [Self; 15] = [
-        Self::Activate,
-        Self::Start,
-        Self::Complete,
-        Self::Fail,
-        Self::BeginStop,
-        Self::Stop,
-        Self::BeginSuspend,
-        Self::Suspend,
-        Self::Resume,
-        Self::Requeue,
-        Self::Block,
-        Self::Unblock,
-        Self::Disconnect,
-        Self::Reconnect,
-        Self::Remove,
-    ];
+    pub const ALL: [Self; 15] = oms_core::every_variant!(JobEvent {
+        Activate,
+        Start,
+        Complete,
+        Fail,
+        BeginStop,
+        Stop,
+        BeginSuspend,
+        Suspend,
+        Resume,
+        Requeue,
+        Block,
+        Unblock,
+        Disconnect,
+        Reconnect,
+        Remove
+    });
 }
 
 impl Lifecycle for JobState {

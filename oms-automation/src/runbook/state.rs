@@ -65,9 +65,9 @@ mod tests {
 
     #[test]
     fn transition_table() {
-        use {RunbookEvent as E, RunbookState as S};
-        let states = [S::Absent, S::New, S::Published, S::Edit];
-        let events = [E::Create, E::SaveDraft, E::Publish, E::UndoEdit, E::Delete];
+        let states = oms_core::every_variant!(RunbookState { Absent, New, Published, Edit });
+        let events =
+            oms_core::every_variant!(RunbookEvent { Create, SaveDraft, Publish, UndoEdit, Delete });
         assert_eq!(
             listing(&states, &events),
             "Absent --Create--> New\n\

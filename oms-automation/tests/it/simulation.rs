@@ -20,10 +20,10 @@ use oms_core::clock::Clock;
 use oms_core::journal::{
     Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, MemoryJournal,
 };
-use oms_core::testkit::disk::Forgotten;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::disk::{Forgotten, Losses};
+use oms_core::testkit::fault::{FaultCounts, Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Actor, Network, Sim};
+use oms_core::testkit::sim::{Actor, Mishaps, Network, Sim};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -267,6 +267,9 @@ impl World {
             if let Some(content) = self.machine.publish(&text) {
                 break content;
             }
+            if self.machine.is_broken() {
+                self.crash();
+            }
         };
         let task = JobTask {
             runbook_id: RunbookId::draw(self.sim.entropy().as_ref()),
@@ -385,15 +388,19 @@ impl World {
 
     fn crash(&mut self) {
         self.crashes += 1;
-        self.engine = None;
+        // One that was down already is started as it was going to be.
+        let was_up = self.engine.take().is_some();
         self.waiting.clear();
         self.sim.crash(WORKER);
-        if self.sim.chance(500) {
+        if self.machine.is_broken() || self.sim.chance(500) {
             self.power_losses += 1;
             self.processes.clear();
             self.lose_power();
         } else {
             self.machine.kill();
+        }
+        if !was_up {
+            return;
         }
         // At once often enough that its last words are still under way.
         let longest = if self.sim.chance(500) { 10 } else { 300 };
@@ -541,7 +548,11 @@ impl World {
                 self.sim.after(WORLD, delay, Message::Heal);
             }
             Message::Heal => self.sim.heal(WORKER, JOURNAL),
-            Message::DiskFails => self.machine.fail(1 + self.sim.below(3)),
+            Message::DiskFails => match self.sim.below(4) {
+                0 => self.machine.fail_from_sync(Forgotten::Files, self.sim.below(3)),
+                1 => self.machine.fail_from_sync(Forgotten::Folders, self.sim.below(3)),
+                _ => self.machine.fail(1 + self.sim.below(3)),
+            },
             Message::Submit => self.submit(),
             Message::Stop(job) => self.stop(job),
             Message::Tell(input) => self.tell(*input),
@@ -634,6 +645,9 @@ fn run(seed: u64, flaw: Option<Forgotten>) -> (World, BTreeMap<JobState, u32>) {
             world.machine.fail(0);
         }
         world.deliver(delivery.message);
+        if world.machine.is_broken() {
+            world.crash();
+        }
         deliveries += 1;
         assert!(deliveries < 100_000, "seed {seed}: does not come to rest");
     }
@@ -649,6 +663,8 @@ fn run(seed: u64, flaw: Option<Forgotten>) -> (World, BTreeMap<JobState, u32>) {
 fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
     let (mut crashes, mut pauses, mut unanswered, mut fenced) = (0, 0, 0, 0);
     let (mut power_losses, mut lines) = (0, 0);
+    let (mut mishaps, mut losses) = (Mishaps::default(), Losses::default());
+    let mut faults = FaultCounts::default();
     let mut ends = BTreeMap::<JobState, u32>::new();
     let seeds = Seeds::of("simulation::every_job_ends_once", 0..SEEDS);
     seeds.run(|seed| {
@@ -659,6 +675,9 @@ fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
         pauses += world.pauses;
         unanswered += world.unanswered;
         fenced += world.fenced;
+        mishaps += world.sim.mishaps();
+        losses += world.machine.losses();
+        faults += world.faults.counts();
         of_seed.into_iter().for_each(|(state, count)| *ends.entry(state).or_default() += count);
     });
     if !seeds.is_fixed() {
@@ -669,6 +688,9 @@ fn every_job_ends_once_and_starts_at_most_once_whatever_fails() {
     assert!(lines > 500, "{lines} lines");
     assert!(pauses > 100 && unanswered > 300, "{pauses} pauses, {unanswered} calls unanswered");
     assert!(fenced > 10, "{fenced} writes of former lives");
+    let never = [mishaps.never(), losses.never()].concat();
+    assert!(never.is_empty(), "never seen: {never:?}");
+    assert!(faults.before > 100 && faults.after > 100, "{faults:?}");
     for state in [JobState::Completed, JobState::Failed, JobState::Stopped] {
         assert!(ends.get(&state).is_some_and(|count| *count > 50), "{ends:?}");
     }

@@ -47,8 +47,12 @@ pub enum ProtectionEvent {
 
 impl ProtectionState {
     /// Every state, in the order of the diagram.
-    pub const ALL: [Self; 4] =
-        [Self::IrPending, Self::Protected, Self::ProtectionError, Self::ProtectionStopped];
+    pub const ALL: [Self; 4] = oms_core::every_variant!(ProtectionState {
+        IrPending,
+        Protected,
+        ProtectionError,
+        ProtectionStopped
+    });
 
     /// The name that Azure Backup gives the state.
     #[must_use]
@@ -64,14 +68,14 @@ impl ProtectionState {
 
 impl ProtectionEvent {
     /// Every event.
-    pub const ALL: [Self; 6] = [
-        Self::FirstBackup,
-        Self::BackupSucceeded,
-        Self::BackupFailed,
-        Self::Stop,
-        Self::Resume,
-        Self::ResumeEmpty,
-    ];
+    pub const ALL: [Self; 6] = oms_core::every_variant!(ProtectionEvent {
+        FirstBackup,
+        BackupSucceeded,
+        BackupFailed,
+        Stop,
+        Resume,
+        ResumeEmpty
+    });
 }
 
 impl Lifecycle for ProtectionState {

@@ -56,15 +56,15 @@ pub enum JobEventKind {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Queued,
-        Self::InProgress,
-        Self::Cancelling,
-        Self::Completed,
-        Self::CompletedWithWarnings,
-        Self::Failed,
-        Self::Cancelled,
-    ];
+    pub const ALL: [Self; 7] = oms_core::every_variant!(JobState {
+        Queued,
+        InProgress,
+        Cancelling,
+        Completed,
+        CompletedWithWarnings,
+        Failed,
+        Cancelled
+    });
 
     /// Whether it will not change any more.
     #[must_use]
@@ -92,14 +92,14 @@ impl JobState {
 
 impl JobEventKind {
     /// Every event.
-    pub const ALL: [Self; 6] = [
-        Self::Start,
-        Self::Cancel,
-        Self::Complete,
-        Self::CompleteWithWarnings,
-        Self::Fail,
-        Self::EndCancelled,
-    ];
+    pub const ALL: [Self; 6] = oms_core::every_variant!(JobEventKind {
+        Start,
+        Cancel,
+        Complete,
+        CompleteWithWarnings,
+        Fail,
+        EndCancelled
+    });
 }
 
 impl Lifecycle for JobState {

@@ -91,10 +91,8 @@ fn failure() -> OperationFailure {
 
 #[test]
 fn the_state_table_is_this_one() {
-    use OperationEvent as Event;
-    use OperationState as State;
-    let states = [State::Running, State::Succeeded, State::Failed, State::Canceled];
-    let events = [Event::Succeed, Event::Fail, Event::Cancel];
+    let states = crate::every_variant!(OperationState { Running, Succeeded, Failed, Canceled });
+    let events = crate::every_variant!(OperationEvent { Succeed, Fail, Cancel });
     let expect = "Running --Succeed--> Succeeded\n\
                   Running --Fail--> Failed\n\
                   Running --Cancel--> Canceled\n";

@@ -56,7 +56,8 @@ pub enum LeaseEvent {
 
 impl LeaseEvent {
     /// Every event, in the order of a lease's life.
-    pub const ALL: [Self; 4] = [Self::Acquired, Self::Confirmed, Self::TakenOver, Self::Released];
+    pub const ALL: [Self; 4] =
+        crate::every_variant!(LeaseEvent { Acquired, Confirmed, TakenOver, Released });
 
     /// Its name in the journal.
     #[must_use]

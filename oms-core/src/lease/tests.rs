@@ -18,7 +18,8 @@ Held --Confirmed--> Held
 Held --TakenOver--> Held
 Held --Released--> Free
 ";
-    assert_eq!(listing(&[LeaseState::Free, LeaseState::Held], &LeaseEvent::ALL), golden);
+    let states = crate::every_variant!(LeaseState { Free, Held });
+    assert_eq!(listing(&states, &LeaseEvent::ALL), golden);
 }
 
 #[test]

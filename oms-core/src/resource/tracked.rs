@@ -342,18 +342,17 @@ mod tests {
 
     #[test]
     fn the_state_table_is_this_one() {
-        use ProvisioningEvent as Event;
-        use ProvisioningState as State;
-        let states = [
-            State::Absent,
-            State::Creating,
-            State::Updating,
-            State::Succeeded,
-            State::Failed,
-            State::Canceled,
-            State::Deleting,
-        ];
-        let events = [Event::Put, Event::Succeed, Event::Fail, Event::Cancel, Event::Delete];
+        let states = crate::every_variant!(ProvisioningState {
+            Absent,
+            Creating,
+            Updating,
+            Succeeded,
+            Failed,
+            Canceled,
+            Deleting
+        });
+        let events =
+            crate::every_variant!(ProvisioningEvent { Put, Succeed, Fail, Cancel, Delete });
         let expect = "Absent --Put--> Creating\n\
                       Creating --Succeed--> Succeeded\n\
                       Creating --Fail--> Failed\n\

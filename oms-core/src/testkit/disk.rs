@@ -44,6 +44,10 @@ struct State {
     failing: Option<(u64, io::ErrorKind)>,
     /// After how many operations every further one fails, and how.
     broken: Option<(u64, io::ErrorKind)>,
+    /// At which sync, after how many of its kind, that begins.
+    breaks_at: Option<(Forgotten, u64)>,
+    /// Counts changes of files, so that their order is known across files.
+    next_change: u64,
     capacity: Option<u64>,
     locks: BTreeSet<PathBuf>,
     /// Counts crashes, so that handles from before one stay dead.
@@ -51,6 +55,25 @@ struct State {
     /// Syncs that the program under test is made to forget.
     forgotten: Option<Forgotten>,
     watch: Option<Watch>,
+    losses: Losses,
+}
+
+super::tally::tally! {
+    /// What power failures did to a disk.
+    Losses {
+        /// How often power failed.
+        power_failures,
+        /// Unsynced changes of files that reached the device all the same.
+        kept,
+        /// Those that did not.
+        lost,
+        /// Those of which a part did.
+        torn,
+        /// Those that did where one made before them, of any file, did not.
+        reordered,
+        /// Unsynced names, and removals of names, that were lost.
+        names,
+    }
 }
 
 /// What a test does in the middle of a program's work.
@@ -77,7 +100,8 @@ pub enum Forgotten {
 struct Contents {
     bytes: Vec<u8>,
     durable: Vec<u8>,
-    pending: Vec<Change>,
+    /// What was not synced, with its number.
+    pending: Vec<(u64, Change)>,
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +120,14 @@ impl Change {
                 image[*offset..offset + bytes.len()].copy_from_slice(bytes);
             }
             Self::SetLen(len) => image.resize(*len, 0),
+        }
+    }
+
+    /// How many bytes it brings; none if it only sets a length.
+    fn len(&self) -> usize {
+        match self {
+            Self::Write { bytes, .. } => bytes.len(),
+            Self::SetLen(_) => 0,
         }
     }
 
@@ -134,17 +166,31 @@ impl SimDisk {
     pub fn crash(&self, entropy: &dyn Entropy) {
         self.kill();
         let mut state = self.state();
-        state.names.crash(entropy);
+        let mut losses = Losses { power_failures: 1, ..Losses::default() };
+        losses.names = state.names.crash(entropy);
+        let (mut first_lost, mut survived) = (u64::MAX, Vec::new());
         for contents in state.files.values_mut() {
             let mut image = std::mem::take(&mut contents.durable);
-            for change in std::mem::take(&mut contents.pending) {
-                for survivor in change.survivors(entropy) {
-                    survivor.apply(&mut image);
+            for (number, change) in std::mem::take(&mut contents.pending) {
+                let bytes = change.len();
+                let survivors = change.survivors(entropy);
+                survivors.iter().for_each(|survivor| survivor.apply(&mut image));
+                if survivors.is_empty() {
+                    losses.lost += 1;
+                    first_lost = first_lost.min(number);
+                    continue;
                 }
+                let is_whole = survivors.iter().map(Change::len).sum::<usize>() == bytes;
+                losses.kept += u64::from(is_whole);
+                losses.torn += u64::from(!is_whole);
+                survived.push(number);
             }
             contents.bytes.clone_from(&image);
             contents.durable = image;
         }
+        let reordered = survived.into_iter().filter(|number| *number > first_lost).count();
+        losses.reordered = reordered as u64;
+        state.losses += losses;
         let alive: BTreeSet<u64> = state.names.seen().values().copied().collect();
         state.files.retain(|file, _| alive.contains(file));
     }
@@ -156,6 +202,7 @@ impl SimDisk {
         state.life += 1;
         state.failing = None;
         state.broken = None;
+        state.breaks_at = None;
         state.watch = None;
         state.locks.clear();
     }
@@ -171,6 +218,19 @@ impl SimDisk {
         self.state().broken = Some((operations, kind));
     }
 
+    /// Lets everything through but the next sync of a kind after so many of them, and makes that and
+    /// everything later fail, until a crash: a program that stops where something is not durable.
+    pub fn fail_from_sync(&self, kind: Forgotten, syncs: u64) {
+        self.state().breaks_at = Some((kind, syncs));
+    }
+
+    /// Whether every operation fails until a crash. A simulated machine whose disk does so has lost
+    /// its power.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.state().broken.is_some_and(|(left, _)| left == 0)
+    }
+
     /// Calls `watch` at the beginning of every operation, with its path and on its thread, until it
     /// answers that it has seen enough or a crash comes: for something that is to happen in the middle
     /// of a program's work. The disk waits meanwhile, so `watch` must not use it.
@@ -181,6 +241,13 @@ impl SimDisk {
     /// Plants a bug from now on.
     pub fn forget(&self, forgotten: Forgotten) {
         self.state().forgotten = Some(forgotten);
+    }
+
+    /// What power failures did to it so far: a simulation that is to say something about lost writes
+    /// has lost some.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        self.state().losses
     }
 
     /// Refuses writes that would make the sum of all files larger, in bytes, as a full disk does.
@@ -271,6 +338,23 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn strike_sync(
+        &mut self,
+        kind: Forgotten,
+        operation: &'static str,
+        path: &Path,
+    ) -> Result<(), DiskError> {
+        match &mut self.breaks_at {
+            Some((breaks_at, 0)) if *breaks_at == kind => {
+                self.breaks_at = None;
+                self.broken = Some((0, io::ErrorKind::Other));
+            }
+            Some((breaks_at, left)) if *breaks_at == kind => *left -= 1,
+            _ => {}
+        }
+        self.strike(operation, path)
     }
 
     fn has_folder(&self, path: &Path) -> bool {
@@ -380,7 +464,7 @@ impl Disk for SimDisk {
         check_relative("sync folder", path)?;
         let path = clean(path);
         let mut state = self.state();
-        state.strike("sync folder", &path)?;
+        state.strike_sync(Forgotten::Folders, "sync folder", &path)?;
         if state.forgotten == Some(Forgotten::Folders) {
             return Ok(());
         }
@@ -410,11 +494,16 @@ impl SimFile {
         action: impl FnOnce(&mut State) -> Result<R, DiskError>,
     ) -> Result<R, DiskError> {
         let mut state = self.disk.state();
-        if state.life != self.life {
-            return Err(refuse(operation, &self.path, io::ErrorKind::BrokenPipe));
-        }
+        self.check_life(operation, &state)?;
         state.strike(operation, &self.path)?;
         action(&mut state)
+    }
+
+    fn check_life(&self, operation: &'static str, state: &State) -> Result<(), DiskError> {
+        match state.life == self.life {
+            true => Ok(()),
+            false => Err(refuse(operation, &self.path, io::ErrorKind::BrokenPipe)),
+        }
     }
 
     fn change(&self, operation: &'static str, change: Change) -> Result<(), DiskError> {
@@ -428,9 +517,11 @@ impl SimFile {
                 Change::SetLen(len) => *len,
             };
             state.check_room(&self.path, end.saturating_sub(current))?;
+            let number = state.next_change;
+            state.next_change += 1;
             let contents = state.files.entry(self.file).or_default();
             change.apply(&mut contents.bytes);
-            contents.pending.push(change);
+            contents.pending.push((number, change));
             Ok(())
         })
     }
@@ -466,17 +557,18 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        self.with("sync", |state| {
-            if state.forgotten == Some(Forgotten::Files) {
-                return Ok(());
+        let mut state = self.disk.state();
+        self.check_life("sync", &state)?;
+        state.strike_sync(Forgotten::Files, "sync", &self.path)?;
+        if state.forgotten == Some(Forgotten::Files) {
+            return Ok(());
+        }
+        if let Some(contents) = state.files.get_mut(&self.file) {
+            for (_number, change) in std::mem::take(&mut contents.pending) {
+                change.apply(&mut contents.durable);
             }
-            if let Some(contents) = state.files.get_mut(&self.file) {
-                for change in std::mem::take(&mut contents.pending) {
-                    change.apply(&mut contents.durable);
-                }
-            }
-            Ok(())
-        })
+        }
+        Ok(())
     }
 }
 
@@ -587,131 +679,4 @@ macro_rules! disk_conformance {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entropy::SeededEntropy;
-
-    crate::disk_conformance!(|| ((), SimDisk::default()));
-
-    #[test]
-    fn what_is_synced_survives_every_crash() {
-        let disk = SimDisk::default();
-        what_is_synced_survives(&disk, &|seed| disk.crash(&SeededEntropy::new(seed)));
-    }
-
-    #[test]
-    fn a_crash_lets_go_of_locks() {
-        let disk = SimDisk::default();
-        let before = disk.lock(Path::new("lock")).expect("lock");
-        disk.crash(&SeededEntropy::new(1));
-        let after = disk.lock(Path::new("lock")).expect("its holder is gone");
-        drop(before);
-        assert!(disk.lock(Path::new("lock")).expect_err("held").is_locked());
-        drop(after);
-    }
-
-    fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Box<dyn DiskFile> {
-        let file = disk.open(Path::new(path), OpenMode::OpenOrCreate).expect("open");
-        file.write_at(0, bytes).expect("write");
-        file
-    }
-
-    #[test]
-    fn synced_bytes_and_names_survive_every_crash() {
-        for seed in 0..200 {
-            let disk = SimDisk::default();
-            write(&disk, "f", b"kept").sync().expect("sync");
-            disk.sync_dir(Path::new("")).expect("sync names");
-            disk.crash(&SeededEntropy::new(seed));
-            assert_eq!(read_whole(&disk, Path::new("f")), b"kept", "seed {seed}");
-        }
-    }
-
-    #[test]
-    fn a_missing_sync_is_found() {
-        let (mut lost_bytes, mut lost_name, mut torn) = (0, 0, 0);
-        for seed in 0..200 {
-            let disk = SimDisk::default();
-            write(&disk, "unsynced name", b"x").sync().expect("sync");
-            let file = write(&disk, "f", &[0; 2048]);
-            file.sync().expect("sync");
-            disk.sync_dir(Path::new("")).expect("sync names");
-            file.write_at(0, &[1; 2048]).expect("write");
-            write(&disk, "late", b"x").sync().expect("sync");
-            disk.crash(&SeededEntropy::new(seed));
-            let bytes = read_whole(&disk, Path::new("f"));
-            let ones = bytes.iter().filter(|byte| **byte == 1).count();
-            lost_bytes += u32::from(ones == 0);
-            torn += u32::from(ones > 0 && ones < 2048);
-            lost_name += u32::from(!disk.contents().contains_key(Path::new("late")));
-        }
-        assert!(lost_bytes > 20 && torn > 20 && lost_name > 20, "{lost_bytes} {torn} {lost_name}");
-    }
-
-    #[test]
-    fn a_forgotten_sync_loses_what_it_should_have_kept() {
-        for forgotten in [Forgotten::Files, Forgotten::Folders] {
-            let lost = (0..50).filter(|seed| {
-                let disk = SimDisk::default();
-                disk.forget(forgotten);
-                write(&disk, "f", b"x").sync().expect("it says so");
-                disk.sync_dir(Path::new("")).expect("it says so");
-                disk.crash(&SeededEntropy::new(*seed));
-                disk.contents().get(Path::new("f")).is_none_or(|bytes| bytes != b"x")
-            });
-            assert!(lost.count() > 5, "{forgotten:?}");
-        }
-    }
-
-    #[test]
-    fn handles_from_before_a_crash_are_dead() {
-        let disk = SimDisk::default();
-        let file = write(&disk, "f", b"x");
-        disk.crash(&SeededEntropy::new(1));
-        assert!(file.write_at(0, b"y").is_err());
-        assert!(file.sync().is_err());
-    }
-
-    #[test]
-    fn a_full_disk_refuses_growth_only() {
-        let disk = SimDisk::default();
-        let file = write(&disk, "f", b"1234");
-        disk.set_capacity(Some(4));
-        file.write_at(0, b"4321").expect("overwriting needs no room");
-        let error = file.write_at(4, b"5").expect_err("no room");
-        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
-        disk.set_capacity(None);
-        file.write_at(4, b"5").expect("room again");
-    }
-
-    #[test]
-    fn operations_are_watched_until_enough_is_seen_or_a_crash_comes() {
-        let (disk, seen) = (SimDisk::default(), Arc::new(Mutex::new(Vec::new())));
-        let watch = || {
-            let seen = Arc::clone(&seen);
-            disk.watch(move |path| {
-                let mut seen = seen.lock().expect("not poisoned");
-                seen.push(path.to_owned());
-                seen.len() == 2
-            });
-        };
-        watch();
-        for path in ["a", "b", "c"] {
-            drop(disk.list(Path::new(path)));
-        }
-        assert_eq!(*seen.lock().expect("not poisoned"), [Path::new("a"), Path::new("b")]);
-        watch();
-        disk.kill();
-        drop(disk.list(Path::new("d")));
-        assert_eq!(seen.lock().expect("not poisoned").len(), 2);
-    }
-
-    #[test]
-    fn the_next_operations_fail_and_then_no_more() {
-        let disk = SimDisk::default();
-        disk.fail_next(2, io::ErrorKind::Other);
-        assert!(disk.list(Path::new("")).is_err());
-        assert!(disk.list(Path::new("")).is_err());
-        assert!(disk.list(Path::new("")).is_ok());
-    }
-}
+mod tests;

@@ -19,6 +19,8 @@ use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use crate::entropy::{EntropyExt, SeededEntropy};
 use crate::journal::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
+#[cfg(feature = "testkit-object-store")]
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
@@ -33,13 +35,14 @@ pub const LATE_TURNS_MAX: u64 = 32;
 /// One kind of fault: how often, and how often so far.
 #[derive(Debug)]
 pub(super) struct Rate {
+    name: &'static str,
     per_mille: AtomicU16,
     count: AtomicU64,
 }
 
 impl Rate {
-    const fn new() -> Self {
-        Self { per_mille: AtomicU16::new(0), count: AtomicU64::new(0) }
+    const fn new(name: &'static str) -> Self {
+        Self { name, per_mille: AtomicU16::new(0), count: AtomicU64::new(0) }
     }
 
     fn set(&self, per_mille: u16) {
@@ -59,20 +62,24 @@ pub struct Faults {
     pub(super) after: Rate,
     pub(super) torn: Rate,
     late: Rate,
+    /// The seed of draws by name.
+    by_name: Option<u64>,
+    turn: AtomicU64,
     latency: Mutex<Option<(Arc<ManualClock>, Duration)>>,
 }
 
-/// How many faults of each kind there were.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct FaultCounts {
-    /// Calls that failed without any effect.
-    pub before: u64,
-    /// Calls that took effect and whose answer was lost.
-    pub after: u64,
-    /// Calls that took effect in part.
-    pub torn: u64,
-    /// Calls that others overtook.
-    pub late: u64,
+super::tally::tally! {
+    /// How many faults of each kind there were.
+    FaultCounts {
+        /// Calls that failed without any effect.
+        before,
+        /// Calls that took effect and whose answer was lost.
+        after,
+        /// Calls that took effect in part.
+        torn,
+        /// Calls that others overtook.
+        late,
+    }
 }
 
 impl Faults {
@@ -81,12 +88,29 @@ impl Faults {
     pub const fn new(seed: u64) -> Self {
         Self {
             draws: SeededEntropy::new(seed),
-            before: Rate::new(),
-            after: Rate::new(),
-            torn: Rate::new(),
-            late: Rate::new(),
+            before: Rate::new("before"),
+            after: Rate::new("after"),
+            torn: Rate::new("torn"),
+            late: Rate::new("late"),
+            by_name: None,
+            turn: AtomicU64::new(0),
             latency: Mutex::new(None),
         }
+    }
+
+    /// Faults of an object store that depend on what is done to which object and on the turn, and not
+    /// on the order of the calls: so they are repeatable for a caller that reads several objects at
+    /// once. Within one turn the same call always ends the same way. Late calls are drawn in order.
+    #[must_use]
+    pub const fn by_name(seed: u64) -> Self {
+        let mut faults = Self::new(seed);
+        faults.by_name = Some(seed);
+        faults
+    }
+
+    /// Begins another turn of faults by name.
+    pub fn next_turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many of a thousand calls fail without any effect.
@@ -145,8 +169,31 @@ impl Faults {
         strikes
     }
 
+    /// Whether a fault happens to this call, which has a name of its own.
+    #[cfg(feature = "testkit-object-store")]
+    pub(super) fn strikes_at(&self, rate: &Rate, operation: &str, name: &dyn Display) -> bool {
+        let per_mille = rate.per_mille.load(Ordering::Relaxed);
+        let strikes =
+            per_mille > 0 && self.draw(rate, operation, name, 1000) < u64::from(per_mille);
+        rate.count.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        strikes
+    }
+
+    /// A number in `0..end` for this call.
+    #[cfg(feature = "testkit-object-store")]
+    pub(super) fn draw(&self, rate: &Rate, operation: &str, name: &dyn Display, end: u64) -> u64 {
+        let Some(seed) = self.by_name else { return self.draws.below(end) };
+        let turn = self.turn.load(Ordering::Relaxed);
+        let what = format!("{seed} {turn} {} {operation} {name} {end}", rate.name);
+        // FNV-1a, which is the same everywhere.
+        let sum = what.bytes().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        SeededEntropy::new(sum).below(end)
+    }
+
     /// A number in `0..end`.
-    pub(super) fn below(&self, end: u64) -> u64 {
+    fn below(&self, end: u64) -> u64 {
         self.draws.below(end)
     }
 

@@ -1,6 +1,9 @@
 //! Simulation, fault injection and conformance suites.
 //!
 //! - [`sim`]: a seeded world of actors, messages, timers, partitions, pauses and crashes.
+//!   [`Sim::mishaps`](sim::Sim::mishaps), [`SimDisk::losses`](disk::SimDisk::losses) and
+//!   [`Faults::counts`](fault::Faults::counts) tell what of it was seen: a fault that never happens
+//!   proves nothing.
 //! - [`skew`]: clocks that disagree.
 //! - [`seeds`]: which seeds a simulation runs: a fixed set, one again, or fresh ones for a while.
 //! - [`disk`]: a disk in memory that loses what was not synced, and the suite of every
@@ -17,6 +20,8 @@
 //! - `routes` (with feature `http`): walks over every route of mounted surfaces.
 
 #![expect(clippy::expect_used, reason = "a test suite fails by panicking")]
+
+mod tally;
 
 pub mod sim;
 

@@ -71,6 +71,26 @@ pub struct Delivery<M> {
     pub message: M,
 }
 
+super::tally::tally! {
+    /// How often what went wrong in a world.
+    Mishaps {
+        /// Messages that the network lost.
+        lost,
+        /// Messages that were sent and came twice.
+        doubled,
+        /// Messages that came after one that was sent later on the same way.
+        overtaken,
+        /// Messages that a partition lost.
+        cut,
+        /// Deliveries that a pause put off.
+        paused,
+        /// Lives of actors that ended.
+        crashes,
+        /// Timers and messages under way that were gone with a life.
+        dropped,
+    }
+}
+
 #[derive(Debug)]
 struct Queued<M> {
     due: Duration,
@@ -117,6 +137,9 @@ pub struct Sim<M> {
     paused_until: HashMap<Actor, Duration>,
     /// Cut ways, from an actor to another.
     partitions: BTreeSet<(Actor, Actor)>,
+    /// The latest message that came on each way, by its number.
+    latest: HashMap<(Actor, Actor), u64>,
+    mishaps: Mishaps,
     trace: u64,
 }
 
@@ -155,6 +178,8 @@ impl<M: Clone + Debug> Sim<M> {
             lives: HashMap::new(),
             paused_until: HashMap::new(),
             partitions: BTreeSet::new(),
+            latest: HashMap::new(),
+            mishaps: Mishaps::default(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
@@ -164,6 +189,13 @@ impl<M: Clone + Debug> Sim<M> {
     #[must_use]
     pub const fn trace(&self) -> u64 {
         self.trace
+    }
+
+    /// How often what went wrong so far: a simulation that is to say something about a fault has seen
+    /// it.
+    #[must_use]
+    pub const fn mishaps(&self) -> Mishaps {
+        self.mishaps
     }
 
     /// The seed, for the message of a failed assertion.
@@ -204,10 +236,16 @@ impl<M: Clone + Debug> Sim<M> {
     /// would have arrived, and what it finds under way.
     pub fn send(&mut self, from: Actor, to: Actor, message: M) {
         let (loss, double) = (self.network.loss_per_mille, self.network.duplicate_per_mille);
-        if self.chance(loss) || self.is_cut(from, to) {
+        if self.chance(loss) {
+            self.mishaps.lost += 1;
+            return;
+        }
+        if self.is_cut(from, to) {
+            self.mishaps.cut += 1;
             return;
         }
         if self.chance(double) {
+            self.mishaps.doubled += 1;
             let delay = self.delay();
             self.enqueue(from, to, delay, message.clone());
         }
@@ -263,6 +301,7 @@ impl<M: Clone + Debug> Sim<M> {
     /// actor's state and makes it anew from what is durable.
     pub fn crash(&mut self, actor: Actor) {
         *self.lives.entry(actor).or_default() += 1;
+        self.mishaps.crashes += 1;
         self.paused_until.remove(actor);
     }
 
@@ -270,18 +309,29 @@ impl<M: Clone + Debug> Sim<M> {
     #[expect(clippy::should_implement_trait, reason = "an iterator would borrow the world")]
     pub fn next(&mut self) -> Option<Delivery<M>> {
         while let Some(Reverse(mut queued)) = self.queue.pop() {
-            if self.life(queued.to) != queued.life || self.is_cut(queued.from, queued.to) {
+            if self.life(queued.to) != queued.life {
+                self.mishaps.dropped += 1;
+                continue;
+            }
+            if self.is_cut(queued.from, queued.to) {
+                self.mishaps.cut += 1;
                 continue;
             }
             let now = self.clock.monotonic();
             let pause = self.paused_until.get(queued.to).copied();
             if let Some(until) = pause.filter(|until| *until > queued.due.max(now)) {
                 queued.due = until;
+                self.mishaps.paused += 1;
                 self.queue.push(Reverse(queued));
                 continue;
             }
             self.clock.advance(queued.due.saturating_sub(now));
-            let Queued { from, to, message, .. } = queued;
+            let Queued { from, to, message, order, .. } = queued;
+            if from != to {
+                let latest = self.latest.entry((from, to)).or_default();
+                self.mishaps.overtaken += u64::from(order < *latest);
+                *latest = order.max(*latest);
+            }
             let delivery = Delivery { at: self.clock.now(), from, to, message };
             let mut traced = Traced { sum: self.trace, left: TRACED_BYTES_MAX };
             // It fails where the rest does not count.
@@ -443,6 +493,45 @@ mod tests {
         assert!((150..250).contains(&arrived(0)) && (50..120).contains(&arrived(2)), "{times:?}");
         let last = latest.duration_since(start).unsigned_abs();
         assert!(last > delay_max / 2 && last <= delay_max, "{last:?}");
+    }
+
+    #[test]
+    fn what_goes_wrong_is_counted() {
+        let mut sim = Sim::new(10);
+        (0..50).for_each(|number| sim.send("a", "b", number));
+        drain(&mut sim);
+        let quiet = sim.mishaps();
+        assert!(quiet.overtaken > 0 && quiet.overtaken < 50, "{quiet:?}");
+        assert_eq!(quiet.never(), ["lost", "doubled", "cut", "paused", "crashes", "dropped"]);
+        let always = |loss_per_mille, duplicate_per_mille| Network {
+            loss_per_mille,
+            duplicate_per_mille,
+            ..Network::default()
+        };
+        sim.set_network(always(1000, 0));
+        sim.send("a", "b", 1);
+        sim.set_network(always(0, 1000));
+        sim.send("a", "b", 2);
+        sim.set_network(always(0, 0));
+        sim.partition("a", "b");
+        sim.send("a", "b", 3);
+        assert!(drain(&mut sim).is_empty(), "what was under way is cut");
+        sim.heal("a", "b");
+        sim.pause("b", Duration::from_secs(1));
+        sim.send("a", "b", 4);
+        assert_eq!(drain(&mut sim).len(), 1);
+        sim.after("b", Duration::from_secs(1), 5);
+        sim.crash("b");
+        drain(&mut sim);
+        let overtaken = quiet.overtaken;
+        let (lost, doubled, cut, paused) = (1, 1, 3, 1);
+        let (crashes, dropped) = (1, 1);
+        let all = Mishaps { lost, doubled, overtaken, cut, paused, crashes, dropped };
+        assert_eq!(sim.mishaps(), all);
+        assert!(all.never().is_empty());
+        let mut twice = all;
+        twice += all;
+        assert_eq!((twice.cut, twice.overtaken), (6, 2 * overtaken));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use oms_core::lease::{
     ClaimId, Duty, Effect, Engine, Input, LEASE_KIND, LeaseSettings, Loss, Moment, Outcome,
     RENEWAL_KIND, Standing, View, trim, view,
 };
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::fault::{FaultCounts, Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Actor, Network, Sim};
+use oms_core::testkit::sim::{Actor, Mishaps, Network, Sim};
 use oms_core::testkit::skew::SkewedClock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +104,8 @@ struct Account {
     is_out_of_order: bool,
     renewal_histories: usize,
     has_owner: bool,
+    mishaps: Mishaps,
+    faults: FaultCounts,
 }
 
 struct World {
@@ -202,6 +204,7 @@ impl World {
             self.audit_beliefs();
         }
         self.audit_journal();
+        (self.account.mishaps, self.account.faults) = (self.sim.mishaps(), self.faults.counts());
         self.account
     }
 
@@ -480,12 +483,15 @@ fn a_former_owner_never_writes_after_the_next_and_one_believes_at_a_time() {
         sum.confirmations += account.confirmations;
         sum.expired += account.expired;
         sum.writes += account.writes;
+        sum.mishaps += account.mishaps;
+        sum.faults += account.faults;
     });
-    println!("{sum:?}");
     if seeds.is_fixed() {
         // The worlds are hard enough to mean something.
         assert!(sum.epochs > 5 * SEEDS && sum.refused > SEEDS as usize, "{sum:?}");
         assert!(sum.confirmations > SEEDS as usize && sum.expired > SEEDS as usize, "{sum:?}");
+        assert!(sum.mishaps.never().is_empty(), "never seen: {:?}", sum.mishaps.never());
+        assert!(sum.faults.before > SEEDS && sum.faults.after > SEEDS, "{sum:?}");
     }
 }
 

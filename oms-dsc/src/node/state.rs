@@ -224,9 +224,16 @@ mod tests {
 
     #[test]
     fn transition_table() {
-        use {LcmState as S, LcmTransition as E};
-        let states = [S::Idle, S::PendingConfiguration, S::Applying, S::Checking];
-        let events = [E::Receive, E::Apply, E::Check, E::Succeed, E::Fail, E::Interrupt];
+        let states =
+            oms_core::every_variant!(LcmState { Idle, PendingConfiguration, Applying, Checking });
+        let events = oms_core::every_variant!(LcmTransition {
+            Receive,
+            Apply,
+            Check,
+            Succeed,
+            Fail,
+            Interrupt
+        });
         let expected = "\
 Idle --Receive--> PendingConfiguration
 Idle --Check--> Checking

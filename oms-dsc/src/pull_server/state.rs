@@ -88,25 +88,24 @@ mod tests {
 
     #[test]
     fn transition_table() {
-        use {NodeState as S, NodeTransition as E};
-        let states = [
-            S::New,
-            S::Pending,
-            S::Compliant,
-            S::NotCompliant,
-            S::Failed,
-            S::Unresponsive,
-            S::Removed,
-        ];
-        let events = [
-            E::Register,
-            E::Assign,
-            E::ReportCompliant,
-            E::ReportNotCompliant,
-            E::ReportFailed,
-            E::FallSilent,
-            E::Remove,
-        ];
+        let states = oms_core::every_variant!(NodeState {
+            New,
+            Pending,
+            Compliant,
+            NotCompliant,
+            Failed,
+            Unresponsive,
+            Removed
+        });
+        let events = oms_core::every_variant!(NodeTransition {
+            Register,
+            Assign,
+            ReportCompliant,
+            ReportNotCompliant,
+            ReportFailed,
+            FallSilent,
+            Remove
+        });
         let expected = "\
 New --Register--> Pending
 Pending --Register--> Pending

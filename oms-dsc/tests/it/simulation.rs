@@ -3,18 +3,19 @@
 //! the middle of what they do, while everything else goes on.
 //!
 //! Auditor: a report that the server answered with 200 is there for ever after; a node whose run
-//! ended well has exactly one published version of its configuration, whole; and once the faults
-//! end, every node comes to the newest version with nothing left to report.
+//! ended well has exactly one published version of its configuration, whole; what a run came to that
+//! ended is told to the server in the end; and once the faults end, every node comes to the newest
+//! version with nothing left to report.
 
 use crate::support::{Cell, KEY, cells, start};
 use async_trait::async_trait;
 use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
 use oms_core::journal::{Journal, MemoryJournal};
-use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Actor, Network, Sim};
+use oms_core::testkit::sim::{Actor, Mishaps, Network, Sim};
 use oms_core::{Clock, Entropy, EntropyExt, Secret};
 use oms_dsc::configuration::ResourceInstance;
 use oms_dsc::node::{ConfigurationMode, LcmState, Metaconfiguration, RunReport, Transport};
@@ -23,6 +24,7 @@ use oms_dsc::pull_server::NodeState;
 use oms_dsc::resource::{Difference, Registry, Resource};
 use oms_dsc::{Error, Lcm, PullServer, report};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
@@ -187,6 +189,9 @@ enum Event {
     Wake(usize),
     Publish(usize),
     KillServer,
+    /// The power of the server, or of a node, fails where its disk syncs something.
+    BreakServer,
+    BreakNode(usize),
     Drift(usize),
     Pause(Actor),
     Cut(usize),
@@ -219,6 +224,19 @@ struct Tally {
     unanswered: u64,
     stalls: u64,
     ends: u64,
+    /// Requests that came once more, late.
+    stale: u64,
+    mishaps: Mishaps,
+    /// Of the server's disk, and of the nodes'.
+    server: Losses,
+    nodes: Losses,
+}
+
+/// Bugs to plant, each of which the auditor has to find: syncs that are forgotten.
+#[derive(Clone, Copy, Debug)]
+enum Flaw {
+    OfServer(Forgotten),
+    OfNodes(Forgotten),
 }
 
 struct World {
@@ -236,6 +254,8 @@ struct World {
     stale: Vec<Request>,
     /// Reports that were answered with 200.
     acknowledged: Vec<(AgentId, JobId, Option<String>)>,
+    /// Runs that came to their end, which their nodes keep until the server knows it.
+    ended: Vec<(AgentId, JobId)>,
     /// The value of every cell in each published version.
     versions: BTreeMap<Checksum, String>,
     newest: Option<Checksum>,
@@ -243,7 +263,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, flaw: Option<Flaw>) -> Self {
         let mut sim = Sim::new(seed);
         sim.set_network(Network {
             delay_max: Duration::from_secs(20),
@@ -272,19 +292,29 @@ impl World {
             waits: None,
             last: None,
         };
+        let computers: Vec<Computer> = NODES.map(computer).into();
+        let server_disk = SimDisk::default();
+        match flaw {
+            Some(Flaw::OfServer(forgotten)) => server_disk.forget(forgotten),
+            Some(Flaw::OfNodes(forgotten)) => {
+                computers.iter().for_each(|computer| computer.disk.forget(forgotten));
+            }
+            None => {}
+        }
         Self {
             clock: sim.clock(),
             entropy: sim.entropy(),
             sim,
             server: None,
-            server_disk: SimDisk::default(),
+            server_disk,
             server_journal: journal(),
-            computers: NODES.map(computer).into(),
+            computers,
             chances,
             faults,
             calls: 0,
             stale: Vec::new(),
             acknowledged: Vec::new(),
+            ended: Vec::new(),
             versions: BTreeMap::new(),
             newest: None,
             tally: Tally::default(),
@@ -298,6 +328,8 @@ impl World {
             let event = match self.sim.below(24) {
                 0 | 1 => Event::Publish(step),
                 2 => Event::KillServer,
+                8 => Event::BreakServer,
+                9 | 10 => Event::BreakNode(node),
                 3 | 4 => Event::Drift(node),
                 5 => Event::Pause([SERVER, NODES[0], NODES[1]][self.sim.below(3) as usize]),
                 6 | 7 => Event::Cut(node),
@@ -336,6 +368,17 @@ impl World {
         self.server_disk.crash(&*self.entropy);
     }
 
+    /// It is started again later.
+    fn crash_server(&mut self) {
+        self.kill_server();
+        let down = self.while_long();
+        self.sim.after(SERVER, down, Event::Boot);
+    }
+
+    fn any_sync(&mut self) -> Forgotten {
+        if self.sim.chance(500) { Forgotten::Files } else { Forgotten::Folders }
+    }
+
     async fn publish(&mut self, number: usize) {
         let value = format!("version {number}");
         let document = cells("Web", &["a", "b", "c"].map(|name| (name, value.as_str())));
@@ -347,12 +390,20 @@ impl World {
         {
             self.newest = Some(checksum);
         }
+        if self.server_disk.is_broken() {
+            self.crash_server();
+        }
     }
 
     /// The server answers, if it runs, and the auditor hears it.
     async fn serve(&mut self, request: Request) -> Option<Reply> {
         let server = self.server.clone()?;
         let reply = server.answer(request.clone()).await;
+        if self.server_disk.is_broken() {
+            // It did not come to tell.
+            self.crash_server();
+            return None;
+        }
         if let (Operation::SendReport { agent_id }, 200) = (&request.operation, reply.status) {
             let report = report::read(&request.body).expect("the server took it");
             let job_id = report.job().expect("the server took it");
@@ -366,6 +417,7 @@ impl World {
         if self.sim.chance(500)
             && let Some(late) = self.stale.pop()
         {
+            self.tally.stale += 1;
             self.serve(late).await;
         }
         if self.chances.strikes(&self.chances.stale) {
@@ -404,7 +456,12 @@ impl World {
             Some(lcm) => Ok(lcm),
             None => self.open_node(index).await,
         };
-        let Ok(mut lcm) = lcm else { return };
+        let Ok(mut lcm) = lcm else {
+            if self.computers[index].disk.is_broken() {
+                self.crash_node(index);
+            }
+            return;
+        };
         self.computers[index].last = None;
         self.computers[index].run = Some(Box::pin(async move {
             let report = lcm.run().await;
@@ -415,6 +472,13 @@ impl World {
 
     /// Lets a run go on until it is over or waits for something.
     async fn proceed(&mut self, index: usize) {
+        self.go_until_it_waits(index).await;
+        if self.computers[index].disk.is_broken() {
+            self.crash_node(index);
+        }
+    }
+
+    async fn go_until_it_waits(&mut self, index: usize) {
         let computer = &mut self.computers[index];
         let Some(run) = &mut computer.run else { return };
         let process = computer.process.clone();
@@ -450,15 +514,17 @@ impl World {
                 self.sim.pause(name, pause);
                 self.sim.after(name, Duration::ZERO, Event::GoOn { call });
             }
-            Halt::Ends => {
-                self.tally.ends += 1;
-                self.sim.crash(name);
-                let computer = &mut self.computers[index];
-                (computer.run, computer.waits) = (None, None);
-                computer.process = Process::new(&self.chances);
-                computer.disk.crash(&*self.entropy);
-            }
+            Halt::Ends => self.crash_node(index),
         }
+    }
+
+    fn crash_node(&mut self, index: usize) {
+        self.tally.ends += 1;
+        self.sim.crash(NODES[index]);
+        let computer = &mut self.computers[index];
+        (computer.run, computer.waits, computer.lcm) = (None, None, None);
+        computer.process = Process::new(&self.chances);
+        computer.disk.crash(&*self.entropy);
     }
 
     /// What a node's run waited for is there, or does not come.
@@ -480,10 +546,14 @@ impl World {
         match event {
             Event::Wake(index) => self.sim.after(NODES[index], Duration::ZERO, Event::Run),
             Event::Publish(number) => self.publish(number).await,
-            Event::KillServer => {
-                self.kill_server();
-                let down = self.while_long();
-                self.sim.after(SERVER, down, Event::Boot);
+            Event::KillServer => self.crash_server(),
+            Event::BreakServer => {
+                let kind = self.any_sync();
+                self.server_disk.fail_from_sync(kind, self.sim.below(3));
+            }
+            Event::BreakNode(index) => {
+                let kind = self.any_sync();
+                self.computers[index].disk.fail_from_sync(kind, self.sim.below(3));
             }
             // In the middle of a run nobody could tell whose the change was.
             Event::Drift(index) if self.computers[index].run.is_none() => {
@@ -506,7 +576,10 @@ impl World {
             }
             Event::Heal(index) => self.sim.heal(NODES[index], SERVER),
             Event::Boot => {
-                if self.start_server().await.is_err() {
+                let is_started = self.start_server().await.is_ok();
+                if self.server_disk.is_broken() {
+                    self.crash_server();
+                } else if !is_started {
                     self.sim.after(SERVER, Duration::from_secs(60), Event::Boot);
                 }
             }
@@ -517,8 +590,13 @@ impl World {
         }
     }
 
-    async fn audit(&self, index: usize, run: Option<&RunReport>, lcm: &mut Lcm) {
+    async fn audit(&mut self, index: usize, run: Option<&RunReport>, lcm: &mut Lcm) {
         let seed = self.sim.seed();
+        if let Some(run) = run
+            && let Ok(record) = lcm.record().await
+        {
+            self.ended.extend(record.agent_id.map(|agent_id| (agent_id, run.job_id)));
+        }
         let Some(run) = run.filter(|run| run.is_success && !run.resources.is_empty()) else {
             return;
         };
@@ -546,6 +624,15 @@ impl World {
         }
     }
 
+    async fn check_ended(&self, server: &PullServer) {
+        let seed = self.sim.seed();
+        for (agent_id, job_id) in &self.ended {
+            let report = server.report(*agent_id, *job_id).await;
+            let is_told = report.is_ok_and(|report| report.status.is_some());
+            assert!(is_told, "seed {seed}: the end of the run {job_id} was never told");
+        }
+    }
+
     /// Everything that is under way happens.
     async fn settle(&mut self) {
         while let Some(delivery) = self.sim.next() {
@@ -555,7 +642,9 @@ impl World {
 
     /// The last run of a node, after some without faults.
     async fn converge(&mut self, index: usize) -> RunReport {
+        // Whatever was to fail has failed.
         self.computers[index].disk.fail_next(0, std::io::ErrorKind::Other);
+        self.crash_node(index);
         for _ in 0..5 {
             self.clock.advance(Duration::from_secs(1_800));
             self.run_node(index).await;
@@ -565,8 +654,8 @@ impl World {
     }
 }
 
-async fn run(seed: u64) -> Tally {
-    let mut world = World::new(seed);
+async fn run(seed: u64, flaw: Option<Flaw>) -> Tally {
+    let mut world = World::new(seed, flaw);
     world.publish(1_000).await;
     world.schedule();
     world.faults.set_before(20);
@@ -605,6 +694,7 @@ async fn run(seed: u64) -> Tally {
         assert_eq!(node.state, NodeState::Compliant, "seed {seed}");
     }
     world.check_acknowledged(&server).await;
+    world.check_ended(&server).await;
     world.kill_server();
     let server = world.start_server().await.expect("the server starts");
     world.check_acknowledged(&server).await;
@@ -612,7 +702,10 @@ async fn run(seed: u64) -> Tally {
     let (acknowledged, faults) = (world.acknowledged.len() as u64, world.faults.count());
     // The end of a pause is no answer either.
     let unanswered = world.tally.unanswered - world.tally.stalls;
-    Tally { trace: world.sim.trace(), acknowledged, faults, unanswered, ..world.tally }
+    let (trace, mishaps) = (world.sim.trace(), world.sim.mishaps());
+    let (server, mut nodes) = (world.server_disk.losses(), Losses::default());
+    world.computers.iter().for_each(|computer| nodes += computer.disk.losses());
+    Tally { trace, acknowledged, faults, unanswered, mishaps, server, nodes, ..world.tally }
 }
 
 #[tokio::test]
@@ -623,26 +716,53 @@ async fn nothing_acknowledged_is_lost_and_no_node_has_a_mix() {
         .run_async(|seed| {
             let total = &total;
             async move {
-                let tally = run(seed).await;
+                let tally = run(seed, None).await;
                 let mut total = total.lock().expect("not poisoned");
                 total.acknowledged += tally.acknowledged;
                 total.faults += tally.faults;
                 total.unanswered += tally.unanswered;
                 total.stalls += tally.stalls;
                 total.ends += tally.ends;
+                total.stale += tally.stale;
+                total.mishaps += tally.mishaps;
+                total.server += tally.server;
+                total.nodes += tally.nodes;
             }
         })
         .await;
     let total = total.into_inner().expect("not poisoned");
     let is_hard = total.acknowledged.min(total.unanswered) > SEEDS * 20
         && total.stalls.min(total.faults).min(total.ends) > SEEDS * 5;
-    assert!(!seeds.is_fixed() || is_hard, "too little happened to mean anything: {total:?}");
+    if seeds.is_fixed() {
+        assert!(is_hard && total.stale > SEEDS, "too little happened to mean anything: {total:?}");
+        // Each makes one file durable after the other, so no two writes change places.
+        let never = [total.mishaps.never(), total.server.never(), total.nodes.never()].concat();
+        assert!(never.iter().all(|kind| *kind == "reordered"), "never seen: {never:?}");
+    }
+}
+
+/// Planted bugs: each falls to some seed of the fixed set.
+#[test]
+fn planted_bugs_are_found() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    for flaw in [
+        Flaw::OfServer(Forgotten::Files),
+        Flaw::OfServer(Forgotten::Folders),
+        Flaw::OfNodes(Forgotten::Files),
+        Flaw::OfNodes(Forgotten::Folders),
+    ] {
+        let is_found = |seed| {
+            let run = || runtime.block_on(run(seed, Some(flaw)));
+            catch_unwind(AssertUnwindSafe(run)).is_err()
+        };
+        assert!((0..SEEDS).any(is_found), "{flaw:?} gets past the auditor");
+    }
 }
 
 /// The run to look at when a seed fails: it does the same again.
 #[tokio::test]
 async fn one_seed_repeats_its_run() {
-    let first = run(7).await;
-    assert_eq!(first, run(7).await);
-    assert_ne!(first.trace, run(8).await.trace);
+    let first = run(7, None).await;
+    assert_eq!(first, run(7, None).await);
+    assert_ne!(first.trace, run(8, None).await.trace);
 }

@@ -8,8 +8,8 @@ use oms_core::ErrorKind;
 use oms_core::clock::ManualClock;
 use oms_core::entropy::{EntropyExt, SeededEntropy};
 use oms_core::record::{Batch, Record, RecordSink, SinkError, Value};
-use oms_core::testkit::disk::SimDisk;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
+use oms_core::testkit::fault::{FaultCounts, Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::source::custom_log::CustomLog;
 use oms_logs::source::syslog::SyslogFile;
@@ -257,25 +257,39 @@ fn audit(world: &World) {
     assert_eq!(got, want, "seed {}", world.seed);
 }
 
-fn simulate(seed: u64) -> usize {
+fn simulate(seed: u64) -> (usize, Losses, FaultCounts) {
     let mut world = World::new(seed);
     world.enrol();
     for _ in 0..6 {
         let steps = 1 + world.entropy.below(12) as u32;
+        if world.chance(400) {
+            let kind = if world.chance(500) { Forgotten::Files } else { Forgotten::Folders };
+            world.disk.fail_from_sync(kind, world.entropy.below(6));
+        }
         world.live(steps);
         world.disk.crash(&world.entropy);
     }
     world.settle();
     audit(&world);
-    world.lines.len()
+    (world.lines.len(), world.disk.losses(), world.faults.counts())
 }
 
 #[test]
 fn every_line_becomes_one_record_through_crashes() {
-    let mut lines = 0;
+    let (mut lines, mut losses, mut faults) = (0, Losses::default(), FaultCounts::default());
     let seeds = Seeds::of("source_agent::every_line_becomes_one_record", 0..150);
-    seeds.run(|seed| lines += simulate(seed));
-    assert!(!seeds.is_fixed() || lines > 1_000, "the simulation did little: {lines} lines");
+    seeds.run(|seed| {
+        let (of_seed, lost, failed) = simulate(seed);
+        lines += of_seed;
+        losses += lost;
+        faults += failed;
+    });
+    if seeds.is_fixed() {
+        assert!(lines > 1_000, "the simulation did little: {lines} lines");
+        // One file is made durable after the other, so no two writes change places.
+        assert_eq!(losses.never(), ["reordered"], "{losses:?}");
+        assert!(faults.before > 0 && faults.after > 0, "{faults:?}");
+    }
 }
 
 #[tokio::test]

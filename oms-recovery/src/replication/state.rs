@@ -132,6 +132,27 @@ pub enum ProtectionEvent {
     Disable,
 }
 
+impl ProtectionEvent {
+    /// Every event.
+    pub const ALL: [Self; 15] = oms_core::every_variant!(ProtectionEvent {
+        Enable,
+        PrerequisitesMet,
+        PrerequisitesFailed,
+        CopyCompleted,
+        CopyFailed,
+        Diverged,
+        RepairReplication,
+        PlannedFailover,
+        UnplannedFailover,
+        FailoverCompleted,
+        FailoverFailed,
+        ChangePoint,
+        Commit,
+        ReverseReplicate,
+        Disable
+    });
+}
+
 impl Lifecycle for ProtectionState {
     type Event = ProtectionEvent;
 
@@ -200,28 +221,28 @@ impl Lifecycle for ProtectionState {
 
 impl ProtectionState {
     /// Every state.
-    pub const ALL: [Self; 20] = [
-        Self::Unprotected,
-        Self::Enabling,
-        Self::InitialReplication,
-        Self::InitialReplicationFailed,
-        Self::Protected,
-        Self::ResyncRequired,
-        Self::Resyncing,
-        Self::PlannedFailoverInProgress,
-        Self::PlannedFailoverCommitRequired,
-        Self::PlannedFailoverCommitted,
-        Self::UnplannedFailoverInProgress,
-        Self::UnplannedFailoverFailed,
-        Self::UnplannedFailoverCommitPending,
-        Self::UnplannedFailoverCommitted,
-        Self::Reprotecting,
-        Self::ReverseProtected,
-        Self::ReverseResyncRequired,
-        Self::FailbackInProgress,
-        Self::FailbackCommitRequired,
-        Self::FailedBack,
-    ];
+    pub const ALL: [Self; 20] = oms_core::every_variant!(ProtectionState {
+        Unprotected,
+        Enabling,
+        InitialReplication,
+        InitialReplicationFailed,
+        Protected,
+        ResyncRequired,
+        Resyncing,
+        PlannedFailoverInProgress,
+        PlannedFailoverCommitRequired,
+        PlannedFailoverCommitted,
+        UnplannedFailoverInProgress,
+        UnplannedFailoverFailed,
+        UnplannedFailoverCommitPending,
+        UnplannedFailoverCommitted,
+        Reprotecting,
+        ReverseProtected,
+        ReverseResyncRequired,
+        FailbackInProgress,
+        FailbackCommitRequired,
+        FailedBack
+    });
 
     /// Whether nothing is under way, so that protection can be switched off.
     ///
@@ -282,6 +303,16 @@ impl ProtectionState {
                 | Self::ReverseProtected
                 | Self::ReverseResyncRequired
                 | Self::FailbackInProgress
+        )
+    }
+
+    /// Whether an operation is moving production; without one, it was interrupted.
+    pub(crate) const fn is_moving(self) -> bool {
+        matches!(
+            self,
+            Self::PlannedFailoverInProgress
+                | Self::FailbackInProgress
+                | Self::UnplannedFailoverInProgress
         )
     }
 
@@ -427,7 +458,14 @@ pub enum TestFailoverEvent {
 
 impl TestFailoverState {
     /// Every state.
-    pub const ALL: [Self; 3] = [Self::None, Self::Running, Self::MarkedForDeletion];
+    pub const ALL: [Self; 3] =
+        oms_core::every_variant!(TestFailoverState { None, Running, MarkedForDeletion });
+}
+
+impl TestFailoverEvent {
+    /// Every event.
+    pub const ALL: [Self; 3] =
+        oms_core::every_variant!(TestFailoverEvent { Start, Cleanup, CleanedUp });
 }
 
 impl Lifecycle for TestFailoverState {

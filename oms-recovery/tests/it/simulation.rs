@@ -7,9 +7,9 @@
 use crate::common::{primary_site, recovery_site};
 use jiff::Timestamp;
 use oms_core::disk::{Disk, OpenMode};
-use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Network, Sim};
+use oms_core::testkit::sim::{Mishaps, Network, Sim};
 use oms_core::{Clock, Entropy};
 use oms_recovery::machine::disk::{BlockDevice, FileDevice};
 use oms_recovery::recovery_point::{Consistency, PointId, RecoveryLog, RecoveryPoint};
@@ -19,6 +19,7 @@ use oms_recovery::replication::replica::Replica;
 use oms_recovery::replication::tracker::{TrackedDevice, TrackerOptions};
 use oms_recovery::replication::transfer::CopyKind;
 use oms_recovery::replication::{ReplicationPolicy, Stamp};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ const DISK_BYTES: u64 = 2 * (1 << 20) + 512;
 const ITEM: Uuid = Uuid::from_u128(7);
 const PRIMARY: &str = "primary";
 const REPLICA: &str = "replica";
+const SEEDS: u64 = 16;
 
 #[derive(Clone, Debug)]
 enum Message {
@@ -84,6 +86,8 @@ struct Counts {
     primary_crashes: u32,
     replica_crashes: u32,
     points_checked: u32,
+    mishaps: Mishaps,
+    losses: Losses,
 }
 
 fn options(sim: &Sim<Message>, outgoing_log_bytes_max: u64) -> TrackerOptions {
@@ -107,7 +111,7 @@ fn open_replica(disk: &SimDisk, entropy: &dyn Entropy) -> Replica {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, flaw: Option<Forgotten>) -> Self {
         let sim = Sim::new(seed);
         let disks = [SimDisk::default(), SimDisk::default()];
         let mut start = vec![0; DISK_BYTES as usize];
@@ -122,6 +126,7 @@ impl World {
             let (stamp, floor) = (Stamp::default(), Stamp::default());
             mark.set(Mark { item: ITEM, role, epoch: 1, stamp, floor }).expect("set");
             disk.sync_dir(Path::new("")).expect("sync");
+            flaw.into_iter().for_each(|flaw| disk.forget(flaw));
         }
         let device = open_device(&disks[0], options(&sim, 300_000));
         let begin = device.begin_copy(CopyKind::Initial, 1).expect("copy");
@@ -224,6 +229,11 @@ impl World {
             17 => self.take_point(),
             18 if self.sim.chance(200) => self.crash_primary(),
             19 if self.sim.chance(200) => self.crash_replica(),
+            // Its power fails where it syncs next.
+            19 if self.sim.chance(200) => {
+                let kind = if self.sim.chance(500) { Forgotten::Files } else { Forgotten::Folders };
+                self.disks[1].fail_from_sync(kind, self.sim.below(2));
+            }
             _ => {}
         }
         if self.sim.chance(10) {
@@ -243,7 +253,11 @@ impl World {
         }
         if self.sim.chance(20) {
             let now = self.sim.clock().now();
-            self.replica.prune(&self.policy, now, None).expect("prune");
+            let pruned = self.replica.prune(&self.policy, now, None);
+            if self.disks[1].is_broken() {
+                return self.crash_replica();
+            }
+            pruned.expect("prune");
         }
         if self.sim.chance(30) {
             self.audit();
@@ -327,7 +341,11 @@ impl World {
     fn deliver(&mut self, to: &str, message: Message) {
         match (to, message) {
             (REPLICA, Message::Wire(bytes)) => {
-                if let Some(answer) = self.replica.handle(&bytes) {
+                let answer = self.replica.handle(&bytes);
+                if self.disks[1].is_broken() {
+                    return self.crash_replica();
+                }
+                if let Some(answer) = answer {
                     self.sim.send(REPLICA, PRIMARY, Message::Wire(answer));
                 }
             }
@@ -375,6 +393,13 @@ impl World {
         self.finish()
     }
 
+    fn count(&self) -> Counts {
+        let mut losses = Losses::default();
+        self.disks.iter().for_each(|disk| losses += disk.losses());
+        let (trace, mishaps) = (self.sim.trace(), self.sim.mishaps());
+        Counts { trace, mishaps, losses, ..self.counts }
+    }
+
     /// The network recovers; a planned failover would lose nothing.
     fn finish(mut self) -> Counts {
         self.sim.calm();
@@ -390,7 +415,7 @@ impl World {
                 self.audit();
                 let view = self.replica.log().view(self.replica.log().last()).expect("whole");
                 self.assert_same(&view, &crate::common::read_all(&*self.device), "drained");
-                return Counts { trace: self.sim.trace(), ..self.counts };
+                return self.count();
             }
         }
         panic!("seed {}: does not drain", self.sim.seed());
@@ -400,22 +425,40 @@ impl World {
 /// The seed to look at when one fails: it does the same again.
 #[test]
 fn one_seed_repeats_its_run() {
-    let first = World::new(7).run(300);
-    assert_eq!(first, World::new(7).run(300));
-    assert_ne!(first.trace, World::new(8).run(300).trace);
+    let first = World::new(7, None).run(300);
+    assert_eq!(first, World::new(7, None).run(300));
+    assert_ne!(first.trace, World::new(8, None).run(300).trace);
 }
 
 #[test]
 fn recovery_points_are_exact_prefixes_whatever_fails() {
-    let seeds = Seeds::of("simulation::recovery_points_are_exact_prefixes", 0..16);
+    let seeds = Seeds::of("simulation::recovery_points_are_exact_prefixes", 0..SEEDS);
     let mut sum = Counts::default();
     seeds.run(|seed| {
-        let counts = World::new(seed).run(1_000);
+        let counts = World::new(seed, None).run(1_000);
         sum.resyncs += counts.resyncs;
         sum.primary_crashes += counts.primary_crashes;
         sum.replica_crashes += counts.replica_crashes;
         sum.points_checked += counts.points_checked;
+        sum.mishaps += counts.mishaps;
+        sum.losses += counts.losses;
     });
-    let is_hard = sum.resyncs > 3 && sum.primary_crashes > 10 && sum.replica_crashes > 10;
-    assert!(!seeds.is_fixed() || is_hard && sum.points_checked > 100, "too easy: {sum:?}");
+    if seeds.is_fixed() {
+        let is_hard = sum.resyncs > 3 && sum.primary_crashes > 10 && sum.replica_crashes > 10;
+        assert!(is_hard && sum.points_checked > 100, "too easy: {sum:?}");
+        let never = [sum.mishaps.never(), sum.losses.never()].concat();
+        assert!(never.is_empty(), "never seen: {never:?}");
+    }
+}
+
+/// Planted bugs: each falls to some seed of the fixed set.
+#[test]
+fn planted_bugs_are_found() {
+    for flaw in [Forgotten::Files, Forgotten::Folders] {
+        let is_found = |seed| {
+            let run = || World::new(seed, Some(flaw)).run(1_000);
+            catch_unwind(AssertUnwindSafe(run)).is_err()
+        };
+        assert!((0..SEEDS).any(is_found), "{flaw:?} gets past the auditor");
+    }
 }

@@ -6,7 +6,7 @@ use oms_automation::stream::{
     StreamEntry, StreamLimits, StreamStore, StreamSummary, StreamType, StreamWriter,
 };
 use oms_core::Entropy;
-use oms_core::testkit::disk::{Forgotten, SimDisk};
+use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -85,6 +85,16 @@ impl Machine {
         self.disk.fail_next(operations, io::ErrorKind::Other);
     }
 
+    /// Its power fails at a sync to come.
+    pub(super) fn fail_from_sync(&self, kind: Forgotten, syncs: u64) {
+        self.disk.fail_from_sync(kind, syncs);
+    }
+
+    /// Whether its power has failed.
+    pub(super) fn is_broken(&self) -> bool {
+        self.disk.is_broken()
+    }
+
     /// The worker dies, and the machine goes on.
     pub(super) fn kill(&mut self) {
         self.writers.clear();
@@ -95,6 +105,11 @@ impl Machine {
     pub(super) fn lose_power(&mut self, entropy: &dyn Entropy) {
         self.writers.clear();
         self.disk.crash(entropy);
+    }
+
+    /// What power failures did to its disk.
+    pub(super) fn losses(&self) -> Losses {
+        self.disk.losses()
     }
 
     /// The streams of a job that ended are what its end tells, and what its process said: all of it

@@ -99,8 +99,9 @@ impl NameTable {
         self.make_durable(reached);
     }
 
-    /// Power fails: of each folder's changes that were not synced, a first part is kept.
-    pub(super) fn crash(&mut self, entropy: &dyn Entropy) {
+    /// Power fails: of each folder's changes that were not synced, a first part is kept. Answers how
+    /// many are lost.
+    pub(super) fn crash(&mut self, entropy: &dyn Entropy) -> u64 {
         let mut by_folder: BTreeMap<&Path, Vec<u64>> = BTreeMap::new();
         for change in &self.pending {
             by_folder.entry(&change.folder).or_default().push(change.number);
@@ -111,8 +112,10 @@ impl NameTable {
             reached.extend(kept.checked_sub(1).and_then(|last| changes.get(last)));
         }
         self.make_durable(reached);
+        let lost = self.pending.len() as u64;
         self.pending.clear();
         self.seen.clone_from(&self.durable);
+        lost
     }
 
     /// Applies these changes, and what has to be durable before each.

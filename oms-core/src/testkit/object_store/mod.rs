@@ -38,26 +38,33 @@ fn injected(what: &'static str) -> Error {
 }
 
 impl Faults {
-    fn object(&self, rate: &Rate, when: &'static str) -> Result<()> {
-        if self.strikes(rate) { Err(injected(when)) } else { Ok(()) }
+    fn object(
+        &self,
+        rate: &Rate,
+        when: &'static str,
+        operation: &str,
+        name: &dyn fmt::Display,
+    ) -> Result<()> {
+        if self.strikes_at(rate, operation, name) { Err(injected(when)) } else { Ok(()) }
     }
 
-    async fn begin_object(&self) -> Result<()> {
+    async fn begin_object(&self, operation: &str, name: &(dyn fmt::Display + Sync)) -> Result<()> {
         self.linger().await;
-        self.object(&self.before, "before")
+        self.object(&self.before, "before", operation, name)
     }
 
-    async fn end_object(&self) -> Result<()> {
+    async fn end_object(&self, operation: &str, name: &(dyn fmt::Display + Sync)) -> Result<()> {
         self.linger().await;
-        self.object(&self.after, "after")
+        self.object(&self.after, "after", operation, name)
     }
 }
 
 /// A body that breaks off: some of its bytes, then an error.
-fn break_off(result: GetResult, faults: &Faults) -> GetResult {
+fn break_off(result: GetResult, faults: &Faults, name: &str) -> GetResult {
     let GetResult { meta, range, attributes, .. } = &result;
     let (meta, range, attributes) = (meta.clone(), range.clone(), attributes.clone());
-    let kept = faults.below(range.end.saturating_sub(range.start).max(1));
+    let bytes = range.end.saturating_sub(range.start).max(1);
+    let kept = faults.draw(&faults.torn, "get", &name, bytes);
     let mut left = usize::try_from(kept).unwrap_or(0);
     let beginning = result.into_stream().map_ok(move |bytes| {
         let taken = bytes.slice(..bytes.len().min(left));
@@ -73,15 +80,17 @@ impl<T: ObjectStore> Faulty<T> {
     /// Faults of a listing: none of it, all of it and then an error, or a part of it.
     fn listing(
         &self,
+        prefix: Option<&Path>,
         listing: BoxStream<'static, Result<ObjectMeta>>,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.faults.pass_time();
         let failed = |what| stream::once(std::future::ready(Err(injected(what))));
-        if self.faults.strikes(&self.faults.before) {
+        let (faults, prefix) = (&self.faults, prefix.map(Path::as_ref).unwrap_or_default());
+        if faults.strikes_at(&faults.before, "list", &prefix) {
             return failed("before").boxed();
         }
-        if self.faults.strikes(&self.faults.torn) {
-            let kept = usize::try_from(self.faults.below(4)).unwrap_or(0);
+        if faults.strikes_at(&faults.torn, "list", &prefix) {
+            let kept = usize::try_from(faults.draw(&faults.torn, "list", &prefix, 4)).unwrap_or(0);
             return listing.take(kept).chain(failed("torn in")).boxed();
         }
         listing
@@ -97,9 +106,9 @@ impl<T: ObjectStore> ObjectStore for Faulty<T> {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("put", location).await?;
         let put = self.inner.put_opts(location, payload, opts).await?;
-        self.faults.end_object().await?;
+        self.faults.end_object("put", location).await?;
         Ok(put)
     }
 
@@ -108,24 +117,28 @@ impl<T: ObjectStore> ObjectStore for Faulty<T> {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("upload", location).await?;
         let inner = self.inner.put_multipart_opts(location, opts).await?;
-        self.faults.end_object().await?;
-        Ok(Box::new(FaultyUpload { inner, faults: Arc::clone(&self.faults) }))
+        self.faults.end_object("upload", location).await?;
+        let (faults, location) = (Arc::clone(&self.faults), location.clone());
+        Ok(Box::new(FaultyUpload { inner, faults, location, parts: 0 }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.faults.begin_object().await?;
         let is_head = options.head;
+        // Parts of one object are calls of their own.
+        let name = format!("{location} {:?}", options.range);
+        let operation = if is_head { "head" } else { "get" };
+        self.faults.begin_object(operation, &name).await?;
         let result = self.inner.get_opts(location, options).await?;
-        if !is_head && self.faults.strikes(&self.faults.torn) {
-            return Ok(break_off(result, &self.faults));
+        if !is_head && self.faults.strikes_at(&self.faults.torn, operation, &name) {
+            return Ok(break_off(result, &self.faults, &name));
         }
         Ok(result)
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("get", &format!("{location} {ranges:?}")).await?;
         self.inner.get_ranges(location, ranges).await
     }
 
@@ -137,18 +150,20 @@ impl<T: ObjectStore> ObjectStore for Faulty<T> {
         // Each object on its own, so that some of a stream are gone and others are not.
         let (before, after) = (Arc::clone(&self.faults), Arc::clone(&self.faults));
         let locations = locations.and_then(move |location| {
-            std::future::ready(before.object(&before.before, "before").map(|()| location))
+            let done = before.object(&before.before, "before", "delete", &location);
+            std::future::ready(done.map(|()| location))
         });
         let deleted = self.inner.delete_stream(locations.boxed());
         deleted
             .and_then(move |location| {
-                std::future::ready(after.object(&after.after, "after").map(|()| location))
+                let done = after.object(&after.after, "after", "delete", &location);
+                std::future::ready(done.map(|()| location))
             })
             .boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(self.inner.list(prefix))
+        self.listing(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -156,24 +171,24 @@ impl<T: ObjectStore> ObjectStore for Faulty<T> {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(self.inner.list_with_offset(prefix, offset))
+        self.listing(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("list", &prefix.map(Path::as_ref).unwrap_or_default()).await?;
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("copy", from).await?;
         self.inner.copy_opts(from, to, options).await?;
-        self.faults.end_object().await
+        self.faults.end_object("copy", from).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("rename", from).await?;
         self.inner.rename_opts(from, to, options).await?;
-        self.faults.end_object().await
+        self.faults.end_object("rename", from).await
     }
 }
 
@@ -182,6 +197,8 @@ impl<T: ObjectStore> ObjectStore for Faulty<T> {
 struct FaultyUpload {
     inner: Box<dyn MultipartUpload>,
     faults: Arc<Faults>,
+    location: Path,
+    parts: usize,
 }
 
 #[async_trait]
@@ -189,29 +206,31 @@ struct FaultyUpload {
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let faults = Arc::clone(&self.faults);
-        if faults.strikes(&faults.before) {
+        self.parts += 1;
+        let name = format!("{} {}", self.location, self.parts);
+        if faults.strikes_at(&faults.before, "part", &name) {
             return Box::pin(std::future::ready(Err(injected("before"))));
         }
         let part = self.inner.put_part(data);
         Box::pin(async move {
             part.await?;
-            faults.end_object().await
+            faults.end_object("part", &name).await
         })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("complete", &self.location).await?;
         // Torn: the parts stay where they are, and nothing puts them together.
-        self.faults.object(&self.faults.torn, "torn in")?;
+        self.faults.object(&self.faults.torn, "torn in", "complete", &self.location)?;
         let put = self.inner.complete().await?;
-        self.faults.end_object().await?;
+        self.faults.end_object("complete", &self.location).await?;
         Ok(put)
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.faults.begin_object().await?;
+        self.faults.begin_object("abort", &self.location).await?;
         self.inner.abort().await?;
-        self.faults.end_object().await
+        self.faults.end_object("abort", &self.location).await
     }
 }
 
@@ -323,6 +342,44 @@ mod tests {
         faults.set_after(1000);
         upload.complete().await.expect_err("answer lost");
         assert_eq!(holds(store.inner(), &path).await.as_deref(), Some(&b"one"[..]));
+    }
+
+    /// What fails is told by its name: in whatever order, the same calls of one turn fail.
+    #[tokio::test]
+    async fn faults_by_name_do_not_depend_on_the_order_of_calls() {
+        let faults = Arc::new(Faults::by_name(7));
+        let store = Faulty::new(InMemory::new(), Arc::clone(&faults));
+        let paths: Vec<Path> = (0..60).map(|number| format!("f/{number}").into()).collect();
+        for path in &paths {
+            store.put(path, vec![7; 1_000].into()).await.expect("put");
+        }
+        faults.set_before(200);
+        faults.set_torn(200);
+        let read = async |path: &Path| match store.get(path).await {
+            Ok(result) => match result.bytes().await {
+                Ok(_) => "whole",
+                Err(_) => "torn",
+            },
+            Err(_) => "refused",
+        };
+        let mut turns = Vec::new();
+        for _ in 0..3 {
+            let mut there = Vec::new();
+            for path in &paths {
+                there.push(read(path).await);
+            }
+            let mut back = Vec::new();
+            for path in paths.iter().rev() {
+                back.insert(0, read(path).await);
+            }
+            assert_eq!(there, back, "one turn");
+            for outcome in ["whole", "torn", "refused"] {
+                assert!(there.contains(&outcome), "{there:?}");
+            }
+            turns.push(there);
+            faults.next_turn();
+        }
+        assert!(turns[0] != turns[1] && turns[1] != turns[2], "{turns:?}");
     }
 
     #[tokio::test]

@@ -8,16 +8,18 @@ use crate::workspace::LogDamage;
 use oms_core::disk::OpenMode;
 use oms_core::entropy::SeededEntropy;
 use oms_core::testkit::crash::{crash_at_every_operation, kill_at_every_operation};
-use oms_core::testkit::disk::SimDisk;
+use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
 use oms_core::testkit::seeds::Seeds;
 use oms_core::{Entropy, EntropyExt as _, ErrorKind};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 const SEGMENT_BYTES: u64 = 600;
+const SEEDS: u64 = 400;
 
 fn entry(producer: &str, sequence: u64, bytes: usize) -> Entry {
     let ipc = vec![sequence as u8; bytes].into();
@@ -121,19 +123,41 @@ impl Life {
 /// wrote.
 #[test]
 fn what_is_acknowledged_survives_any_crash() {
-    Seeds::of("wal::simulation::what_is_acknowledged_survives", 0..400)
-        .run(|seed| live_and_crash(seed, u64::MAX));
+    let seeds = Seeds::of("wal::simulation::what_is_acknowledged_survives", 0..SEEDS);
+    crash_worlds(&seeds, u64::MAX);
 }
 
 #[test]
 fn what_is_acknowledged_survives_any_crash_in_segments_that_are_used_again() {
-    Seeds::of("wal::simulation::what_is_acknowledged_survives_any_crash_in_segments", 0..400)
-        .run(|seed| live_and_crash(seed, 0));
+    let name = "wal::simulation::what_is_acknowledged_survives_any_crash_in_segments";
+    crash_worlds(&Seeds::of(name, 0..SEEDS), 0);
 }
 
-fn live_and_crash(seed: u64, spare_bytes_min: u64) {
+fn crash_worlds(seeds: &Seeds, spare_bytes_min: u64) {
+    let mut losses = Losses::default();
+    seeds.run(|seed| losses += live_and_crash(seed, spare_bytes_min, None));
+    let never = losses.never();
+    assert!(never.is_empty() || !seeds.is_fixed(), "never seen: {never:?}");
+}
+
+/// Planted bugs: each falls to some seed of the fixed set.
+#[test]
+fn forgotten_syncs_are_found() {
+    for (spare_bytes_min, forgotten) in
+        [(u64::MAX, Forgotten::Files), (u64::MAX, Forgotten::Folders), (0, Forgotten::Files)]
+    {
+        let is_found = |seed| {
+            let run = || live_and_crash(seed, spare_bytes_min, Some(forgotten));
+            catch_unwind(AssertUnwindSafe(run)).is_err()
+        };
+        assert!((0..SEEDS).any(is_found), "{forgotten:?} gets past the auditor");
+    }
+}
+
+fn live_and_crash(seed: u64, spare_bytes_min: u64, flaw: Option<Forgotten>) -> Losses {
     let chance = SeededEntropy::new(seed);
     let disk = SimDisk::default();
+    flaw.into_iter().for_each(|flaw| disk.forget(flaw));
     let mut next = BTreeMap::new();
     let mut life = Life::default();
     for round in 0..6 {
@@ -150,6 +174,7 @@ fn live_and_crash(seed: u64, spare_bytes_min: u64) {
         drop(wal);
         disk.crash(&chance);
     }
+    disk.losses()
 }
 
 fn audit(
