@@ -1,7 +1,8 @@
 //! A protection container: one computer's items, jobs and vault, and the way into this crate.
 
 use super::{
-    ITEM_HISTORY, ItemEvent, ItemId, ItemOptions, ProtectedItem, check_name, source::SourceWarning,
+    ITEM_HISTORY, ItemEvent, ItemId, ItemOptions, ProtectedItem, check_name,
+    source::{SourceTree, SourceWarning},
 };
 use crate::error::Error;
 use crate::job::{
@@ -38,6 +39,7 @@ pub struct ContainerBuilder {
     entropy: Arc<dyn Entropy>,
     name: String,
     holder: Option<Holder>,
+    source_tree: Option<Arc<dyn SourceTree>>,
     kdf: KdfParameters,
     write: WriteSettings,
 }
@@ -69,6 +71,13 @@ impl ContainerBuilder {
     #[must_use]
     pub fn holder(mut self, holder: Holder) -> Self {
         self.holder = Some(holder);
+        self
+    }
+
+    /// Backs up files of this tree in place of this computer's own.
+    #[must_use]
+    pub fn source_tree(mut self, tree: Arc<dyn SourceTree>) -> Self {
+        self.source_tree = Some(tree);
         self
     }
 
@@ -122,6 +131,9 @@ impl ContainerBuilder {
             .kdf(self.kdf);
         if let Some(holder) = self.holder {
             vault = vault.holder(holder);
+        }
+        if let Some(tree) = self.source_tree {
+            vault = vault.source_tree(tree);
         }
         let vault = blocking(move || unlock(vault)).await?;
         let inner = Arc::new(Inner {
@@ -181,6 +193,7 @@ impl ProtectionContainer {
             entropy: Arc::new(SystemEntropy),
             name: "local".to_owned(),
             holder: None,
+            source_tree: None,
             kdf: KdfParameters::default(),
             write: WriteSettings::default(),
         }

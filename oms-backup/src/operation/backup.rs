@@ -3,7 +3,7 @@
 use super::{Control, Entries, observed};
 use crate::error::Error;
 use crate::item::source::{
-    FileSource, FileState, SourceWarning, SourceWarningKind, Step, open_file, same_moment, state_of,
+    FileSource, FileState, SourceTree, SourceWarning, SourceWarningKind, Step, same_moment,
 };
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::chunk::{CHUNK_BYTES_MAX, Chunker};
@@ -14,7 +14,7 @@ use crate::vault::{
 };
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,7 +90,8 @@ impl BackupPlan {
                 return Err(Error::Invalid { what: "tag", value: tag.clone(), reason });
             }
         }
-        let source = FileSource::new(&options.paths, options.one_file_system)?;
+        let tree = vault.core().source_tree();
+        let source = FileSource::new(tree, &options.paths, options.one_file_system)?;
         let paths = source.roots().to_vec();
         let parent = match &options.parent {
             Parent::None => None,
@@ -135,8 +136,10 @@ impl BackupPlan {
         let lock = Arc::new(LockGuard::acquire(&core, false)?);
         let catalog = Arc::new(Catalog::load(&core)?);
         let writer = BlobWriter::start(&core, &lock, &catalog, self.options.write)?;
+        let tree = core.source_tree();
         let mut archiver = Archiver {
             core: &core,
+            tree: Arc::clone(&tree),
             lock: &lock,
             control,
             reader: BlobReader::new(&core, &catalog),
@@ -150,7 +153,7 @@ impl BackupPlan {
         };
         let parent_tree = self.parent.as_ref().map(|parent| parent.snapshot.tree);
         archiver.push_frame(None, parent_tree);
-        let mut source = FileSource::new(&self.paths, self.options.one_file_system)?;
+        let mut source = FileSource::new(tree, &self.paths, self.options.one_file_system)?;
         while let Some(step) = source.next() {
             control.check()?;
             archiver.take(step)?;
@@ -213,6 +216,7 @@ struct Frame {
 /// Turns the steps of a walk into blobs.
 struct Archiver<'a> {
     core: &'a Core,
+    tree: Arc<dyn SourceTree>,
     lock: &'a LockGuard,
     control: &'a Control,
     reader: BlobReader,
@@ -363,15 +367,12 @@ impl Archiver<'_> {
         node: &mut Node,
         state: &FileState,
     ) -> Result<Vec<BlobId>, Failure> {
-        let mut file = open_file(path)?;
-        let before = file.metadata()?;
-        if !before.is_file() {
-            return Err(io::Error::other("it was replaced by something that is no file").into());
-        }
+        let mut file = self.tree.open(path)?;
+        let before = file.state()?;
         let core = self.core;
         let mut chunker = Chunker::new(&core.gear);
         let (mut content, mut size) = (Vec::new(), 0u64);
-        let first = usize::try_from(before.len()).unwrap_or(usize::MAX).min(CHUNK_BYTES_MAX / 2);
+        let first = usize::try_from(before.size).unwrap_or(usize::MAX).min(CHUNK_BYTES_MAX / 2);
         let mut chunk = Vec::with_capacity(first);
         loop {
             let count = match file.read(&mut self.buffer) {
@@ -394,7 +395,7 @@ impl Archiver<'_> {
             self.store_chunk(chunk, &mut content)?;
         }
         node.size = size;
-        if state_of(&file)? != *state || size != state.size {
+        if file.state()? != *state || size != state.size {
             let (path, kind) = (path.to_owned(), SourceWarningKind::Changed);
             let reason = format!("{size} bytes were read");
             self.warnings.push(SourceWarning { path, kind, reason });

@@ -39,6 +39,7 @@ pub(crate) use store::{FileId, PACK_BYTES_MAX, is_not_found, read_whole};
 pub(crate) use writer::{Added, BlobWriter};
 
 use crate::error::Error;
+use crate::item::source::{LocalTree, SourceTree};
 use crate::operation::{
     BackupOptions, BackupPlan, RestoreOptions, RestorePlan, VerifyOptions, VerifyPlan,
 };
@@ -68,6 +69,7 @@ const COMPRESSED: u8 = 2;
 pub struct Locked {
     store: Store,
     holder: Holder,
+    source_tree: Option<Arc<dyn SourceTree>>,
     kdf: KdfParameters,
 }
 
@@ -82,9 +84,20 @@ pub struct Open {
 pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) holder: Holder,
+    source_tree: Option<Arc<dyn SourceTree>>,
     pub(crate) key: MasterKey,
     pub(crate) config: Config,
     pub(crate) gear: GearTable,
+}
+
+impl Core {
+    /// What backups read.
+    pub(crate) fn source_tree(&self) -> Arc<dyn SourceTree> {
+        match &self.source_tree {
+            Some(tree) => Arc::clone(tree),
+            None => Arc::new(LocalTree::load()),
+        }
+    }
 }
 
 /// A vault, [`Locked`] or [`Open`].
@@ -105,7 +118,8 @@ impl Vault<Locked> {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         let store = Store { disk, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) };
         let holder = Holder::this_process();
-        Self { state: Locked { store, holder, kdf: KdfParameters::default() } }
+        let (source_tree, kdf) = (None, KdfParameters::default());
+        Self { state: Locked { store, holder, source_tree, kdf } }
     }
 
     /// Takes the time from `clock`.
@@ -126,6 +140,13 @@ impl Vault<Locked> {
     #[must_use]
     pub fn holder(mut self, holder: Holder) -> Self {
         self.state.holder = holder;
+        self
+    }
+
+    /// Backs up files of this tree in place of this computer's own.
+    #[must_use]
+    pub fn source_tree(mut self, tree: Arc<dyn SourceTree>) -> Self {
+        self.state.source_tree = Some(tree);
         self
     }
 
@@ -199,7 +220,7 @@ impl Vault<Locked> {
 
 /// Writes a key file that opens with `passphrase`.
 fn write_key(locked: &Locked, passphrase: &Secret, key: &MasterKey) -> Result<KeyId, Error> {
-    let Locked { store, holder, kdf } = locked;
+    let Locked { store, holder, kdf, .. } = locked;
     let mut salt = vec![0; 64];
     store.entropy.fill(&mut salt);
     let sealing =
@@ -252,8 +273,9 @@ fn try_key(store: &Store, passphrase: &Secret, id: KeyId) -> Result<Option<Maste
 impl Vault<Open> {
     fn unlocked(locked: Locked, key: MasterKey, config: Config) -> Self {
         let gear = GearTable::derive(&config);
-        let Locked { store, holder, .. } = locked;
-        Self { state: Open { core: Arc::new(Core { store, holder, key, config, gear }) } }
+        let Locked { store, holder, source_tree, .. } = locked;
+        let core = Core { store, holder, source_tree, key, config, gear };
+        Self { state: Open { core: Arc::new(core) } }
     }
 
     /// The vault's own id, the same for its life.

@@ -1,12 +1,37 @@
 //! Systems whose files this version cannot read as recovery points keep them: with owners, modes,
 //! inodes, extended attributes and names of any bytes.
 
-use super::{FileState, Step};
+use super::{SourceEntry, SourceFile, SourceTree, Step};
 use crate::error::Error;
 use std::convert::Infallible;
-use std::fs::File;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The files of this computer, none of which can be read.
+#[derive(Debug)]
+pub(crate) struct LocalTree;
+
+impl LocalTree {
+    pub(crate) fn load() -> Self {
+        Self
+    }
+}
+
+impl SourceTree for LocalTree {
+    fn look_at(&self, _path: &Path, _follows: bool) -> io::Result<SourceEntry> {
+        Err(unsupported())
+    }
+
+    fn list(&self, _folder: &Path) -> io::Result<Vec<OsString>> {
+        Err(unsupported())
+    }
+
+    fn open(&self, _file: &Path) -> io::Result<Box<dyn SourceFile>> {
+        Err(unsupported())
+    }
+}
 
 /// A walk that never begins.
 #[derive(Debug)]
@@ -17,7 +42,11 @@ pub(crate) struct FileSource {
 impl FileSource {
     /// # Errors
     /// [`Error::Invalid`] without a path; else [`Error::Source`] says what this system lacks.
-    pub(crate) fn new(paths: &[PathBuf], _is_one_file_system: bool) -> Result<Self, Error> {
+    pub(crate) fn new(
+        _tree: Arc<dyn SourceTree>,
+        paths: &[PathBuf],
+        _is_one_file_system: bool,
+    ) -> Result<Self, Error> {
         let Some(path) = paths.first() else {
             let (what, value) = ("backup source", String::new());
             return Err(Error::Invalid { what, value, reason: "no path is given" });
@@ -32,14 +61,6 @@ impl FileSource {
     pub(crate) fn next(&mut self) -> Option<Step> {
         match self.never {}
     }
-}
-
-pub(crate) fn open_file(_path: &Path) -> io::Result<File> {
-    Err(unsupported())
-}
-
-pub(crate) fn state_of(_file: &File) -> io::Result<FileState> {
-    Err(unsupported())
 }
 
 fn unsupported() -> io::Error {

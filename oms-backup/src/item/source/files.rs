@@ -5,18 +5,15 @@
 //! ```
 //! Folders above the given paths appear with their own metadata and nothing else in them.
 
-use super::metadata::{read_node, state};
-use super::{Accounts, FileState, SourceWarning, SourceWarningKind, Step};
+use super::{FileState, SourceEntry, SourceTree, SourceWarning, SourceWarningKind, Step};
 use crate::error::Error;
-use crate::vault::format::{Node, NodeKind, NodeName};
-use rustix::fs::OFlags;
+use crate::vault::format::{Node, NodeKind};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// How deep folders may lie in each other.
 const DEPTH_MAX: usize = 4096;
@@ -24,8 +21,8 @@ const DEPTH_MAX: usize = 4096;
 /// A walk over files and folders.
 #[derive(Debug)]
 pub(crate) struct FileSource {
+    tree: Arc<dyn SourceTree>,
     roots: Vec<PathBuf>,
-    accounts: Accounts,
     is_one_file_system: bool,
     frames: Vec<Frame>,
     pending: Vec<Step>,
@@ -55,16 +52,23 @@ struct Chosen {
 }
 
 impl FileSource {
-    /// A walk over `paths`, made absolute. Paths inside another one of them add nothing.
+    /// A walk over `paths` of a tree, made absolute. Paths inside another one of them add nothing.
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is none; [`Error::Source`] if one is not there.
-    pub(crate) fn new(paths: &[PathBuf], is_one_file_system: bool) -> Result<Self, Error> {
+    pub(crate) fn new(
+        tree: Arc<dyn SourceTree>,
+        paths: &[PathBuf],
+        is_one_file_system: bool,
+    ) -> Result<Self, Error> {
         let mut roots = Vec::new();
         for path in paths {
             let absolute = absolute(path)?;
-            std::fs::symlink_metadata(&absolute)
-                .map_err(|source| Error::Source { path: absolute.clone(), source })?;
+            // The root has no node of its own.
+            if absolute.file_name().is_some() {
+                tree.look_at(&absolute, false)
+                    .map_err(|source| Error::Source { path: absolute.clone(), source })?;
+            }
             roots.push(absolute);
         }
         if roots.is_empty() {
@@ -74,18 +78,15 @@ impl FileSource {
         roots.sort();
         roots.dedup();
         let chosen = choose(&roots);
-        let (path, accounts) = (PathBuf::from("/"), Accounts::load());
-        let mut source =
-            Self { roots, accounts, is_one_file_system, frames: Vec::new(), pending: Vec::new() };
+        let path = PathBuf::from("/");
         let rest = if chosen.is_whole {
-            let names =
-                list(&path).map_err(|error| Error::Source { path: path.clone(), source: error })?;
-            Rest::Names(names)
+            let names = list(&*tree, &path);
+            Rest::Names(names.map_err(|source| Error::Source { path: path.clone(), source })?)
         } else {
             Rest::Chosen(chosen.inside.into_iter())
         };
-        source.frames.push(Frame { path, device: None, rest });
-        Ok(source)
+        let frames = vec![Frame { path, device: None, rest }];
+        Ok(Self { tree, roots, is_one_file_system, frames, pending: Vec::new() })
     }
 
     /// The absolute paths.
@@ -108,7 +109,7 @@ impl FileSource {
             match next {
                 Some((name, chosen)) => {
                     let path = frame.path.join(&name);
-                    self.visit(path, &name, chosen, device);
+                    self.visit(path, chosen, device);
                 }
                 None => {
                     self.frames.pop();
@@ -119,10 +120,18 @@ impl FileSource {
         }
     }
 
-    fn visit(&mut self, path: PathBuf, name: &OsStr, chosen: Option<Chosen>, device: Option<u64>) {
+    /// A link that leads to a given path counts as the folder it points to, as the given path
+    /// says.
+    fn visit(&mut self, path: PathBuf, chosen: Option<Chosen>, device: Option<u64>) {
         let leads_on = chosen.as_ref().is_some_and(|chosen| !chosen.is_whole);
-        match self.look_at(&path, name, leads_on) {
-            Ok((node, state, missing)) => {
+        let looked_at = match self.tree.look_at(&path, leads_on) {
+            Ok(entry) if entry.node.kind == NodeKind::Unknown => {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "unknown type of file"))
+            }
+            looked_at => looked_at,
+        };
+        match looked_at {
+            Ok(SourceEntry { node, state, missing }) => {
                 for reason in missing {
                     self.warn(path.clone(), SourceWarningKind::Metadata, reason);
                 }
@@ -136,25 +145,6 @@ impl FileSource {
             Err(error) if error.kind() == io::ErrorKind::NotFound && chosen.is_none() => {}
             Err(error) => self.warn(path, SourceWarningKind::Unreadable, error.to_string()),
         }
-    }
-
-    /// A link that leads to a given path counts as the folder it points to, as the given path
-    /// says.
-    fn look_at(
-        &self,
-        path: &Path,
-        name: &OsStr,
-        leads_on: bool,
-    ) -> io::Result<(Node, FileState, Vec<String>)> {
-        let metadata =
-            if leads_on { std::fs::metadata(path)? } else { std::fs::symlink_metadata(path)? };
-        let name = NodeName::new(name.as_bytes())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        let (node, missing) = read_node(path, name, &metadata, &self.accounts)?;
-        if node.kind == NodeKind::Unknown {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "unknown type of file"));
-        }
-        Ok((node, state(&metadata), missing))
     }
 
     fn enter(
@@ -175,7 +165,7 @@ impl FileSource {
                 self.warn(path.clone(), SourceWarningKind::FolderUnreadable, reason);
                 Rest::Names(Vec::new())
             }
-            _ => match list(&path) {
+            _ => match list(&*self.tree, &path) {
                 Ok(names) => Rest::Names(names),
                 Err(error) => {
                     let reason = error.to_string();
@@ -195,20 +185,9 @@ impl FileSource {
     }
 }
 
-/// Opens a file for reading. Neither follows a link nor waits at a pipe that took its place since it was
-/// looked at.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).custom_flags(flags.bits().cast_signed()).open(path)
-}
-
 /// The names in a folder in reverse order of their bytes, so that the next one is at the end.
-fn list(path: &Path) -> io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        names.push(entry?.file_name());
-    }
+fn list(tree: &dyn SourceTree, path: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = tree.list(path)?;
     names.sort_unstable_by(|a, b| b.cmp(a));
     Ok(names)
 }
@@ -247,7 +226,12 @@ fn choose(roots: &[PathBuf]) -> Chosen {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LocalTree;
     use super::*;
+
+    fn source(paths: &[PathBuf]) -> Result<FileSource, Error> {
+        FileSource::new(Arc::new(LocalTree::load()), paths, false)
+    }
 
     fn walk(source: &mut FileSource, below: &Path) -> String {
         let depth = below.components().count() - 1;
@@ -283,20 +267,20 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
             std::fs::write(path, name).expect("a file");
         }
-        let all = walk(&mut FileSource::new(&[root.to_owned()], false).expect("it"), root);
+        let all = walk(&mut source(&[root.to_owned()]).expect("it"), root);
         assert_eq!(all, "a b/ x y < b.c other/ z < ");
         let chosen = [root.join("b/x"), root.join("other/../a"), root.join("b/./x")];
-        let some = walk(&mut FileSource::new(&chosen, false).expect("it"), root);
+        let some = walk(&mut source(&chosen).expect("it"), root);
         assert_eq!(some, "a b/ x < ");
         let inside = [root.join("b"), root.join("b/x")];
-        let some = walk(&mut FileSource::new(&inside, false).expect("it"), root);
+        let some = walk(&mut source(&inside).expect("it"), root);
         assert_eq!(some, "b/ x y < ");
     }
 
     #[test]
     fn a_missing_path_is_named() {
-        let error = FileSource::new(&[PathBuf::from("/no/such")], false).expect_err("missing");
+        let error = source(&[PathBuf::from("/no/such")]).expect_err("missing");
         assert_eq!(error.to_string(), "source cannot be read. path=`/no/such`");
-        assert!(FileSource::new(&[], false).is_err());
+        assert!(source(&[]).is_err());
     }
 }

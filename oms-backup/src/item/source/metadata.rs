@@ -1,13 +1,15 @@
-//! What the file system says about a file, as a node.
+//! This computer's files, and what their file systems say about them, as nodes.
 
-use super::{Accounts, FileState};
+use super::{Accounts, FileState, SourceEntry, SourceFile, SourceTree};
 use crate::vault::format::{ExtendedAttribute, Node, NodeKind, NodeName, mode_from_unix};
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs::{File, FileType, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// The most bytes the list of a file's attribute names may have; Linux stops at 64 KiB.
@@ -16,12 +18,52 @@ const ATTRIBUTE_NAMES_BYTES_MAX: usize = 1 << 20;
 /// The most bytes one attribute's value may have; Linux stops at 64 KiB.
 const ATTRIBUTE_BYTES_MAX: usize = 1 << 20;
 
-/// The state of an open file.
-pub(crate) fn state_of(file: &File) -> io::Result<FileState> {
-    file.metadata().map(|metadata| state(&metadata))
+/// The files of this computer.
+#[derive(Debug)]
+pub(crate) struct LocalTree {
+    accounts: Accounts,
 }
 
-pub(super) fn state(metadata: &Metadata) -> FileState {
+impl LocalTree {
+    /// With the names of users and groups as of now.
+    pub(crate) fn load() -> Self {
+        Self { accounts: Accounts::load() }
+    }
+}
+
+impl SourceTree for LocalTree {
+    fn look_at(&self, path: &Path, follows: bool) -> io::Result<SourceEntry> {
+        let metadata =
+            if follows { std::fs::metadata(path)? } else { std::fs::symlink_metadata(path)? };
+        let name = path.file_name().unwrap_or_default();
+        let name = NodeName::new(name.as_bytes())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let (node, missing) = read_node(path, name, &metadata, &self.accounts)?;
+        Ok(SourceEntry { node, state: state(&metadata), missing })
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn SourceFile>> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = std::fs::OpenOptions::new();
+        let opened = options.read(true).custom_flags(flags.bits().cast_signed()).open(file)?;
+        if !opened.metadata()?.is_file() {
+            return Err(io::Error::other("it was replaced by something that is no file"));
+        }
+        Ok(Box::new(opened))
+    }
+}
+
+impl SourceFile for File {
+    fn state(&self) -> io::Result<FileState> {
+        self.metadata().map(|metadata| state(&metadata))
+    }
+}
+
+fn state(metadata: &Metadata) -> FileState {
     FileState {
         device: metadata.dev(),
         inode: metadata.ino(),
@@ -60,7 +102,7 @@ fn kind(file_type: FileType) -> NodeKind {
 }
 
 /// Everything about a file but its content; attributes that could not be read are named.
-pub(crate) fn read_node(
+fn read_node(
     path: &Path,
     name: NodeName,
     metadata: &Metadata,

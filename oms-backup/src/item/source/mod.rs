@@ -12,16 +12,63 @@ mod metadata;
 #[cfg(unix)]
 pub(crate) use accounts::Accounts;
 #[cfg(not(target_os = "linux"))]
-pub(crate) use elsewhere::{FileSource, open_file, state_of};
+pub(crate) use elsewhere::{FileSource, LocalTree};
 #[cfg(target_os = "linux")]
-pub(crate) use files::{FileSource, open_file};
+pub(crate) use files::FileSource;
 #[cfg(target_os = "linux")]
-pub(crate) use metadata::state_of;
+pub(crate) use metadata::LocalTree;
 
 use crate::vault::format::{Node, NodeKind};
 use jiff::Timestamp;
-use std::fmt;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fmt::{self, Debug};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A tree of files that can be backed up: this computer's own, unless a vault is given another by
+/// [`Vault::source_tree`](crate::Vault::source_tree).
+///
+/// Paths are absolute. Calls block.
+pub trait SourceTree: Debug + Send + Sync {
+    /// What a path names. A link at its end is followed if `follows` says so.
+    ///
+    /// # Errors
+    /// What the file system says; [`io::ErrorKind::NotFound`] where nothing is.
+    fn look_at(&self, path: &Path, follows: bool) -> io::Result<SourceEntry>;
+
+    /// The names in a folder, in any order.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn list(&self, folder: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Opens a regular file for reading. Neither follows a link nor waits at a pipe that took its place
+    /// since it was looked at.
+    ///
+    /// # Errors
+    /// What the file system says; an error for anything but a regular file.
+    fn open(&self, file: &Path) -> io::Result<Box<dyn SourceFile>>;
+}
+
+/// A file that is being read.
+pub trait SourceFile: io::Read + Debug {
+    /// In which state it is now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn state(&self) -> io::Result<FileState>;
+}
+
+/// What a path names.
+#[derive(Clone, Debug)]
+pub struct SourceEntry {
+    /// Everything about it but its content.
+    pub node: Node,
+    /// What tells whether its content has changed.
+    pub state: FileState,
+    /// What of its metadata could not be read, and why.
+    pub missing: Vec<String>,
+}
 
 /// Something about the source that the reader of a report should know.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,12 +123,17 @@ pub(crate) enum Step {
 
 /// What tells two states of one file apart without reading it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct FileState {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) size: u64,
-    pub(crate) mtime: Timestamp,
-    pub(crate) ctime: Timestamp,
+pub struct FileState {
+    /// The device that holds it.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Its length, in bytes.
+    pub size: u64,
+    /// When its content was changed last.
+    pub mtime: Timestamp,
+    /// When its metadata was changed last.
+    pub ctime: Timestamp,
 }
 
 /// Whether a node of the parent shows the file in this state. The device is left out: it changes
