@@ -32,8 +32,9 @@ pub enum Error {
         /// The epoch that fenced it.
         epoch: u64,
     },
-    /// Writes are stopped while a planned failover drains.
-    #[error("disk is quiesced for a planned failover")]
+    /// Writes are stopped while a planned failover drains, or while the journal does not tell whether
+    /// production has moved: the item's next operation finds out.
+    #[error("disk is quiesced while production moves")]
     Quiesced,
     /// A recovery point is never written to; write to an overlay.
     #[error("a recovery point is read-only")]

@@ -8,7 +8,9 @@ use crate::machine::{
 };
 use crate::replication::channel::{InProcessLink, Link};
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
-use oms_core::journal::{HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal};
+use oms_core::journal::{
+    Envelope, HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal,
+};
 use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
@@ -57,7 +59,7 @@ impl Shared {
         &self,
         item: &mut ReplicationProtectedItem,
         event: ItemEvent,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Unwritten> {
         let now = self.clock.now();
         let mut next = item.clone();
         next.apply(&event, now)?;
@@ -72,7 +74,7 @@ impl Shared {
         expected: u64,
         event: ItemEvent,
         now: jiff::Timestamp,
-    ) -> Result<u64> {
+    ) -> std::result::Result<u64, Unwritten> {
         let stored = StoredEvent {
             vault: self.settings.name.clone(),
             item: next.id,
@@ -82,19 +84,43 @@ impl Shared {
             last_successful_test_failover: next.last_successful_test_failover,
             event,
         };
-        let envelope = stored.seal(now, "oms-recovery")?;
+        let envelope = stored.seal(now, "oms-recovery").map_err(Error::from)?;
         let history = Self::history(&next.machine.name)?;
         let sent = vec![envelope.clone()];
         let error = match self.journal.append_to(&history, expected, sent).await {
             Ok(version) => return Ok(version),
             // Another process has the history.
-            Err(error @ JournalError::Conflict { .. }) => return Err(error.into()),
-            Err(error) => error,
+            Err(error @ JournalError::Conflict { .. }) => return Err(Error::from(error).into()),
+            Err(error) => Error::from(error),
         };
         // The answer may be lost, and not the event.
         let found = self.journal.read(&history, expected, 1).await.unwrap_or_default();
         let own = found.first().filter(|event| event.envelope == envelope);
-        own.map(|event| event.version).ok_or_else(|| error.into())
+        let version = own.map(|event| event.version);
+        version.ok_or_else(|| Unwritten::Unheard { error, envelope: Box::new(envelope) })
+    }
+}
+
+/// Why an event is not known to be in the journal.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// It is not there.
+    Refused(Error),
+    /// The journal did not tell: it may be there, or come to be.
+    Unheard { error: Error, envelope: Box<Envelope> },
+}
+
+impl From<Error> for Unwritten {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unwritten> for Error {
+    fn from(unwritten: Unwritten) -> Self {
+        match unwritten {
+            Unwritten::Refused(error) | Unwritten::Unheard { error, .. } => error,
+        }
     }
 }
 

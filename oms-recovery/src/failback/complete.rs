@@ -13,7 +13,7 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]. On any other error production stays at the recovery site.
     pub async fn failback(&self) -> Result<ChosenPoint> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         if runtime.item.state != ProtectionState::ReverseProtected {
             return Err(illegal(&runtime.item, "failback"));
         }

@@ -14,8 +14,8 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]; [`crate::Error::Disk`] if the other site is away, and those
     /// of [`replicate`](Self::replicate): call that to go on.
     pub async fn reprotect(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.runtime.lock().await;
-        self.shared.append(&mut runtime.item, ItemEvent::ReverseReplicationStarted).await?;
+        let mut runtime = self.begin().await?;
+        self.append(&mut runtime, ItemEvent::ReverseReplicationStarted).await?;
         // The device goes on; only the replica is new, and opening it makes it.
         self.replicate_in(&mut runtime).await
     }

@@ -12,11 +12,11 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]; [`crate::Error::NotFound`].
     pub async fn change_point(&self, choice: PointChoice) -> Result<ChosenPoint> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         if !runtime.item.state.is_uncommitted() {
             return Err(illegal(&runtime.item, "point-changed"));
         }
-        let former = self.need_device(&mut runtime).await?;
+        self.need_device(&mut runtime).await?;
         let uncommitted = runtime.active.as_ref().and_then(|active| active.uncommitted.as_ref());
         let Some(uncommitted) = uncommitted else {
             return Err(illegal(&runtime.item, "point-changed"));
@@ -24,10 +24,7 @@ impl ProtectedItem {
         let (stamp, point) = uncommitted.log.choose(choice)?;
         let (point, epoch) = (ChosenPoint::new(stamp, point), runtime.item.epoch + 1);
         let event = ItemEvent::PointChanged { epoch, point };
-        self.shared.append(&mut runtime.item, event).await?;
-        former.retire(epoch);
-        self.let_go(&mut runtime);
-        self.need_device(&mut runtime).await?;
+        self.move_to(&mut runtime, epoch, event).await?;
         Ok(point)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::machine::ItemEvent;
-use crate::machine::protected::ProtectedItem;
+use crate::machine::protected::{ProtectedItem, Runtime};
 use crate::machine::site::settle;
 use oms_core::task::blocking;
 use std::sync::Arc;
@@ -15,12 +15,18 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]. On [`Error::Disk`] the handles given out before refuse writes; it
     /// is completed when the device is used next.
     pub async fn commit(&self) -> Result<()> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         runtime.item.check(&ItemEvent::Committed)?;
         self.need_device(&mut runtime).await?;
-        self.shared.append(&mut runtime.item, ItemEvent::Committed).await?;
+        self.append(&mut runtime, ItemEvent::Committed).await?;
+        self.complete_commit(&mut runtime).await
+    }
+
+    /// Makes the machine's disk the image itself.
+    pub(crate) async fn complete_commit(&self, runtime: &mut Runtime) -> Result<()> {
         let Some(active) = runtime.active.take() else {
-            return Err(Error::SiteUnavailable { what: "the site that runs production" });
+            // Opening the site completes it.
+            return self.need_device(runtime).await.map(drop);
         };
         let (shared, site) = (Arc::clone(&self.shared), runtime.item.active_site().clone());
         let device = Arc::clone(&active.device);
@@ -31,7 +37,7 @@ impl ProtectedItem {
         .await?;
         if settled.is_err() {
             device.retire(runtime.item.epoch);
-            self.let_go(&mut runtime);
+            self.let_go(runtime);
         } else {
             active.uncommitted = None;
             runtime.active = Some(active);

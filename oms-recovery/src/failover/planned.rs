@@ -15,7 +15,7 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]. On any other error production stays where it was and the
     /// source may be started again.
     pub async fn planned_failover(&self) -> Result<ChosenPoint> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         if runtime.item.state != ProtectionState::Protected {
             return Err(illegal(&runtime.item, "planned-failover"));
         }
@@ -26,7 +26,7 @@ impl ProtectedItem {
 
     /// The planned failover from the side that runs production to the other.
     pub(crate) async fn move_production(&self, runtime: &mut Runtime) -> Result<ChosenPoint> {
-        self.shared.append(&mut runtime.item, ItemEvent::PlannedFailoverStarted).await?;
+        self.append(runtime, ItemEvent::PlannedFailoverStarted).await?;
         let drained = self.drain(runtime).await;
         let point = match drained {
             Ok(point) => ChosenPoint::new(point.stamp, Some(point)),
@@ -34,7 +34,7 @@ impl ProtectedItem {
                 self.resume(runtime);
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
-                self.shared.append(&mut runtime.item, event).await?;
+                self.append(runtime, event).await?;
                 // While it was being drained the state had no room for it.
                 self.check_log(runtime).await?;
                 return Err(error);
@@ -58,17 +58,7 @@ impl ProtectedItem {
     /// interrupted, it is completed when the device is used next.
     pub(crate) async fn activate(&self, runtime: &mut Runtime, point: ChosenPoint) -> Result<()> {
         let epoch = runtime.item.epoch + 1;
-        let event = ItemEvent::FailoverCompleted { epoch, point };
-        self.shared.append(&mut runtime.item, event).await?;
-        if let Some(former) = runtime.active.take() {
-            let fenced = blocking(move || former.device.fence(epoch)).await;
-            if let Err(error) = fenced {
-                // Its epoch is refused all the same.
-                tracing::warn!(%error, "former disk could not be fenced durably");
-            }
-        }
-        self.let_go(runtime);
-        self.need_device(runtime).await.map(drop)
+        self.move_to(runtime, epoch, ItemEvent::FailoverCompleted { epoch, point }).await
     }
 
     /// Lets production's disk take writes again, if it is there.

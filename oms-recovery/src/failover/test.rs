@@ -45,19 +45,16 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::NotFound`] for the point; [`Error::Corrupt`] if the log is
     /// damaged, in which case the drill is cleaned up as failed.
     pub async fn test_failover(&self, choice: PointChoice) -> Result<TestFailover> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         let replica = self.need_replica(&mut runtime, "test-failover-started").await?;
         let (stamp, point) = lock(&replica).log().choose(choice)?;
         let point = ChosenPoint::new(stamp, point);
         let event = ItemEvent::TestFailoverStarted { point };
-        self.shared.append(&mut runtime.item, event).await?;
-        let opened = open_fresh(&self.shared, &runtime).await;
+        self.append(&mut runtime, event).await?;
+        let opened = self.open_test(&mut runtime).await;
         count_failover("test", &opened);
         match opened {
-            Ok(overlay) => {
-                runtime.test = Some(Arc::clone(&overlay));
-                Ok(TestFailover { point, overlay })
-            }
+            Ok(overlay) => Ok(TestFailover { point, overlay }),
             Err(error) => {
                 let comments = error.to_string();
                 self.end_test(&mut runtime, comments, false).await?;
@@ -81,7 +78,7 @@ impl ProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Disk`], and then this is to be called again.
     pub async fn cleanup_test_failover(&self, comments: &str) -> Result<()> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         let is_success = runtime.test.is_some();
         self.end_test(&mut runtime, comments.to_owned(), is_success).await
     }
@@ -95,18 +92,21 @@ impl ProtectedItem {
         // What was begun and could not be completed goes on.
         if runtime.item.test != TestFailoverState::MarkedForDeletion {
             let event = ItemEvent::TestFailoverCleanupStarted { comments };
-            self.shared.append(&mut runtime.item, event).await?;
+            self.append(runtime, event).await?;
         }
         remove(&self.shared, runtime).await?;
         let event = ItemEvent::TestFailoverCleanedUp { is_success };
-        self.shared.append(&mut runtime.item, event).await
+        self.append(runtime, event).await
     }
-}
 
-async fn open_fresh(shared: &Arc<Shared>, runtime: &Runtime) -> Result<Arc<OverlayDevice>> {
-    let shared = Arc::clone(shared);
-    let facts = Facts::of(runtime)?;
-    blocking(move || facts.open(&shared, true)).await
+    /// Opens the disk of a drill that was just begun.
+    pub(crate) async fn open_test(&self, runtime: &mut Runtime) -> Result<Arc<OverlayDevice>> {
+        self.need_replica(runtime, "test-failover-started").await?;
+        let (shared, facts) = (Arc::clone(&self.shared), Facts::of(runtime)?);
+        let overlay = blocking(move || facts.open(&shared, true)).await?;
+        runtime.test = Some(Arc::clone(&overlay));
+        Ok(overlay)
+    }
 }
 
 /// Opens the drill's disk; a fresh one is emptied first.

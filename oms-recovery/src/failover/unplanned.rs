@@ -24,9 +24,9 @@ impl ProtectedItem {
         choice: PointChoice,
         source_operations: SourceOperations,
     ) -> Result<ChosenPoint> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
-        self.shared.append(&mut runtime.item, event).await?;
+        self.append(&mut runtime, event).await?;
         let moved = self.move_without_source(&mut runtime, choice, source_operations).await;
         count_failover("unplanned", &moved);
         moved
@@ -55,7 +55,7 @@ impl ProtectedItem {
                 self.resume(runtime);
                 let reason = error.to_string();
                 let event = ItemEvent::FailoverFailed { reason };
-                self.shared.append(&mut runtime.item, event).await?;
+                self.append(runtime, event).await?;
                 Err(error)
             }
         }

@@ -8,6 +8,8 @@ pub mod protected;
 
 pub(crate) mod site;
 
+mod unheard;
+
 use crate::error::{self, Error};
 use crate::failover::SourceOperations;
 use crate::recovery_point::{PointChoice, PointId, RecoveryPoint};

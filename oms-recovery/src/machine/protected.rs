@@ -17,6 +17,7 @@ use crate::replication::{
 use crate::vault::Shared;
 use oms_core::ErrorKind;
 use oms_core::clock::Stopwatch;
+use oms_core::journal::Envelope;
 use oms_core::task::blocking;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +72,8 @@ pub(crate) struct Runtime {
     pub(crate) test: Option<Arc<OverlayDevice>>,
     /// Makes applications stand still for application-consistent points.
     pub(crate) quiescer: Option<Arc<dyn Quiescer>>,
+    /// Events that were sent to the journal without an answer.
+    pub(crate) unheard: Vec<Envelope>,
 }
 
 impl Runtime {
@@ -87,7 +90,8 @@ impl Runtime {
             true => open_replica(shared, &item).inspect_err(missing).ok(),
             false => None,
         };
-        let mut runtime = Self { item, active, replica, test: None, quiescer: None };
+        let (test, quiescer, unheard) = (None, None, Vec::new());
+        let mut runtime = Self { item, active, replica, test, quiescer, unheard };
         if runtime.item.test != TestFailoverState::None {
             let test = crate::failover::test::open(shared, &runtime, false);
             // A drill that cannot be shown any more can still be cleaned up.
@@ -114,17 +118,9 @@ impl ProtectedItem {
             }
             shared.append(&mut item, ItemEvent::TrackingStarted).await?;
         }
-        let interrupted = match item.state {
-            S::PlannedFailoverInProgress
-            | S::FailbackInProgress
-            | S::UnplannedFailoverInProgress => {
-                let reason = "interrupted by a restart".to_owned();
-                Some(ItemEvent::FailoverFailed { reason })
-            }
-            _ => None,
-        };
-        if let Some(event) = interrupted {
-            shared.append(&mut item, event).await?;
+        if item.state.is_moving() {
+            let reason = "interrupted by a restart".to_owned();
+            shared.append(&mut item, ItemEvent::FailoverFailed { reason }).await?;
         }
         let opening = Arc::clone(&shared);
         let mut runtime = blocking(move || Ok::<_, Error>(Runtime::open(&opening, item))).await?;
@@ -153,7 +149,11 @@ impl ProtectedItem {
 
     /// Where it stands.
     pub async fn status(&self) -> ItemStatus {
-        let runtime = self.runtime.lock().await;
+        let mut runtime = self.runtime.lock().await;
+        if let Err(error) = self.settle(&mut runtime).await {
+            // What the journal told last is what can be told.
+            tracing::warn!(%error, "what became of the last operation is not known yet");
+        }
         let item = runtime.item.clone();
         let backlog = runtime.active.as_ref().map(|active| active.device.backlog());
         let now = self.shared.clock.now();
@@ -177,7 +177,7 @@ impl ProtectedItem {
     /// [`Error::ResyncRequired`]; [`Error::ReplicaRefused`]; [`Error::Fenced`];
     /// [`Error::IllegalState`] if nothing is replicated now.
     pub async fn replicate(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         self.replicate_in(&mut runtime).await
     }
 
@@ -187,8 +187,8 @@ impl ProtectedItem {
     /// # Errors
     /// As [`replicate`](Self::replicate).
     pub async fn repair_replication(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.runtime.lock().await;
-        self.shared.append(&mut runtime.item, ItemEvent::RepairStarted).await?;
+        let mut runtime = self.begin().await?;
+        self.append(&mut runtime, ItemEvent::RepairStarted).await?;
         self.replicate_in(&mut runtime).await
     }
 
@@ -210,7 +210,7 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::Unsupported`] for an application-consistent point without
     /// a quiescer; [`Error::Quiesce`]; those of [`replicate`](Self::replicate).
     pub async fn take_recovery_point(&self, consistency: Consistency) -> Result<RecoveryPoint> {
-        let mut runtime = self.runtime.lock().await;
+        let mut runtime = self.begin().await?;
         use ProtectionState as S;
         if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
             return Err(illegal(&runtime.item, "take-recovery-point"));
@@ -226,8 +226,13 @@ impl ProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Disk`].
     pub async fn disable_protection(&self) -> Result<()> {
-        let mut runtime = self.runtime.lock().await;
-        self.shared.append(&mut runtime.item, ItemEvent::Disabled).await?;
+        let mut runtime = self.begin().await?;
+        self.append(&mut runtime, ItemEvent::Disabled).await?;
+        self.complete_disable(&mut runtime).await
+    }
+
+    /// Removes what replication needed.
+    pub(crate) async fn complete_disable(&self, runtime: &mut Runtime) -> Result<()> {
         runtime.replica = None;
         self.close();
         let shared = Arc::clone(&self.shared);
@@ -375,7 +380,7 @@ impl ProtectedItem {
         let mut report = self.send(runtime).await?;
         if is_copying(runtime.item.state) {
             let stamp = report.acknowledged;
-            self.shared.append(&mut runtime.item, ItemEvent::CopyCompleted { stamp }).await?;
+            self.append(runtime, ItemEvent::CopyCompleted { stamp }).await?;
             self.mark_point(runtime, Consistency::CrashConsistent).await?;
             let rest = self.send(runtime).await?;
             report.frame_bytes += rest.frame_bytes;
@@ -422,7 +427,7 @@ impl ProtectedItem {
             _ => ItemEvent::Diverged { reason },
         };
         if runtime.item.check(&event).is_ok() {
-            self.shared.append(&mut runtime.item, event).await?;
+            self.append(runtime, event).await?;
         }
         Ok(Error::ResyncRequired { item: runtime.item.machine.name.clone(), reason })
     }

@@ -386,6 +386,11 @@ impl TrackedDevice {
         Ok(())
     }
 
+    /// Refuses writes until [`resume`](Self::resume), whether or not those before can be made durable.
+    pub(crate) fn suspend(&self) {
+        self.lock().is_quiesced = true;
+    }
+
     /// Takes writes again.
     pub(crate) fn resume(&self) {
         self.lock().is_quiesced = false;

@@ -42,13 +42,16 @@ impl Sites {
 #[derive(Clone, Debug)]
 pub(crate) struct Fuse {
     left: Arc<AtomicU64>,
+    /// At which sync of a folder it blows.
+    names: Arc<AtomicU64>,
     /// What goes out with it.
     others: Option<Arc<Faults>>,
 }
 
 impl Default for Fuse {
     fn default() -> Self {
-        Self { left: Arc::new(AtomicU64::new(u64::MAX)), others: None }
+        let never = || Arc::new(AtomicU64::new(u64::MAX));
+        Self { left: never(), names: never(), others: None }
     }
 }
 
@@ -62,8 +65,14 @@ impl Fuse {
         self.left.store(operations, Ordering::SeqCst);
     }
 
+    /// Lets a number of syncs of folders pass, and blows at the next: a name is there and not durable.
+    pub(crate) fn blow_at_names(&self, syncs: u64) {
+        self.names.store(syncs, Ordering::SeqCst);
+    }
+
     pub(crate) fn heal(&self) {
         self.left.store(u64::MAX, Ordering::SeqCst);
+        self.names.store(u64::MAX, Ordering::SeqCst);
     }
 
     pub(crate) fn is_blown(&self) -> bool {
@@ -75,6 +84,11 @@ impl Fuse {
             u64::MAX => Some(left),
             _ => left.checked_sub(1),
         };
+        if operation == "sync folder"
+            && self.names.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend).is_err()
+        {
+            self.left.store(0, Ordering::SeqCst);
+        }
         match self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend) {
             Ok(_) => Ok(()),
             Err(_) => {

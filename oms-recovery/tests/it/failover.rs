@@ -1,7 +1,8 @@
 //! The engine that moves production, in a world where an operator's requests are lost, doubled and
 //! late, as are the messages between the sites; either site may be out of reach, the process pauses,
 //! and it dies at any operation of a disk or with any answer of the journal, alone or with the power
-//! of its sites, whose disks then lose, keep or tear what was not synced.
+//! of its sites, whose disks then lose, keep or tear what was not synced. Where the journal does not
+//! tell whether it took an event, the process may as well go on.
 //!
 //! The auditor's invariant: one disk takes the machine's writes, it is the one that the journal names,
 //! and it holds every flushed write, all writes after a move without loss, or exactly the chosen
@@ -20,14 +21,14 @@ use model::{Model, sum};
 use oms_core::clock::ManualClock;
 use oms_core::disk::{Disk, OpenMode};
 use oms_core::entropy::SeededEntropy;
-use oms_core::journal::MemoryJournal;
-use oms_core::testkit::disk::Forgotten;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::journal::{HistoryId, JournalExt as _, MemoryJournal};
+use oms_core::testkit::disk::{Forgotten, Losses};
+use oms_core::testkit::fault::{FaultCounts, Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_core::testkit::sim::{Actor, Network, Sim};
+use oms_core::testkit::sim::{Actor, Mishaps, Network, Sim};
 use oms_core::{Clock, Entropy, Journal};
-use oms_recovery::machine::ChosenPoint;
 use oms_recovery::machine::disk::BlockDevice;
+use oms_recovery::machine::{ChosenPoint, HISTORY_KIND};
 use oms_recovery::recovery_point::{Consistency, PointChoice};
 use oms_recovery::replication::TrackedDevice;
 use oms_recovery::replication::state::{ActiveLocation, TestFailoverState};
@@ -39,7 +40,6 @@ use oms_recovery::{
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,6 +59,9 @@ const DISK_BYTES: u64 = 200 * 1_024 + 512;
 
 /// How many of a thousand appends to the journal fail, and of how many the answer is lost.
 const JOURNAL_PER_MILLE: u16 = 20;
+
+/// As many while the journal is hardly there.
+const AWAY_PER_MILLE: u16 = 500;
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
@@ -109,8 +112,13 @@ struct Counts {
     unplanned: u32,
     changed: u32,
     committed: u32,
-    lost: u64,
-    doubled: u64,
+    /// Events that the journal took and did not tell of to a process that went on.
+    unheard: u32,
+    /// What went wrong between operator, process and sites, and between the sites.
+    mishaps: Mishaps,
+    link: Mishaps,
+    losses: Losses,
+    journal: FaultCounts,
 }
 
 struct World {
@@ -132,6 +140,8 @@ struct World {
     location: ActiveLocation,
     /// Whether the disk is to be looked at before it is written to: the process is new.
     is_new: bool,
+    /// Whether the process does not know what the journal took: its next operation finds out.
+    is_unsure: bool,
     /// The point of the last drill, and what its disk was then.
     drill: Option<(ChosenPoint, u32)>,
     may_fail: bool,
@@ -187,6 +197,7 @@ impl World {
             home: ActiveLocation::Primary,
             location: ActiveLocation::Primary,
             is_new: false,
+            is_unsure: false,
             drill: None,
             may_fail: true,
             counts: Counts::default(),
@@ -269,6 +280,8 @@ impl World {
                 }
                 // What its image lacks is in its log, for the next one who opens it.
                 Err(Error::Broken { .. }) => return self.crash(),
+                // Nobody knows yet whether production has moved.
+                Err(Error::Quiesced) if self.is_unsure => return,
                 Err(error) => panic!("seed {seed}: production's disk takes no write: {error}"),
             }
         }
@@ -284,7 +297,12 @@ impl World {
     /// Asks for what makes sense in the item's state, or for anything.
     async fn think(&mut self) {
         let Some(item) = self.item.clone() else { return };
+        let before = item.device().ok();
         let status = item.status().await.item;
+        if !self.is_new {
+            // Looking may have told what the journal took.
+            self.look(before).await;
+        }
         let points = item.recovery_points().await;
         let choice = match self.sim.below(3) {
             0 => PointChoice::Latest,
@@ -371,17 +389,30 @@ impl World {
         self.sim.clock().advance(Duration::from_micros(1));
         self.model.note(self.sim.clock().now());
         if self.may_fail && self.sim.chance(120) {
-            self.sites.fuse.blow_after(self.sim.below(150));
+            match self.sim.chance(300) {
+                true => self.sites.fuse.blow_at_names(self.sim.below(3)),
+                false => self.sites.fuse.blow_after(self.sim.below(150)),
+            }
         }
+        if self.may_fail && self.sim.chance(150) {
+            self.fail_appends(AWAY_PER_MILLE);
+        }
+        // Each move is looked at before production can move again.
+        let op = if self.is_unsure { Op::Replicate } else { op };
         let device = item.device().ok();
         let done = self.ask(&item, op).await;
-        let is_dead = self.sites.fuse.is_blown();
+        let is_dead = self.sites.fuse.is_blown() || matches!(done, Err(Error::Broken { .. }));
         self.tell(op, &done);
-        // Whoever does not know what the journal took begins again.
-        if is_dead || matches!(done, Err(Error::Journal(_) | Error::Broken { .. })) {
+        self.is_unsure = matches!(done, Err(Error::Journal(_)));
+        // Whoever does not know what the journal took may begin again.
+        if is_dead || self.is_unsure && self.sim.chance(150) {
             drop(item);
             return self.crash();
         }
+        if self.is_unsure {
+            self.count_unheard(&item).await;
+        }
+        self.fail_appends(self.journal_per_mille());
         self.sites.fuse.heal();
         self.look(device).await;
         match done {
@@ -409,6 +440,16 @@ impl World {
             Op::Reprotect => item.reprotect().await.map(|_| Done::Held),
             Op::Failback => item.failback().await.map(|_| Done::Nothing),
         }
+    }
+
+    /// Counts an event that is in the journal and not known to the process.
+    async fn count_unheard(&mut self, item: &ProtectedItem) {
+        // It must not find out by being asked.
+        self.fail_appends(1_000);
+        let known = item.status().await.item.version;
+        let history = HistoryId::new(HISTORY_KIND, "web1").expect("a name");
+        let events = self.journal.inner().read_whole(&history).await.expect("events");
+        self.counts.unheard += u32::from(events.len() as u64 > known);
     }
 
     fn tell(&mut self, op: Op, done: &Result<Done, Error>) {
@@ -507,7 +548,7 @@ impl World {
     /// The process dies, and any of its sites may lose power with it.
     fn crash(&mut self) {
         self.counts.crashes += 1;
-        (self.item, self.is_new) = (None, true);
+        (self.item, self.is_new, self.is_unsure) = (None, true, false);
         self.former.clear();
         self.sim.crash(VAULT);
         for disk in [&self.sites.primary, &self.sites.recovery] {
@@ -647,9 +688,10 @@ async fn run(seed: u64, flaw: Option<Forgotten>) -> Counts {
         }
     }
     world.settle().await;
-    let (lost, doubled) = (&world.link.lost, &world.link.doubled);
-    let (lost, doubled) = (lost.load(Ordering::Relaxed), doubled.load(Ordering::Relaxed));
-    Counts { trace: world.sim.trace(), lost, doubled, ..world.counts }
+    let mut losses = world.sites.primary.losses();
+    losses += world.sites.recovery.losses();
+    let (trace, mishaps, link) = (world.sim.trace(), world.sim.mishaps(), world.link.mishaps());
+    Counts { trace, mishaps, link, losses, journal: world.faults.counts(), ..world.counts }
 }
 
 #[tokio::test]
@@ -667,17 +709,25 @@ async fn production_is_one_disk_and_the_right_one_whatever_fails() {
         total.unplanned += counts.unplanned;
         total.changed += counts.changed;
         total.committed += counts.committed;
-        total.lost += counts.lost;
-        total.doubled += counts.doubled;
+        total.unheard += counts.unheard;
+        total.mishaps += counts.mishaps;
+        total.link += counts.link;
+        total.losses += counts.losses;
+        total.journal += counts.journal;
     };
     seeds.run_async(|seed| async move { note(run(seed, None).await) }).await;
     let total = *total.lock().expect("not poisoned");
     if seeds.is_fixed() {
         let is_hard = total.crashes > 200 && total.power_losses > 200 && total.failed > 100;
         let is_far = total.planned > 40 && total.unplanned > 20 && total.changed > 20;
-        let is_used = total.drills > 80 && total.committed > 50 && total.refused > 50;
-        let is_rough = total.lost > 150 && total.doubled > 150;
+        let is_used = total.drills > 50 && total.committed > 50 && total.refused > 50;
+        let Mishaps { lost, doubled, overtaken, cut, .. } = total.link;
+        let is_rough = lost > 150 && doubled > 150 && overtaken > 150 && cut > 10;
         assert!(is_hard && is_far && is_used && is_rough, "too easy: {total:?}");
+        assert!(total.unheard > 10, "the journal tells too much: {total:?}");
+        let never = [total.mishaps.never(), total.losses.never()].concat();
+        assert!(never.is_empty(), "never seen: {never:?}");
+        assert!(total.journal.before > 10 && total.journal.after > 10, "too easy: {total:?}");
     }
 }
 

@@ -13,4 +13,5 @@ mod released;
 mod restart;
 mod simulation;
 mod states;
+mod unheard;
 mod vault;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use oms_core::EntropyExt as _;
 use oms_core::entropy::SeededEntropy;
+use oms_core::testkit::sim::Mishaps;
 use oms_recovery::Error;
 use oms_recovery::machine::disk::BlockDevice as _;
 use oms_recovery::replication::TrackedDevice;
@@ -25,8 +26,7 @@ pub(super) struct SimLink {
     /// How many of a thousand messages are lost, and how many arrive twice.
     per_mille: AtomicU64,
     is_cut: AtomicBool,
-    pub(super) lost: AtomicU64,
-    pub(super) doubled: AtomicU64,
+    mishaps: Mutex<Mishaps>,
 }
 
 #[derive(Debug)]
@@ -41,8 +41,7 @@ impl SimLink {
             draws: SeededEntropy::new(seed),
             per_mille: AtomicU64::new(per_mille),
             is_cut: AtomicBool::new(false),
-            lost: AtomicU64::new(0),
-            doubled: AtomicU64::new(0),
+            mishaps: Mutex::default(),
         }
     }
 
@@ -55,19 +54,28 @@ impl SimLink {
         self.per_mille.store(0, Ordering::Relaxed);
     }
 
-    fn strikes(&self, count: &AtomicU64) -> bool {
-        let per_mille = self.per_mille.load(Ordering::Relaxed);
-        let strikes = self.draws.below(1_000) < per_mille;
-        count.fetch_add(u64::from(strikes), Ordering::Relaxed);
-        strikes
+    /// How often what went wrong on the way.
+    pub(super) fn mishaps(&self) -> Mishaps {
+        *self.mishaps.lock().expect("not poisoned")
+    }
+
+    fn strikes(&self) -> bool {
+        self.draws.below(1_000) < self.per_mille.load(Ordering::Relaxed)
     }
 
     fn send(&self, under_way: &mut Vec<Way>, message: impl Fn() -> Way) {
-        if self.is_cut.load(Ordering::Relaxed) || self.strikes(&self.lost) {
+        let mut mishaps = self.mishaps.lock().expect("not poisoned");
+        if self.is_cut.load(Ordering::Relaxed) {
+            mishaps.cut += 1;
+            return;
+        }
+        if self.strikes() {
+            mishaps.lost += 1;
             return;
         }
         under_way.push(message());
-        if self.strikes(&self.doubled) {
+        if self.strikes() {
+            mishaps.doubled += 1;
             under_way.push(message());
         }
     }
@@ -102,6 +110,7 @@ impl Link for SimLink {
                 continue;
             }
             let next = self.draws.below(OVERTAKEN_MAX.min(under_way.len() as u64));
+            self.mishaps.lock().expect("not poisoned").overtaken += u64::from(next > 0);
             match under_way.remove(next as usize) {
                 Way::There(message) => {
                     let answer = replica.lock().expect("not poisoned").handle(&message);

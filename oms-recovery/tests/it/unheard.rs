@@ -1,0 +1,160 @@
+//! A journal that takes events and does not tell, and is not there when it is asked.
+
+use crate::common::{World, assert_disk, primary_site, random_disk, scribble};
+use oms_core::entropy::SeededEntropy;
+use oms_core::journal::{HistoryId, JournalExt as _};
+use oms_recovery::machine::disk::BlockDevice as _;
+use oms_recovery::machine::{HISTORY_KIND, ReplicationProtectedItem};
+use oms_recovery::recovery_point::PointChoice;
+use oms_recovery::replication::TestFailoverState;
+use oms_recovery::{Error, ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
+use std::sync::Arc;
+
+/// How often a step is asked for before it counts as one that is refused for ever.
+const ATTEMPTS_MAX: u32 = 300;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Drill,
+    Cleanup,
+    Planned,
+    Unplanned,
+    ChangePoint,
+    Commit,
+    Reprotect,
+    Failback,
+    Disable,
+}
+
+impl Step {
+    /// What an operator does who sees where the item stands.
+    async fn ask(self, item: &ProtectedItem) -> Result<(), Error> {
+        use ProtectionState as S;
+        let latest = PointChoice::Latest;
+        match self {
+            Self::Drill => item.test_failover(latest).await.map(drop),
+            Self::Cleanup => item.cleanup_test_failover("").await,
+            Self::Planned => item.planned_failover().await.map(drop),
+            Self::Unplanned => {
+                item.unplanned_failover(latest, SourceOperations::NotRequired).await.map(drop)
+            }
+            Self::ChangePoint => item.change_point(latest).await.map(drop),
+            Self::Commit => item.commit().await,
+            Self::Reprotect => match item.status().await.item.state {
+                S::Reprotecting | S::InitialReplication => item.replicate().await.map(drop),
+                _ => item.reprotect().await.map(drop),
+            },
+            Self::Failback => item.failback().await.map(drop),
+            Self::Disable => item.disable_protection().await,
+        }
+    }
+
+    /// Whether it is done, as the journal has it; `epoch` is that of before.
+    fn is_done(self, item: Option<&ReplicationProtectedItem>, epoch: u64) -> bool {
+        use ProtectionState as S;
+        let Some(item) = item else { return matches!(self, Self::Disable) };
+        match self {
+            Self::Drill => item.test == TestFailoverState::Running,
+            Self::Cleanup => item.test == TestFailoverState::None,
+            Self::Planned | Self::Unplanned | Self::Failback => item.state.is_uncommitted(),
+            Self::ChangePoint => item.epoch > epoch,
+            Self::Commit => {
+                matches!(item.state, S::PlannedFailoverCommitted | S::FailedBack)
+                    || item.state == S::UnplannedFailoverCommitted
+            }
+            Self::Reprotect => matches!(item.state, S::Protected | S::ReverseProtected),
+            Self::Disable => false,
+        }
+    }
+}
+
+/// What the journal holds, read without faults.
+async fn truth(world: &World) -> (u64, Option<ReplicationProtectedItem>) {
+    let history = HistoryId::new(HISTORY_KIND, "web1").expect("a name");
+    let events = world.journal.inner().read_whole(&history).await.expect("events");
+    let item = ReplicationProtectedItem::replay("web1", &events).expect("events that follow");
+    (events.len() as u64, item)
+}
+
+/// Asks until it is done; answers how often the journal took an event without telling.
+async fn insist(world: &World, item: &ProtectedItem, step: Step) -> u32 {
+    let mut unheard = 0;
+    let epoch = truth(world).await.1.expect("protected").epoch;
+    for _ in 0..ATTEMPTS_MAX {
+        world.faults.set_before(400);
+        world.faults.set_after(600);
+        let asked = step.ask(item).await;
+        // So that looking tells nothing new.
+        world.faults.set_before(1_000);
+        let known = item.status().await.item.version;
+        world.faults.calm();
+        let (version, held) = truth(world).await;
+        unheard += u32::from(version > known);
+        let is_done = step.is_done(held.as_ref(), epoch);
+        assert!(is_done || asked.is_err(), "{step:?} is done, and the journal has {held:?}");
+        if is_done {
+            return unheard;
+        }
+    }
+    panic!("{step:?} is refused for ever: {:?}", item.status().await);
+}
+
+/// Auditor: whatever the journal took without telling, the item's next operation goes by it, and one
+/// disk takes writes: that of the site that the journal names.
+#[tokio::test]
+async fn an_item_finds_out_by_itself_what_the_journal_took() {
+    use Step as T;
+    let mut unheard = 0;
+    for seed in 0..4 {
+        let entropy = SeededEntropy::new(seed);
+        let mut model = random_disk(&entropy);
+        let world = World::new(seed, &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        for step in [
+            T::Drill,
+            T::Cleanup,
+            T::Planned,
+            T::ChangePoint,
+            T::Commit,
+            T::Reprotect,
+            T::Failback,
+            T::Commit,
+            T::Reprotect,
+            T::Unplanned,
+            T::ChangePoint,
+            T::Commit,
+            T::Reprotect,
+            T::Drill,
+            T::Cleanup,
+            T::Disable,
+        ] {
+            let before = item.device().expect("a device");
+            if !matches!(step, T::ChangePoint) {
+                scribble(&*before, &mut model, &entropy, 5);
+            }
+            if matches!(step, T::Unplanned) {
+                // What is not replicated is lost with the source.
+                item.replicate().await.expect("replicated");
+            }
+            unheard += insist(&world, &item, step).await;
+            let status = item.status().await;
+            let (_, held) = truth(&world).await;
+            let Some(held) = held else { break };
+            assert_eq!(status.item, held, "seed {seed}, {step:?}");
+            let device = item.device().expect("a device");
+            if !Arc::ptr_eq(&before, &device) {
+                before.write_at(0, b"from the past").expect_err("production has moved");
+            }
+            assert_disk(&*device, &model, &format!("seed {seed}, {step:?}"));
+            device.write_at(0, &model[..1]).expect("production goes on");
+            let has_drill = item.running_test_failover().await.is_some();
+            assert_eq!(has_drill, held.test == TestFailoverState::Running, "seed {seed}, {step:?}");
+        }
+        let error = item.replicate().await.expect_err("nothing is protected");
+        assert!(matches!(error, Error::IllegalState { .. }), "{error}");
+        let left = world.sites.primary.contents().into_keys().collect::<Vec<_>>();
+        let log = primary_site().folder.join("log");
+        assert!(left.iter().all(|path| !path.starts_with(&log)), "seed {seed}: {left:?}");
+    }
+    assert!(unheard > 30, "the journal tells too much: {unheard}");
+}
