@@ -56,6 +56,46 @@ pub enum Error {
         /// Where the tables are.
         url: String,
     },
+    /// The object store holds tables that several folders write to, which this one was not told of.
+    #[error("object store is shared by several writers, open it as one of them. url=`{url}`")]
+    SharedStore {
+        /// Where the tables are.
+        url: String,
+    },
+    /// Another process owns the maintenance of the tables, which one at a time does.
+    #[error("maintenance is another writer's. holder=`{holder}`, url=`{url}`")]
+    MaintainedElsewhere {
+        /// The id of its folder, as in [`Workspace::writers`](crate::Workspace::writers), if it is
+        /// known.
+        holder: String,
+        /// Where the tables are.
+        url: String,
+    },
+    /// Other writers did not bring their rows into the tables in time, so that it is not known which
+    /// there are; nothing was changed.
+    #[error("other writers did not flush. table=`{table}`, writers=`{}`", writers.join(", "))]
+    WritersBehind {
+        /// The table that it was about.
+        table: String,
+        /// The ids of their folders, as in [`Workspace::writers`](crate::Workspace::writers).
+        writers: Vec<String>,
+    },
+    /// This folder was given up as lost; its rows come into the tables no more. See
+    /// [`Workspace::forget_writer`](crate::Workspace::forget_writer).
+    #[error("this writer was given up. writer=`{writer}`")]
+    WriterForgotten {
+        /// The id of the folder.
+        writer: String,
+    },
+    /// Another writer changed the table, so that rows on their way into it were not taken; loading
+    /// them again can succeed.
+    #[error("table was changed meanwhile: {what}. table=`{table}`")]
+    Superseded {
+        /// The table.
+        table: String,
+        /// What happened to it.
+        what: String,
+    },
     /// The object store failed.
     #[error("object store failed. url=`{url}`")]
     Store {
@@ -223,8 +263,15 @@ impl Error {
             Self::Busy { .. } => {
                 ErrorKind::LimitExceeded { retry_after: Some(SignedDuration::from_secs(1)) }
             }
-            Self::Closed | Self::Locked { .. } => ErrorKind::Unavailable,
-            Self::OtherWorkspace { .. } | Self::OtherFolder { .. } => ErrorKind::PreconditionFailed,
+            Self::Closed
+            | Self::Locked { .. }
+            | Self::MaintainedElsewhere { .. }
+            | Self::WritersBehind { .. } => ErrorKind::Unavailable,
+            Self::OtherWorkspace { .. }
+            | Self::OtherFolder { .. }
+            | Self::SharedStore { .. }
+            | Self::WriterForgotten { .. } => ErrorKind::PreconditionFailed,
+            Self::Superseded { .. } => ErrorKind::Conflict,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Disk(error) => error.kind(),
             Self::Delta { .. } | Self::File { .. } | Self::Store { .. } => ErrorKind::Unavailable,

@@ -8,6 +8,7 @@ use crate::repository::folder::{Folder, Identity};
 use crate::repository::home::Place;
 use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
 use crate::repository::memory::Memory;
+use crate::repository::share::{self, Share};
 use crate::repository::snapshot::TableSnapshot;
 use crate::repository::table::Table;
 use crate::repository::tables::{Tables, replay};
@@ -76,13 +77,18 @@ pub struct Settings {
     /// Plan and retention of tables that have none of their own, see
     /// [`Workspace::set_table_settings`].
     pub table_settings: TableSettings,
+    /// How often it is looked what other writers of a [shared](WorkspaceBuilder::shared) store did,
+    /// 100 milliseconds to an hour: their rows are seen so much later than they were flushed. Each
+    /// time costs four requests and one a table. Zero leaves it to calls of [`Workspace::refresh`],
+    /// which have to come: others wait for this process where they purge, or own maintenance.
+    pub refresh_every: SignedDuration,
     /// How tables are compacted and vacuumed.
     pub maintenance: MaintenanceSettings,
 }
 
 impl Default for Settings {
     /// 256 MiB in memory, a flush at 64 MiB or 30 seconds, segments of 64 MiB, 30 days of
-    /// retention.
+    /// retention, a look at what others did every 5 seconds.
     fn default() -> Self {
         Self {
             workspace_id: None,
@@ -91,6 +97,7 @@ impl Default for Settings {
             flush_age: SignedDuration::from_secs(30),
             segment_bytes_max: 64 << 20,
             table_settings: TableSettings::default(),
+            refresh_every: SignedDuration::from_secs(5),
             maintenance: MaintenanceSettings::default(),
         }
     }
@@ -201,8 +208,8 @@ impl WorkspaceBuilder {
     /// `store` the whole bucket. It has to refuse to replace an object where it is told to
     /// ([`PutMode::Create`](object_store::PutMode)), as S3, Azure and Google Cloud Storage do.
     ///
-    /// The store belongs to this folder: another one is refused, because two processes would let
-    /// the columns of a table grow apart. Give it before [`store_layer`](Self::store_layer).
+    /// The store belongs to this folder, and another one is refused, unless they
+    /// [share](Self::shared) it. Give it before [`store_layer`](Self::store_layer).
     #[must_use]
     pub fn object_store(mut self, store: Arc<dyn ObjectStore>, url: Url) -> Self {
         self.place.set_remote(store, url);
@@ -215,7 +222,18 @@ impl WorkspaceBuilder {
     /// [`Settings::workspace_id`] name the workspace.
     #[must_use]
     pub const fn take_over(mut self) -> Self {
-        self.place.takes_over = true;
+        self.place.claim.takes_over = true;
+        self
+    }
+
+    /// Shares the object store with other folders of the workspace, whose processes write to the same
+    /// tables: see [`share`](crate::repository::share) for what they see of each other.
+    /// [`Settings::workspace_id`] has to name the workspace. A store that was one folder's is shared
+    /// from when that folder says so, or another one that takes it over, and stays so; plans and
+    /// retention of tables are kept in it from then on.
+    #[must_use]
+    pub const fn shared(mut self) -> Self {
+        self.place.claim.shares = true;
         self
     }
 
@@ -235,7 +253,7 @@ impl WorkspaceBuilder {
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::OtherFolder`];
-    /// [`Error::Setting`]; [`Error::Store`];
+    /// [`Error::SharedStore`]; [`Error::WriterForgotten`]; [`Error::Setting`]; [`Error::Store`];
     /// [`Error::Corrupt`] by file and offset; [`Error::Unsupported`]; [`Error::Disk`];
     /// [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {
@@ -251,9 +269,15 @@ impl WorkspaceBuilder {
             let disk = Arc::clone(&disk);
             blocking(move || RuleStore::open(disk)).await?
         };
-        let takes_over = place.takes_over;
-        let home = place.home(&root)?;
-        home.claim(&identity, takes_over).await?;
+        let claim = place.claim;
+        let mut home = place.home(&root)?;
+        home.claim(&identity, claim).await?;
+        let share = match home.is_shared() {
+            true => {
+                Some(Share::join(&home, &identity, Arc::clone(&clock), &settings, &keep).await?)
+            }
+            false => None,
+        };
         let tables = Tables::open(home, &identity).await?;
         let memory = Arc::new(Memory::default());
         let log = Open {
@@ -276,6 +300,7 @@ impl WorkspaceBuilder {
             memory,
             log_damage,
             keep,
+            share,
             rules,
             #[cfg(feature = "http")]
             http_numbers: Arc::default(),
@@ -303,6 +328,9 @@ impl WorkspaceBuilder {
         inner.note_waiting();
         let mut background = tokio::task::JoinSet::new();
         background.spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
+        if inner.share.is_some() && !inner.settings.refresh_every.is_zero() {
+            background.spawn(share::refresh::run(Arc::downgrade(&inner)));
+        }
         if inner.settings.maintenance.is_automatic {
             background.spawn(maintain::run::run(Arc::downgrade(&inner)));
         }
@@ -345,6 +373,8 @@ pub(crate) struct Inner {
     pub(crate) tables: Tables,
     pub(crate) memory: Arc<Memory>,
     pub(crate) keep: Keep,
+    /// What is agreed on with other writers; none if there are none.
+    pub(crate) share: Option<Share>,
     pub(crate) rules: RuleStore,
     /// Of what comes over HTTP, through however many surfaces.
     #[cfg(feature = "http")]
@@ -546,6 +576,7 @@ impl Workspace {
             tracing::warn!(error = %whole(&error), "refused input is not told");
         }
         let flushed = inner.flush().await;
+        inner.leave(flushed.is_ok()).await;
         // The last owner waits for the log's thread, which blocks.
         blocking(move || {
             drop(inner);

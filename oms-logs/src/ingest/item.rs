@@ -44,6 +44,13 @@ pub(crate) fn place(node: &str, table: &str) -> u64 {
     hash.finish() >> (u64::BITS - PLACE_BITS)
 }
 
+/// How the ids of the records of a table of a node begin.
+pub(crate) fn id_prefix(place: u64) -> String {
+    let place = format!("{place:012x}");
+    let (head, tail) = place.split_at(8);
+    format!("{head}-{tail}-")
+}
+
 impl Origin {
     /// Of records that do not pass the log: a number that no log comes to, drawn for them.
     pub(crate) fn drawn(place: u64, entropy: &dyn Entropy, rows: usize) -> Self {
@@ -112,6 +119,7 @@ mod tests {
             ]
         );
         assert!(ids.iter().all(|id| uuid::Uuid::parse_str(id).is_ok()));
+        assert!(ids.iter().all(|id| id.starts_with(&id_prefix(0xa1b2_c3d4_e5f6))));
         assert_ne!(place("a", "Perf"), place("b", "Perf"));
         assert_ne!(place("a", "bc"), place("ab", "c"));
         assert!(place("a", "Perf") < 1 << PLACE_BITS);

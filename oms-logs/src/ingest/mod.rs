@@ -19,6 +19,8 @@ pub(crate) mod billing;
 
 pub(crate) mod column;
 
+pub(crate) mod conform;
+
 pub(crate) mod item;
 
 pub mod columnar;

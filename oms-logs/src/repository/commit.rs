@@ -6,12 +6,19 @@
 //!
 //! Files of rows that did not pass the log are committed likewise, as another application with a
 //! version of its own: the count of such commits.
+//!
+//! Others may commit to the table meanwhile. Delta lets appends pass each other; a commit that comes
+//! after a change of the table's metadata is refused, and made again from what the table is then.
+//! What is to stop commits that were begun before it is therefore a change of the metadata, see
+//! [`EPOCH_MARK`], [`VACUUM_MARK`] and [`SETTINGS_MARK`].
 
 use crate::Error;
 use crate::ingest::batch::unite;
+use crate::ingest::conform::reconcile;
 use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
 use crate::repository::fresh::{Fresh, FreshBatch};
 use crate::repository::home::Home;
+use crate::repository::share::writer_of;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
 use deltalake_core::DeltaTableError;
@@ -42,7 +49,30 @@ const CHECKPOINT_COMMITS: u32 = 20;
 const ENCODED_BYTES_MAX: usize = 96 << 20;
 
 /// Commits that are tried when other writers come first.
-pub(super) const COMMIT_ATTEMPTS_MAX: u32 = 5;
+const COMMIT_ATTEMPTS_MAX: u32 = 5;
+
+/// The same for commits that have to come right after the version that they were made from, which any
+/// other one is in the way of.
+pub(super) const CHANGE_ATTEMPTS_MAX: u32 = 20;
+
+/// The property of a table that has the epoch of the ownership of its maintenance: whoever owned it
+/// before changes nothing any more.
+pub(crate) const EPOCH_MARK: &str = "oms.maintenanceEpoch";
+
+/// The property of a table that changes before files are deleted that no commit names: whoever wrote
+/// such files and did not commit them yet writes them again.
+pub(crate) const VACUUM_MARK: &str = "oms.vacuum";
+
+/// The property of a table that changes after its settings did: what was to be removed by the old
+/// ones is not.
+pub(crate) const SETTINGS_MARK: &str = "oms.settings";
+
+/// The version of the transactions of an application that may not commit any more.
+const BARRED: i64 = i64::MAX;
+
+/// Looks for newer versions that ask for the next one alone, before one that lists the log: the next
+/// one may have been cleaned up.
+const CHEAP_LOOKS_MAX: u32 = 100;
 
 /// One Delta table, as its only committer in this workspace sees it.
 #[derive(Debug)]
@@ -64,6 +94,8 @@ pub(crate) struct Committer {
     /// Whether `state` may lack a commit of this workspace: one was begun and its outcome not
     /// seen, or the table was not read to the end since.
     pub(super) is_in_doubt: bool,
+    /// Looks for the next version since the log was listed.
+    looks: u32,
 }
 
 /// What a commit brings into the table, and the version of its transaction.
@@ -96,7 +128,7 @@ impl Committer {
         let (root, store) = (home.path()?, Arc::clone(home.store()));
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
         let log_store = default_logstore(prefixed, store, home.url(), &StorageConfig::default());
-        let load_app_id = format!("{app_id}-load");
+        let load_app_id = load_app_id(&app_id);
         let (state, through, loads, is_in_doubt) = (None, 0, 0, true);
         let mut committer = Self {
             table,
@@ -109,6 +141,7 @@ impl Committer {
             through,
             loads,
             is_in_doubt,
+            looks: 0,
         };
         committer.reload().await?;
         Ok(committer)
@@ -151,6 +184,50 @@ impl Committer {
         Ok(files)
     }
 
+    /// Reads the table again if the outcome of an earlier commit is not known.
+    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
+        if self.is_in_doubt { self.reload().await } else { Ok(()) }
+    }
+
+    /// Reads what was committed since. One question tells if there is nothing new.
+    ///
+    /// # Errors
+    /// [`Error::Delta`].
+    pub(crate) async fn refresh(&mut self) -> Result<(), Error> {
+        let Some(next) = self.version().map(|version| version + 1) else {
+            return self.reload().await;
+        };
+        if self.is_in_doubt {
+            return self.reload().await;
+        }
+        self.looks += 1;
+        if self.looks <= CHEAP_LOOKS_MAX && !self.has_version(next).await? {
+            return Ok(());
+        }
+        let Some(mut state) = self.state.take() else { return self.reload().await };
+        self.is_in_doubt = true;
+        let log = self.log_store.as_ref();
+        state.update(log, None).await.map_err(Error::delta(&self.table))?;
+        (self.through, self.loads) = self.held(&state).await?;
+        self.state = Some(state);
+        (self.is_in_doubt, self.looks) = (false, 0);
+        Ok(())
+    }
+
+    async fn has_version(&self, version: u64) -> Result<bool, Error> {
+        let path = ObjectPath::from(format!("_delta_log/{version:020}.json"));
+        match self.store().head(&path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(Error::delta(&self.table)(error.into())),
+        }
+    }
+
+    /// A property of the table; see [`EPOCH_MARK`].
+    pub(crate) fn mark(&self, name: &str) -> Option<&str> {
+        self.state.as_ref()?.metadata().configuration().get(name).map(String::as_str)
+    }
+
     /// Reads the newest version and what it holds: the doubt ends when both are known, so that a
     /// call that fails half way does not leave a table whose rows would be written again.
     pub(super) async fn reload(&mut self) -> Result<(), Error> {
@@ -172,15 +249,59 @@ impl Committer {
     /// pass the log; 0 if it holds none.
     async fn held(&self, state: &DeltaTableState) -> Result<(u64, u64), Error> {
         let version = async |app_id: &String| {
-            let held = state.transaction_version(self.log_store.as_ref(), app_id).await;
-            let held = held.map_err(Error::delta(&self.table))?;
+            let held = self.transaction(state, app_id).await?;
+            if held == Some(BARRED) {
+                return Err(Error::WriterForgotten { writer: writer_of(&self.app_id).to_owned() });
+            }
             Ok::<u64, Error>(held.and_then(|held| u64::try_from(held).ok()).unwrap_or(0))
         };
         Ok((version(&self.app_id).await?, version(&self.load_app_id).await?))
     }
 
+    async fn transaction(
+        &self,
+        state: &DeltaTableState,
+        app_id: &str,
+    ) -> Result<Option<i64>, Error> {
+        let version = state.transaction_version(self.log_store.as_ref(), app_id).await;
+        version.map_err(Error::delta(&self.table))
+    }
+
+    /// Lets no commit of another application land any more. Nothing if there is no table.
+    ///
+    /// # Errors
+    /// [`Error::Delta`]: it is barred or not.
+    pub(crate) async fn bar(&mut self, app_id: &str, clock: &dyn Clock) -> Result<(), Error> {
+        for attempt in 1.. {
+            self.refresh().await?;
+            let Some(state) = &self.state else { break };
+            let app_ids = [app_id.to_owned(), load_app_id(app_id)];
+            let mut transactions = Vec::new();
+            for app_id in app_ids {
+                if self.transaction(state, &app_id).await? != Some(BARRED) {
+                    let now = Some(clock.now().as_millisecond());
+                    transactions.push(Transaction::new_with_last_update(app_id, BARRED, now));
+                }
+            }
+            if transactions.is_empty() {
+                break;
+            }
+            let properties =
+                CommitProperties::default().with_application_transactions(transactions);
+            match self.commit_actions(Vec::new(), append(), properties).await {
+                Ok(()) => break,
+                Err(error) if attempt >= CHANGE_ATTEMPTS_MAX || !is_conflict(&error) => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Brings fresh batches into the table, once: batches that an earlier call brought in, though
-    /// it failed or was given up, are not brought in again.
+    /// it failed or was given up, are not brought in again. None if the table has taken a column of
+    /// theirs otherwise: they have to be brought into its columns first.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Delta`]; call again with the same batches.
@@ -190,44 +311,74 @@ impl Committer {
         fresh: &Fresh,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
-    ) -> Result<Committed, Error> {
-        if self.is_in_doubt {
+    ) -> Result<Option<Committed>, Error> {
+        self.settle().await?;
+        let part = Part::Logged(fresh.through);
+        let mut committed = Committed { rows: fresh.rows, files: 0, bytes: 0 };
+        let mut written = None;
+        for attempt in 1.. {
+            if self.holds(part) {
+                break;
+            }
+            if !self.takes(schema)? {
+                return Ok(None);
+            }
+            let (now, mark) = (clock.now(), self.mark(VACUUM_MARK).map(str::to_owned));
+            // What was written before a vacuum began may be gone.
+            let adds = match written.take() {
+                Some((adds, before)) if before == mark => adds,
+                _ => {
+                    let adds;
+                    (adds, committed) = self.write_files(schema, fresh, now, entropy).await?;
+                    adds
+                }
+            };
+            let Err(error) = self.write(schema, &adds, part, now, entropy).await else { break };
+            // Another writer, such as a compaction, was first, or a late commit of an earlier call:
+            // its version is read, and the same files are committed after it unless it has them.
+            if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) {
+                return Err(error);
+            }
+            written = Some((adds, mark));
             self.reload().await?;
         }
-        if self.through >= fresh.through {
-            return Ok(Committed { rows: fresh.rows, files: 0, bytes: 0 });
-        }
-        let now = clock.now();
-        let (adds, committed) = self.write_files(schema, fresh, now, entropy).await?;
-        self.write(schema, &adds, Part::Logged(fresh.through), now, entropy).await?;
-        Ok(committed)
+        Ok(Some(committed))
     }
 
     /// Brings files that [`put_files`] wrote into the table, once, as long as one call follows the
     /// other. One that fails may have brought them in nevertheless, if the table's log could not be
-    /// read after it.
+    /// read after it. `mark` is what [`VACUUM_MARK`] was before they were written.
     ///
     /// # Errors
-    /// [`Error::Delta`].
+    /// [`Error::Delta`]; [`Error::Superseded`] if another writer took their columns otherwise, or may
+    /// have deleted them.
     pub(crate) async fn add(
         &mut self,
         schema: &Arc<TableSchema>,
         adds: &[Action],
+        mark: Option<&str>,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
     ) -> Result<(), Error> {
-        if self.is_in_doubt {
-            self.reload().await?;
-        }
+        self.settle().await?;
         let part = Part::Loaded(self.loads + 1);
         let mut written = Ok(());
-        for _ in 0..COMMIT_ATTEMPTS_MAX {
+        for _ in 0..2 * COMMIT_ATTEMPTS_MAX {
             if self.is_in_doubt {
                 // Without an answer: what became of it stands in the table's log.
                 self.reload().await?;
                 if self.holds(part) {
                     return Ok(());
                 }
+            }
+            let superseded = |what: &str| {
+                Err(Error::Superseded { table: self.table.to_string(), what: what.to_owned() })
+            };
+            if !self.takes(schema)? {
+                return superseded("it has columns of these rows otherwise since");
+            }
+            if self.mark(VACUUM_MARK) != mark {
+                return superseded("it was vacuumed while these rows were written");
             }
             written = self.write(schema, adds, part, clock.now(), entropy).await;
             if written.is_ok() {
@@ -245,7 +396,13 @@ impl Committer {
         }
     }
 
-    /// Commits files, after other writers if they come first.
+    /// Whether rows of these columns go into the table as they are.
+    fn takes(&self, schema: &TableSchema) -> Result<bool, Error> {
+        let Some(stored) = self.schema()? else { return Ok(true) };
+        Ok(reconcile(&stored, schema).is_none_or(|(_, yields)| !yields))
+    }
+
+    /// Commits files once.
     async fn write(
         &mut self,
         schema: &TableSchema,
@@ -254,21 +411,9 @@ impl Committer {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(), Error> {
-        for attempt in 1.. {
-            let mut actions = self.schema_actions(schema, now, entropy)?;
-            actions.extend(adds.iter().cloned());
-            let Err(error) = self.write_log(actions, part, now).await else { break };
-            // Another writer, such as a compaction, was first, or a late commit of an earlier call:
-            // its version is read, and the same files are committed after it unless it has them.
-            if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) {
-                return Err(error);
-            }
-            self.reload().await?;
-            if self.holds(part) {
-                break;
-            }
-        }
-        Ok(())
+        let mut actions = self.schema_actions(schema, now, entropy)?;
+        actions.extend(adds.iter().cloned());
+        self.write_log(actions, part, now).await
     }
 
     /// Writes the data files, synced; answers the actions that add them.
@@ -317,18 +462,17 @@ impl Committer {
             i64::try_from(version).unwrap_or(i64::MAX),
             Some(now.as_millisecond()),
         );
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec![DAY_COLUMN.to_owned()]),
-            predicate: None,
-        };
         let mut properties = CommitProperties::default().with_application_transaction(transaction);
+        if self.home.is_shared() {
+            // What of the log is old enough to go is for one of its writers to say.
+            properties = properties.with_cleanup_expired_logs(Some(false));
+        }
         if self.state.is_none() {
             // The Delta library goes on from a first version that is there already, without asking
             // whose transaction it is. It may be ours, landed after its answer was given up.
             properties = properties.with_max_retries(0);
         }
-        self.commit_actions(actions, operation, properties).await
+        self.commit_actions(actions, append(), properties).await
     }
 
     /// Makes one commit. If this fails or is given up, its outcome is unknown.
@@ -390,19 +534,82 @@ impl Committer {
             return Ok(Vec::new());
         }
         let grown = stored.with_columns(schema.columns().iter().cloned()).delta()?;
+        let text = serde_json::to_string(&grown).map_err(wrong)?;
+        Ok(vec![self.metadata(state, &text, state.metadata().configuration())?])
+    }
+
+    /// The action that gives the table another schema, or other properties.
+    fn metadata(
+        &self,
+        state: &DeltaTableState,
+        schema: &str,
+        properties: &HashMap<String, String>,
+    ) -> Result<Action, Error> {
         let known = state.metadata();
-        let metadata: Metadata = serde_json::from_value(json!({
+        let metadata = serde_json::from_value(json!({
             "id": known.id(),
             "name": known.name(),
             "description": known.description(),
             "format": {"provider": "parquet", "options": {}},
-            "schemaString": serde_json::to_string(&grown).map_err(wrong)?,
+            "schemaString": schema,
             "partitionColumns": known.partition_columns(),
-            "configuration": known.configuration(),
+            "configuration": properties,
             "createdTime": known.created_time(),
-        }))
-        .map_err(wrong)?;
-        Ok(vec![Action::Metadata(metadata)])
+        }));
+        metadata.map(Action::Metadata).map_err(|error| Error::Internal {
+            what: format!("delta action of table {} is not valid: {error}", self.table),
+        })
+    }
+
+    /// Gives the table a property, so that no commit lands that was begun before and does not know
+    /// it. Nothing if there is no table. `check` has to allow it for what the table is then.
+    ///
+    /// # Errors
+    /// [`Error::Delta`]: it has it or not. Those of `check`.
+    pub(crate) async fn set_mark(
+        &mut self,
+        name: &str,
+        value: &str,
+        check: impl Fn(&Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        for attempt in 1.. {
+            self.settle().await?;
+            check(self)?;
+            let Some(state) = &self.state else { break };
+            if self.mark(name) == Some(value) {
+                break;
+            }
+            let schema = serde_json::to_string(state.schema().as_ref());
+            let schema = schema.map_err(|error| Error::Internal { what: error.to_string() })?;
+            let mut properties = state.metadata().configuration().clone();
+            properties.insert(name.to_owned(), value.to_owned());
+            let action = self.metadata(state, &schema, &properties)?;
+            let properties = HashMap::from([(name.to_owned(), value.to_owned())]);
+            let operation = DeltaOperation::SetTableProperties { properties };
+            // Once, since the metadata are those of the version that was read.
+            let once = CommitProperties::default().with_max_retries(0);
+            match self.commit_actions(vec![action], operation, once).await {
+                Ok(()) => break,
+                Err(error) if attempt >= CHANGE_ATTEMPTS_MAX || !is_conflict(&error) => {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The application id of the rows that do not pass the log.
+fn load_app_id(app_id: &str) -> String {
+    format!("{app_id}-load")
+}
+
+fn append() -> DeltaOperation {
+    DeltaOperation::Write {
+        mode: SaveMode::Append,
+        partition_by: Some(vec![DAY_COLUMN.to_owned()]),
+        predicate: None,
     }
 }
 

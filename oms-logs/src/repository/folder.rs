@@ -1,6 +1,7 @@
 //! The folder of a workspace: who has it open, and whose it is.
 
 use crate::Error;
+use crate::repository::share::app_id;
 use oms_core::disk::{DiskError, DiskExt as _, DiskLock, LocalDisk, OpenMode};
 use oms_core::{Disk, Entropy, EntropyExt as _};
 use serde::de::DeserializeOwned;
@@ -24,22 +25,17 @@ pub(crate) struct Identity {
     format: u32,
     pub(crate) workspace_id: Uuid,
     /// The application id of this folder's Delta transactions.
-    node_id: Uuid,
+    pub(crate) node_id: Uuid,
 }
 
 impl Identity {
     pub(crate) fn app_id(&self) -> String {
-        format!("oms-logs-{}", self.node_id)
+        app_id(&self.node())
     }
 
-    pub(crate) fn to_json(self) -> Vec<u8> {
-        serde_json::to_vec_pretty(&self).unwrap_or_default()
-    }
-
-    /// Reads what [`to_json`](Self::to_json) wrote; says what is wrong with anything else.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let found: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        found.check().map(|()| found)
+    /// The folder among those of the workspace.
+    pub(crate) fn node(&self) -> String {
+        self.node_id.to_string()
     }
 
     fn check(&self) -> Result<(), String> {

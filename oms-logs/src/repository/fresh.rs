@@ -111,6 +111,24 @@ impl Fresh {
         Ok(kept)
     }
 
+    /// Puts other rows in place of batches, as many as each has.
+    ///
+    /// # Errors
+    /// Those of `other`, which answers none for a batch that stays; nothing is changed then.
+    pub(crate) fn replace(
+        &mut self,
+        mut other: impl FnMut(&RecordBatch) -> Result<Option<RecordBatch>, Error>,
+    ) -> Result<(), Error> {
+        let mut next = self.clone();
+        for part in next.united.iter_mut().chain(&mut next.open) {
+            if let Some(rows) = other(&part.batch)? {
+                *part = Arc::new(FreshBatch::new(rows, part.origins.clone()));
+            }
+        }
+        *self = next;
+        Ok(())
+    }
+
     /// Adds a batch. Batches that cannot be put together stay apart, and are read all the same.
     /// `place` is that of [`Origin`].
     pub(crate) fn push(&mut self, place: u64, lsn: u64, batch: RecordBatch, bytes: u64) {

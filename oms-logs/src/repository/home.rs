@@ -1,7 +1,7 @@
 //! Where the Delta tables of a workspace are: below a folder of this machine, or in an object store.
 //!
 //! An object store belongs to one workspace folder, whose write-ahead log has what is not in the
-//! tables yet. `workspace.json`, beside the tables, says which.
+//! tables yet, or to all that [share](super::share) it. `workspace.json`, beside the tables, says which.
 
 use crate::Error;
 use crate::repository::folder::{Identity, TABLES_FOLDER};
@@ -13,9 +13,11 @@ use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload};
 use oms_core::Disk as _;
 use oms_core::disk::LocalDisk;
 use oms_core::record::RecordType;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use url::Url;
+use uuid::Uuid;
 
 /// Whose the tables are, beside them.
 const OWNER: &str = "workspace.json";
@@ -29,6 +31,49 @@ pub(crate) struct Home {
     remote: Option<(ObjectStoreUrl, Arc<dyn ObjectStore>)>,
     /// Ends with a slash.
     url: Url,
+    /// Whether several folders write to it.
+    is_shared: bool,
+}
+
+/// By what right a folder uses an object store.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Claim {
+    /// Whether the folder that it belongs to is lost.
+    pub(crate) takes_over: bool,
+    /// Whether other folders use it as well.
+    pub(crate) shares: bool,
+}
+
+/// What `workspace.json` in an object store holds. Format 1 is the identity of the folder that the
+/// store belongs to, as it is in that folder; format 2 has no folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+struct Owner {
+    format: u32,
+    workspace_id: Uuid,
+    /// None if several folders share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node_id: Option<Uuid>,
+}
+
+impl Owner {
+    fn of(own: &Identity, shares: bool) -> Self {
+        let (format, node_id) = if shares { (2, None) } else { (1, Some(own.node_id)) };
+        Self { format, workspace_id: own.workspace_id, node_id }
+    }
+
+    fn to_json(self) -> Vec<u8> {
+        serde_json::to_vec_pretty(&self).unwrap_or_default()
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote; says what is wrong with anything else.
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let found: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        match (found.format, found.node_id) {
+            (1, Some(_)) | (2, None) => Ok(found),
+            (1 | 2, _) => Err(format!("format {} does not fit its members", found.format)),
+            (other, _) => Err(format!("format {other} is not known, only 1 and 2")),
+        }
+    }
 }
 
 impl Home {
@@ -38,7 +83,7 @@ impl Home {
         let url = Url::from_directory_path(&folder).map_err(|()| Error::Internal {
             what: format!("tables folder {} is not absolute", folder.display()),
         })?;
-        Ok(Self { store, remote: None, url })
+        Ok(Self { store, remote: None, url, is_shared: false })
     }
 
     /// The folder of one table.
@@ -102,13 +147,24 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::OtherWorkspace`] if another workspace has it, [`Error::OtherFolder`] if the folder of
-    /// another process does, [`Error::Corrupt`], [`Error::Store`].
-    pub(crate) async fn claim(&self, own: &Identity, takes_over: bool) -> Result<(), Error> {
+    /// another process does, [`Error::SharedStore`] if several have; [`Error::Corrupt`],
+    /// [`Error::Store`].
+    pub(crate) async fn claim(&mut self, own: &Identity, how: Claim) -> Result<(), Error> {
         if self.remote.is_none() {
-            return Ok(());
+            return match how.shares {
+                false => Ok(()),
+                true => Err(Error::Setting {
+                    of: "the workspace".to_owned(),
+                    setting: "shared",
+                    value: self.url.to_string(),
+                    reason: "a folder has one process, several share an object store".to_owned(),
+                }),
+            };
         }
+        self.is_shared = how.shares;
         let path = self.path()?.join(OWNER);
-        let text = PutPayload::from(own.to_json());
+        let wanted = Owner::of(own, how.shares);
+        let text = PutPayload::from(wanted.to_json());
         let created = self.store.put_opts(&path, text.clone(), PutMode::Create.into()).await;
         match created {
             Err(object_store::Error::AlreadyExists { .. }) => {}
@@ -116,17 +172,22 @@ impl Home {
         }
         let found = self.store.get(&path).await.map_err(self.failed())?;
         let version = found.meta.clone();
-        let found = Identity::parse(&found.bytes().await.map_err(self.failed())?)
+        let found = Owner::parse(&found.bytes().await.map_err(self.failed())?)
             .map_err(|reason| Error::Corrupt { path: path.to_string(), offset: 0, reason })?;
         if found.workspace_id != own.workspace_id {
             let (found, wanted) = (found.workspace_id.to_string(), own.workspace_id.to_string());
             return Err(Error::OtherWorkspace { path: self.url.as_str().into(), found, wanted });
         }
-        if found.app_id() == own.app_id() {
+        if found == wanted {
             return Ok(());
         }
-        if !takes_over {
-            return Err(Error::OtherFolder { url: self.url.to_string() });
+        let url = self.url.to_string();
+        match found.node_id {
+            None => return Err(Error::SharedStore { url }),
+            Some(node) if node != own.node_id && !how.takes_over => {
+                return Err(Error::OtherFolder { url });
+            }
+            Some(_) => {}
         }
         // Of several that take over at once one does; a store that knows no conditions lets the last.
         let update = PutMode::Update(object_store::UpdateVersion {
@@ -139,6 +200,11 @@ impl Home {
             }
             other => other.map(drop).map_err(self.failed()),
         }
+    }
+
+    /// Whether several folders write to the tables.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     fn failed(&self) -> impl Fn(object_store::Error) -> Error + use<> {
@@ -154,12 +220,12 @@ pub(crate) struct Place {
     store: Arc<dyn ObjectStore>,
     /// Where in an object store, and the store without layers; none for the workspace's folder.
     remote: Option<(Url, Arc<dyn ObjectStore>)>,
-    pub(crate) takes_over: bool,
+    pub(crate) claim: Claim,
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self { store: Arc::new(SyncedStore::new()), remote: None, takes_over: false }
+        Self { store: Arc::new(SyncedStore::new()), remote: None, claim: Claim::default() }
     }
 }
 
@@ -191,6 +257,6 @@ impl Place {
         }
         let name = ObjectStoreUrl::parse(&url[..url::Position::BeforePath]);
         let Ok(name) = name else { return refuse("not the URL of an object store") };
-        Ok(Home { store: self.store, remote: Some((name, bare)), url })
+        Ok(Home { store: self.store, remote: Some((name, bare)), url, is_shared: false })
     }
 }

@@ -32,4 +32,6 @@ pub(crate) mod folder;
 
 pub(crate) mod home;
 
+pub mod share;
+
 pub(crate) mod memory;

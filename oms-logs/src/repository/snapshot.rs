@@ -240,6 +240,8 @@ pub(crate) struct TableView {
     pub(crate) schema: Arc<TableSchema>,
     /// None before the first flush.
     pub(crate) delta_version: Option<u64>,
+    /// What [`VACUUM_MARK`](super::commit::VACUUM_MARK) is there.
+    pub(crate) vacuum_mark: Option<Arc<str>>,
     pub(crate) files: Arc<[DataFile]>,
     /// Batches that a flush is bringing into files.
     pub(crate) flushing: Fresh,
@@ -252,6 +254,7 @@ impl TableView {
         Self {
             schema,
             delta_version: None,
+            vacuum_mark: None,
             files: Arc::new([]),
             flushing: Fresh::default(),
             fresh: Fresh::default(),

@@ -4,14 +4,15 @@ use crate::Error;
 use crate::ingest::admit::{Rows, fit, take_columns};
 use crate::ingest::batch::{Stamp, stamped};
 use crate::ingest::columnar::Columns;
+use crate::ingest::conform::{Conformed, conform, reconcile};
 use crate::ingest::custom::{Post, Taken};
 use crate::ingest::item;
-use crate::repository::commit::{Committed, Committer};
+use crate::repository::commit::{Committed, Committer, VACUUM_MARK};
 use crate::repository::fresh::Fresh;
 use crate::repository::home::Home;
 use crate::repository::snapshot::{TableSnapshot, TableView};
 use crate::repository::terms::TermsCache;
-use crate::schema::TableSchema;
+use crate::schema::{Column, TableSchema};
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use deltalake_core::kernel::Action;
@@ -19,7 +20,11 @@ use object_store::ObjectStore;
 use oms_core::record::RecordType;
 use oms_core::{Clock, Entropy};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// How often in one flush another writer may give the table columns that rows have otherwise.
+const OUTGROWN_MAX: u32 = 5;
 
 /// A table: its published view, and its committer.
 #[derive(Debug)]
@@ -28,6 +33,10 @@ pub(crate) struct Table {
     home: Arc<Home>,
     /// The newest schema that a record was admitted by. It runs ahead of the view's.
     schema: Mutex<Arc<TableSchema>>,
+    /// Whether another writer's columns took the place of some that rows were admitted by. Rows may
+    /// be on their way that have to be brought into the table's.
+    has_yielded: AtomicBool,
+    /// Locked before `schema`.
     view: RwLock<Arc<TableView>>,
     /// What stands for it in the ids of records.
     place: u64,
@@ -72,10 +81,12 @@ impl Table {
         let mut view = TableView::empty(Arc::clone(&schema));
         view.delta_version = committer.version();
         view.files = committer.files()?.into();
+        view.vacuum_mark = committer.mark(VACUUM_MARK).map(Into::into);
         Ok(Self {
             name,
             home,
             schema: Mutex::new(schema),
+            has_yielded: AtomicBool::new(false),
             place,
             view: RwLock::new(Arc::new(view)),
             store: committer.store(),
@@ -186,23 +197,51 @@ impl Table {
         }
     }
 
-    /// Takes the columns of a batch that was admitted before a restart.
-    pub(crate) fn adopt(&self, batch: &RecordBatch) -> Result<(), Error> {
+    /// Takes the columns of a batch that was admitted before a restart; answers the batch with the
+    /// columns that the table has now.
+    pub(crate) fn adopt(&self, batch: RecordBatch) -> Result<RecordBatch, Error> {
         let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(grown) = schema.adopt(batch.schema_ref())? {
+        let Conformed { rows, grown } = conform(&schema, &batch)?;
+        if let Some(grown) = grown {
             *schema = Arc::new(grown);
         }
-        Ok(())
+        Ok(rows.unwrap_or(batch))
     }
 
     /// Makes durable rows visible.
     pub(crate) fn publish(&self, lsn: u64, batch: RecordBatch, bytes: u64) {
-        let schema = Arc::clone(&self.schema.lock().unwrap_or_else(PoisonError::into_inner));
         let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = TableView::clone(&view);
-        next.schema = schema;
+        let batch = match self.has_yielded.load(Ordering::Relaxed) {
+            true => self.conformed(batch, &mut schema),
+            false => batch,
+        };
         next.fresh.push(self.place, lsn, batch, bytes);
+        next.schema = Arc::clone(&schema);
         *view = Arc::new(next);
+    }
+
+    /// A batch in the columns that the table has.
+    fn conformed(&self, batch: RecordBatch, schema: &mut Arc<TableSchema>) -> RecordBatch {
+        match conform(schema, &batch) {
+            Ok(Conformed { rows, grown }) => {
+                if let Some(grown) = grown {
+                    *schema = Arc::new(grown);
+                }
+                rows.unwrap_or(batch)
+            }
+            Err(error) => {
+                // The next flush fails by the same, and loses nothing.
+                tracing::error!(%error, table = %self.name, "rows do not fit the table's columns");
+                batch
+            }
+        }
+    }
+
+    /// Lets no commit of another application land any more.
+    pub(crate) async fn bar(&self, app_id: &str, clock: &dyn Clock) -> Result<(), Error> {
+        self.committer.lock().await.bar(app_id, clock).await
     }
 
     /// Brings every fresh row into the Delta table; `released` is told how many bytes of them do
@@ -216,13 +255,28 @@ impl Table {
         entropy: &dyn Entropy,
         released: impl Fn(u64) + Send + Sync,
     ) -> Result<Option<TableFlush>, Error> {
+        if self.is_flushed() {
+            return Ok(None);
+        }
         let mut committer = self.committer.lock().await;
-        let mut total = Committed::default();
+        let (mut total, mut outgrown) = (Committed::default(), 0);
         // The second round takes what came after a flush that failed.
-        for _ in 0..2 {
+        let mut rounds = 2;
+        while rounds > 0 {
+            committer.settle().await?;
+            released(self.catch_up(&committer)?);
             let Some((schema, flushing)) = self.start_flush() else { break };
             let done = committer.commit(&schema, &flushing, clock, entropy).await?;
-            released(self.publish_files(&committer, None)?);
+            released(self.publish_files(&committer)?);
+            let Some(done) = done else {
+                outgrown += 1;
+                if outgrown > OUTGROWN_MAX {
+                    let what = "its columns change all the time".to_owned();
+                    return Err(Error::Superseded { table: self.name.to_string(), what });
+                }
+                continue;
+            };
+            rounds -= 1;
             total.rows += done.rows;
             total.files += done.files;
             total.bytes += done.bytes;
@@ -260,39 +314,95 @@ impl Table {
         &self,
         schema: &Arc<TableSchema>,
         adds: &[Action],
+        mark: Option<&str>,
         clock: &dyn Clock,
         entropy: &dyn Entropy,
         released: impl Fn(u64) + Send + Sync,
     ) -> Result<Option<u64>, Error> {
         let mut committer = self.committer.lock().await;
-        committer.add(schema, adds, clock, entropy).await?;
-        released(self.publish_files(&committer, Some(schema))?);
+        let added = committer.add(schema, adds, mark, clock, entropy).await;
+        if let Err(error @ Error::Superseded { .. }) = added {
+            // The next rows are read for what the table is now.
+            released(self.catch_up(&committer)?);
+            return Err(error);
+        }
+        added?;
+        released(self.publish_files(&committer)?);
         Ok(committer.version())
     }
 
-    /// Publishes the committer's files in place of the batches that they hold, in one step; answers
-    /// how many bytes these have. A table's schemas grow at their end, so that the longer one has
-    /// the columns of both.
-    pub(super) fn publish_files(
-        &self,
-        committer: &Committer,
-        schema: Option<&Arc<TableSchema>>,
-    ) -> Result<u64, Error> {
-        let files = committer.files()?;
-        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = TableView::clone(&view);
-        if let Some(schema) = schema
-            && schema.columns().len() > next.schema.columns().len()
-        {
-            next.schema = Arc::clone(schema);
+    /// Whether every row is in the Delta table.
+    fn is_flushed(&self) -> bool {
+        let view = self.view();
+        view.flushing.is_empty() && view.fresh.is_empty()
+    }
+
+    /// Reads what other writers committed since, and publishes it; `released` is as for
+    /// [`Table::add`].
+    ///
+    /// # Errors
+    /// [`Error::Delta`]; those of [`Table::publish_files`].
+    pub(crate) async fn refresh(&self, released: impl Fn(u64) + Send + Sync) -> Result<(), Error> {
+        let mut committer = self.committer.lock().await;
+        committer.refresh().await?;
+        released(self.catch_up(&committer)?);
+        Ok(())
+    }
+
+    /// Publishes what the committer has read, if that is news.
+    pub(super) fn catch_up(&self, committer: &Committer) -> Result<u64, Error> {
+        let is_known = committer.version() == self.view().delta_version;
+        match is_known && !self.has_yielded.load(Ordering::Relaxed) {
+            true => Ok(0),
+            false => self.publish_files(committer),
         }
+    }
+
+    /// Publishes the committer's files in place of the batches that they hold, in one step; answers
+    /// how many bytes these have. The batches that are left get the columns that the table has.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] names what of the table cannot be read; [`Error::Arrow`].
+    pub(super) fn publish_files(&self, committer: &Committer) -> Result<u64, Error> {
+        let (files, stored) = (committer.files()?, committer.schema()?);
+        let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut schema = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = TableView::clone(&view);
         next.files = files.into();
         next.delta_version = committer.version();
+        next.vacuum_mark = committer.mark(VACUUM_MARK).map(Into::into);
         let held = match committer.through() >= next.flushing.through {
             true => std::mem::take(&mut next.flushing).bytes,
             false => 0,
         };
+        if let Some(stored) = stored {
+            if let Some((both, yields)) = reconcile(&stored, &schema) {
+                *schema = Arc::new(both);
+                self.has_yielded.fetch_or(yields, Ordering::Relaxed);
+            }
+            let has = |column: &Column| next.schema.column(&column.name) == Some(column);
+            if !stored.columns().iter().all(has) {
+                next.schema = Arc::clone(&schema);
+            }
+            if self.has_yielded.load(Ordering::Relaxed) {
+                conform_fresh(&mut next, &mut schema)?;
+                next.schema = Arc::clone(&schema);
+            }
+        }
         *view = Arc::new(next);
         Ok(held)
     }
+}
+
+/// Brings the batches of a view into the columns of its table, which may grow for them.
+fn conform_fresh(view: &mut TableView, schema: &mut Arc<TableSchema>) -> Result<(), Error> {
+    let mut into_columns = |batch: &RecordBatch| {
+        let Conformed { rows, grown } = conform(schema, batch)?;
+        if let Some(grown) = grown {
+            *schema = Arc::new(grown);
+        }
+        Ok(rows)
+    };
+    view.flushing.replace(&mut into_columns)?;
+    view.fresh.replace(&mut into_columns)
 }

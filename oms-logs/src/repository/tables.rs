@@ -38,6 +38,15 @@ impl Tables {
         Ok(tables)
     }
 
+    /// Opens the tables that other writers made since.
+    pub(crate) async fn discover(&self) -> Result<(), Error> {
+        for name in self.home.names().await? {
+            let Ok(name) = name.parse::<RecordType>() else { continue };
+            self.find_or_open(&name).await?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn find(&self, name: &RecordType) -> Option<Arc<Table>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -96,7 +105,7 @@ pub(crate) async fn replay(
     .await?;
     for (lsn, name, batch) in entries {
         let table = tables.find_or_open(&name).await?;
-        table.adopt(&batch)?;
+        let batch = table.adopt(batch)?;
         let bytes = batch.get_array_memory_size() as u64;
         if let Some(reserved) = memory.reserve(bytes, u64::MAX) {
             reserved.keep();

@@ -309,6 +309,12 @@ impl TableSchema {
         self.place(name).and_then(|at| self.columns.get(at))
     }
 
+    /// The column of that name, or one whose name differs in letter case alone.
+    pub(crate) fn column_like(&self, name: &str) -> Option<&Column> {
+        let is_like = |column: &&Column| column.name.eq_ignore_ascii_case(name);
+        self.column(name).or_else(|| self.columns.iter().find(is_like))
+    }
+
     /// Where among the columns the one of that name is.
     pub(crate) fn place(&self, name: &str) -> Option<usize> {
         self.places.get(name).copied()

@@ -320,6 +320,8 @@ impl Reading {
 #[derive(Default)]
 struct Written {
     actions: Vec<Action>,
+    /// The table's when the first of them began.
+    mark: Option<Arc<str>>,
     schema: Option<Arc<TableSchema>>,
     steps: usize,
     done: Committed,
@@ -385,7 +387,9 @@ impl Load<'_> {
         let now = stamp.received;
         let origin = Origin::drawn(table.place(), entropy.as_ref(), accepted);
         // No later version has files of this name, whatever ids are drawn.
-        let version = table.view().delta_version.map_or(0, |version| version + 1);
+        let view = table.view();
+        let version = view.delta_version.map_or(0, |version| version + 1);
+        let mark = view.vacuum_mark.clone();
         let name = format!("load-{version:020}");
         self.lanes.push_back(tokio::spawn(async move {
             let files = {
@@ -405,12 +409,15 @@ impl Load<'_> {
             let actions =
                 put_files(table.store(), schema.name(), files, &name, now, entropy.as_ref())
                     .await?;
-            Ok(Written { actions, schema: Some(schema), steps: 1, done })
+            Ok(Written { actions, mark, schema: Some(schema), steps: 1, done })
         }));
     }
 
     /// Sets written files apart for the next commit.
     fn add(&mut self, written: Written) {
+        if self.written.steps == 0 {
+            self.written.mark = written.mark;
+        }
         self.written.actions.extend(written.actions);
         // A later one has the columns of the earlier ones.
         self.written.schema = written.schema;
@@ -421,13 +428,14 @@ impl Load<'_> {
     }
 
     async fn commit(&mut self) -> Result<(), Error> {
-        let Written { actions, schema, done, .. } = std::mem::take(&mut self.written);
+        let Written { actions, mark, schema, done, .. } = std::mem::take(&mut self.written);
         let Some(schema) = schema else { return Ok(()) };
         let inner: Arc<Inner> = self.workspace.inner()?;
         let memory = Arc::clone(&inner.memory);
         let released = move |bytes| memory.release(bytes);
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
-        let version = self.table.add(&schema, &actions, clock, entropy, released).await?;
+        let (table, mark) = (&self.table, mark.as_deref());
+        let version = table.add(&schema, &actions, mark, clock, entropy, released).await?;
         self.report.accepted += done.rows;
         self.report.data_files += done.files;
         self.report.bytes += done.bytes;

@@ -47,6 +47,8 @@ mod query_text;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod source_agent;

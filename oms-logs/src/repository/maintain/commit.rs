@@ -1,7 +1,10 @@
 //! Commits that take files out of a table, and put others in their place.
 
 use crate::Error;
-use crate::repository::commit::{COMMIT_ATTEMPTS_MAX, Committer, is_conflict};
+use crate::repository::commit::{
+    CHANGE_ATTEMPTS_MAX, Committer, EPOCH_MARK, SETTINGS_MARK, is_conflict,
+};
+use crate::repository::share::Epoch;
 use crate::repository::table::Table;
 use deltalake_core::kernel::transaction::CommitProperties;
 use deltalake_core::kernel::{Action, Add, Remove};
@@ -20,35 +23,60 @@ pub(super) struct Change {
     /// Whether the rows of the table are other ones after it.
     pub(super) changes_rows: bool,
     pub(super) operation: DeltaOperation,
+    /// The ownership by which it is made; none where nobody else could.
+    pub(super) epoch: Option<Epoch>,
+    /// What [`SETTINGS_MARK`] was before the settings were read that it goes by; none if it goes by
+    /// none.
+    pub(super) settings: Option<Option<String>>,
 }
 
 impl Committer {
-    /// Reads the table again if the outcome of an earlier commit is not known.
-    pub(super) async fn settle(&mut self) -> Result<(), Error> {
-        if self.is_in_doubt { self.reload().await } else { Ok(()) }
-    }
-
     /// Makes a change in one commit. Answers whether it was made: not if a file that it removes is
-    /// gone, because another writer took it.
+    /// gone, because another writer took it, or if the settings that it goes by are others now.
     ///
     /// # Errors
     /// [`Error::Delta`]: it was made or not, and calling again with the same change tells.
+    /// [`Error::MaintainedElsewhere`] if another process owns maintenance since.
     pub(super) async fn change(&mut self, change: &Change, now: Timestamp) -> Result<bool, Error> {
         for attempt in 1.. {
             self.settle().await?;
-            let Some(removes) = self.removes(change, now) else { return Ok(self.has(change)) };
+            let removes = self.removes(change, now);
+            if removes.is_none() && self.has(change) {
+                break;
+            }
+            self.check_epoch(change.epoch.as_ref())?;
+            let Some(removes) = removes else { return Ok(false) };
+            let settings = change.settings.as_ref().map(Option::as_deref);
+            if settings.is_some_and(|settings| settings != self.mark(SETTINGS_MARK)) {
+                return Ok(false);
+            }
             let added = change.added.iter().cloned().map(Action::Add);
             let actions = removes.into_iter().map(Action::Remove).chain(added).collect();
-            let (operation, properties) = (change.operation.clone(), CommitProperties::default());
-            match self.commit_actions(actions, operation, properties).await {
+            // Once: the Delta library lets two rewrites of one file pass each other, after which its
+            // rows are there twice. Here the files are looked up again after any other commit.
+            let once = CommitProperties::default().with_max_retries(0);
+            match self.commit_actions(actions, change.operation.clone(), once).await {
                 Ok(()) => break,
-                Err(error) if attempt == COMMIT_ATTEMPTS_MAX || !is_conflict(&error) => {
+                Err(error) if attempt == CHANGE_ATTEMPTS_MAX || !is_conflict(&error) => {
                     return Err(error);
                 }
                 Err(_) => {}
             }
         }
         Ok(true)
+    }
+
+    /// That nobody owned the table's maintenance after this.
+    ///
+    /// # Errors
+    /// [`Error::MaintainedElsewhere`].
+    pub(super) fn check_epoch(&self, own: Option<&Epoch>) -> Result<(), Error> {
+        let Some(own) = own else { return Ok(()) };
+        let stored = self.mark(EPOCH_MARK).and_then(|epoch| epoch.parse::<u64>().ok());
+        match stored.is_some_and(|stored| stored > own.number) {
+            true => Err(own.is_over()),
+            false => Ok(()),
+        }
     }
 
     /// The actions that remove files; none if one of them is not there.
@@ -106,7 +134,7 @@ impl Table {
     ) -> Result<bool, Error> {
         let mut committer = self.committer.lock().await;
         let made = committer.change(change, now).await?;
-        released(self.publish_files(&committer, None)?);
+        released(self.publish_files(&committer)?);
         Ok(made)
     }
 }

@@ -68,7 +68,7 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Delta`]: the first one, after trying every table; what was not put
-    /// together stays as it is. [`Error::Closed`].
+    /// together stays as it is. [`Error::MaintainedElsewhere`], [`Error::Store`]; [`Error::Closed`].
     pub async fn compact(&self, options: &CompactOptions) -> Result<CompactReport, Error> {
         self.inner()?.compact(options).await
     }
@@ -77,6 +77,7 @@ impl Workspace {
 impl Inner {
     pub(super) async fn compact(&self, options: &CompactOptions) -> Result<CompactReport, Error> {
         let _one_at_a_time = self.keep.working.lock().await;
+        self.epoch().await?;
         let mut report = CompactReport::default();
         let mut failed = None;
         for (name, table) in self.tables.all() {
@@ -96,22 +97,32 @@ impl Inner {
         is_forced: bool,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
+        if self.groups_of(table, is_forced).is_empty() {
+            return Ok(());
+        }
+        // The files may be other ones since.
+        self.tend(table).await?;
+        for (day, group) in self.groups_of(table, is_forced) {
+            report.done.extend(self.compact_group(table, day, &group).await?);
+        }
+        Ok(())
+    }
+
+    /// The files of a table that are worth putting together, by day.
+    fn groups_of(&self, table: &Table, is_forced: bool) -> Vec<(i64, Vec<DataFile>)> {
         let today = day_of(self.clock.now());
-        let view = table.view();
         let mut days: BTreeMap<i64, Vec<DataFile>> = BTreeMap::new();
-        for file in view.files.iter() {
+        for file in table.view().files.iter() {
             if let Some(day) = file.day {
                 days.entry(day).or_default().push(file.clone());
             }
         }
-        for (day, files) in days {
+        let groups = days.into_iter().flat_map(|(day, files)| {
             let is_over = is_forced || day < today;
             let groups = groups(files, is_over, &self.settings.maintenance);
-            for group in groups {
-                report.done.extend(self.compact_group(table, day, &group).await?);
-            }
-        }
-        Ok(())
+            groups.into_iter().map(move |group| (day, group))
+        });
+        groups.collect()
     }
 
     async fn compact_group(
@@ -120,7 +131,7 @@ impl Inner {
         day: i64,
         files: &[DataFile],
     ) -> Result<Option<TableCompaction>, Error> {
-        let now = self.clock.now();
+        let (now, epoch) = (self.clock.now(), self.epoch().await?);
         // The schema in the Delta log: columns that it does not have yet have no values in files.
         let schema = Arc::clone(table.view().schema.arrow());
         let target = self.settings.maintenance.compaction_bytes;
@@ -153,6 +164,8 @@ impl Inner {
                 predicate: None,
                 target_size: i64::try_from(target).unwrap_or(i64::MAX),
             },
+            epoch,
+            settings: None,
         };
         let made = table.change(&change, now, |bytes| self.memory.release(bytes)).await?;
         if made {

@@ -14,9 +14,12 @@
 //! for [`MaintenanceSettings::removed_files_kept`]. Killed at any point, the table is the one before
 //! or the one after; what was written for a commit that did not come is deleted by a later vacuum.
 //!
-//! One of these works runs at a time in a workspace, and a flush may commit in between.
+//! One of these works runs at a time in a workspace, and a flush may commit in between. Where several
+//! processes [share](super::share) an object store, one of them owns all of it.
 
 mod commit;
+
+mod owner;
 
 mod settings;
 
@@ -94,11 +97,18 @@ pub struct MaintenanceSettings {
     pub clock_jump_max: SignedDuration,
     /// How long a total retention that was shortened still counts, 0 to 30 days.
     pub shortening_wait: SignedDuration,
+    /// How long the owner of maintenance has to show no life before another writer of a shared store
+    /// takes it over, 10 seconds to a day, and at least three times
+    /// [`refresh_every`](crate::Settings::refresh_every).
+    pub owner_term: SignedDuration,
+    /// How long a purge waits until the other writers of a shared store have flushed, up to an hour.
+    pub writers_wait: SignedDuration,
 }
 
 impl Default for MaintenanceSettings {
     /// Automatic; looks every 5 minutes for 8 files to put together, up to 256 MiB; removed files
-    /// stay 7 days; the clock may go on by 7 days; a shortened retention waits for 30.
+    /// stay 7 days; the clock may go on by 7 days; a shortened retention waits for 30; an owner is gone
+    /// after a minute; a purge waits for two.
     fn default() -> Self {
         Self {
             is_automatic: true,
@@ -108,6 +118,8 @@ impl Default for MaintenanceSettings {
             removed_files_kept: DAY * 7,
             clock_jump_max: DAY * 7,
             shortening_wait: DAY * 30,
+            owner_term: SignedDuration::from_mins(1),
+            writers_wait: SignedDuration::from_mins(2),
         }
     }
 }
@@ -138,6 +150,8 @@ impl MaintenanceSettings {
             ("removed_files_kept", self.removed_files_kept, hour, DAY * 7),
             ("clock_jump_max", self.clock_jump_max, DAY, DAY * 365),
             ("shortening_wait", self.shortening_wait, SignedDuration::ZERO, DAY * 30),
+            ("owner_term", self.owner_term, SignedDuration::from_secs(10), DAY),
+            ("writers_wait", self.writers_wait, SignedDuration::ZERO, hour),
         ];
         for (setting, value, low, high) in spans {
             if !(low..=high).contains(&value) {
@@ -213,7 +227,7 @@ mod tests {
     #[test]
     fn every_setting_out_of_range_is_refused_by_name() {
         type Change = fn(&mut MaintenanceSettings);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 10] = [
             ("compaction_files_min", |it| it.compaction_files_min = 1),
             ("compaction_files_min", |it| it.compaction_files_min = 33),
             ("compaction_bytes", |it| it.compaction_bytes = 0),
@@ -222,6 +236,8 @@ mod tests {
             ("removed_files_kept", |it| it.removed_files_kept = DAY * 8),
             ("clock_jump_max", |it| it.clock_jump_max = SignedDuration::from_hours(23)),
             ("shortening_wait", |it| it.shortening_wait = -DAY),
+            ("owner_term", |it| it.owner_term = SignedDuration::from_secs(9)),
+            ("writers_wait", |it| it.writers_wait = DAY),
         ];
         MaintenanceSettings::default().check().expect("the defaults are in range");
         for (name, change) in changes {

@@ -64,7 +64,8 @@ pub struct PurgeReport {
 impl Workspace {
     /// Plans to remove the rows of a table that a condition of the query language takes, such as
     /// `Computer == 'x' and TimeGenerated < ago(30d)`, past the interactive retention too. Flushes
-    /// first, so that they are counted wherever they are.
+    /// first, so that they are counted wherever they are; what other writers did not flush is not
+    /// counted, and purged all the same.
     ///
     /// # Errors
     /// [`Error::Select`] tells what is wrong with the condition, by place; [`Error::Unsupported`] if
@@ -90,17 +91,18 @@ impl PurgePlan {
     /// # Errors
     /// Those of [`Workspace::flush`]; [`Error::Select`], [`Error::Delta`], [`Error::File`]: the rows
     /// are there or gone, and purging again completes it, deleting what is left on disk.
+    /// [`Error::MaintainedElsewhere`] and [`Error::WritersBehind`], where several processes share the
+    /// store: nothing was purged.
     pub async fn apply(self) -> Result<PurgeReport, Error> {
         let inner = self.inner.upgrade().ok_or(Error::Closed)?;
         let _one_at_a_time = inner.keep.working.lock().await;
         let table = inner.existing(&self.table)?;
-        // What a failed flush leaves in memory and in the log would come back. A segment that is used
-        // again has old bytes behind its end, so the one that was in use is cleared as well.
-        for _ in 0..2 {
-            inner.flush_and_clear().await?;
-        }
+        inner.epoch().await?;
+        inner.flush_everywhere(&self.table).await?;
         let mut attempt = 1;
         let (rows, files) = loop {
+            // What the others flushed is in its view then.
+            inner.tend(&table).await?;
             if let Some(done) = inner.purge(&table, &self).await? {
                 break done;
             }
@@ -110,7 +112,7 @@ impl PurgePlan {
                 return Err(Error::Unsupported { table: self.table.to_string(), what });
             }
         };
-        let deleted = table.vacuum(inner.clock.now(), Ages::PURGE).await?;
+        let deleted = inner.vacuum_table(&table, inner.clock.now(), Ages::PURGE).await?;
         inner
             .tell(&[Operation {
                 category: "Purge",
@@ -175,6 +177,9 @@ impl Inner {
         text: &str,
     ) -> Result<PurgePlan, Error> {
         let condition = Condition::parse(text).map_err(Error::select(name))?;
+        if self.share.is_some() {
+            self.refresh().await?;
+        }
         let table = self.existing(name)?;
         self.flush().await?;
         let mut plan = PurgePlan {
@@ -244,12 +249,15 @@ impl Inner {
         for (file, rows) in &affected {
             added.extend(self.without(table, plan, file, *rows).await?);
         }
+        let epoch = self.epoch().await?;
         let change = Change {
             removed: affected.into_iter().map(|(file, _)| file.path).collect(),
             added,
             changes_rows: true,
             // The condition may name what is not to be kept.
             operation: DeltaOperation::Delete { predicate: None },
+            epoch,
+            settings: None,
         };
         let now = self.clock.now();
         let made = table.change(&change, now, |bytes| self.memory.release(bytes)).await?;

@@ -1,7 +1,9 @@
 //! Rows that are past their total retention.
 
 use super::commit::Change;
+use crate::repository::commit::SETTINGS_MARK;
 use crate::repository::encode::DAY_MICROSECONDS;
+use crate::repository::share::Epoch;
 use crate::repository::snapshot::DataFile;
 use crate::repository::table::Table;
 use crate::schema::{DAY_COLUMN, TIME_RECEIVED};
@@ -93,13 +95,15 @@ impl RetentionPlan {
     ///
     /// # Errors
     /// [`Error::ClockJump`]; [`Error::Delta`], the first one, after trying every table: a new plan
-    /// goes on; [`Error::Closed`].
+    /// goes on; [`Error::MaintainedElsewhere`], [`Error::Store`]; [`Error::Closed`].
     pub async fn apply(self) -> Result<RetentionReport, Error> {
         if let Some(last) = self.clock_jumped_from {
             return Err(Error::ClockJump { now: self.now, last });
         }
         let inner = self.inner.upgrade().ok_or(Error::Closed)?;
         let mut progress = inner.keep.working.lock().await;
+        // Also where there is nothing to remove: who does not own maintenance has not done it.
+        inner.epoch().await?;
         let report = inner.remove_expired(&self).await?;
         progress.retained = Some(self.now);
         progress.doubted = None;
@@ -174,6 +178,7 @@ impl Inner {
         let mut failed = None;
         for planned in &plan.tables {
             let Some(table) = self.tables.find(&planned.table) else { continue };
+            let by = self.settled_by(&table).await?;
             // Settings may have become longer since the plan was made.
             let first_day = self.first_day(&planned.table, plan.now);
             let is_planned = |file: &&DataFile| {
@@ -182,7 +187,7 @@ impl Inner {
             };
             let view = table.view();
             let expired: Vec<&DataFile> = view.files.iter().filter(is_planned).collect();
-            match self.remove_files(&table, &expired, first_day).await {
+            match self.remove_files(&table, &expired, first_day, by).await {
                 Ok(removal) => report.tables.extend(removal),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -190,25 +195,39 @@ impl Inner {
         failed.map_or(Ok(report), Err)
     }
 
+    /// The ownership by which retention removes files of a table, and which settings it goes by, read
+    /// after that.
+    async fn settled_by(&self, table: &Table) -> Result<Option<(Epoch, Option<String>)>, Error> {
+        let Some(epoch) = self.tend(table).await? else { return Ok(None) };
+        let settings = table.mark(SETTINGS_MARK).await;
+        self.keep.settings.refresh().await?;
+        Ok(Some((epoch, settings)))
+    }
+
     async fn remove_files(
         &self,
         table: &Table,
         files: &[&DataFile],
         first_day: i64,
+        by: Option<(Epoch, Option<String>)>,
     ) -> Result<Option<TableRemoval>, Error> {
         if files.is_empty() {
             return Ok(None);
         }
+        let (epoch, settings) = by.unzip();
         let predicate = format!("{DAY_COLUMN} < '{}'", date(first_day));
         let change = Change {
             removed: files.iter().map(|file| file.path.clone()).collect(),
             added: Vec::new(),
             changes_rows: true,
             operation: DeltaOperation::Delete { predicate: Some(predicate) },
+            epoch,
+            settings,
         };
         let made = table.change(&change, self.clock.now(), |bytes| self.memory.release(bytes));
         if !made.await? {
-            // Another writer took some of the files; the next run sees what is left.
+            // Another writer took some of the files, or changed the settings; the next run sees what
+            // is left.
             return Ok(None);
         }
         let removal = TableRemoval {

@@ -19,10 +19,15 @@ struct Due {
     vacuum: Option<Duration>,
     compaction: Option<Duration>,
     telling: Option<Duration>,
+    /// When to ask again whether another writer owns maintenance.
+    owner: Duration,
 }
 
 /// How often the workspace tells of refused input, and looks whether an hour of usage is over.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a process that does not own maintenance asks whether it can.
+const OWNER_EVERY: Duration = Duration::from_secs(10);
 
 /// Maintains the tables as long as the workspace is there: retention soon and then each day,
 /// compaction every few minutes, and a vacuum each day, counted over restarts.
@@ -39,6 +44,17 @@ impl Inner {
     /// Does what is due. What fails is told and tried again when it is due again.
     async fn maintain(self: &Arc<Self>, due: &mut Due) {
         let now = self.clock.monotonic();
+        self.tell_due(due, now).await;
+        let every = self.settings.maintenance.compaction_every.unsigned_abs();
+        let compaction = *due.compaction.get_or_insert(now + every);
+        let vacuum = match due.vacuum {
+            Some(vacuum) => vacuum,
+            None => now + self.until_vacuum().await,
+        };
+        due.vacuum = Some(vacuum);
+        if now < due.retention.min(vacuum).min(compaction) || !self.is_mine(due, now).await {
+            return;
+        }
         let daily = DAILY.unsigned_abs();
         if now >= due.retention {
             due.retention = now + daily;
@@ -46,34 +62,51 @@ impl Inner {
                 tracing::warn!(error = %whole(&error), "retention failed, it is tried again");
             }
         }
-        let vacuum = match due.vacuum {
-            Some(vacuum) => vacuum,
-            None => now + self.until_vacuum().await,
-        };
-        due.vacuum = Some(vacuum);
         if now >= vacuum {
             due.vacuum = Some(now + daily);
             if let Err(error) = self.vacuum().await {
                 tracing::warn!(error = %whole(&error), "vacuum failed, it is tried again");
             }
         }
-        let telling = *due.telling.get_or_insert(now + TELL_EVERY);
-        if now >= telling {
-            due.telling = Some(now + TELL_EVERY);
-            if let Err(error) = self.tell_refused().await {
-                tracing::warn!(error = %whole(&error), "refused input is told later");
-            }
-            if let Err(error) = self.account_usage().await {
-                tracing::warn!(error = %whole(&error), "usage is told later");
-            }
-        }
-        let every = self.settings.maintenance.compaction_every.unsigned_abs();
-        let compaction = *due.compaction.get_or_insert(now + every);
         if now >= compaction {
             due.compaction = Some(now + every);
             if let Err(error) = self.compact(&CompactOptions::default()).await {
                 tracing::warn!(error = %whole(&error), "compaction failed, it is tried again");
             }
+        }
+    }
+
+    /// Whether what is due is for this process to do. Of several writers the others look again later.
+    async fn is_mine(&self, due: &mut Due, now: Duration) -> bool {
+        if now < due.owner {
+            return false;
+        }
+        match self.owns_maintenance().await {
+            Ok(true) => true,
+            Ok(false) => {
+                due.owner = now + OWNER_EVERY;
+                false
+            }
+            Err(error) => {
+                tracing::warn!(error = %whole(&error), "who maintains the tables is not known");
+                due.owner = now + OWNER_EVERY;
+                false
+            }
+        }
+    }
+
+    /// Tells what this process refused and took.
+    async fn tell_due(&self, due: &mut Due, now: Duration) {
+        let telling = *due.telling.get_or_insert(now + TELL_EVERY);
+        if now < telling {
+            return;
+        }
+        due.telling = Some(now + TELL_EVERY);
+        if let Err(error) = self.tell_refused().await {
+            tracing::warn!(error = %whole(&error), "refused input is told later");
+        }
+        if let Err(error) = self.account_usage().await {
+            tracing::warn!(error = %whole(&error), "usage is told later");
         }
     }
 

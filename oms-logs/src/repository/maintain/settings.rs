@@ -1,8 +1,11 @@
 //! Plans and retention of tables.
 
+use crate::repository::commit::SETTINGS_MARK;
 use crate::repository::folder::{read_document, write_document};
+use crate::repository::share::{Documents, drawn};
 use crate::{Error, Workspace};
 use jiff::{SignedDuration, Timestamp};
+use object_store::UpdateVersion;
 use oms_core::Disk;
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
@@ -10,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The fewest days of interactive retention.
 pub const INTERACTIVE_DAYS_MIN: u32 = 4;
@@ -174,6 +177,22 @@ struct Document {
     tables: BTreeMap<RecordType, Entry>,
 }
 
+impl Document {
+    /// Says what is wrong with it.
+    fn check(&self) -> Result<(), String> {
+        if self.format != 1 {
+            return Err(format!("format {} is not known, only 1", self.format));
+        }
+        for (table, entry) in &self.tables {
+            entry.settings.check(table.as_str()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// How often a change of the settings is tried that others share.
+const ATTEMPTS_MAX: u32 = 20;
+
 /// The settings of every table. They are kept in a document of the workspace, not in the properties
 /// of the Delta tables: a table has settings before it has rows; what removes rows is not for other
 /// writers of the table to change, nor for its older versions to bring back; and one rename has
@@ -186,6 +205,8 @@ pub(crate) struct SettingsStore {
     document: Mutex<Document>,
     /// Held while the document is written.
     writing: tokio::sync::Mutex<()>,
+    /// Where it is in place of the folder, if several writers share it.
+    shared: OnceLock<Arc<Documents>>,
 }
 
 impl SettingsStore {
@@ -193,19 +214,36 @@ impl SettingsStore {
     pub(crate) fn open(disk: Arc<dyn Disk>, others: TableSettings) -> Result<Self, Error> {
         others.check("without settings of its own")?;
         let corrupt = |reason: String| Error::Corrupt { path: FILE.to_owned(), offset: 0, reason };
-        let document = match read_document::<Document>(disk.as_ref(), FILE)? {
-            Some(document) if document.format != 1 => {
-                let reason = format!("format {} is not known, only 1", document.format);
-                return Err(corrupt(reason));
-            }
-            Some(document) => document,
-            None => Document { format: 1, tables: BTreeMap::new() },
-        };
-        for (table, entry) in &document.tables {
-            entry.settings.check(table.as_str()).map_err(|error| corrupt(error.to_string()))?;
-        }
+        let document = read_document::<Document>(disk.as_ref(), FILE)?;
+        let document = document.unwrap_or(Document { format: 1, tables: BTreeMap::new() });
+        document.check().map_err(corrupt)?;
         let (document, writing) = (Mutex::new(document), tokio::sync::Mutex::new(()));
-        Ok(Self { disk, others, document, writing })
+        Ok(Self { disk, others, document, writing, shared: OnceLock::new() })
+    }
+
+    /// Keeps the settings where other writers find them, beginning with those of the folder if there
+    /// are none yet.
+    pub(crate) async fn share(&self, documents: &Arc<Documents>) -> Result<(), Error> {
+        let own = self.document();
+        documents.put_if(FILE, &own, None).await?;
+        drop(self.shared.set(Arc::clone(documents)));
+        self.refresh().await
+    }
+
+    /// Reads what other writers set.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Corrupt`].
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        let Some(documents) = self.shared.get() else { return Ok(()) };
+        let _one_at_a_time = self.writing.lock().await;
+        let (found, _) = shared(documents).await?;
+        *self.document.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
+    fn document(&self) -> Document {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn entry(&self, table: &RecordType) -> Option<Entry> {
@@ -234,7 +272,35 @@ impl SettingsStore {
     ) -> Result<(), Error> {
         settings.check(table.as_str())?;
         let _one_at_a_time = self.writing.lock().await;
-        let mut next = self.document.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(documents) = self.shared.get() {
+            for _ in 0..ATTEMPTS_MAX {
+                let (found, version) = shared(documents).await?;
+                *self.document.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                let next = self.with(table, settings, now, wait);
+                if documents.put_if(FILE, &next, Some(version)).await? {
+                    *self.document.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                    return Ok(());
+                }
+            }
+            let what = "others change the settings all the time".to_owned();
+            return Err(Error::Superseded { table: table.to_string(), what });
+        }
+        let next = self.with(table, settings, now, wait);
+        let (disk, document) = (Arc::clone(&self.disk), next.clone());
+        blocking(move || write_document(disk.as_ref(), FILE, &document)).await?;
+        *self.document.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    /// The document with other settings of a table.
+    fn with(
+        &self,
+        table: &RecordType,
+        settings: TableSettings,
+        now: Timestamp,
+        wait: SignedDuration,
+    ) -> Document {
+        let mut next = self.document();
         let days = self.total_days(table, now);
         let until = now.checked_add(wait).unwrap_or(Timestamp::MAX);
         let waiting = (days > settings.total_retention_days && until > now)
@@ -251,11 +317,17 @@ impl SettingsStore {
             (new, _) => new,
         };
         next.tables.insert(table.clone(), Entry { settings, waiting });
-        let (disk, document) = (Arc::clone(&self.disk), next.clone());
-        blocking(move || write_document(disk.as_ref(), FILE, &document)).await?;
-        *self.document.lock().unwrap_or_else(PoisonError::into_inner) = next;
-        Ok(())
+        next
     }
+}
+
+/// The settings that several writers share.
+async fn shared(documents: &Documents) -> Result<(Document, UpdateVersion), Error> {
+    let corrupt = |reason: String| Error::Corrupt { path: FILE.to_owned(), offset: 0, reason };
+    let found = documents.read::<Document>(FILE).await?;
+    let (document, version) = found.ok_or_else(|| corrupt("it is gone".to_owned()))?;
+    document.check().map_err(corrupt)?;
+    Ok((document, version))
 }
 
 impl Workspace {
@@ -277,7 +349,8 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::Setting`] names the value that is out of range; [`Error::Disk`]: the settings are
-    /// the old ones; [`Error::Closed`].
+    /// the old ones; [`Error::Store`], [`Error::Delta`]: they are the old or the new ones, and setting
+    /// them again completes it; [`Error::Closed`].
     pub async fn set_table_settings(
         &self,
         table: &RecordType,
@@ -285,6 +358,14 @@ impl Workspace {
     ) -> Result<(), Error> {
         let inner = self.inner()?;
         let wait = inner.settings.maintenance.shortening_wait;
-        inner.keep.settings.set(table, settings, inner.clock.now(), wait).await
+        inner.keep.settings.set(table, settings, inner.clock.now(), wait).await?;
+        if inner.share.is_some() {
+            // Before this is acknowledged, so that nothing goes by the old ones that is not gone yet.
+            inner.tables.discover().await?;
+            if let Some(table) = inner.tables.find(table) {
+                table.set_mark(SETTINGS_MARK, &drawn(inner.entropy.as_ref())).await?;
+            }
+        }
+        Ok(())
     }
 }

@@ -5,8 +5,9 @@
 //! once, and none is left out.
 
 use crate::ingest::billing::is_billable;
+use crate::ingest::item;
 use crate::query::{self, QueryOptions, TableSource};
-use crate::schema::{BILLED_SIZE, TIME_RECEIVED};
+use crate::schema::{BILLED_SIZE, ITEM_ID, TIME_RECEIVED};
 use crate::workspace::Inner;
 use crate::{Error, Workspace};
 use datafusion::catalog::TableProvider;
@@ -98,9 +99,17 @@ impl Inner {
         end: i64,
     ) -> Result<Vec<(i64, f64)>, Error> {
         let (from, to) = (start_of(first), start_of(end));
+        // Of several writers each tells of what came to it.
+        let own = match (&self.share, self.tables.find(table)) {
+            (Some(_), Some(table)) => {
+                let place = item::id_prefix(table.place());
+                format!(" and {ITEM_ID} startswith_cs '{place}'")
+            }
+            _ => String::new(),
+        };
         let text = format!(
             "['{table}'] | where {TIME_RECEIVED} >= datetime({from}) and {TIME_RECEIVED} < \
-             datetime({to}) | summarize sum({BILLED_SIZE}) by bin({TIME_RECEIVED}, 1h)"
+             datetime({to}){own} | summarize sum({BILLED_SIZE}) by bin({TIME_RECEIVED}, 1h)"
         );
         let mut options = QueryOptions::new(Arc::clone(&self.clock));
         options.timeout = Duration::from_secs(SECONDS_MAX);

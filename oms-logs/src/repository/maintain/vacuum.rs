@@ -1,6 +1,7 @@
 //! Files that no version of a table within reach needs any more.
 
-use crate::repository::commit::Committer;
+use crate::repository::commit::{Committer, VACUUM_MARK};
+use crate::repository::share::{Epoch, drawn};
 use crate::repository::table::Table;
 use crate::schema::DAY_COLUMN;
 use crate::workspace::Inner;
@@ -52,7 +53,7 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::Delta`], [`Error::File`]: the first one, after trying every table;
-    /// [`Error::Closed`].
+    /// [`Error::MaintainedElsewhere`], [`Error::Store`]; [`Error::Closed`].
     pub async fn vacuum(&self) -> Result<VacuumReport, Error> {
         self.inner()?.vacuum().await
     }
@@ -65,8 +66,10 @@ impl Inner {
         let kept = self.settings.maintenance.removed_files_kept;
         let mut report = VacuumReport::default();
         let mut failed = None;
+        self.epoch().await?;
         for (_, table) in self.tables.all() {
-            match table.vacuum(now, Ages { removed: kept, leftover: kept }).await {
+            let ages = Ages { removed: kept, leftover: kept };
+            match self.vacuum_table(&table, now, ages).await {
                 Ok(vacuumed) => report.tables.extend(vacuumed),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -74,9 +77,23 @@ impl Inner {
         if let Some(error) = failed {
             return Err(error);
         }
+        if let Some(share) = &self.share {
+            share.clear_requests(now).await?;
+        }
         progress.vacuumed = Some(now);
         self.keep.save(*progress).await?;
         Ok(report)
+    }
+
+    pub(super) async fn vacuum_table(
+        &self,
+        table: &Table,
+        now: Timestamp,
+        ages: Ages,
+    ) -> Result<Option<VacuumTable>, Error> {
+        let epoch = self.tend(table).await?;
+        let fence = epoch.map(|epoch| (epoch, drawn(self.entropy.as_ref())));
+        table.vacuum(now, ages, fence).await
     }
 }
 
@@ -95,21 +112,36 @@ impl Ages {
 }
 
 impl Table {
-    /// Deletes what the table does not need. Holds the committer, so that no commit is under way
-    /// whose files stand on disk already.
-    pub(super) async fn vacuum(
+    /// Deletes what the table does not need. Holds the committer, so that no commit of this process
+    /// is under way whose files stand on disk already. Those of others are stopped by `fence`, an
+    /// ownership and a value that the table never had for [`VACUUM_MARK`].
+    async fn vacuum(
         &self,
         now: Timestamp,
         ages: Ages,
+        fence: Option<(Epoch, String)>,
     ) -> Result<Option<VacuumTable>, Error> {
         let mut committer = self.committer.lock().await;
         committer.settle().await?;
+        if fence.is_some() && committer.version().is_none() {
+            // Its first commit may be under way.
+            return Ok(None);
+        }
         // A store of objects has none without a name.
         if let Some(folder) = self.home().folder() {
             let before = before(now, ages.leftover);
             blocking(move || sweep(&folder, before)).await?;
         }
-        let found = committer.dispensable(now, ages, &self.view_files()).await?;
+        let mut found = committer.dispensable(now, ages, &self.view_files()).await?;
+        if let Some((epoch, value)) = fence
+            && !found.is_empty()
+        {
+            let check = |committer: &Committer| committer.check_epoch(Some(&epoch));
+            committer.set_mark(VACUUM_MARK, &value, check).await?;
+            // What was committed before that is in the table, and what was not never will be.
+            let live: BTreeSet<_> = committer.files()?.into_iter().map(|file| file.path).collect();
+            found.retain(|(path, _)| !live.contains(path));
+        }
         if found.is_empty() {
             return Ok(None);
         }
