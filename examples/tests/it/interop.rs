@@ -1,9 +1,10 @@
-//! `oms serve` with clients and servers that are not ours: Azure's own Python client, and a journal
-//! in PostgreSQL that several processes share.
+//! `oms serve` with clients and servers that are not ours: Azure's own Python client, a journal in
+//! PostgreSQL that several processes share, and tables in S3 that they do.
 
 use crate::support::{Place, Server, text};
 use std::fs;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 fn variable(name: &str, what: &str) -> String {
@@ -172,4 +173,76 @@ fn services_in_several_processes_share_a_journal_in_postgresql() {
     assert!(third.good(&["dsc", "nodes"]).contains("Compliant"), "the registration is shared");
     assert!(takes_over.stop());
     assert!(logs.stop());
+}
+
+/// Ends what it started when it is dropped.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// One process is told by its configuration, and the other one by its environment.
+#[test]
+fn two_processes_keep_their_logs_in_one_s3_bucket() {
+    let python = variable("OMS_INTEROP_PYTHON", "a Python with the packages of .ci/interop.txt");
+    let child = Command::new(&python)
+        .args(["-c", include_str!("s3.py")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    let mut s3 = Kept(child);
+    let mut port = String::new();
+    let output = s3.0.stdout.take().expect("its output");
+    BufReader::new(output).read_line(&mut port).expect("its port");
+    let endpoint = format!("http://127.0.0.1:{}", port.trim());
+
+    let (a, b) = (Place::new(), Place::new());
+    let config = format!(
+        "[logs]\nstore = \"s3://bucket/logs\"\nshared = true\nrefresh_seconds = 1\n\
+         [logs.store_options]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\n\
+         allow_http = \"true\"\naccess_key_id = \"key\"\nsecret_access_key = \"secret\"\n"
+    );
+    fs::write(a.path("oms.toml"), config).expect("written");
+    let configured = ["--config", "oms.toml"];
+    fs::write(a.path("rows"), "{\"N\":1}\n{\"N\":2}\n").expect("rows");
+    let ingest = ["logs", "ingest", "--table", "Both_CL", "rows"];
+    let said = a.good(&[&configured[..], &ingest].concat());
+    assert!(said.contains("2 rows accepted"), "{said}");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--services", "logs"];
+    let server = Server::start(a.oms(&[&configured[..], &serve].concat()));
+
+    b.join(&a);
+    fs::write(b.path("rows"), "{\"N\":3}\n{\"N\":\"four\"}\n").expect("rows");
+    let mut other = b.oms(&ingest);
+    let told = [
+        ("OMS_LOGS_STORE", "s3://bucket/logs"),
+        ("OMS_LOGS_SHARED", "true"),
+        ("AWS_ENDPOINT", endpoint.as_str()),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let output = other.envs(told).output().expect("the program starts");
+    let said = text(&output.stdout);
+    assert!(said.contains("1 rows accepted"), "one is text: {said}{}", text(&output.stderr));
+
+    let query = ["logs", "query", "--format", "csv", "Both_CL | summarize count(), sum(N)"];
+    let mut answer = String::new();
+    for _ in 0..300 {
+        answer = a.good(&query);
+        if answer.ends_with("\r\n3,6.0\r\n") || answer.ends_with("\r\n3,6\r\n") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(answer.contains("\r\n3,6"), "the one that serves looks each second: {answer}");
+    assert!(a.good(&["logs", "tables"]).contains("s3://bucket/logs/Both_CL/"));
+    assert!(server.stop());
 }

@@ -1,12 +1,20 @@
-//! The Delta tables, read by the Python packages `deltalake` and `duckdb`.
+//! The Delta tables, read by the Python packages `deltalake` and `duckdb`, and in an object store that
+//! speaks S3, the package `moto`.
 //!
-//! `OMS_INTEROP_PYTHON` names a Python that has it.
+//! `OMS_INTEROP_PYTHON` names a Python that has them.
 
-use crate::{batch, open, start};
+use crate::{batch, numbers, open, quiet, start, up_to};
 use jiff::SignedDuration;
+use oms_core::entropy::SeededEntropy;
 use oms_core::record::{Batch, Record};
-use oms_logs::repository::maintain::CompactOptions;
-use std::process::Command;
+use oms_logs::object_store::aws::AmazonS3Builder;
+use oms_logs::repository::maintain::{CompactOptions, MaintenanceSettings};
+use oms_logs::{Settings, Workspace};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use uuid::Uuid;
 
 /// It ends without the interpreter's own end: pyarrow's threads, which may still be starting then,
 /// bring the process down now and then ("terminate called without an active exception").
@@ -122,4 +130,118 @@ async fn duckdb_reads_the_files_of_a_table_that_is_open() {
     assert!(output.status.success(), "{python} failed: {errors}");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(said, "[('web-0', 3, 30), ('web-1', 3, 33)]\n");
+}
+
+/// It answers one request after the other: its look whether an object is there, and its put, are not
+/// one step. It ends when its input does.
+const S3: &str = r#"
+import os, sys, threading
+import boto3
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+application = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", 0, application, threaded=False)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+boto3.client("s3", region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret",
+    endpoint_url=f"http://127.0.0.1:{server.server_port}").create_bucket(Bucket="bucket")
+print(server.server_port, flush=True)
+sys.stdin.read()
+os._exit(0)
+"#;
+
+/// A server of S3 with a bucket.
+struct S3Server {
+    child: Child,
+    endpoint: String,
+}
+
+impl S3Server {
+    fn start(python: &str) -> Self {
+        let mut child = Command::new(python)
+            .args(["-c", S3])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("OMS_INTEROP_PYTHON starts");
+        let mut port = String::new();
+        let told = BufReader::new(child.stdout.take().expect("its output")).read_line(&mut port);
+        assert!(told.is_ok_and(|bytes| bytes > 0), "{python} has the package moto[server]");
+        Self { child, endpoint: format!("http://127.0.0.1:{}", port.trim()) }
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn writer(folder: &Path, seed: u64, server: &S3Server) -> Workspace {
+    let store = AmazonS3Builder::new()
+        .with_bucket_name("bucket")
+        .with_region("us-east-1")
+        .with_access_key_id("key")
+        .with_secret_access_key("secret")
+        .with_endpoint(&server.endpoint)
+        .with_allow_http(true)
+        .build()
+        .expect("a store");
+    let settings = Settings {
+        workspace_id: Some(Uuid::from_u128(1)),
+        flush_age: SignedDuration::from_hours(10_000),
+        flush_bytes: u64::MAX,
+        maintenance: MaintenanceSettings { is_automatic: false, ..Default::default() },
+        ..Settings::default()
+    };
+    let builder = quiet(folder).settings(settings).entropy(Arc::new(SeededEntropy::new(seed)));
+    let url = "s3://bucket/logs".parse().expect("a URL");
+    builder.object_store(Arc::new(store), url).shared().build().await.expect("a workspace")
+}
+
+/// Reads with the S3 client of its own that delta-rs has. DuckDB's is an extension that it would
+/// have to download.
+const READ_S3: &str = r#"
+import os, sys
+from deltalake import DeltaTable
+table = DeltaTable("s3://bucket/logs/Perf", storage_options={
+    "AWS_ENDPOINT_URL": sys.argv[1], "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"})
+rows = table.to_pyarrow_table()
+values = sorted(int(value) for value in rows.column("CounterValue").to_pylist())
+print(values == list(range(len(values))), len(values), len(set(rows.column("_ItemId").to_pylist())))
+sys.stdout.flush()
+os._exit(0)
+"#;
+
+#[tokio::test]
+async fn two_writers_share_an_s3_bucket_that_python_reads() {
+    let python = std::env::var("OMS_INTEROP_PYTHON")
+        .expect("OMS_INTEROP_PYTHON names a Python that has the packages deltalake and moto");
+    let server = S3Server::start(&python);
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let a = writer(folders[0].path(), 1, &server).await;
+    let b = writer(folders[1].path(), 2, &server).await;
+    for round in 0..6 {
+        let first = round * 20;
+        a.write(batch("a", round + 1, first..first + 10)).await.expect("written");
+        b.write(batch("b", round + 1, first + 10..first + 20)).await.expect("written");
+        let (one, other) = tokio::join!(a.flush(), b.flush());
+        assert_eq!((one.expect("flushed").rows(), other.expect("flushed").rows()), (10, 10));
+    }
+    let options = CompactOptions { is_forced: true, ..CompactOptions::default() };
+    assert_eq!(a.compact(&options).await.expect("compacted").files_before(), 12);
+    b.write(batch("b", 7, 120..130)).await.expect("written");
+    b.close().await.expect("flushed and closed");
+    a.refresh().await.expect("looked");
+    assert_eq!(numbers(&a).await, up_to(130));
+    let output = Command::new(&python)
+        .args(["-c", READ_S3, &server.endpoint])
+        .output()
+        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{python} failed: {errors}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "True 130 130\n");
+    a.close().await.expect("closed");
 }

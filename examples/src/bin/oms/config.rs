@@ -5,6 +5,7 @@
 //! does not leave a limit where it was.
 
 use crate::logging::{self, Format};
+use crate::store::{Options, Store};
 use crate::suite::Service;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,19 @@ pub(crate) struct Logs {
     /// to `wal/quarantine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) quarantine: Option<bool>,
+    /// Where the tables are, if not in the data directory: `s3://bucket/path`, `az://container/path`
+    /// or `gs://bucket/path`. The write-ahead log stays in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<String>,
+    /// Whether other processes, each with its data directory, write to the same store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shared: Option<bool>,
+    /// How often it is looked what they wrote, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) refresh_seconds: Option<u32>,
+    /// What the store's provider is told.
+    #[serde(skip_serializing_if = "Options::is_empty")]
+    pub(crate) store_options: Options,
 }
 
 /// The account's limits.
@@ -170,6 +184,9 @@ impl Config {
         take.one("OMS_LOGS_FLUSH_AGE_SECONDS", &mut self.logs.flush_age_seconds)?;
         take.one("OMS_LOGS_SEGMENT_BYTES_MAX", &mut self.logs.segment_bytes_max)?;
         take.one("OMS_LOGS_QUARANTINE", &mut self.logs.quarantine)?;
+        take.one("OMS_LOGS_STORE", &mut self.logs.store)?;
+        take.one("OMS_LOGS_SHARED", &mut self.logs.shared)?;
+        take.one("OMS_LOGS_REFRESH_SECONDS", &mut self.logs.refresh_seconds)?;
         take.one("OMS_AUTOMATION_CONCURRENCY", &mut self.automation.concurrency)?;
         take.one("OMS_AUTOMATION_OPEN_JOBS_MAX", &mut self.automation.open_jobs_max)?;
         let silent = &mut self.dsc.unresponsive_after_minutes;
@@ -215,7 +232,7 @@ impl Config {
         if let Some(store) = &self.store {
             store_folder(store)?;
         }
-        Ok(())
+        self.logs.check()
     }
 
     /// Where the journal is, if it is in PostgreSQL.
@@ -239,7 +256,36 @@ impl Config {
         let mut shown = self.clone();
         shown.journal = shown.journal.map(|journal| redacted(&journal));
         shown.store = shown.store.map(|store| redacted(&store));
+        shown.logs.store = shown.logs.store.map(|store| redacted(&store));
+        for value in shown.logs.store_options.values_mut() {
+            *value = "***".to_owned();
+        }
         Ok(toml::to_string_pretty(&shown)?)
+    }
+}
+
+impl Logs {
+    /// The object store of the tables, if they are in one.
+    pub(crate) fn object_store(&self) -> Result<Option<Store>> {
+        let parse = |address: &String| Store::parse(address, &self.store_options);
+        self.store.as_ref().map(parse).transpose().context("logs.store")
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.object_store()?.is_some() {
+            return Ok(());
+        }
+        let shared = self.shared.unwrap_or(false);
+        let options = !self.store_options.is_empty();
+        let refresh = self.refresh_seconds.is_some();
+        for (is_set, key) in
+            [(shared, "shared"), (options, "store_options"), (refresh, "refresh_seconds")]
+        {
+            if is_set {
+                bail!("setting is for tables in an object store only. key=`logs.{key}`");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -278,7 +324,8 @@ fn store_folder(store: &str) -> Result<PathBuf> {
             bail!("store address names no absolute path. store=`{}`", redacted(store))
         }
         Some((scheme, _)) => bail!(
-            "only folders are stores in this version. scheme=`{scheme}`, store=`{}`",
+            "only folders are stores of every service; the tables of the log repository may be in \
+             `logs.store`. scheme=`{scheme}`, store=`{}`",
             redacted(store)
         ),
     };
@@ -379,5 +426,23 @@ mod tests {
         assert!(refused("store = \"file://relative\"").contains("absolute"));
         let local = with("store = \"file:///var/oms\"").store_folder().expect("a folder");
         assert_eq!(local, Some(PathBuf::from("/var/oms")));
+    }
+
+    #[test]
+    fn tables_in_an_object_store_are_configured_without_a_secret_that_shows() {
+        let with = |text: &str| Config::parse(text).expect("a configuration");
+        let store = "[logs]\nstore = \"s3://bucket/logs\"\nshared = true\nrefresh_seconds = 2\n\
+                     [logs.store_options]\nendpoint = \"http://127.0.0.1:9000\"\n\
+                     secret_access_key = \"hunter2\"\n";
+        assert!(with(store).check().is_ok());
+        let shown = with(store).shown().expect("shown");
+        assert!(shown.contains("s3://bucket/logs") && !shown.contains("hunter2"), "{shown}");
+        let refused = |text: &str| format!("{:#}", with(text).check().expect_err("refused"));
+        assert!(refused("[logs]\nstore = \"https://host/logs\"").contains("scheme=`https`"));
+        assert!(refused("[logs]\nshared = true").contains("key=`logs.shared`"));
+        assert!(refused("[logs]\nrefresh_seconds = 2").contains("key=`logs.refresh_seconds`"));
+        assert!(refused("store = \"s3://bucket\"").contains("logs.store"));
+        let options = "[logs]\nstore = \"gs://bucket\"\n[logs.store_options]\npassword = \"x\"";
+        assert!(refused(options).contains("option=`password`"));
     }
 }

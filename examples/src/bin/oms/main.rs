@@ -29,6 +29,7 @@ mod progress;
 mod scrape;
 mod serve;
 mod socket;
+mod store;
 mod suite;
 mod tls;
 mod tour;

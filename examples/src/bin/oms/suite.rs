@@ -409,8 +409,17 @@ async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc
     set(&mut settings.segment_bytes_max, limits.segment_bytes_max);
     let age = limits.flush_age_seconds;
     set(&mut settings.flush_age, age.map(|age| SignedDuration::from_secs(age.into())));
+    let every = limits.refresh_seconds;
+    set(&mut settings.refresh_every, every.map(|every| SignedDuration::from_secs(every.into())));
     let workspace = Workspace::builder(data.folder("logs")?).settings(settings);
-    let workspace = workspace.quarantine(limits.quarantine.unwrap_or(false));
+    let mut workspace = workspace.quarantine(limits.quarantine.unwrap_or(false));
+    if let Some(store) = limits.object_store()? {
+        let (store, url) = store.open()?;
+        workspace = workspace.object_store(store, url);
+        if limits.shared.unwrap_or(false) {
+            workspace = workspace.shared();
+        }
+    }
     Ok(Arc::new(workspace.build().await?))
 }
 
