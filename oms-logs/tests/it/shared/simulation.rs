@@ -281,7 +281,7 @@ async fn processes_that_fail_on_a_store_that_fails_lose_and_repeat_nothing() {
     let Counts { failed, compacted, vacuumed, bagged, changed_hands } = counts;
     let all = [failed, compacted, vacuumed, bagged, changed_hands].map(AtomicU64::into_inner);
     if seeds.is_fixed() {
-        let least = [50, 10, 3, 20, 5];
+        let least = [50, 4, 2, 20, 4];
         let is_hard = all.iter().zip(least).all(|(count, least)| *count >= least);
         assert!(is_hard, "too easy: {all:?}");
     }
