@@ -227,7 +227,7 @@ impl WorkspaceBuilder {
     }
 
     /// Shares the object store with other folders of the workspace, whose processes write to the same
-    /// tables: see [`share`](crate::repository::share) for what they see of each other.
+    /// tables: see [`share`] for what they see of each other.
     /// [`Settings::workspace_id`] has to name the workspace. A store that was one folder's is shared
     /// from when that folder says so, or another one that takes it over, and stays so; plans and
     /// retention of tables are kept in it from then on.
