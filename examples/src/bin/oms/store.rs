@@ -42,10 +42,10 @@ impl Store {
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             bail!("credentials and options do not stand in the address of a store");
         }
-        if !url.has_host() {
-            bail!("address of a store names no bucket. store=`{url}`");
-        }
         Ok(match url.scheme() {
+            "s3" | "az" | "gs" if !url.has_host() => {
+                bail!("address of a store names no bucket. store=`{url}`")
+            }
             "s3" => Self::S3(url, keys(options)?),
             "az" => Self::Azure(url, keys(options)?),
             "gs" => Self::Google(url, keys(options)?),
