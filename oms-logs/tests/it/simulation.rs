@@ -37,7 +37,7 @@ use tokio::sync::{Notify, oneshot};
 const AGENT: &str = "agent";
 const REPOSITORY: &str = "repository";
 const WORLD: &str = "world";
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 14;
 
 /// How long a sender waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -543,8 +543,11 @@ async fn every_acknowledged_record_is_found_once_in_every_query_from_then_on() {
         assert!(crashes > 50 && queries > 80 && repeats > 20 && compacted > 5, "{total:?}");
         let FaultCounts { before, after, torn, .. } = total.faults;
         assert!(before > 0 && after > 0 && torn > 0, "{total:?}");
-        // The simulation of the log itself has more than one write that is not synced.
-        let never = [total.mishaps.never(), total.agent.never(), total.log.never()].concat();
+        // Threads decide which of the two is torn: the simulations of the log and of the agent's spool
+        // ask it of each, and that of the log has more than one write that is not synced.
+        let mut disks = total.agent;
+        disks += total.log;
+        let never = [total.mishaps.never(), disks.never()].concat();
         assert!(never.iter().all(|kind| *kind == "reordered"), "never seen: {never:?}");
     }
 }
