@@ -41,10 +41,18 @@ fn file(name: &str, text: impl Into<String>) -> LoadFile {
 }
 
 async fn load(workspace: &Workspace, table: &str, files: Vec<LoadFile>) -> LoadReport {
+    try_load(workspace, table, files).await.expect("a report")
+}
+
+async fn try_load(
+    workspace: &Workspace,
+    table: &str,
+    files: Vec<LoadFile>,
+) -> Result<LoadReport, Error> {
     let options =
         LoadOptions { step_rows_max: 10, computer: "here".into(), ..LoadOptions::default() };
     let table = table.parse().expect("a name");
-    workspace.load(&table, files, &options).await.expect("a report")
+    workspace.load(&table, files, &options).await
 }
 
 #[tokio::test]
@@ -300,8 +308,9 @@ async fn run(seed: u64) {
                     acknowledged.extend(rows);
                 }
                 _ => {
-                    let report =
-                        load(&workspace, "Perf", vec![file("f", lines(rows.clone()))]).await;
+                    let files = vec![file("f", lines(rows.clone()))];
+                    // A table that does not open takes no row: none of these may be found.
+                    let Ok(report) = try_load(&workspace, "Perf", files).await else { continue };
                     failed += u64::from(report.failure.is_some());
                     let accepted = rows.start + report.accepted;
                     acknowledged.extend(rows.start..accepted);
