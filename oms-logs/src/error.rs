@@ -124,6 +124,11 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// A table's data is not what was written: a bit flipped at rest, or a file was cut or lost. No row
+    /// of it is answered. `oms logs check` and [`Workspace::check`](crate::Workspace::check) tell all
+    /// that is damaged, and put data files aside.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// The operating system refused a file operation.
     #[error("file operation failed")]
     Disk(#[from] DiskError),
@@ -239,6 +244,38 @@ pub enum Error {
     },
 }
 
+/// Where data at rest is not what was written.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, thiserror::Error)]
+#[error("table is damaged: {reason}. table=`{table}`, file=`{file}`, offset=`{offset}`")]
+#[non_exhaustive]
+pub struct Damage {
+    /// The table.
+    pub table: String,
+    /// The file, below the table's folder.
+    pub file: String,
+    /// Where in the file, in bytes: the block that has it, or the end of what can be read.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+impl Damage {
+    /// The damage that an error tells of, or one of its sources does.
+    pub(crate) fn of<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(damage) = error.downcast_ref::<Self>() {
+                return Some(damage);
+            }
+            if let Some(Error::Damaged(damage)) = error.downcast_ref::<Error>() {
+                return Some(damage);
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
 fn first(problems: &[RuleProblem]) -> String {
     problems.first().map(ToString::to_string).unwrap_or_default()
 }
@@ -272,7 +309,7 @@ impl Error {
             | Self::SharedStore { .. }
             | Self::WriterForgotten { .. } => ErrorKind::PreconditionFailed,
             Self::Superseded { .. } => ErrorKind::Conflict,
-            Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Disk(error) => error.kind(),
             Self::Delta { .. } | Self::File { .. } | Self::Store { .. } => ErrorKind::Unavailable,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
@@ -291,7 +328,10 @@ impl Error {
 
     pub(crate) fn select(table: &impl ToString) -> impl FnOnce(crate::query::QueryError) -> Self {
         let table = table.to_string();
-        move |source| Self::Select { table, source: Box::new(source) }
+        move |source| match source {
+            crate::query::QueryError::Damaged(damage) => Self::Damaged(damage),
+            source => Self::Select { table, source: Box::new(source) },
+        }
     }
 
     pub(crate) fn file<E>(table: &impl ToString) -> impl FnOnce(E) -> Self
@@ -299,6 +339,9 @@ impl Error {
         E: std::error::Error + Send + Sync + 'static,
     {
         let table = table.to_string();
-        move |source| Self::File { table, source: Box::new(source) }
+        move |source| match Damage::of(&source) {
+            Some(damage) => Self::Damaged(damage.clone()),
+            None => Self::File { table, source: Box::new(source) },
+        }
     }
 }

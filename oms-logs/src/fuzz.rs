@@ -51,6 +51,13 @@ pub fn terms(bytes: &[u8], is_raw: bool) -> Option<usize> {
     crate::repository::terms::read_any(bytes, is_raw)
 }
 
+/// The last bytes of a data file of so many bytes, as they are or behind a mark whose checksum is right;
+/// where its checksums begin, if they are those of a file that has some.
+#[must_use]
+pub fn integrity(bytes: &[u8], size: u64, is_raw: bool) -> Option<u64> {
+    crate::repository::integrity::read_any(bytes, size, is_raw)
+}
+
 /// The rows of a batch by table, in tables that are new.
 ///
 /// # Errors

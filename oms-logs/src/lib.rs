@@ -61,6 +61,8 @@
 //!   [`repository::maintain`].
 //! - No index that a reader needs: files, row groups and pages are left out by their statistics, and
 //!   blocks of rows by an index of their terms, within each file, that others pass over.
+//! - No repair: what is damaged at rest is found by its checksums and named ([`Damage`]), and brought
+//!   back from a backup or given up.
 
 pub mod workspace;
 
@@ -88,7 +90,7 @@ pub mod testkit;
 #[doc(hidden)]
 pub mod fuzz;
 
-pub use error::Error;
+pub use error::{Damage, Error};
 pub use ingest::columnar::RowBatch;
 pub use workspace::{Settings, Workspace};
 

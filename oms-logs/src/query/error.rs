@@ -1,6 +1,7 @@
 //! Why a query failed.
 
 use super::diagnostic::Diagnostic;
+use crate::error::Damage;
 use datafusion::error::DataFusionError;
 use oms_core::ErrorKind;
 
@@ -75,6 +76,9 @@ pub enum QueryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A table's data is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// Reading or computing failed.
     #[error("query failed to run")]
     Execution {
@@ -101,6 +105,7 @@ impl QueryError {
             }
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Memory { .. } => ErrorKind::LimitExceeded { retry_after: None },
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::Execution { source } => match source.find_root() {
                 DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
                     ErrorKind::Unavailable

@@ -141,6 +141,7 @@ pub use report::{QueryReport, ResultTable, Statistics};
 pub(crate) use transform::{Transform, schema as transform_schema};
 pub use types::KqlType;
 
+use crate::error::Damage;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::catalog::TableProvider;
@@ -454,6 +455,9 @@ fn failure(source: DataFusionError, options: &QueryOptions) -> QueryError {
 }
 
 fn failure_within(source: DataFusionError, memory_bytes_max: usize) -> QueryError {
+    if let Some(damage) = Damage::of(&source) {
+        return QueryError::Damaged(damage.clone());
+    }
     let source = Box::new(source);
     match source.find_root() {
         DataFusionError::External(cause) if cause.is::<function::StringTooLong>() => {

@@ -18,6 +18,7 @@ use crate::ingest::conform::reconcile;
 use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
 use crate::repository::fresh::{Fresh, FreshBatch};
 use crate::repository::home::Home;
+use crate::repository::integrity::FILE_SUFFIX;
 use crate::repository::share::writer_of;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::schema::{DAY_COLUMN, TableSchema};
@@ -645,7 +646,7 @@ pub(crate) async fn put_files(
 ) -> Result<Vec<Action>, Error> {
     let mut adds = Vec::with_capacity(files.len());
     for file in files {
-        let path = format!("{DAY_COLUMN}={}/{name}-{}.zstd.parquet", file.day, entropy.uuid());
+        let path = format!("{DAY_COLUMN}={}/{name}-{}{FILE_SUFFIX}", file.day, entropy.uuid());
         adds.push(Action::Add(Add {
             path: path.clone(),
             partition_values: HashMap::from([(DAY_COLUMN.to_owned(), Some(file.day))]),

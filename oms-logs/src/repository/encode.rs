@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::ingest::batch::align;
 use crate::ingest::billing::billed;
+use crate::repository::integrity::{MARK_KEY, SumsBuilder};
 use crate::repository::snapshot::FileStats;
 use crate::repository::terms::{PLACE_KEY, TermsBuilder};
 use crate::schema::{ITEM_ID, TIME_GENERATED, TableSchema};
@@ -110,6 +111,7 @@ fn write_parquet(rows: &RecordBatch) -> Result<Bytes, ParquetError> {
 pub(crate) struct FileEncoder {
     writer: ArrowWriter<Vec<u8>>,
     terms: TermsBuilder,
+    sums: SumsBuilder,
 }
 
 impl std::fmt::Debug for FileEncoder {
@@ -133,7 +135,7 @@ impl FileEncoder {
             .iter()
             .filter(|(name, data_type)| **data_type == DataType::Utf8 && *name != ITEM_ID);
         let terms = TermsBuilder::new(texts.map(|(name, _)| (*name).to_owned()));
-        Ok(Self { writer, terms })
+        Ok(Self { writer, terms, sums: SumsBuilder::default() })
     }
 
     pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
@@ -149,18 +151,27 @@ impl FileEncoder {
 
     /// Takes away what is encoded: the next piece of the file.
     pub(crate) fn take(&mut self) -> Bytes {
-        std::mem::take(self.writer.inner_mut()).into()
+        let piece = std::mem::take(self.writer.inner_mut());
+        self.sums.add(&piece);
+        piece.into()
     }
 
     /// Ends the file; answers its last piece.
     pub(crate) fn finish(mut self) -> Result<Bytes, ParquetError> {
+        self.writer.flush()?;
+        let data_end = self.writer.bytes_written() as u64;
         if let Some(index) = self.terms.finish() {
-            self.writer.flush()?;
-            let place = format!("{}:{}", self.writer.bytes_written(), index.len());
+            let place = format!("{data_end}:{}", index.len());
             self.writer.write_all(&index)?;
             self.writer.append_key_value_metadata(KeyValue::new(PLACE_KEY.to_owned(), place));
         }
-        Ok(self.writer.into_inner()?.into())
+        let sums_at = self.writer.bytes_written() as u64;
+        let (sums, mark) = SumsBuilder::places(data_end, sums_at);
+        self.writer.write_all(&sums)?;
+        self.writer.append_key_value_metadata(KeyValue::new(MARK_KEY.to_owned(), mark));
+        let mut rest = self.writer.into_inner()?;
+        self.sums.seal(&mut rest, data_end, sums_at).map_err(ParquetError::General)?;
+        Ok(rest.into())
     }
 }
 

@@ -5,7 +5,10 @@
 
 use crate::Error;
 use crate::repository::folder::{Identity, TABLES_FOLDER};
+use crate::repository::integrity::{Readers, SumsCache};
 use crate::repository::store::SyncedStore;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::path::Path as ObjectPath;
@@ -33,6 +36,8 @@ pub(crate) struct Home {
     url: Url,
     /// Whether several folders write to it.
     is_shared: bool,
+    /// The checksums of the data files that were read.
+    sums: Arc<SumsCache>,
 }
 
 /// By what right a folder uses an object store.
@@ -83,7 +88,7 @@ impl Home {
         let url = Url::from_directory_path(&folder).map_err(|()| Error::Internal {
             what: format!("tables folder {} is not absolute", folder.display()),
         })?;
-        Ok(Self { store, remote: None, url, is_shared: false })
+        Ok(Self { store, remote: None, url, is_shared: false, sums: Arc::default() })
     }
 
     /// The folder of one table.
@@ -125,8 +130,26 @@ impl Home {
         self.folder().map_or_else(|| self.url.to_string(), |folder| folder.display().to_string())
     }
 
+    /// The store as queries name it, and what they read its data files through.
+    pub(crate) fn readers(
+        &self,
+        runtime: &RuntimeEnv,
+    ) -> DataFusionResult<(ObjectStoreUrl, Arc<dyn ParquetFileReaderFactory>)> {
+        let url = self.reach(runtime);
+        let store = runtime.object_store(&url)?;
+        let footers = runtime.cache_manager.get_file_metadata_cache();
+        let readers = Readers::new(store, footers, Arc::clone(&self.sums), self.name().into());
+        Ok((url, Arc::new(readers)))
+    }
+
+    /// The name of its last folder: of a table's, the table's.
+    pub(crate) fn name(&self) -> &str {
+        let path = self.url.path().trim_end_matches('/');
+        path.rsplit_once('/').map_or(path, |(_, name)| name)
+    }
+
     /// The store as queries name it; they find it there from here on.
-    pub(crate) fn reach(&self, runtime: &RuntimeEnv) -> ObjectStoreUrl {
+    fn reach(&self, runtime: &RuntimeEnv) -> ObjectStoreUrl {
         let Some((name, store)) = &self.remote else { return ObjectStoreUrl::local_filesystem() };
         runtime.register_object_store(name.as_ref(), Arc::clone(store));
         name.clone()
@@ -257,6 +280,7 @@ impl Place {
         }
         let name = ObjectStoreUrl::parse(&url[..url::Position::BeforePath]);
         let Ok(name) = name else { return refuse("not the URL of an object store") };
-        Ok(Home { store: self.store, remote: Some((name, bare)), url, is_shared: false })
+        let (store, remote) = (self.store, Some((name, bare)));
+        Ok(Home { store, remote, url, is_shared: false, sums: Arc::default() })
     }
 }

@@ -14,6 +14,8 @@ pub(crate) mod store;
 
 pub(crate) mod terms;
 
+pub(crate) mod integrity;
+
 pub(crate) mod encode;
 
 pub(crate) mod codes;
@@ -35,3 +37,5 @@ pub(crate) mod home;
 pub mod share;
 
 pub(crate) mod memory;
+
+pub(crate) mod recent;

@@ -24,7 +24,7 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::physical_plan::parquet::{
-    CachedParquetFileReaderFactory, ParquetFileReaderFactory, ParquetRowSelection,
+    ParquetFileReaderFactory, ParquetRowSelection,
 };
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
@@ -357,11 +357,7 @@ impl TableSnapshot {
         limit: Option<usize>,
     ) -> DataFusionResult<Option<Arc<dyn ExecutionPlan>>> {
         let Some(file) = self.view.files.first() else { return Ok(None) };
-        let url = file.home.reach(session.runtime_env());
-        let store = session.runtime_env().object_store(&url)?;
-        let cache = session.runtime_env().cache_manager.get_file_metadata_cache();
-        let readers: Arc<dyn ParquetFileReaderFactory> =
-            Arc::new(CachedParquetFileReaderFactory::new(store, cache));
+        let (url, readers) = file.home.readers(session.runtime_env())?;
         let files = prune_files(&self.view, predicate)?;
         let files = files.into_iter().map(|file| file.for_scan(&self.schema)).collect();
         let files = self.prune_rows(files, &Wanted::of(filters), readers.as_ref()).await?;

@@ -12,6 +12,8 @@ mod codes;
 mod crash;
 #[cfg(test)]
 mod damage;
+#[cfg(test)]
+mod damage_at_rest;
 mod delta;
 mod durable;
 #[cfg(test)]

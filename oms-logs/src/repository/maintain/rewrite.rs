@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::repository::encode::FileEncoder;
+use crate::repository::integrity::FILE_SUFFIX;
 use crate::repository::maintain::retention::date;
 use crate::repository::snapshot::{DataFile, FileStats};
 use crate::repository::table::Table;
@@ -65,7 +66,7 @@ pub(super) fn read_sorted(
     let Some(by_time) = LexOrdering::new([by_time]) else {
         return Err(DataFusionError::Internal("an order of one column is none".to_owned()));
     };
-    let mut rows = scan(schema, files, &context);
+    let mut rows = scan(schema, files, &context)?;
     if !files.iter().all(is_sorted) {
         rows = Arc::new(SortExec::new(by_time.clone(), rows).with_preserve_partitioning(true));
     }
@@ -82,7 +83,7 @@ pub(super) fn read_in_order(
     spill: &Path,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let context = session(spill)?;
-    scan(schema, std::slice::from_ref(file), &context).execute(0, context.task_ctx())
+    scan(schema, std::slice::from_ref(file), &context)?.execute(0, context.task_ctx())
 }
 
 fn session(spill: &Path) -> Result<SessionContext, DataFusionError> {
@@ -101,19 +102,22 @@ fn scan(
     schema: &SchemaRef,
     files: &[DataFile],
     context: &SessionContext,
-) -> Arc<dyn ExecutionPlan> {
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let groups = files
         .iter()
         .map(|file| FileGroup::new(vec![PartitionedFile::new(file.path.to_string(), file.size)]))
         .collect();
     let options = context.state().table_options().parquet.clone();
-    let source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
+    let mut source = ParquetSource::new(Arc::clone(schema)).with_table_parquet_options(options);
     let runtime = context.runtime_env();
-    let url = files
-        .first()
-        .map_or_else(ObjectStoreUrl::local_filesystem, |file| file.home.reach(&runtime));
+    let mut url = ObjectStoreUrl::local_filesystem();
+    if let Some(file) = files.first() {
+        let (found, readers) = file.home.readers(&runtime)?;
+        url = found;
+        source = source.with_parquet_file_reader_factory(readers);
+    }
     let config = FileScanConfigBuilder::new(url, Arc::new(source)).with_file_groups(groups);
-    DataSourceExec::from_data_source(config.build())
+    Ok(DataSourceExec::from_data_source(config.build()))
 }
 
 fn is_sorted(file: &DataFile) -> bool {
@@ -215,7 +219,7 @@ impl DayWriter {
     /// Begins a file whose columns are like those of `rows`.
     fn begin(&self, rows: &RecordBatch, entropy: &dyn Entropy) -> Result<OpenFile, Error> {
         let id = entropy.uuid();
-        let path = format!("{DAY_COLUMN}={}/{}{id}.zstd.parquet", self.day, self.prefix);
+        let path = format!("{DAY_COLUMN}={}/{}{id}{FILE_SUFFIX}", self.day, self.prefix);
         let into = BufWriter::new(Arc::clone(&self.store), ObjectPath::from(path.as_str()));
         let encoder = FileEncoder::start(rows).map_err(Error::file(&self.table))?;
         Ok(OpenFile { path, encoder, into, stats: FileStats::default() })

@@ -1,56 +1,27 @@
 //! Indexes that were read lately.
 
 use super::{PLACE_KEY, Terms};
+use crate::error::Damage;
+use crate::repository::recent::Recent;
 use bytes::Bytes;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::error::Result;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The most bytes of indexes that are kept.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The indexes of files by path; none for a file without one. Files never change under their path.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TermsCache {
-    kept: Mutex<Kept>,
+    kept: Mutex<Recent<Option<Arc<Terms>>>>,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    files: BTreeMap<String, (u64, Option<Arc<Terms>>)>,
-    bytes: usize,
-    /// How often something was looked up: what was used least lately goes first.
-    uses: u64,
-}
-
-/// What an entry counts, besides the index itself.
-const ENTRY_BYTES: usize = 256;
-
-impl Kept {
-    fn find(&mut self, path: &str) -> Option<Option<Arc<Terms>>> {
-        self.uses += 1;
-        let (used, terms) = self.files.get_mut(path)?;
-        *used = self.uses;
-        Some(terms.clone())
-    }
-
-    fn add(&mut self, path: String, terms: Option<Arc<Terms>>) {
-        let size =
-            |terms: &Option<Arc<Terms>>| terms.as_ref().map_or(0, |it| it.bytes) + ENTRY_BYTES;
-        self.bytes += size(&terms);
-        if let Some((_, before)) = self.files.insert(path, (self.uses, terms)) {
-            self.bytes -= size(&before);
-        }
-        while self.bytes > BYTES_MAX {
-            let oldest = self.files.iter().min_by_key(|(_, (used, _))| *used);
-            let Some(path) = oldest.map(|(path, _)| path.clone()) else { break };
-            if let Some((_, terms)) = self.files.remove(&path) {
-                self.bytes -= size(&terms);
-            }
-        }
+impl Default for TermsCache {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Recent::new(BYTES_MAX)) }
     }
 }
 
@@ -80,14 +51,23 @@ impl TermsCache {
         });
         let terms = match place {
             Some(place) if place.end <= file.object_meta.size => {
-                let bytes: Bytes = reader.get_bytes(place).await?;
                 let rows = footer.file_metadata().num_rows().unsigned_abs();
-                decoded(&path, &bytes, rows)
+                match reader.get_bytes(place).await {
+                    Ok(bytes) => decoded(&path, &bytes, rows),
+                    Err(error) => match Damage::of(&error) {
+                        Some(damage) => {
+                            unused(&path, &damage.to_string());
+                            None
+                        }
+                        None => return Err(error.into()),
+                    },
+                }
             }
             _ => None,
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.add(path, terms.clone());
+        let bytes = terms.as_ref().map_or(0, |terms| terms.bytes);
+        kept.add(path, terms.clone(), bytes);
         Ok(terms)
     }
 }
@@ -100,34 +80,12 @@ fn decoded(path: &str, bytes: &Bytes, rows: u64) -> Option<Arc<Terms>> {
     match read {
         Ok(terms) => Some(Arc::new(terms)),
         Err(reason) => {
-            tracing::warn!(file = path, reason, "the index of a file's terms is not used");
+            unused(path, &reason);
             None
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_not_used_lately_goes() {
-        let mut kept = Kept::default();
-        let terms = || {
-            Some(Arc::new(Terms {
-                rows: 0,
-                columns: BTreeMap::new(),
-                bytes: BYTES_MAX / 2 - 1_000,
-            }))
-        };
-        kept.add("a".into(), terms());
-        kept.add("b".into(), terms());
-        assert!(kept.find("a").is_some());
-        kept.add("c".into(), terms());
-        assert!(kept.find("b").is_none());
-        assert!(kept.find("a").is_some() && kept.find("c").is_some());
-        assert!(kept.bytes <= BYTES_MAX);
-        kept.add("c".into(), None);
-        assert_eq!(kept.bytes, BYTES_MAX / 2 - 1_000 + 2 * ENTRY_BYTES);
-    }
+fn unused(path: &str, reason: &str) {
+    tracing::warn!(file = path, reason, "the index of a file's terms is not used");
 }
