@@ -11,12 +11,14 @@ use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
 use oms_core::journal::{
     Envelope, HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal,
 };
-use oms_core::task::blocking;
+use oms_core::task::{TaskError, blocking};
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::Instrument as _;
+use tracing::instrument::WithSubscriber as _;
 
 /// The most items one vault protects.
 pub const ITEMS_MAX: usize = 10_000;
@@ -54,27 +56,59 @@ impl Shared {
         Ok(HistoryId::new(HISTORY_KIND, name)?)
     }
 
+    /// Takes a machine under protection, in the journal.
+    async fn enable(
+        self: &Arc<Self>,
+        name: &str,
+        primary: Site,
+        recovery: Site,
+        policy: ReplicationPolicy,
+    ) -> Result<ReplicationProtectedItem> {
+        let history = Self::history(name)?;
+        let events = self.journal.read_whole(&history).await?;
+        if ReplicationProtectedItem::replay(name, &events)?.is_some() {
+            return Err(Error::AlreadyExists { what: "protected item", name: name.to_owned() });
+        }
+        if self.journal.list_whole(HISTORY_KIND).await?.len() >= ITEMS_MAX {
+            return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
+        }
+        let (shared, source, target) = (Arc::clone(self), primary.clone(), recovery.clone());
+        let disk_bytes = blocking(move || check_sites(&shared, &source, &target)).await?;
+        let machine = Machine { name: name.to_owned(), disk_bytes };
+        let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
+        let (id, expected) = (ItemId::draw(&*self.entropy), events.len() as u64);
+        let Some(item) = ReplicationProtectedItem::requested(id, expected, &request) else {
+            return Err(Error::Internal { reason: "a request is none".to_owned() });
+        };
+        let sealed = self.sealed(item, expected, request, self.clock.now())?;
+        Ok(self.send(sealed).await?)
+    }
+
     /// Appends an event that the state allows, then takes it into account.
     pub(crate) async fn append(
         &self,
         item: &mut ReplicationProtectedItem,
         event: ItemEvent,
     ) -> std::result::Result<(), Unwritten> {
-        let now = self.clock.now();
-        let mut next = item.clone();
-        next.apply(&event, now)?;
-        next.version = self.write(&next, item.version, event, now).await?;
-        *item = next;
+        *item = self.send(self.seal(item, event)?).await?;
         Ok(())
     }
 
-    async fn write(
+    /// An event that the state allows, as the journal is to have it.
+    pub(crate) fn seal(&self, item: &ReplicationProtectedItem, event: ItemEvent) -> Result<Sealed> {
+        let now = self.clock.now();
+        let mut next = item.clone();
+        next.apply(&event, now)?;
+        self.sealed(next, item.version, event, now)
+    }
+
+    fn sealed(
         &self,
-        next: &ReplicationProtectedItem,
+        next: ReplicationProtectedItem,
         expected: u64,
         event: ItemEvent,
         now: jiff::Timestamp,
-    ) -> std::result::Result<u64, Unwritten> {
+    ) -> Result<Sealed> {
         let stored = StoredEvent {
             vault: self.settings.name.clone(),
             item: next.id,
@@ -84,21 +118,47 @@ impl Shared {
             last_successful_test_failover: next.last_successful_test_failover,
             event,
         };
-        let envelope = stored.seal(now, "oms-recovery").map_err(Error::from)?;
+        let envelope = stored.seal(now, "oms-recovery")?;
+        Ok(Sealed { next, expected, envelope })
+    }
+
+    /// Appends a sealed event; answers the item as it is then.
+    pub(crate) async fn send(
+        &self,
+        sealed: Sealed,
+    ) -> std::result::Result<ReplicationProtectedItem, Unwritten> {
+        let Sealed { mut next, expected, envelope } = sealed;
         let history = Self::history(&next.machine.name)?;
         let sent = vec![envelope.clone()];
         let error = match self.journal.append_to(&history, expected, sent).await {
-            Ok(version) => return Ok(version),
+            Ok(version) => {
+                next.version = version;
+                return Ok(next);
+            }
             // Another process has the history.
             Err(error @ JournalError::Conflict { .. }) => return Err(Error::from(error).into()),
             Err(error) => Error::from(error),
         };
         // The answer may be lost, and not the event.
         let found = self.journal.read(&history, expected, 1).await.unwrap_or_default();
-        let own = found.first().filter(|event| event.envelope == envelope);
-        let version = own.map(|event| event.version);
-        version.ok_or_else(|| Unwritten::Unheard { error, envelope: Box::new(envelope) })
+        match found.first().filter(|event| event.envelope == envelope) {
+            Some(own) => {
+                next.version = own.version;
+                Ok(next)
+            }
+            None => Err(Unwritten::Unheard { error }),
+        }
     }
+}
+
+/// An event on its way to the journal.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    /// The item as it is once the event is there.
+    next: ReplicationProtectedItem,
+    /// Which event it follows.
+    expected: u64,
+    pub(crate) envelope: Envelope,
 }
 
 /// Why an event is not known to be in the journal.
@@ -107,7 +167,7 @@ pub(crate) enum Unwritten {
     /// It is not there.
     Refused(Error),
     /// The journal did not tell: it may be there, or come to be.
-    Unheard { error: Error, envelope: Box<Envelope> },
+    Unheard { error: Error },
 }
 
 impl From<Error> for Unwritten {
@@ -119,7 +179,7 @@ impl From<Error> for Unwritten {
 impl From<Unwritten> for Error {
     fn from(unwritten: Unwritten) -> Self {
         match unwritten {
-            Unwritten::Refused(error) | Unwritten::Unheard { error, .. } => error,
+            Unwritten::Refused(error) | Unwritten::Unheard { error } => error,
         }
     }
 }
@@ -206,11 +266,7 @@ impl RecoveryVaultBuilder {
             stores: self.stores,
             link: self.link,
         };
-        Ok(RecoveryVault {
-            dir: self.dir,
-            shared: Arc::new(shared),
-            items: tokio::sync::Mutex::default(),
-        })
+        Ok(RecoveryVault { dir: self.dir, shared: Arc::new(shared), items: Items::default() })
     }
 }
 
@@ -222,7 +278,19 @@ impl RecoveryVaultBuilder {
 pub struct RecoveryVault {
     dir: PathBuf,
     shared: Arc<Shared>,
-    items: tokio::sync::Mutex<HashMap<String, Arc<ProtectedItem>>>,
+    items: Items,
+}
+
+/// The items that are open, by name.
+type Items = Arc<tokio::sync::Mutex<HashMap<String, Arc<ProtectedItem>>>>;
+
+/// Does work in a task of its own, so that nothing of it stops half-way when its caller stops
+/// waiting.
+pub(crate) async fn whole<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::spawn(work.in_current_span().with_current_subscriber()).await;
+    done.map_err(TaskError::from)?
 }
 
 impl RecoveryVault {
@@ -298,30 +366,15 @@ impl RecoveryVault {
         policy: ReplicationPolicy,
     ) -> Result<Arc<ProtectedItem>> {
         policy.check()?;
-        let mut items = self.items.lock().await;
-        let history = Shared::history(name)?;
-        let events = self.shared.journal.read_whole(&history).await?;
-        if ReplicationProtectedItem::replay(name, &events)?.is_some() {
-            return Err(Error::AlreadyExists { what: "protected item", name: name.to_owned() });
-        }
-        if self.shared.journal.list_whole(HISTORY_KIND).await?.len() >= ITEMS_MAX {
-            return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
-        }
-        let shared = Arc::clone(&self.shared);
-        let (source, target) = (primary.clone(), recovery.clone());
-        let disk_bytes = blocking(move || check_sites(&shared, &source, &target)).await?;
-        let machine = Machine { name: name.to_owned(), disk_bytes };
-        let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
-        let id = ItemId::draw(&*self.shared.entropy);
-        let expected = events.len() as u64;
-        let Some(mut item) = ReplicationProtectedItem::requested(id, expected, &request) else {
-            return Err(Error::Internal { reason: "a request is none".to_owned() });
-        };
-        let now = self.shared.clock.now();
-        item.version = self.shared.write(&item, expected, request, now).await?;
-        let protected = Arc::new(ProtectedItem::open(Arc::clone(&self.shared), item).await?);
-        items.insert(name.to_owned(), Arc::clone(&protected));
-        Ok(protected)
+        let (shared, items, name) = (Arc::clone(&self.shared), self.items_open(), name.to_owned());
+        whole(async move {
+            let mut items = items.lock().await;
+            let item = shared.enable(&name, primary, recovery, policy).await?;
+            let protected = ProtectedItem::open(shared, item).await?;
+            items.insert(name, Arc::clone(&protected));
+            Ok(protected)
+        })
+        .await
     }
 
     /// An item by its name; what a crash interrupted is completed or undone first.
@@ -329,16 +382,24 @@ impl RecoveryVault {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Disk`] if a site is away; [`Error::Corrupt`].
     pub async fn item(&self, name: &str) -> Result<Arc<ProtectedItem>> {
-        let mut items = self.items.lock().await;
-        if let Some(item) = items.get(name).filter(|item| !item.is_closed()) {
-            return Ok(Arc::clone(item));
-        }
-        let events = self.shared.journal.read_whole(&Shared::history(name)?).await?;
-        let item = ReplicationProtectedItem::replay(name, &events)?
-            .ok_or_else(|| Error::NotFound { what: "protected item", name: name.to_owned() })?;
-        let protected = Arc::new(ProtectedItem::open(Arc::clone(&self.shared), item).await?);
-        items.insert(name.to_owned(), Arc::clone(&protected));
-        Ok(protected)
+        let (shared, items, name) = (Arc::clone(&self.shared), self.items_open(), name.to_owned());
+        whole(async move {
+            let mut items = items.lock().await;
+            if let Some(item) = items.get(&name).filter(|item| !item.is_closed()) {
+                return Ok(Arc::clone(item));
+            }
+            let events = shared.journal.read_whole(&Shared::history(&name)?).await?;
+            let item = ReplicationProtectedItem::replay(&name, &events)?;
+            let unknown = || Error::NotFound { what: "protected item", name: name.clone() };
+            let protected = ProtectedItem::open(shared, item.ok_or_else(unknown)?).await?;
+            items.insert(name, Arc::clone(&protected));
+            Ok(protected)
+        })
+        .await
+    }
+
+    fn items_open(&self) -> Items {
+        Arc::clone(&self.items)
     }
 
     /// Every protected item as the journal has it, by name. Opens no site.

@@ -13,12 +13,15 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]. On any other error production stays at the recovery site.
     pub async fn failback(&self) -> Result<ChosenPoint> {
-        let mut runtime = self.begin().await?;
-        if runtime.item.state != ProtectionState::ReverseProtected {
-            return Err(illegal(&runtime.item, "failback"));
-        }
-        let moved = self.move_production(&mut runtime).await;
-        count_failover("failback", &moved);
-        moved
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            if runtime.item.state != ProtectionState::ReverseProtected {
+                return Err(illegal(&runtime.item, "failback"));
+            }
+            let moved = item.move_production(&mut runtime).await;
+            count_failover("failback", &moved);
+            moved
+        })
+        .await
     }
 }

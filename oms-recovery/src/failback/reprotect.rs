@@ -14,9 +14,12 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]; [`crate::Error::Disk`] if the other site is away, and those
     /// of [`replicate`](Self::replicate): call that to go on.
     pub async fn reprotect(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.begin().await?;
-        self.append(&mut runtime, ItemEvent::ReverseReplicationStarted).await?;
-        // The device goes on; only the replica is new, and opening it makes it.
-        self.replicate_in(&mut runtime).await
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            item.append(&mut runtime, ItemEvent::ReverseReplicationStarted).await?;
+            // The device goes on; only the replica is new, and opening it makes it.
+            item.replicate_in(&mut runtime).await
+        })
+        .await
     }
 }

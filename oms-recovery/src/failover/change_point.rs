@@ -12,6 +12,10 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]; [`crate::Error::NotFound`].
     pub async fn change_point(&self, choice: PointChoice) -> Result<ChosenPoint> {
+        self.whole(move |item| async move { item.change_to(choice).await }).await
+    }
+
+    async fn change_to(&self, choice: PointChoice) -> Result<ChosenPoint> {
         let mut runtime = self.begin().await?;
         if !runtime.item.state.is_uncommitted() {
             return Err(illegal(&runtime.item, "point-changed"));

@@ -15,11 +15,14 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]. On [`Error::Disk`] the handles given out before refuse writes; it
     /// is completed when the device is used next.
     pub async fn commit(&self) -> Result<()> {
-        let mut runtime = self.begin().await?;
-        runtime.item.check(&ItemEvent::Committed)?;
-        self.need_device(&mut runtime).await?;
-        self.append(&mut runtime, ItemEvent::Committed).await?;
-        self.complete_commit(&mut runtime).await
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            runtime.item.check(&ItemEvent::Committed)?;
+            item.need_device(&mut runtime).await?;
+            item.append(&mut runtime, ItemEvent::Committed).await?;
+            item.complete_commit(&mut runtime).await
+        })
+        .await
     }
 
     /// Makes the machine's disk the image itself.

@@ -15,13 +15,16 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]. On any other error production stays where it was and the
     /// source may be started again.
     pub async fn planned_failover(&self) -> Result<ChosenPoint> {
-        let mut runtime = self.begin().await?;
-        if runtime.item.state != ProtectionState::Protected {
-            return Err(illegal(&runtime.item, "planned-failover"));
-        }
-        let moved = self.move_production(&mut runtime).await;
-        count_failover("planned", &moved);
-        moved
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            if runtime.item.state != ProtectionState::Protected {
+                return Err(illegal(&runtime.item, "planned-failover"));
+            }
+            let moved = item.move_production(&mut runtime).await;
+            count_failover("planned", &moved);
+            moved
+        })
+        .await
     }
 
     /// The planned failover from the side that runs production to the other.

@@ -45,6 +45,10 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::NotFound`] for the point; [`Error::Corrupt`] if the log is
     /// damaged, in which case the drill is cleaned up as failed.
     pub async fn test_failover(&self, choice: PointChoice) -> Result<TestFailover> {
+        self.whole(move |item| async move { item.begin_test(choice).await }).await
+    }
+
+    async fn begin_test(&self, choice: PointChoice) -> Result<TestFailover> {
         let mut runtime = self.begin().await?;
         let replica = self.need_replica(&mut runtime, "test-failover-started").await?;
         let (stamp, point) = lock(&replica).log().choose(choice)?;
@@ -78,9 +82,13 @@ impl ProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Disk`], and then this is to be called again.
     pub async fn cleanup_test_failover(&self, comments: &str) -> Result<()> {
-        let mut runtime = self.begin().await?;
-        let is_success = runtime.test.is_some();
-        self.end_test(&mut runtime, comments.to_owned(), is_success).await
+        let comments = comments.to_owned();
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            let is_success = runtime.test.is_some();
+            item.end_test(&mut runtime, comments, is_success).await
+        })
+        .await
     }
 
     async fn end_test(

@@ -24,12 +24,15 @@ impl ProtectedItem {
         choice: PointChoice,
         source_operations: SourceOperations,
     ) -> Result<ChosenPoint> {
-        let mut runtime = self.begin().await?;
-        let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
-        self.append(&mut runtime, event).await?;
-        let moved = self.move_without_source(&mut runtime, choice, source_operations).await;
-        count_failover("unplanned", &moved);
-        moved
+        self.whole(move |item| async move {
+            let mut runtime = item.begin().await?;
+            let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
+            item.append(&mut runtime, event).await?;
+            let moved = item.move_without_source(&mut runtime, choice, source_operations).await;
+            count_failover("unplanned", &moved);
+            moved
+        })
+        .await
     }
 
     async fn move_without_source(

@@ -14,13 +14,13 @@ use crate::replication::transfer::CopyKind;
 use crate::replication::{
     DivergenceReason, ProtectionState, Stamp, TestFailoverState, TrackedDevice,
 };
-use crate::vault::Shared;
+use crate::vault::{Shared, whole};
 use oms_core::ErrorKind;
 use oms_core::clock::Stopwatch;
 use oms_core::journal::Envelope;
 use oms_core::task::blocking;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -52,8 +52,13 @@ pub struct ItemStatus {
 
 /// A protected item that is open. One operation runs at a time; reads and writes of the
 /// [`device`](Self::device) go on meanwhile.
+///
+/// An operation that was begun goes on to its end, also if its caller stops waiting for it; the next
+/// one comes after it.
 #[derive(Debug)]
 pub struct ProtectedItem {
+    /// Itself, for operations that outlive their callers.
+    this: Weak<Self>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::sync::Mutex<Runtime>,
     device: Mutex<Option<Arc<TrackedDevice>>>,
@@ -106,7 +111,7 @@ impl ProtectedItem {
     pub(crate) async fn open(
         shared: Arc<Shared>,
         mut item: ReplicationProtectedItem,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         use ProtectionState as S;
         if item.state == S::Enabling {
             let (opening, request) = (Arc::clone(&shared), item.clone());
@@ -134,7 +139,25 @@ impl ProtectedItem {
         }
         let device = Mutex::new(runtime.active.as_ref().map(|it| Arc::clone(&it.device)));
         let runtime = tokio::sync::Mutex::new(runtime);
-        Ok(Self { shared, runtime, device, is_closed: AtomicBool::new(false) })
+        let is_closed = AtomicBool::new(false);
+        Ok(Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            shared,
+            runtime,
+            device,
+            is_closed,
+        }))
+    }
+
+    /// Does an operation in a task of its own, so that nothing of it stops half-way when its caller
+    /// stops waiting.
+    pub(crate) async fn whole<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let gone = || Error::Internal { reason: "an item without an owner".to_owned() };
+        whole(work(self.this.upgrade().ok_or_else(gone)?)).await
     }
 
     /// Production's disk, wherever it runs. After production has moved, handles from before refuse
@@ -149,11 +172,12 @@ impl ProtectedItem {
 
     /// Where it stands.
     pub async fn status(&self) -> ItemStatus {
-        let mut runtime = self.runtime.lock().await;
-        if let Err(error) = self.settle(&mut runtime).await {
+        let settled = self.whole(|item| async move { item.begin().await.map(drop) }).await;
+        if let Err(error) = settled {
             // What the journal told last is what can be told.
             tracing::warn!(%error, "what became of the last operation is not known yet");
         }
+        let runtime = self.runtime.lock().await;
         let item = runtime.item.clone();
         let backlog = runtime.active.as_ref().map(|active| active.device.backlog());
         let now = self.shared.clock.now();
@@ -177,8 +201,11 @@ impl ProtectedItem {
     /// [`Error::ResyncRequired`]; [`Error::ReplicaRefused`]; [`Error::Fenced`];
     /// [`Error::IllegalState`] if nothing is replicated now.
     pub async fn replicate(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.begin().await?;
-        self.replicate_in(&mut runtime).await
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            item.replicate_in(&mut runtime).await
+        })
+        .await
     }
 
     /// Copies what differs to a replica that has fallen out of step; it ends with a recovery point.
@@ -187,9 +214,12 @@ impl ProtectedItem {
     /// # Errors
     /// As [`replicate`](Self::replicate).
     pub async fn repair_replication(&self) -> Result<ReplicationReport> {
-        let mut runtime = self.begin().await?;
-        self.append(&mut runtime, ItemEvent::RepairStarted).await?;
-        self.replicate_in(&mut runtime).await
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            item.append(&mut runtime, ItemEvent::RepairStarted).await?;
+            item.replicate_in(&mut runtime).await
+        })
+        .await
     }
 
     /// The recovery points kept, oldest first; after a failover until its commit, those that can be
@@ -210,14 +240,17 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::Unsupported`] for an application-consistent point without
     /// a quiescer; [`Error::Quiesce`]; those of [`replicate`](Self::replicate).
     pub async fn take_recovery_point(&self, consistency: Consistency) -> Result<RecoveryPoint> {
-        let mut runtime = self.begin().await?;
         use ProtectionState as S;
-        if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
-            return Err(illegal(&runtime.item, "take-recovery-point"));
-        }
-        let point = self.mark_point(&mut runtime, consistency).await?;
-        self.replicate_in(&mut runtime).await?;
-        Ok(point)
+        self.whole(move |item| async move {
+            let mut runtime = item.begin().await?;
+            if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
+                return Err(illegal(&runtime.item, "take-recovery-point"));
+            }
+            let point = item.mark_point(&mut runtime, consistency).await?;
+            item.replicate_in(&mut runtime).await?;
+            Ok(point)
+        })
+        .await
     }
 
     /// Ends protection. Production goes on where it is; the log, the recovery points and a replica
@@ -226,9 +259,12 @@ impl ProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Disk`].
     pub async fn disable_protection(&self) -> Result<()> {
-        let mut runtime = self.begin().await?;
-        self.append(&mut runtime, ItemEvent::Disabled).await?;
-        self.complete_disable(&mut runtime).await
+        self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            item.append(&mut runtime, ItemEvent::Disabled).await?;
+            item.complete_disable(&mut runtime).await
+        })
+        .await
     }
 
     /// Removes what replication needed.

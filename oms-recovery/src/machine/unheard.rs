@@ -23,15 +23,22 @@ impl ProtectedItem {
 
     /// Appends an event that the state allows, then takes it into account.
     pub(crate) async fn append(&self, runtime: &mut Runtime, event: ItemEvent) -> Result<()> {
-        let Err(unwritten) = self.shared.append(&mut runtime.item, event).await else {
-            runtime.unheard.clear();
-            return Ok(());
-        };
-        if let Unwritten::Unheard { envelope, .. } = &unwritten {
-            runtime.unheard.truncate(UNHEARD_MAX - 1);
-            runtime.unheard.push((**envelope).clone());
+        let sealed = self.shared.seal(&runtime.item, event)?;
+        // Noted before it is sent: whoever sends it may not live to hear of it.
+        runtime.unheard.truncate(UNHEARD_MAX - 1);
+        runtime.unheard.push(sealed.envelope.clone());
+        match self.shared.send(sealed).await {
+            Ok(item) => {
+                (runtime.item, runtime.unheard) = (item, Vec::new());
+                Ok(())
+            }
+            Err(unwritten) => {
+                if let Unwritten::Refused(_) = unwritten {
+                    runtime.unheard.pop();
+                }
+                Err(unwritten.into())
+            }
         }
-        Err(unwritten.into())
     }
 
     /// Appends the event that production has moved, then makes it so. While nobody knows whether it

@@ -8,7 +8,9 @@ use oms_recovery::machine::{HISTORY_KIND, ReplicationProtectedItem};
 use oms_recovery::recovery_point::PointChoice;
 use oms_recovery::replication::TestFailoverState;
 use oms_recovery::{Error, ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// How often a step is asked for before it counts as one that is refused for ever.
 const ATTEMPTS_MAX: u32 = 300;
@@ -157,4 +159,95 @@ async fn an_item_finds_out_by_itself_what_the_journal_took() {
         assert!(left.iter().all(|path| !path.starts_with(&log)), "seed {seed}: {left:?}");
     }
     assert!(unheard > 30, "the journal tells too much: {unheard}");
+}
+
+/// Waits for so many turns of the other tasks, and then no more.
+async fn give_up_after<F: Future>(turns: u32, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    for turn in 0..=turns {
+        let polled = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+        if let Poll::Ready(done) = polled {
+            return Some(done);
+        }
+        if turn < turns {
+            tokio::task::yield_now().await;
+        }
+    }
+    None
+}
+
+/// Gives a step up after so many turns, looks whether the item knows what became of it, and asks
+/// again until it is done; answers how often it was given up.
+async fn give_up(world: &World, item: &ProtectedItem, step: Step, turns: u32) -> u32 {
+    let epoch = truth(world).await.1.expect("protected").epoch;
+    let mut given_up = 0;
+    for attempt in 0..ATTEMPTS_MAX {
+        if turns % 2 == 1 && attempt < 3 {
+            world.faults.set_before(200);
+            world.faults.set_after(300);
+        }
+        let asked = give_up_after(turns + attempt, step.ask(item)).await;
+        given_up += u32::from(asked.is_none());
+        // Comes after what was begun.
+        drop(item.replicate().await);
+        world.faults.calm();
+        let known = item.status().await.item;
+        let (_, held) = truth(world).await;
+        let is_done = step.is_done(held.as_ref(), epoch);
+        match held {
+            Some(held) => assert_eq!(known, held, "{step:?} given up after {turns}"),
+            None => assert!(is_done, "{step:?} given up after {turns}"),
+        }
+        if is_done {
+            return given_up;
+        }
+    }
+    panic!("{step:?} is never done: {:?}", item.status().await);
+}
+
+/// Auditor: wherever the caller of an operation stops waiting, the item is what the journal has, and
+/// one disk takes writes: that of the site that the journal names.
+#[tokio::test]
+async fn an_operation_that_its_caller_gives_up_is_whole() {
+    use Step as T;
+    let mut given_up = 0;
+    for turns in (0..12).chain([20, 33, 60, 101, 300]) {
+        let entropy = SeededEntropy::new(u64::from(turns));
+        let mut model = random_disk(&entropy);
+        let world = World::new(u64::from(turns), &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        for step in [
+            T::Drill,
+            T::Cleanup,
+            T::Planned,
+            T::ChangePoint,
+            T::Commit,
+            T::Reprotect,
+            T::Failback,
+            T::Commit,
+            T::Reprotect,
+            T::Unplanned,
+            T::Commit,
+            T::Disable,
+        ] {
+            let before = item.device().expect("a device");
+            if !matches!(step, T::ChangePoint) {
+                scribble(&*before, &mut model, &entropy, 5);
+            }
+            if matches!(step, T::Unplanned) {
+                item.replicate().await.expect("replicated");
+            }
+            given_up += give_up(&world, &item, step, turns).await;
+            if matches!(step, T::Disable) {
+                break;
+            }
+            let device = item.device().expect("a device");
+            if !Arc::ptr_eq(&before, &device) {
+                before.write_at(0, b"from the past").expect_err("production has moved");
+            }
+            assert_disk(&*device, &model, &format!("{step:?} given up after {turns}"));
+            device.write_at(0, &model[..1]).expect("production goes on");
+        }
+    }
+    assert!(given_up > 30, "hardly ever given up: {given_up}");
 }
