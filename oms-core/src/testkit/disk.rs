@@ -1,5 +1,7 @@
 //! A disk in memory that forgets what was not synced, and the suite of every [`Disk`].
 
+mod change;
+
 mod claim;
 
 mod names;
@@ -10,7 +12,8 @@ pub use claim::{
 };
 
 use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode, check_relative};
-use crate::entropy::{Entropy, EntropyExt};
+use crate::entropy::Entropy;
+use change::Change;
 use names::NameTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -46,6 +49,10 @@ struct State {
     broken: Option<(u64, io::ErrorKind)>,
     /// At which sync, after how many of its kind, that begins.
     breaks_at: Option<(Forgotten, u64)>,
+    /// Whether it begins at the sync of a write that can be torn.
+    breaks_at_large: bool,
+    /// Whether power failures tear what can be torn and lose no write.
+    tears: bool,
     /// Counts changes of files, so that their order is known across files.
     next_change: u64,
     capacity: Option<u64>,
@@ -104,62 +111,6 @@ struct Contents {
     pending: Vec<(u64, Change)>,
 }
 
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-impl Change {
-    fn apply(&self, image: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes } => {
-                if image.len() < offset + bytes.len() {
-                    image.resize(offset + bytes.len(), 0);
-                }
-                image[*offset..offset + bytes.len()].copy_from_slice(bytes);
-            }
-            Self::SetLen(len) => image.resize(*len, 0),
-        }
-    }
-
-    /// How many bytes it brings; none if it only sets a length.
-    fn len(&self) -> usize {
-        match self {
-            Self::Write { bytes, .. } => bytes.len(),
-            Self::SetLen(_) => 0,
-        }
-    }
-
-    /// What of it reached the device: all, nothing, or (of a write) any subset of its sectors.
-    fn survivors(self, entropy: &dyn Entropy) -> Vec<Self> {
-        match entropy.below(4) {
-            0 => Vec::new(),
-            1 => match self {
-                Self::Write { offset, bytes } => split_at_sectors(offset, &bytes)
-                    .into_iter()
-                    .filter(|_| entropy.below(2) == 0)
-                    .collect(),
-                Self::SetLen(_) => vec![self],
-            },
-            _ => vec![self],
-        }
-    }
-}
-
-/// Cuts a write into pieces that lie within one sector of the file each.
-fn split_at_sectors(offset: usize, bytes: &[u8]) -> Vec<Change> {
-    let mut pieces = Vec::new();
-    let mut done = 0;
-    while done < bytes.len() {
-        let start = offset + done;
-        let count = (SECTOR_BYTES - start % SECTOR_BYTES).min(bytes.len() - done);
-        pieces.push(Change::Write { offset: start, bytes: bytes[done..done + count].to_vec() });
-        done += count;
-    }
-    pieces
-}
-
 impl SimDisk {
     /// Power fails: every open handle is dead, and what was not synced is lost, kept or torn as
     /// chance decides.
@@ -168,12 +119,16 @@ impl SimDisk {
         let mut state = self.state();
         let mut losses = Losses { power_failures: 1, ..Losses::default() };
         losses.names = state.names.crash(entropy);
+        let tears = state.tears;
         let (mut first_lost, mut survived) = (u64::MAX, Vec::new());
         for contents in state.files.values_mut() {
             let mut image = std::mem::take(&mut contents.durable);
             for (number, change) in std::mem::take(&mut contents.pending) {
                 let bytes = change.len();
-                let survivors = change.survivors(entropy);
+                let survivors = match tears {
+                    true => change.torn(entropy),
+                    false => change.survivors(entropy),
+                };
                 survivors.iter().for_each(|survivor| survivor.apply(&mut image));
                 if survivors.is_empty() {
                     losses.lost += 1;
@@ -203,6 +158,7 @@ impl SimDisk {
         state.failing = None;
         state.broken = None;
         state.breaks_at = None;
+        state.breaks_at_large = false;
         state.watch = None;
         state.locks.clear();
     }
@@ -222,6 +178,20 @@ impl SimDisk {
     /// everything later fail, until a crash: a program that stops where something is not durable.
     pub fn fail_from_sync(&self, kind: Forgotten, syncs: u64) {
         self.state().breaks_at = Some((kind, syncs));
+    }
+
+    /// Lets everything through but the next sync of a file with an unsynced write of more than one
+    /// sector, and makes that and everything later fail, until a crash: a program that stops where a
+    /// write can be torn.
+    pub fn fail_from_large_sync(&self) {
+        self.state().breaks_at_large = true;
+    }
+
+    /// Whether, from now on, power failures tear every unsynced write of more than one sector and lose
+    /// no write as a whole, in place of what chance decides: for a program that is to live with torn
+    /// writes, and for one that would be found out by nothing else.
+    pub fn tear_writes(&self, tears: bool) {
+        self.state().tears = tears;
     }
 
     /// Whether every operation fails until a crash. A simulated machine whose disk does so has lost
@@ -559,6 +529,11 @@ impl DiskFile for SimFile {
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.disk.state();
         self.check_life("sync", &state)?;
+        let mut pending = state.files.get(&self.file).into_iter().flat_map(|file| &file.pending);
+        if state.breaks_at_large && pending.any(|(_, change)| change.is_large()) {
+            state.breaks_at_large = false;
+            state.broken = Some((0, io::ErrorKind::Other));
+        }
         state.strike_sync(Forgotten::Files, "sync", &self.path)?;
         if state.forgotten == Some(Forgotten::Files) {
             return Ok(());

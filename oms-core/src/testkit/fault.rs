@@ -19,6 +19,7 @@ use crate::disk::{Disk, DiskError, DiskFile, DiskLock, OpenMode};
 use crate::entropy::{EntropyExt, SeededEntropy};
 use crate::journal::{Append, Event, Head, HistoryId, Journal, JournalError, Snapshot};
 use async_trait::async_trait;
+use std::collections::HashMap;
 #[cfg(feature = "testkit-object-store")]
 use std::fmt::Display;
 use std::future::poll_fn;
@@ -62,10 +63,27 @@ pub struct Faults {
     pub(super) after: Rate,
     pub(super) torn: Rate,
     late: Rate,
-    /// The seed of draws by name.
-    by_name: Option<u64>,
+    naming: Naming,
     turn: AtomicU64,
     latency: Mutex<Option<(Arc<ManualClock>, Duration)>>,
+}
+
+/// What the faults of an object store depend on.
+#[derive(Debug)]
+enum Naming {
+    /// The order of its calls.
+    InOrder,
+    /// What is done to which object in which turn.
+    ByName { seed: u64 },
+    /// That, and how many such calls the turn had before.
+    ByCall { seed: u64, calls: Mutex<Calls> },
+}
+
+/// The calls of faults by call.
+#[derive(Debug, Default)]
+struct Calls {
+    counts: HashMap<String, u64>,
+    trace: Vec<String>,
 }
 
 super::tally::tally! {
@@ -92,7 +110,7 @@ impl Faults {
             after: Rate::new("after"),
             torn: Rate::new("torn"),
             late: Rate::new("late"),
-            by_name: None,
+            naming: Naming::InOrder,
             turn: AtomicU64::new(0),
             latency: Mutex::new(None),
         }
@@ -102,15 +120,36 @@ impl Faults {
     /// on the order of the calls: so they are repeatable for a caller that reads several objects at
     /// once. Within one turn the same call always ends the same way. Late calls are drawn in order.
     #[must_use]
-    pub const fn by_name(seed: u64) -> Self {
-        let mut faults = Self::new(seed);
-        faults.by_name = Some(seed);
-        faults
+    pub fn by_name(seed: u64) -> Self {
+        Self { naming: Naming::ByName { seed }, ..Self::new(seed) }
     }
 
-    /// Begins another turn of faults by name.
+    /// Faults of an object store that depend on what is done to which object, on how many such calls
+    /// the turn had before, and on the turn: so they are repeatable for a caller whose threads and
+    /// tasks reach different objects in an order of the operating system's, and a call that is made
+    /// again may end otherwise. Late calls are drawn so too; latency is not.
+    #[must_use]
+    pub fn by_call(seed: u64) -> Self {
+        let calls = Mutex::default();
+        Self { naming: Naming::ByCall { seed, calls }, ..Self::new(seed) }
+    }
+
+    /// Begins another turn of faults by name or by call.
     pub fn next_turn(&self) {
         self.turn.fetch_add(1, Ordering::Relaxed);
+        if let Naming::ByCall { calls, .. } = &self.naming {
+            calls.lock().unwrap_or_else(PoisonError::into_inner).counts.clear();
+        }
+    }
+
+    /// Every fault by call so far, in the order of turns: which turn, which kind, what was done to
+    /// which object. The same seed and the same program have the same.
+    #[must_use]
+    pub fn trace(&self) -> Vec<String> {
+        let Naming::ByCall { calls, .. } = &self.naming else { return Vec::new() };
+        let mut trace = calls.lock().unwrap_or_else(PoisonError::into_inner).trace.clone();
+        trace.sort_unstable();
+        trace
     }
 
     /// How many of a thousand calls fail without any effect.
@@ -176,15 +215,29 @@ impl Faults {
         let strikes =
             per_mille > 0 && self.draw(rate, operation, name, 1000) < u64::from(per_mille);
         rate.count.fetch_add(u64::from(strikes), Ordering::Relaxed);
+        if let (true, Naming::ByCall { calls, .. }) = (strikes, &self.naming) {
+            let turn = self.turn.load(Ordering::Relaxed);
+            let line = format!("{turn:06} {} {operation} {name}", rate.name);
+            calls.lock().unwrap_or_else(PoisonError::into_inner).trace.push(line);
+        }
         strikes
     }
 
     /// A number in `0..end` for this call.
     #[cfg(feature = "testkit-object-store")]
     pub(super) fn draw(&self, rate: &Rate, operation: &str, name: &dyn Display, end: u64) -> u64 {
-        let Some(seed) = self.by_name else { return self.draws.below(end) };
         let turn = self.turn.load(Ordering::Relaxed);
-        let what = format!("{seed} {turn} {} {operation} {name} {end}", rate.name);
+        let call = format!("{} {operation} {name} {end}", rate.name);
+        let what = match &self.naming {
+            Naming::InOrder => return self.draws.below(end),
+            Naming::ByName { seed } => format!("{seed} {turn} {call}"),
+            Naming::ByCall { seed, calls } => {
+                let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = calls.counts.entry(call.clone()).or_default();
+                *count += 1;
+                format!("{seed} {turn} {call} {count}")
+            }
+        };
         // FNV-1a, which is the same everywhere.
         let sum = what.bytes().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
             (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -209,10 +262,25 @@ impl Faults {
     /// Lets time and, if the call is late, other tasks pass.
     pub(super) async fn linger(&self) {
         self.pass_time();
-        if !self.strikes(&self.late) {
-            return;
+        if self.strikes(&self.late) {
+            Self::let_pass(1 + self.draws.below(LATE_TURNS_MAX)).await;
         }
-        let mut turns = 1 + self.draws.below(LATE_TURNS_MAX);
+    }
+
+    /// The same for a call that has a name of its own.
+    #[cfg(feature = "testkit-object-store")]
+    pub(super) async fn linger_at(&self, operation: &str, name: &(dyn Display + Sync)) {
+        if !matches!(self.naming, Naming::ByCall { .. }) {
+            return self.linger().await;
+        }
+        self.pass_time();
+        if self.strikes_at(&self.late, operation, name) {
+            Self::let_pass(1 + self.draw(&self.late, operation, name, LATE_TURNS_MAX)).await;
+        }
+    }
+
+    /// Lets so many turns of other tasks pass.
+    async fn let_pass(mut turns: u64) {
         poll_fn(|context| {
             if turns == 0 {
                 return Poll::Ready(());

@@ -5,7 +5,7 @@ use crate::sample::{SUBSCRIPTION, Suite, TENANT};
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use oms_core::Secret;
-use oms_core::testkit::routes::{denied_without_grant, open_to_strangers};
+use oms_core::testkit::routes::{Prescribed, denied_without_grant, open_to_strangers};
 use serde_json::{Value, json};
 
 struct Client<'a> {
@@ -62,7 +62,12 @@ impl<'a> Client<'a> {
 #[tokio::test]
 async fn every_route_is_closed_to_strangers_and_to_callers_without_a_grant() {
     let suite = Suite::new().await;
-    let open = open_to_strangers(&suite.mounted).await;
+    let token = Prescribed {
+        route: "POST /{tenant}/oauth2/v2.0/token",
+        status: StatusCode::BAD_REQUEST,
+        reason: "RFC 6749, 5.2: a request without its parameters is `invalid_request`, by 400",
+    };
+    let open = open_to_strangers(&suite.mounted, &[token]).await;
     let shown: Vec<_> =
         open.iter().map(|w| format!("{} {}", w.route.method, w.route.pattern)).collect();
     assert_eq!(shown, ["GET /healthz", "GET /{tenant}/v2.0/.well-known/openid-configuration"]);

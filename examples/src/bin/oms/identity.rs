@@ -491,7 +491,12 @@ mod tests {
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
         headers.insert(header::AUTHORIZATION, bearer);
         assert!(routes::denied_without_grant(&mounted, &headers).await > 8);
-        let open = routes::open_to_strangers(&mounted).await;
+        let token = routes::Prescribed {
+            route: "POST /{tenant}/oauth2/v2.0/token",
+            status: StatusCode::BAD_REQUEST,
+            reason: "RFC 6749, 5.2: a request without its parameters is `invalid_request`, by 400",
+        };
+        let open = routes::open_to_strangers(&mounted, &[token]).await;
         // Whether the process lives, and where the token endpoint is.
         assert_eq!(open.len(), 2, "{open:?}");
     }

@@ -138,6 +138,36 @@ fn operations_are_watched_until_enough_is_seen_or_a_crash_comes() {
     assert_eq!(seen.lock().expect("not poisoned").len(), 2);
 }
 
+/// A disk that tears loses no write as a whole, and stops where one can be torn.
+#[test]
+fn torn_writes_can_be_asked_for() {
+    for seed in 0..50 {
+        let disk = SimDisk::default();
+        let file = write(&disk, "f", &[0; 2048]);
+        file.sync().expect("sync");
+        disk.sync_dir(Path::new("")).expect("sync names");
+        disk.tear_writes(true);
+        disk.fail_from_large_sync();
+        let small = write(&disk, "f", b"small");
+        small.write_at(0, b"small").expect("write");
+        file.sync().expect("no sector is torn");
+        small.write_at(510, &[2; 4]).expect("a write over two sectors");
+        assert!(!disk.is_broken());
+        file.sync().expect_err("it could be torn");
+        assert!(disk.is_broken());
+        disk.crash(&SeededEntropy::new(seed));
+        let bytes = read_whole(&disk, Path::new("f"));
+        assert_eq!(&bytes[..5], b"small", "seed {seed}");
+        assert_eq!(bytes.iter().filter(|byte| **byte == 2).count(), 2, "seed {seed}");
+        let Losses { torn, lost, power_failures, .. } = disk.losses();
+        assert_eq!((torn, lost, power_failures), (1, 0, 1), "seed {seed}");
+        let file = disk.open(Path::new("f"), OpenMode::Write).expect("open");
+        file.write_at(0, b"whole").expect("write");
+        disk.crash(&SeededEntropy::new(seed));
+        assert_eq!(&read_whole(&disk, Path::new("f"))[..5], b"whole", "seed {seed}");
+    }
+}
+
 #[test]
 fn a_disk_fails_from_a_sync_on_until_a_crash() {
     for (kind, reached) in [(Forgotten::Files, 1), (Forgotten::Folders, 2)] {

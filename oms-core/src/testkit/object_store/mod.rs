@@ -49,12 +49,12 @@ impl Faults {
     }
 
     async fn begin_object(&self, operation: &str, name: &(dyn fmt::Display + Sync)) -> Result<()> {
-        self.linger().await;
+        self.linger_at(operation, name).await;
         self.object(&self.before, "before", operation, name)
     }
 
     async fn end_object(&self, operation: &str, name: &(dyn fmt::Display + Sync)) -> Result<()> {
-        self.linger().await;
+        self.linger_at(operation, name).await;
         self.object(&self.after, "after", operation, name)
     }
 }
@@ -380,6 +380,45 @@ mod tests {
             faults.next_turn();
         }
         assert!(turns[0] != turns[1] && turns[1] != turns[2], "{turns:?}");
+    }
+
+    /// Another call of one kind on one object is another call, in whatever order those on others are.
+    #[tokio::test]
+    async fn faults_by_call_are_those_of_the_calls_of_each_object() {
+        let run = async |seed: u64, is_reversed: bool| {
+            let faults = Arc::new(Faults::by_call(seed));
+            let store = Faulty::new(InMemory::new(), Arc::clone(&faults));
+            faults.set_before(300);
+            faults.set_after(200);
+            faults.set_late(200);
+            let mut ends = std::collections::BTreeMap::new();
+            for turn in 0..3 {
+                let mut paths: Vec<Path> = (0..10).map(|it| format!("f/{it}").into()).collect();
+                if is_reversed {
+                    paths.reverse();
+                }
+                for path in paths {
+                    for attempt in 0..6 {
+                        let is_put = store.put(&path, "x".into()).await.is_ok();
+                        ends.insert((turn, path.clone(), attempt), is_put);
+                    }
+                }
+                faults.next_turn();
+            }
+            (ends, faults.trace())
+        };
+        let (ends, trace) = run(7, false).await;
+        assert_eq!((ends.clone(), trace.clone()), run(7, true).await);
+        assert_ne!(ends, run(8, false).await.0);
+        let of = |turn: u32| -> Vec<bool> {
+            ends.iter().filter(|((it, ..), _)| *it == turn).map(|(_, is_put)| *is_put).collect()
+        };
+        assert!(of(0) != of(1) && of(1) != of(2), "turns differ");
+        let ends: Vec<bool> = ends.into_values().collect();
+        let is_mixed = |six: &&[bool]| six.contains(&true) && six.contains(&false);
+        assert!(ends.chunks(6).filter(is_mixed).count() > 15, "attempts end alike: {ends:?}");
+        let seen = |kind: &str| trace.iter().filter(|line| line.contains(kind)).count();
+        assert!(["before put f/", "after put f/", "late put f/"].iter().all(|it| seen(it) > 5));
     }
 
     #[tokio::test]
