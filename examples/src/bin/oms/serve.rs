@@ -257,6 +257,7 @@ mod tests {
     use axum::body::Body;
     use http::{Request, header};
     use oms_core::http::RouteInfo;
+    use oms_core::testkit::routes::{self, Prescribed};
     use std::collections::BTreeSet;
 
     /// An id for every place in a path that takes one.
@@ -315,34 +316,92 @@ mod tests {
         open.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect()
     }
 
+    /// Where a stranger is not answered by 401 or 403, because the protocol has it otherwise.
+    const PRESCRIBED: [Prescribed; 9] = [
+        refused("POST /api/logs", 403, "HTTP Data Collector API: `InvalidAuthorization` is 403"),
+        refused("POST /{tenant}/oauth2/v2.0/token", 400, "RFC 6749, 5.2: `invalid_request` is 400"),
+        refused(
+            "POST /PSDSCPullServer.svc/Nodes(AgentId='{agent_id}')/CertificateRotation",
+            404,
+            "[MS-DSCPM] 3.12.5.1.1: its answers are 201, 400, 404 and 409 alone",
+        ),
+        refused(
+            "POST /PSDSCPullServer.svc/Action(ConfigurationId='{id}')/GetAction",
+            400,
+            NO_CONFIGURATION,
+        ),
+        refused(
+            "GET /PSDSCPullServer.svc/Action(ConfigurationId='{id}')/ConfigurationContent",
+            400,
+            NO_CONFIGURATION,
+        ),
+        refused(
+            "GET /PSDSCPullServer.svc/Module(ConfigurationId='{id}',ModuleName='{name}',\
+             ModuleVersion='{version}')/ModuleContent",
+            400,
+            NO_CONFIGURATION,
+        ),
+        refused(
+            "POST /PSDSCPullServer.svc/Node(ConfigurationId='{id}')/SendStatusReport",
+            400,
+            NO_CONFIGURATION,
+        ),
+        refused(
+            "GET /PSDSCPullServer.svc/Node(ConfigurationId='{id}')/StatusReports",
+            400,
+            NO_CONFIGURATION,
+        ),
+        refused(
+            "GET /PSDSCPullServer.svc/Node(ConfigurationId='{id}')/Reports(JobId='{job_id}')",
+            400,
+            NO_CONFIGURATION,
+        ),
+    ];
+
+    /// Version 1 of the protocol knows no caller: the id of a configuration is all that is shown, and
+    /// its clients wait for this refusal of one under which nothing is published.
+    const NO_CONFIGURATION: &str = "a pull server of version 1 answers an unknown id by 400";
+
+    const fn refused(route: &'static str, status: u16, reason: &'static str) -> Prescribed {
+        let status = match status {
+            403 => StatusCode::FORBIDDEN,
+            404 => StatusCode::NOT_FOUND,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Prescribed { route, status, reason }
+    }
+
     /// Nothing is served to a caller without credentials, or with wrong ones, but what SECURITY.md
-    /// lists as open.
+    /// lists as open; every other route and method answers 401 or 403, or as its protocol prescribes.
     #[tokio::test(flavor = "multi_thread")]
     async fn every_route_is_closed_unless_it_is_listed() {
         let (_folder, suite, mounted) = open(&[]).await;
-        let (mut routes, mut anonymous) = (0, BTreeSet::new());
+        let (mut closed, mut anonymous) = (BTreeSet::new(), BTreeSet::new());
+        let mut wrong = Vec::new();
         for route in mounted.routes() {
-            routes += 1;
-            let shown = format!("{} {}", route.method, route.pattern);
+            let shown = routes::shown(&route);
             for token in [None, Some("Bearer wrong"), Some("Shared d3Jvbmc=")] {
                 let status = status(&mounted, &route, token).await;
-                if let Access::Anonymous { .. } = route.access {
+                if route.access.is_anonymous() {
                     assert_eq!(status, StatusCode::OK, "{shown} with {token:?}");
                     anonymous.insert(shown.clone());
                     continue;
                 }
-                // What a handler checks is refused as its protocol has it, and what this version
-                // does not have by 501.
-                let is_refused = match route.access {
-                    Access::Operation { .. } => {
-                        matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-                    }
-                    _ => status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED,
+                closed.insert(shown.clone());
+                let is_right = match PRESCRIBED.iter().find(|one| one.route == shown) {
+                    Some(one) => status == one.status,
+                    None => matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
                 };
-                assert!(is_refused, "{shown} with {token:?} answered {status}");
+                if !is_right {
+                    wrong.push(format!("{shown} with {token:?}: {status}"));
+                }
             }
         }
-        assert!(routes > 5, "{routes} routes");
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(closed.len() > 5, "{closed:?}");
+        for Prescribed { route, .. } in PRESCRIBED {
+            assert!(closed.contains(route), "there is no {route}");
+        }
         assert_eq!(anonymous, listed());
         suite.close().await.expect("closes");
     }
