@@ -15,7 +15,14 @@
 //!  STORE/.oms/lost/NODE          one that was given up
 //!  STORE/.oms/owner/             who owns maintenance
 //!  STORE/.oms/barriers/ID/       a request that all writers flush, and who did
+//!  STORE/.oms/conditions/NODE    an object that a process which opens tries the store with
 //! ```
+//!
+//! # Which stores
+//! The objects in `.oms/` are created and replaced on conditions (`If-None-Match`, `If-Match`), so that of
+//! two processes that are first one is. S3, Azure Blob Storage and Google Cloud Storage keep them; a
+//! process tries it when it opens, and [`Error::Setting`] names a store that does not know or ignores
+//! them.
 //!
 //! # What others see when
 //! A process sees its own rows when they are acknowledged, and those of the others when they flushed
@@ -65,6 +72,8 @@
 //!   acknowledged may have written it twice.
 //! - Data collection rules, limits, and when its clock was believed.
 //! - `Usage` rows: each process tells of its own.
+
+mod conditions;
 
 mod duty;
 
@@ -128,6 +137,7 @@ impl Share {
         let (store, url) = (Arc::clone(home.store()), home.url().as_str().into());
         let documents = Arc::new(Documents { store, folder, url, node: identity.node() });
         let duty = Duty::new(Arc::clone(&documents), clock, term.unsigned_abs());
+        documents.check_conditions().await?;
         let share = Self { documents, duty, answered: Mutex::default() };
         share.register().await?;
         keep.settings.share(&share.documents).await?;
@@ -187,26 +197,19 @@ impl Documents {
     }
 
     /// Puts an object if there is none, or if it is still the version `old`; answers whether it did.
-    /// A store that knows no conditions replaces any version.
     pub(crate) async fn put_if(
         &self,
         name: &str,
         document: &impl Serialize,
         old: Option<UpdateVersion>,
     ) -> Result<bool, Error> {
-        let (path, text) = (self.path(name), text(document)?);
         let mode = old.map_or(PutMode::Create, PutMode::Update);
-        let is_update = matches!(mode, PutMode::Update(_));
-        match self.store.put_opts(&path, text.clone(), mode.into()).await {
+        match self.store.put_opts(&self.path(name), text(document)?, mode.into()).await {
             Ok(_) => Ok(true),
             Err(
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
             ) => Ok(false),
-            Err(object_store::Error::NotImplemented { .. }) if is_update => {
-                let put = self.store.put(&path, text).await;
-                put.map(|_| true).map_err(self.failed())
-            }
             Err(error) => Err(self.failed()(error)),
         }
     }

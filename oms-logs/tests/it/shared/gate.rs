@@ -5,8 +5,8 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,8 +46,24 @@ impl Stopped {
     }
 }
 
+/// What becomes of the conditions of writes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Conditions {
+    #[default]
+    Kept,
+    /// A write that replaces a version is refused by name.
+    Unknown,
+    /// An object that is there is created.
+    OfCreatesIgnored,
+    /// Another version is replaced.
+    OfUpdatesIgnored,
+    /// Nothing tells two versions of an object apart.
+    WithoutVersions,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
+    pub(super) conditions: Conditions,
     inner: Arc<dyn ObjectStore>,
     stop: Arc<Mutex<Option<Stop>>>,
     is_stopped: Arc<watch::Sender<bool>>,
@@ -64,7 +80,8 @@ impl fmt::Display for Gate {
 impl Gate {
     pub(super) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let is_stopped = Arc::new(watch::Sender::new(false));
-        Self { inner, stop: Arc::default(), is_stopped, calls: Arc::default() }
+        let conditions = Conditions::Kept;
+        Self { conditions, inner, stop: Arc::default(), is_stopped, calls: Arc::default() }
     }
 
     /// Stops the next call of this kind on a path that has this part.
@@ -104,9 +121,18 @@ impl ObjectStore for Gate {
         &self,
         location: &ObjectPath,
         payload: PutPayload,
-        opts: PutOptions,
+        mut opts: PutOptions,
     ) -> Result<PutResult> {
         self.pass(Call::Put, location.clone()).await;
+        match (self.conditions, &opts.mode) {
+            (Conditions::Unknown, PutMode::Update(_)) => {
+                let (operation, implementer) = ("conditional put".to_owned(), self.to_string());
+                return Err(Error::NotImplemented { operation, implementer });
+            }
+            (Conditions::OfCreatesIgnored, PutMode::Create)
+            | (Conditions::OfUpdatesIgnored, PutMode::Update(_)) => opts.mode = PutMode::Overwrite,
+            _ => {}
+        }
         self.inner.put_opts(location, payload, opts).await
     }
 
@@ -121,7 +147,11 @@ impl ObjectStore for Gate {
 
     async fn get_opts(&self, location: &ObjectPath, options: GetOptions) -> Result<GetResult> {
         self.count();
-        self.inner.get_opts(location, options).await
+        let mut found = self.inner.get_opts(location, options).await?;
+        if self.conditions == Conditions::WithoutVersions {
+            (found.meta.e_tag, found.meta.version) = (None, None);
+        }
+        Ok(found)
     }
 
     fn delete_stream(

@@ -7,7 +7,8 @@ mod purge;
 mod simulation;
 
 use crate::{batch, numbers, quiet, start, up_to};
-use gate::Gate;
+use futures::TryStreamExt as _;
+use gate::{Conditions, Gate};
 use jiff::SignedDuration;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -106,6 +107,34 @@ fn forced() -> CompactOptions {
 
 fn table(name: &str) -> RecordType {
     name.parse().expect("a name")
+}
+
+/// Nothing is agreed on in a store that lets two processes both be the first.
+#[tokio::test]
+async fn a_store_that_does_not_keep_conditions_is_refused_by_name() {
+    for (conditions, what) in [
+        (Conditions::Unknown, "it knows no such writes"),
+        (Conditions::OfCreatesIgnored, "it creates an object that is there"),
+        (Conditions::OfUpdatesIgnored, "it replaces an object that is another one by then"),
+        (Conditions::WithoutVersions, "its objects have no versions"),
+    ] {
+        let place = Place::new(2);
+        let behind = |at| {
+            let mut gate = Gate::new(place.bare());
+            gate.conditions = conditions;
+            place.builder(at).store_layer(move |_| Arc::new(gate) as Arc<dyn ObjectStore>)
+        };
+        let refused = behind(0).shared().build().await.expect_err("it is shared");
+        let shown = refused.to_string();
+        assert!(matches!(&refused, Error::Setting { setting: "shared", .. }), "{shown}");
+        assert!(shown.contains(what) && shown.contains("s3://bucket/logs"), "{shown}");
+    }
+    let place = Place::new(2);
+    let (a, b) = (place.open(0).await, place.open(1).await);
+    let tried = place.store.list(None).try_collect::<Vec<_>>().await.expect("listed");
+    let tried = tried.iter().filter(|object| object.location.as_ref().contains("conditions"));
+    assert_eq!(tried.count(), 0, "nothing of the trial is left");
+    drop((a, b));
 }
 
 #[tokio::test]
