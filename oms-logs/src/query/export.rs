@@ -6,7 +6,7 @@ use super::report::json_rows;
 use super::syntax::Span;
 use super::types::KqlType;
 use super::{
-    QueryError, QueryOptions, TableSource, analyze, context, failure, plan, refused, time,
+    QueryError, QueryOptions, TableSource, analyze, context, failure, plan, refused, shown, time,
 };
 use crate::{Error, Workspace};
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
@@ -16,6 +16,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt as _;
+use oms_core::ErrorKind;
+use oms_core::clock::Stopwatch;
 use oms_core::task::blocking;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -23,6 +25,8 @@ use parquet::file::properties::WriterProperties;
 use serde_json::Value as Json;
 use std::io::{self, Write};
 use std::sync::Arc;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// Rows of one row group of an exported Parquet file.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -85,6 +89,27 @@ impl Workspace {
     /// [`Error::Select`] tells what is wrong with the query or kept it from running, and
     /// [`Error::File`] what kept the rows from being written: what was written is not whole.
     pub async fn export<W: Write + Send + 'static>(
+        &self,
+        query: &str,
+        options: &ExportOptions,
+        into: W,
+    ) -> Result<(ExportReport, W), Error> {
+        let span =
+            tracing::info_span!("export", text = shown(query), rows = Empty, outcome = Empty);
+        let watch = Stopwatch::start();
+        let exported = self.export_all(query, options, into).instrument(span.clone()).await;
+        let outcome = ErrorKind::outcome(&exported, Error::kind);
+        if let Ok((report, _into)) = &exported {
+            span.record("rows", report.rows);
+            metrics::counter!("oms_logs_export_rows_total").increment(report.rows);
+        }
+        span.record("outcome", outcome);
+        metrics::histogram!("oms_logs_export_seconds", "outcome" => outcome)
+            .record(watch.seconds());
+        exported
+    }
+
+    async fn export_all<W: Write + Send + 'static>(
         &self,
         query: &str,
         options: &ExportOptions,

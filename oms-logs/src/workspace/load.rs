@@ -14,9 +14,11 @@ use deltalake_core::kernel::Action;
 use futures::StreamExt as _;
 use futures::executor::block_on;
 use futures::stream::FuturesOrdered;
+use oms_core::clock::Stopwatch;
+use oms_core::entropy::SeededEntropy;
 use oms_core::record::RecordType;
 use oms_core::task::{TaskError, blocking};
-use oms_core::{Clock, Entropy, ErrorKind};
+use oms_core::{Clock, Entropy, EntropyExt as _, ErrorKind};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -24,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 /// Bytes of one step, as a reader of columns counts them.
 const STEP_BYTES_MAX: usize = 96 << 20;
@@ -159,6 +163,21 @@ pub enum LoadFailure {
     },
 }
 
+impl LoadFailure {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            // What is no row of its format is that, too.
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                ErrorKind::Invalid
+            }
+            Self::Read { source, .. } => ErrorKind::of_io(source),
+            Self::Table { source } => source.kind(),
+        }
+    }
+}
+
 impl From<TaskError> for LoadFailure {
     fn from(error: TaskError) -> Self {
         Error::from(error).into()
@@ -185,6 +204,38 @@ impl Workspace {
     /// [`Error::Closed`], and those of opening the table: nothing was loaded. What happens after
     /// that is in the report.
     pub async fn load(
+        &self,
+        table: &RecordType,
+        files: Vec<LoadFile>,
+        options: &LoadOptions,
+    ) -> Result<LoadReport, Error> {
+        let span = tracing::info_span!(
+            "load",
+            table = %table,
+            rows = Empty,
+            refused = Empty,
+            files = Empty,
+            bytes = Empty,
+            outcome = Empty
+        );
+        let watch = Stopwatch::start();
+        let loaded = self.load_all(table, files, options).instrument(span.clone()).await;
+        let outcome = match &loaded {
+            Ok(LoadReport { failure: Some(failure), .. }) => failure.kind().name(),
+            loaded => ErrorKind::outcome(loaded, Error::kind),
+        };
+        if let Ok(report) = &loaded {
+            span.record("rows", report.accepted);
+            span.record("refused", report.refused);
+            span.record("files", report.data_files);
+            span.record("bytes", report.bytes);
+        }
+        span.record("outcome", outcome);
+        metrics::histogram!("oms_logs_load_seconds", "outcome" => outcome).record(watch.seconds());
+        loaded
+    }
+
+    async fn load_all(
         &self,
         table: &RecordType,
         files: Vec<LoadFile>,
@@ -383,9 +434,11 @@ impl Load<'_> {
         self.report.refused_rows.extend(refused_rows.into_iter().take(room));
         let Some(schema) = schema else { return };
         let stamp = Stamp { received: self.clock.now(), ..self.stamp.clone() };
-        let (table, entropy) = (Arc::clone(&self.table), Arc::clone(&self.entropy));
+        // Steps that are written beside each other draw the names of their files each for itself.
+        let entropy = SeededEntropy::new(self.entropy.number());
+        let table = Arc::clone(&self.table);
         let now = stamp.received;
-        let origin = Origin::drawn(table.place(), entropy.as_ref(), accepted);
+        let origin = Origin::drawn(table.place(), self.entropy.as_ref(), accepted);
         // No later version has files of this name, whatever ids are drawn.
         let view = table.view();
         let version = view.delta_version.map_or(0, |version| version + 1);
@@ -407,8 +460,7 @@ impl Load<'_> {
             let bytes = files.iter().map(|file| file.bytes.len() as u64).sum();
             let done = Committed { rows: accepted as u64, files: files.len(), bytes };
             let actions =
-                put_files(table.store(), schema.name(), files, &name, now, entropy.as_ref())
-                    .await?;
+                put_files(table.store(), schema.name(), files, &name, now, &entropy).await?;
             Ok(Written { actions, mark, schema: Some(schema), steps: 1, done })
         }));
     }

@@ -47,6 +47,8 @@ mod query_tabular;
 #[cfg(test)]
 mod query_text;
 #[cfg(test)]
+mod repeated;
+#[cfg(test)]
 mod rules;
 #[cfg(test)]
 mod shared;
@@ -58,6 +60,8 @@ mod source_agent;
 mod source_live;
 #[cfg(test)]
 mod source_tail;
+#[cfg(test)]
+mod spans;
 #[cfg(test)]
 mod store_faults;
 #[cfg(test)]

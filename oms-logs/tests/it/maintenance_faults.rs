@@ -3,20 +3,21 @@
 //! The auditor's invariant: every query finds each acknowledged row that is neither past its
 //! retention nor purged exactly once, and no other one.
 
-use crate::{batch, numbers_of, quiet, select, start};
+use crate::repeated::{self, Store, Trace};
+use crate::{batch, numbers_of, select, start};
 use datafusion::prelude::SessionContext;
 use jiff::SignedDuration;
-use object_store::ObjectStore;
 use oms_core::EntropyExt as _;
 use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
 use oms_core::record::RecordType;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::fault::Faults;
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::repository::maintain::{
     CompactOptions, MaintenanceSettings, TablePlan, TableSettings,
 };
 use oms_logs::{Settings, Workspace};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,10 @@ struct World<'a> {
     chance: SeededEntropy,
     folder: tempfile::TempDir,
     clock: Arc<ManualClock>,
+    store: Store,
     faults: Arc<Faults>,
+    /// What came to pass.
+    results: RefCell<Vec<String>>,
     workspace: Option<Workspace>,
     counts: &'a Counts,
     today: u64,
@@ -66,8 +70,6 @@ impl World<'_> {
     }
 
     async fn open(&self) -> Result<Workspace, oms_logs::Error> {
-        let faults = Arc::clone(&self.faults);
-        let layer = move |store| -> Arc<dyn ObjectStore> { Arc::new(Faulty::new(store, faults)) };
         let settings = Settings {
             flush_age: SignedDuration::from_hours(10_000_000),
             flush_bytes: u64::MAX,
@@ -79,9 +81,7 @@ impl World<'_> {
             },
             ..Settings::default()
         };
-        let builder = quiet(self.folder.path()).settings(settings).store_layer(layer);
-        let entropy = Arc::new(SeededEntropy::new(self.chance.number()));
-        builder.clock(Arc::<ManualClock>::clone(&self.clock)).entropy(entropy).build().await
+        self.store.builder(self.folder.path(), &self.faults).settings(settings).build().await
     }
 
     fn workspace(&self) -> &Workspace {
@@ -116,13 +116,20 @@ impl World<'_> {
 
     fn failed<T, E>(&self, result: Result<T, E>) -> Option<T> {
         add(&self.counts.failed, u64::from(result.is_err()));
+        self.note(format!("done {}", result.is_ok()));
         result.ok()
+    }
+
+    fn note(&self, result: String) {
+        self.results.borrow_mut().push(result);
     }
 
     async fn compact(&self) {
         let options = CompactOptions { is_forced: true, ..CompactOptions::default() };
         let report = self.failed(self.workspace().compact(&options).await);
-        add(&self.counts.compacted, report.map_or(0, |report| report.files_before() as u64));
+        let files = report.map_or(0, |report| report.files_before() as u64);
+        self.note(format!("compacted {files}"));
+        add(&self.counts.compacted, files);
     }
 
     async fn retain(&self) {
@@ -130,6 +137,7 @@ impl World<'_> {
         let plan = self.workspace().plan_retention(now).await.expect("it is open");
         let report = self.failed(plan.trusting_the_clock().apply().await);
         let rows = report.iter().flat_map(|report| &report.tables).map(|table| table.rows).sum();
+        self.note(format!("removed {rows}"));
         add(&self.counts.removed, rows);
     }
 
@@ -155,7 +163,9 @@ impl World<'_> {
     async fn vacuum(&self) {
         let report = self.failed(self.workspace().vacuum().await);
         let files = report.iter().flat_map(|report| &report.tables).map(|table| table.files);
-        add(&self.counts.deleted, files.sum::<usize>() as u64);
+        let files = files.sum::<usize>();
+        self.note(format!("deleted {files}"));
+        add(&self.counts.deleted, files as u64);
     }
 
     /// Lets days pass.
@@ -166,6 +176,7 @@ impl World<'_> {
     }
 
     async fn step(&mut self) {
+        self.faults.next_turn();
         match self.chance.below(12) {
             0..=3 => self.write().await,
             4 | 5 => {
@@ -201,13 +212,16 @@ impl World<'_> {
     }
 }
 
-async fn run(seed: u64, counts: &Counts) {
+async fn run(seed: u64, counts: &Counts) -> Trace {
+    let clock = Arc::new(ManualClock::new(start() + SignedDuration::from_hours(24 * 10)));
     let mut world = World {
         seed,
         chance: SeededEntropy::new(seed),
         folder: tempfile::tempdir().expect("a folder"),
-        clock: Arc::new(ManualClock::new(start() + SignedDuration::from_hours(24 * 10))),
-        faults: Arc::new(Faults::new(seed)),
+        store: Store::new(seed, &clock),
+        clock,
+        faults: Arc::new(Faults::by_call(seed)),
+        results: RefCell::default(),
         workspace: None,
         counts,
         today: 10,
@@ -244,13 +258,22 @@ async fn run(seed: u64, counts: &Counts) {
     let frame = SessionContext::new().read_table(Arc::new(total)).expect("a frame");
     let found = numbers_of(&frame.collect().await.expect("rows"));
     assert!(found.iter().all(|row| row / DAY_SECONDS >= first_day), "seed {seed}: not removed");
+    Trace { results: world.results.take(), faults: world.faults.trace() }
+}
+
+/// A seed does the same again.
+#[tokio::test]
+async fn a_seed_repeats_its_run() {
+    let counts = Counts::default();
+    repeated::assert_repeated(0..3, async |seed| run(seed, &counts).await).await;
 }
 
 #[tokio::test]
 async fn maintenance_that_fails_loses_and_doubles_nothing() {
     let counts = Counts::default();
     let seeds = Seeds::of("maintenance_faults::maintenance_that_fails", 0..8);
-    seeds.run_async(|seed| run(seed, &counts)).await;
+    let counting = &counts;
+    seeds.run_async(|seed| async move { drop(run(seed, counting).await) }).await;
     println!("{counts:?}");
     if seeds.is_fixed() {
         let least = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! A repository whose tables are in an object store.
 
+use crate::repeated::{self, Store, Trace};
 use crate::{batch, numbers, numbers_of, quiet, start, up_to};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
@@ -9,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use oms_core::EntropyExt as _;
 use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::fault::Faults;
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::query::QueryOptions;
 use oms_logs::repository::maintain::CompactOptions;
@@ -130,28 +131,30 @@ async fn a_failing_store_loses_and_repeats_nothing() {
         .run_async(|seed| {
             let failed = &failed;
             async move {
-                failed.fetch_add(run(seed).await, Ordering::Relaxed);
+                failed.fetch_add(run(seed).await.0, Ordering::Relaxed);
             }
         })
         .await;
     assert!(!seeds.is_fixed() || failed.into_inner() > 10, "too easy");
 }
 
-/// Answers how many flushes failed.
-async fn run(seed: u64) -> u64 {
-    let (chance, faults) = (SeededEntropy::new(seed), Arc::new(Faults::new(seed)));
-    let (folder, store) = (tempfile::tempdir().expect("a folder"), Arc::new(InMemory::new()));
-    let lives = AtomicU64::new(1);
+/// A seed does the same again.
+#[tokio::test]
+async fn a_seed_repeats_its_run() {
+    repeated::assert_repeated(0..3, async |seed| run(seed).await.1).await;
+}
+
+/// Answers how many flushes failed, and what came to pass.
+async fn run(seed: u64) -> (u64, Trace) {
+    let (chance, faults) = (SeededEntropy::new(seed), Arc::new(Faults::by_call(seed)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::new(seed, &Arc::new(ManualClock::new(start())));
+    let mut results = Vec::new();
     let open = async || {
-        let faults = Arc::clone(&faults);
-        let layer = move |store| -> Arc<dyn ObjectStore> { Arc::new(Faulty::new(store, faults)) };
         let mut opened = None;
         for _ in 0..200 {
-            let lives = lives.fetch_add(1, Ordering::Relaxed);
-            let builder = in_store(folder.path(), &store).store_layer(layer.clone());
-            // Names of files that repeat would replace what is there.
-            let entropy = SeededEntropy::new(seed << 32 | lives);
-            opened = builder.entropy(Arc::new(entropy)).build().await.ok();
+            opened = store.builder(folder.path(), &faults).build().await.ok();
+            faults.next_turn();
             if opened.is_some() {
                 break;
             }
@@ -162,7 +165,7 @@ async fn run(seed: u64) -> u64 {
         faults.set_before(per_mille);
         faults.set_after(per_mille);
     };
-    fail(60);
+    fail(100);
     let forced = CompactOptions { is_forced: true, ..CompactOptions::default() };
     let mut workspace = open().await;
     let (mut failed, mut sequence) = (0, 0);
@@ -172,8 +175,16 @@ async fn run(seed: u64) -> u64 {
                 drop(workspace);
                 workspace = open().await;
             }
-            1 | 2 => failed += u64::from(workspace.flush().await.is_err()),
-            3 => drop(workspace.compact(&forced).await),
+            1 | 2 => {
+                let flushed = workspace.flush().await;
+                results.push(format!("flushed {}", flushed.is_ok()));
+                failed += u64::from(flushed.is_err());
+            }
+            3 => {
+                let compacted = workspace.compact(&forced).await.ok();
+                let files = compacted.map(|report| report.files_before());
+                results.push(format!("compacted {files:?}"));
+            }
             _ => {
                 let first = sequence * 5;
                 sequence += 1;
@@ -182,6 +193,7 @@ async fn run(seed: u64) -> u64 {
                 while workspace.write(batch.clone()).await.is_err() {}
             }
         }
+        faults.next_turn();
     }
     fail(0);
     assert_eq!(numbers(&workspace).await, up_to(sequence * 5), "seed {seed}");
@@ -190,5 +202,5 @@ async fn run(seed: u64) -> u64 {
     workspace.close().await.expect("closed");
     let workspace: Workspace = open().await;
     assert_eq!(numbers(&workspace).await, up_to(sequence * 5), "seed {seed}, opened again");
-    failed
+    (failed, Trace { results, faults: faults.trace() })
 }

@@ -1,7 +1,8 @@
 //! Delta commits through an object store that fails.
 
 use crate::bulk::lines;
-use crate::{batch, numbers, open, quiet};
+use crate::repeated::{self, Store, Trace};
+use crate::{batch, numbers, open, quiet, start};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -11,8 +12,9 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use oms_core::EntropyExt as _;
+use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
-use oms_core::testkit::fault::{Faults, Faulty};
+use oms_core::testkit::fault::Faults;
 use oms_core::testkit::seeds::Seeds;
 use oms_logs::Workspace;
 use oms_logs::workspace::{LoadFile, LoadOptions, LoadReport};
@@ -21,12 +23,6 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-async fn open_through(folder: &Path, faults: &Arc<Faults>) -> Result<Workspace, oms_logs::Error> {
-    let faults = Arc::clone(faults);
-    let layer = move |store| -> Arc<dyn ObjectStore> { Arc::new(Faulty::new(store, faults)) };
-    quiet(folder).store_layer(layer).build().await
-}
 
 /// How many commits the Delta log of `Perf` has.
 fn commits(folder: &Path) -> usize {
@@ -45,7 +41,7 @@ async fn a_failing_object_store_loses_and_repeats_nothing() {
         .run_async(|seed| {
             let (lost_answers, failed_flushes) = (&lost_answers, &failed_flushes);
             async move {
-                let (lost, failed) = run(seed).await;
+                let (lost, failed, _trace) = run(seed).await;
                 lost_answers.fetch_add(lost, Ordering::Relaxed);
                 failed_flushes.fetch_add(failed, Ordering::Relaxed);
             }
@@ -57,27 +53,38 @@ async fn a_failing_object_store_loses_and_repeats_nothing() {
     }
 }
 
-/// Answers how many commits were made without an answer, and how many flushes failed.
-async fn run(seed: u64) -> (u64, u64) {
+/// A seed does the same again.
+#[tokio::test]
+async fn a_seed_repeats_its_run() {
+    repeated::assert_repeated(0..3, async |seed| run(seed).await.2).await;
+}
+
+/// Answers how many commits were made without an answer, how many flushes failed, and what came to
+/// pass.
+async fn run(seed: u64) -> (u64, u64, Trace) {
     let chance = SeededEntropy::new(seed);
     let folder = tempfile::tempdir().expect("a folder");
-    let faults = Arc::new(Faults::new(seed));
-    let (mut lost, mut failed) = (0, 0);
+    let faults = Arc::new(Faults::by_call(seed));
+    let store = Store::new(seed, &Arc::new(ManualClock::new(start())));
+    let (mut lost, mut failed, mut results) = (0, 0, Vec::new());
     let mut acknowledged = BTreeSet::new();
     let mut sequence = 0;
     for _ in 0..3 {
         set(&faults);
         // A table whose log cannot be read is an error; nothing is taken for an empty table.
-        let workspace = match open_through(folder.path(), &faults).await {
+        let opened = store.builder(folder.path(), &faults).build().await;
+        results.push(format!("opened {}", opened.is_ok()));
+        let workspace = match opened {
             Ok(workspace) => workspace,
             Err(_) => {
                 faults.calm();
-                open_through(folder.path(), &faults).await.expect("a workspace")
+                store.builder(folder.path(), &faults).build().await.expect("a workspace")
             }
         };
         audit(seed, &workspace, &acknowledged).await;
         for _ in 0..10 {
             set(&faults);
+            faults.next_turn();
             sequence += 1;
             let numbers = sequence * 10..sequence * 10 + 3;
             // A table that is not open yet may fail to open; the sender sends again.
@@ -86,10 +93,12 @@ async fn run(seed: u64) -> (u64, u64) {
             }
             acknowledged.extend(numbers);
             set(&faults);
-            let before = commits(folder.path());
+            let before = store.commits().await;
             let flushed = workspace.flush().await;
+            let commits = store.commits().await;
             failed += u64::from(flushed.is_err());
-            lost += u64::from(flushed.is_err() && commits(folder.path()) > before);
+            lost += u64::from(flushed.is_err() && commits > before);
+            results.push(format!("flushed {}, {commits} commits", flushed.is_ok()));
             if chance.below(3) == 0 {
                 audit(seed, &workspace, &acknowledged).await;
             }
@@ -101,12 +110,13 @@ async fn run(seed: u64) -> (u64, u64) {
         audit(seed, &workspace, &acknowledged).await;
     }
     // Without faults, and from the Delta tables alone.
-    let workspace = open(folder.path()).await;
+    let bare = async || store.bare(folder.path()).build().await.expect("a workspace");
+    let workspace = bare().await;
     workspace.flush().await.expect("flushed");
     drop(workspace);
     std::fs::remove_dir_all(folder.path().join("wal")).expect("no log");
-    audit(seed, &open(folder.path()).await, &acknowledged).await;
-    (lost, failed)
+    audit(seed, &bare().await, &acknowledged).await;
+    (lost, failed, Trace { results, faults: faults.trace() })
 }
 
 fn set(faults: &Faults) {

@@ -1,6 +1,7 @@
 //! Few large files in place of many small ones.
 
 use super::commit::Change;
+use super::observe::{Sums, observed};
 use super::retention::{date, day_of};
 use super::rewrite::{DayWriter, read_sorted};
 use super::{MaintenanceSettings, TIER_BYTES};
@@ -76,6 +77,14 @@ impl Workspace {
 
 impl Inner {
     pub(super) async fn compact(&self, options: &CompactOptions) -> Result<CompactReport, Error> {
+        let sums = |report: &CompactReport| Sums {
+            rows: report.done.iter().map(|done| done.rows).sum(),
+            files: report.files_before(),
+        };
+        observed("compaction", self.compact_all(options), sums).await
+    }
+
+    async fn compact_all(&self, options: &CompactOptions) -> Result<CompactReport, Error> {
         let _one_at_a_time = self.keep.working.lock().await;
         self.epoch().await?;
         let mut report = CompactReport::default();

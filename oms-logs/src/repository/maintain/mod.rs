@@ -35,6 +35,8 @@ mod vacuum;
 
 mod purge;
 
+mod observe;
+
 mod operation;
 
 mod refusals;

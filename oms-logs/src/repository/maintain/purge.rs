@@ -1,6 +1,7 @@
 //! Rows that someone wants gone.
 
 use super::commit::Change;
+use super::observe::{Sums, observed};
 use super::operation::Operation;
 use super::rewrite::{DayWriter, read_in_order};
 use super::vacuum::Ages;
@@ -94,6 +95,11 @@ impl PurgePlan {
     /// [`Error::MaintainedElsewhere`] and [`Error::WritersBehind`], where several processes share the
     /// store: nothing was purged.
     pub async fn apply(self) -> Result<PurgeReport, Error> {
+        let sums = |report: &PurgeReport| Sums { rows: report.rows, files: report.files };
+        observed("purge", self.run(), sums).await
+    }
+
+    async fn run(self) -> Result<PurgeReport, Error> {
         let inner = self.inner.upgrade().ok_or(Error::Closed)?;
         let _one_at_a_time = inner.keep.working.lock().await;
         let table = inner.existing(&self.table)?;

@@ -1,6 +1,7 @@
 //! Rows that are past their total retention.
 
 use super::commit::Change;
+use super::observe::{Sums, observed};
 use crate::repository::commit::SETTINGS_MARK;
 use crate::repository::encode::DAY_MICROSECONDS;
 use crate::repository::share::Epoch;
@@ -97,6 +98,14 @@ impl RetentionPlan {
     /// [`Error::ClockJump`]; [`Error::Delta`], the first one, after trying every table: a new plan
     /// goes on; [`Error::MaintainedElsewhere`], [`Error::Store`]; [`Error::Closed`].
     pub async fn apply(self) -> Result<RetentionReport, Error> {
+        let sums = |report: &RetentionReport| Sums {
+            rows: report.tables.iter().map(|table| table.rows).sum(),
+            files: report.tables.iter().map(|table| table.files).sum(),
+        };
+        observed("retention", self.run(), sums).await
+    }
+
+    async fn run(self) -> Result<RetentionReport, Error> {
         if let Some(last) = self.clock_jumped_from {
             return Err(Error::ClockJump { now: self.now, last });
         }

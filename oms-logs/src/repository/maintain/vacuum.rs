@@ -1,5 +1,6 @@
 //! Files that no version of a table within reach needs any more.
 
+use super::observe::{Sums, observed};
 use crate::repository::commit::{Committer, VACUUM_MARK};
 use crate::repository::share::{Epoch, drawn};
 use crate::repository::table::Table;
@@ -61,6 +62,15 @@ impl Workspace {
 
 impl Inner {
     pub(super) async fn vacuum(&self) -> Result<VacuumReport, Error> {
+        // Rows were gone before.
+        let sums = |report: &VacuumReport| Sums {
+            rows: 0,
+            files: report.tables.iter().map(|table| table.files).sum(),
+        };
+        observed("vacuum", self.vacuum_all(), sums).await
+    }
+
+    async fn vacuum_all(&self) -> Result<VacuumReport, Error> {
         let mut progress = self.keep.working.lock().await;
         let now = self.clock.now();
         let kept = self.settings.maintenance.removed_files_kept;
