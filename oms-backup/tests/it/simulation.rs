@@ -52,6 +52,9 @@ enum Flaw {
     ForgetsFiles,
     /// The vault does not sync names.
     ForgetsFolders,
+    /// The vault does not sync what it writes, on a disk that loses no write as a whole: a part of
+    /// each large one is missing.
+    TakesTornFiles,
     /// A job is reported complete when it is accepted.
     ReportsTooEarly,
 }
@@ -147,6 +150,10 @@ impl World {
         match flaw {
             Some(Flaw::ForgetsFiles) => disk.forget(Forgotten::Files),
             Some(Flaw::ForgetsFolders) => disk.forget(Forgotten::Folders),
+            Some(Flaw::TakesTornFiles) => {
+                disk.forget(Forgotten::Files);
+                disk.tear_writes(true);
+            }
             _ => {}
         }
         Self {
@@ -569,7 +576,9 @@ async fn what_was_reported_complete_restores_and_a_job_is_reported_once() {
 /// Planted bugs: each falls to some seed of the fixed set.
 #[tokio::test]
 async fn planted_bugs_are_found() {
-    for flaw in [Flaw::ForgetsFiles, Flaw::ForgetsFolders, Flaw::ReportsTooEarly] {
+    for flaw in
+        [Flaw::ForgetsFiles, Flaw::ForgetsFolders, Flaw::TakesTornFiles, Flaw::ReportsTooEarly]
+    {
         let mut is_found = false;
         for seed in 0..SEEDS {
             let ended = tokio::spawn(run(seed, Some(flaw))).await;
