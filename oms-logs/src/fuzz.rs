@@ -58,6 +58,13 @@ pub fn integrity(bytes: &[u8], size: u64, is_raw: bool) -> Option<u64> {
     crate::repository::integrity::read_any(bytes, size, is_raw)
 }
 
+/// Whether a file of a Delta log, which ends with these bytes, is as it was written, and not any more when
+/// this bit of it flips.
+#[must_use]
+pub fn delta_log(bytes: &[u8], flipped: usize) -> bool {
+    crate::repository::integrity::seal_any(bytes, flipped)
+}
+
 /// The rows of a batch by table, in tables that are new.
 ///
 /// # Errors

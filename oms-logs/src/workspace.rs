@@ -5,6 +5,7 @@ use crate::ingest::columnar::RowBatch;
 use crate::ingest::rule::RuleStore;
 use crate::ingest::wal::{Open, Syncer};
 use crate::repository::folder::{Folder, Identity};
+use crate::repository::heads::Heads;
 use crate::repository::home::Place;
 use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
 use crate::repository::memory::Memory;
@@ -18,22 +19,24 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use jiff::SignedDuration;
 use object_store::ObjectStore;
-use oms_core::clock::Stopwatch;
 use oms_core::disk::DiskLock;
 use oms_core::record::{Batch, RecordType, SinkError};
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tracing::Instrument as _;
-use tracing::field::Empty;
 use url::Url;
 use uuid::Uuid;
 
+mod aside;
+
 mod custom;
+
+mod flush;
 
 mod load;
 
@@ -278,19 +281,26 @@ impl WorkspaceBuilder {
             }
             false => None,
         };
-        let tables = Tables::open(home, &identity).await?;
+        let heads = {
+            let disk = Arc::clone(&disk);
+            blocking(move || Heads::open(disk)).await?
+        };
+        let tables = Arc::new(Tables::open(home, &identity, heads).await?);
+        let log_disk = log_disk.unwrap_or(disk);
         let memory = Arc::new(Memory::default());
         let log = Open {
-            disk: log_disk.unwrap_or(disk),
+            disk: Arc::clone(&log_disk),
             entropy: Arc::clone(&entropy),
             segment_bytes_max: settings.segment_bytes_max,
             spare_bytes_min: (settings.segment_bytes_max / 2).max(1 << 20),
             floor: 0,
             quarantine,
         };
-        let (wal, log_damage) = replay(log, &tables, &memory).await?;
+        let (wal, log_damage, aside) = replay(log, &tables, &memory).await?;
         let inner = Arc::new(Inner {
             syncer: Syncer::start(wal)?,
+            log_disk,
+            aside: Mutex::new(aside),
             _lock: lock,
             clock,
             entropy,
@@ -323,7 +333,11 @@ impl WorkspaceBuilder {
         }
         if !inner.log_damage.is_empty() {
             // The damaged segments are moved once the tables hold what was read of them.
-            inner.flush().await?;
+            match inner.flush().await {
+                // Its rows are put aside.
+                Err(Error::Damaged(_)) => {}
+                flushed => drop(flushed?),
+            }
         }
         inner.note_waiting();
         let mut background = tokio::task::JoinSet::new();
@@ -347,9 +361,15 @@ impl WorkspaceBuilder {
 ///  FOLDER/tables.json      plans and retention of tables
 ///  FOLDER/rules.json       data collection rules
 ///  FOLDER/maintenance.json when retention and vacuum ran
+///  FOLDER/heads.json       the newest version of each table that was seen
 ///  FOLDER/wal/             what is acknowledged and not flushed
+///  FOLDER/wal/held/        of that, what tables wait for whose logs are damaged
 ///  FOLDER/tables/Perf/     a Delta table
 /// ```
+///
+/// Damage at rest is told by name, and stops nothing else: a table whose Delta log is damaged is neither
+/// read nor written until it is mended, see [`Workspace::damage`], and a query that comes upon a damaged
+/// data file fails, see [`Workspace::check`].
 ///
 /// It needs a Tokio runtime, in which a task flushes by size and age and another one maintains the
 /// tables, see [`maintain`]. Dropping it stops them, at the next step of what they are
@@ -370,7 +390,11 @@ pub(crate) struct Inner {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) settings: Settings,
     identity: Identity,
-    pub(crate) tables: Tables,
+    pub(crate) tables: Arc<Tables>,
+    /// Where the log is.
+    log_disk: Arc<dyn Disk>,
+    /// The newest log sequence of the rows that were put aside, by table.
+    aside: Mutex<BTreeMap<RecordType, u64>>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) keep: Keep,
     /// What is agreed on with other writers; none if there are none.
@@ -496,7 +520,8 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Delta`], [`Error::Disk`]: the first one, after trying every
-    /// table. Nothing is lost; the next flush goes on.
+    /// table. Nothing is lost; the next flush goes on. [`Error::Damaged`] if every table was flushed
+    /// but some whose logs are damaged: their rows stay durable here until they are mended.
     pub async fn flush(&self) -> Result<FlushReport, Error> {
         self.inner()?.flush().await
     }
@@ -518,10 +543,11 @@ impl Workspace {
         tables.into_iter().map(report).filter(|table| table.rows > 0).collect()
     }
 
-    /// The names of the tables that have rows.
+    /// The names of the tables that have rows, or may have some: of a damaged one it is not known.
     #[must_use]
     pub fn table_names(&self) -> Vec<String> {
-        self.tables().into_iter().map(|table| table.name).collect()
+        let Ok(inner) = self.inner() else { return Vec::new() };
+        inner.tables.names()
     }
 
     /// The columns that a table has, or starts with if it has no rows yet.
@@ -631,56 +657,6 @@ impl Inner {
         let age = oldest.map(|oldest| self.clock.monotonic().saturating_sub(oldest));
         let age_max = self.settings.flush_age.unsigned_abs();
         self.memory.used() >= self.settings.flush_bytes || age.is_some_and(|age| age >= age_max)
-    }
-
-    /// Flushes, and removes the files of the log that wait to be used again.
-    pub(crate) async fn flush_and_clear(&self) -> Result<(), Error> {
-        self.flush().await?;
-        self.syncer.remove_spares().await
-    }
-
-    pub(crate) async fn flush(&self) -> Result<FlushReport, Error> {
-        let _one_at_a_time = self.flushing.lock().await;
-        let span = tracing::info_span!("flush", rows = Empty, tables = Empty, outcome = Empty);
-        let watch = Stopwatch::start();
-        let flushed = self.flush_all().instrument(span.clone()).await;
-        let outcome = ErrorKind::outcome(&flushed, Error::kind);
-        if let Ok(report) = &flushed {
-            span.record("rows", report.rows());
-            span.record("tables", report.tables.len());
-            metrics::counter!("oms_logs_flush_rows_total").increment(report.rows());
-        }
-        span.record("outcome", outcome);
-        metrics::histogram!("oms_logs_flush_seconds", "outcome" => outcome).record(watch.seconds());
-        metrics::gauge!("oms_logs_fresh_bytes").set(self.memory.used() as f64);
-        flushed
-    }
-
-    async fn flush_all(&self) -> Result<FlushReport, Error> {
-        let through = self.syncer.rotate().await?;
-        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let mut report = FlushReport::default();
-        let mut failed = None;
-        for (_, table) in self.tables.all() {
-            let memory = Arc::clone(&self.memory);
-            let released = move |bytes| memory.release(bytes);
-            match table.flush(self.clock.as_ref(), self.entropy.as_ref(), released).await {
-                Ok(flushed) => report.tables.extend(flushed),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        self.note_waiting();
-        match failed {
-            Some(error) => {
-                // It may be the disk that is full.
-                self.syncer.remove_spares().await?;
-                Err(error)
-            }
-            None => {
-                self.syncer.remove_through(through).await?;
-                Ok(report)
-            }
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The `oms` program, as its user runs it.
 
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod faults;

@@ -1,6 +1,7 @@
 //! Queries over a workspace.
 
 use super::{QueryError, QueryOptions, QueryReport, TableSource, run};
+use crate::Damage;
 use crate::Workspace;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -30,6 +31,20 @@ impl Workspace {
         text: &str,
         options: &QueryOptions,
     ) -> Result<QueryReport, QueryError> {
-        run(self, text, options).await
+        let answer = run(self, text, options).await;
+        match answer {
+            // Which columns a table has is not known if its log is damaged.
+            Err(QueryError::Semantic { .. }) => match self.damage_of(text) {
+                Some(damage) => Err(QueryError::Damaged(damage)),
+                None => answer,
+            },
+            answer => answer,
+        }
+    }
+
+    /// The damage of a table that a text names.
+    fn damage_of(&self, text: &str) -> Option<Damage> {
+        let damages = self.damage().unwrap_or_default();
+        damages.into_iter().find(|damage| text.contains(&damage.table))
     }
 }

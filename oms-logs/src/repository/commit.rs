@@ -13,26 +13,24 @@
 //! [`EPOCH_MARK`], [`VACUUM_MARK`] and [`SETTINGS_MARK`].
 
 use crate::Error;
+use crate::error::Damage;
 use crate::ingest::batch::unite;
 use crate::ingest::conform::reconcile;
 use crate::repository::encode::{DAY_MICROSECONDS, EncodedFile, encode};
 use crate::repository::fresh::{Fresh, FreshBatch};
 use crate::repository::home::Home;
-use crate::repository::integrity::FILE_SUFFIX;
-use crate::repository::share::writer_of;
-use crate::repository::snapshot::{DataFile, FileStats};
+use crate::repository::integrity::{CHECKED_KEY, COMMIT_KEY, CheckedLog, FILE_SUFFIX, NO_LOG_SUM};
 use crate::schema::{DAY_COLUMN, TableSchema};
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::transaction::{
     CommitBuilder, CommitProperties, TableReference, TransactionError,
 };
 use deltalake_core::kernel::{Action, Add, Metadata, Protocol, Transaction};
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use jiff::Timestamp;
 use object_store::path::Path as ObjectPath;
-use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
@@ -40,6 +38,8 @@ use oms_core::{Clock, Entropy, EntropyExt as _};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+mod read;
 
 /// Commits of a new table between two checkpoints, so that opening it reads few log files.
 const CHECKPOINT_COMMITS: u32 = 20;
@@ -97,6 +97,12 @@ pub(crate) struct Committer {
     pub(super) is_in_doubt: bool,
     /// Looks for the next version since the log was listed.
     looks: u32,
+    /// What the log is read and written through.
+    log: Arc<CheckedLog>,
+    /// The newest version that was ever seen here: a log that ends before it has lost some.
+    seen: Option<u64>,
+    /// Why the log could not be read the last time.
+    damage: Option<Damage>,
 }
 
 /// What a commit brings into the table, and the version of its transaction.
@@ -117,157 +123,6 @@ pub(crate) struct Committed {
 }
 
 impl Committer {
-    /// Opens the table in the folder `home`, which may not be there yet.
-    ///
-    /// # Errors
-    /// [`Error::Delta`], [`Error::Unsupported`].
-    pub(crate) async fn open(
-        table: RecordType,
-        home: Arc<Home>,
-        app_id: String,
-    ) -> Result<Self, Error> {
-        let (root, store) = (home.path()?, Arc::clone(home.store()));
-        let prefixed = Arc::new(PrefixStore::new(Arc::clone(&store), root.clone()));
-        let log_store = default_logstore(prefixed, store, home.url(), &StorageConfig::default());
-        let load_app_id = load_app_id(&app_id);
-        let (state, through, loads, is_in_doubt) = (None, 0, 0, true);
-        let mut committer = Self {
-            table,
-            app_id,
-            load_app_id,
-            home,
-            root,
-            log_store,
-            state,
-            through,
-            loads,
-            is_in_doubt,
-            looks: 0,
-        };
-        committer.reload().await?;
-        Ok(committer)
-    }
-
-    /// The newest log sequence that the table holds; 0 if it holds none.
-    pub(crate) const fn through(&self) -> u64 {
-        self.through
-    }
-
-    /// The schema in the Delta log; none if there is no table yet.
-    pub(crate) fn schema(&self) -> Result<Option<TableSchema>, Error> {
-        let Some(state) = &self.state else { return Ok(None) };
-        TableSchema::of_delta(&self.table, &state.schema()).map(Some)
-    }
-
-    /// The Delta version; none if there is no table yet.
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.state.as_ref().map(DeltaTableState::version)
-    }
-
-    /// The data files of that version.
-    pub(crate) fn files(&self) -> Result<Vec<DataFile>, Error> {
-        let Some(state) = &self.state else { return Ok(Vec::new()) };
-        let mut files = Vec::new();
-        for view in state.log_data().iter() {
-            if view.deletion_vector_descriptor().is_some() {
-                return Err(Error::Unsupported {
-                    table: self.table.to_string(),
-                    what: format!("deletion vector of file {}", view.path()),
-                });
-            }
-            let path = self.root.parts().chain(view.object_store_path().parts()).collect();
-            let stats = FileStats::parse(view.stats().as_deref());
-            let days = view.partition_values_map();
-            let day = days.get(DAY_COLUMN).and_then(|day| day_number(day.as_deref()?));
-            let (home, size) = (Arc::clone(&self.home), view.size().unsigned_abs());
-            files.push(DataFile { home, path, size, day, stats });
-        }
-        Ok(files)
-    }
-
-    /// Reads the table again if the outcome of an earlier commit is not known.
-    pub(crate) async fn settle(&mut self) -> Result<(), Error> {
-        if self.is_in_doubt { self.reload().await } else { Ok(()) }
-    }
-
-    /// Reads what was committed since. One question tells if there is nothing new.
-    ///
-    /// # Errors
-    /// [`Error::Delta`].
-    pub(crate) async fn refresh(&mut self) -> Result<(), Error> {
-        let Some(next) = self.version().map(|version| version + 1) else {
-            return self.reload().await;
-        };
-        if self.is_in_doubt {
-            return self.reload().await;
-        }
-        self.looks += 1;
-        if self.looks <= CHEAP_LOOKS_MAX && !self.has_version(next).await? {
-            return Ok(());
-        }
-        let Some(mut state) = self.state.take() else { return self.reload().await };
-        self.is_in_doubt = true;
-        let log = self.log_store.as_ref();
-        state.update(log, None).await.map_err(Error::delta(&self.table))?;
-        (self.through, self.loads) = self.held(&state).await?;
-        self.state = Some(state);
-        (self.is_in_doubt, self.looks) = (false, 0);
-        Ok(())
-    }
-
-    async fn has_version(&self, version: u64) -> Result<bool, Error> {
-        let path = ObjectPath::from(format!("_delta_log/{version:020}.json"));
-        match self.store().head(&path).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(Error::delta(&self.table)(error.into())),
-        }
-    }
-
-    /// A property of the table; see [`EPOCH_MARK`].
-    pub(crate) fn mark(&self, name: &str) -> Option<&str> {
-        self.state.as_ref()?.metadata().configuration().get(name).map(String::as_str)
-    }
-
-    /// Reads the newest version and what it holds: the doubt ends when both are known, so that a
-    /// call that fails half way does not leave a table whose rows would be written again.
-    pub(super) async fn reload(&mut self) -> Result<(), Error> {
-        self.is_in_doubt = true;
-        let (log, table) = (self.log_store.as_ref(), &self.table);
-        let exists = log.is_delta_table_location().await.map_err(Error::delta(table))?;
-        (self.state, self.through, self.loads) = if exists {
-            let state = DeltaTableState::try_new(log, None).await.map_err(Error::delta(table))?;
-            let (through, loads) = self.held(&state).await?;
-            (Some(state), through, loads)
-        } else {
-            (None, 0, 0)
-        };
-        self.is_in_doubt = false;
-        Ok(())
-    }
-
-    /// The newest log sequence that a state of the table holds, and its commits of rows that did not
-    /// pass the log; 0 if it holds none.
-    async fn held(&self, state: &DeltaTableState) -> Result<(u64, u64), Error> {
-        let version = async |app_id: &String| {
-            let held = self.transaction(state, app_id).await?;
-            if held == Some(BARRED) {
-                return Err(Error::WriterForgotten { writer: writer_of(&self.app_id).to_owned() });
-            }
-            Ok::<u64, Error>(held.and_then(|held| u64::try_from(held).ok()).unwrap_or(0))
-        };
-        Ok((version(&self.app_id).await?, version(&self.load_app_id).await?))
-    }
-
-    async fn transaction(
-        &self,
-        state: &DeltaTableState,
-        app_id: &str,
-    ) -> Result<Option<i64>, Error> {
-        let version = state.transaction_version(self.log_store.as_ref(), app_id).await;
-        version.map_err(Error::delta(&self.table))
-    }
-
     /// Lets no commit of another application land any more. Nothing if there is no table.
     ///
     /// # Errors
@@ -485,6 +340,11 @@ impl Committer {
     ) -> Result<(), Error> {
         // Set before the first await, so that a call that is given up leaves it set.
         self.is_in_doubt = true;
+        self.log.found();
+        let properties = properties.with_metadata([
+            (CHECKED_KEY.to_owned(), json!(true)),
+            (COMMIT_KEY.to_owned(), json!(NO_LOG_SUM)),
+        ]);
         let state = self.state.take();
         let before = state.as_ref().map(|state| state as &dyn TableReference);
         let commit = CommitBuilder::from(properties).with_actions(actions).build(
@@ -492,11 +352,11 @@ impl Committer {
             Arc::clone(&self.log_store),
             operation,
         );
-        let finished = commit.into_future().await.map_err(Error::delta(&self.table))?;
+        let finished = commit.into_future().await.map_err(|error| self.failed(error))?;
         let state = finished.snapshot();
         // A commit that was given up before may have landed ahead of this one.
         (self.through, self.loads) = self.held(&state).await?;
-        self.state = Some(state);
+        self.take(state);
         self.is_in_doubt = false;
         Ok(())
     }

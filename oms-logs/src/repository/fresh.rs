@@ -53,6 +53,32 @@ impl FreshBatch {
         with_ids(&self.batch, &self.origins)
     }
 
+    /// The rows that came after a log sequence; none if there are none.
+    fn after(&self, through: u64) -> Result<Option<Self>, Error> {
+        let (mut rows, mut origins, mut at) = (Vec::new(), Vec::new(), 0);
+        for origin in &self.origins {
+            if origin.lsn > through {
+                rows.push(self.batch.slice(at, origin.rows));
+                origins.push(*origin);
+            }
+            at += origin.rows;
+        }
+        Ok(match origins.is_empty() {
+            true => None,
+            false => Some(Self::new(unite(rows.iter())?, origins)),
+        })
+    }
+
+    /// The rows of each batch that it was put together from, with its log sequence.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, RecordBatch)> + '_ {
+        let mut at = 0;
+        self.origins.iter().map(move |origin| {
+            let part = self.batch.slice(at, origin.rows);
+            at += origin.rows;
+            (origin.lsn, part)
+        })
+    }
+
     /// The rows with exactly the columns of `schema`.
     ///
     /// # Errors
@@ -127,6 +153,33 @@ impl Fresh {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Leaves out the rows up to a log sequence; answers the bytes that they counted, about.
+    ///
+    /// # Errors
+    /// [`Error::Arrow`].
+    pub(crate) fn leave_after(&mut self, through: u64) -> Result<u64, Error> {
+        if through == 0 || self.is_empty() {
+            return Ok(0);
+        }
+        let mut kept = Self { through: self.through, ..Self::default() };
+        for part in self.iter() {
+            if let Some(part) = part.after(through)? {
+                kept.rows += part.batch.num_rows() as u64;
+                kept.united.push(Arc::new(part));
+            }
+        }
+        kept.bytes = match kept.rows {
+            0 => 0,
+            rows => self.bytes / self.rows.max(1) * rows,
+        };
+        let left = self.bytes.saturating_sub(kept.bytes);
+        if kept.rows == 0 {
+            kept.through = 0;
+        }
+        *self = kept;
+        Ok(left)
     }
 
     /// Adds a batch. Batches that cannot be put together stay apart, and are read all the same.

@@ -39,3 +39,5 @@ pub mod share;
 pub(crate) mod memory;
 
 pub(crate) mod recent;
+
+pub(crate) mod heads;

@@ -1,6 +1,7 @@
 //! What a query reads: one published view of a table.
 
 use crate::Error;
+use crate::error::Damage;
 use crate::repository::codes;
 use crate::repository::encode::DAY_MICROSECONDS;
 use crate::repository::fresh::Fresh;
@@ -242,6 +243,8 @@ pub(crate) struct TableView {
     pub(crate) delta_version: Option<u64>,
     /// What [`VACUUM_MARK`](super::commit::VACUUM_MARK) is there.
     pub(crate) vacuum_mark: Option<Arc<str>>,
+    /// Why it is not known which files there are, if it is not: then nothing is answered.
+    pub(crate) damage: Option<Arc<Damage>>,
     pub(crate) files: Arc<[DataFile]>,
     /// Batches that a flush is bringing into files.
     pub(crate) flushing: Fresh,
@@ -255,6 +258,7 @@ impl TableView {
             schema,
             delta_version: None,
             vacuum_mark: None,
+            damage: None,
             files: Arc::new([]),
             flushing: Fresh::default(),
             fresh: Fresh::default(),
@@ -346,6 +350,12 @@ impl TableSnapshot {
     #[must_use]
     pub fn delta_version(&self) -> Option<u64> {
         self.view.delta_version
+    }
+
+    /// Why nothing of the table is answered, if nothing is.
+    #[must_use]
+    pub fn damage(&self) -> Option<&Damage> {
+        self.view.damage.as_deref()
     }
 
     async fn scan_files(
@@ -487,6 +497,9 @@ impl TableProvider for TableSnapshot {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        if let Some(damage) = &self.view.damage {
+            return Err(external(Error::Damaged(Damage::clone(damage))));
+        }
         let projected = project_schema(&self.schema(), projection)?;
         let predicate = match conjunction(filters.to_vec()) {
             Some(filter) => {

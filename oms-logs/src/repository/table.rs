@@ -1,6 +1,7 @@
 //! One table of a workspace.
 
 use crate::Error;
+use crate::error::Damage;
 use crate::ingest::admit::{Rows, fit, take_columns};
 use crate::ingest::batch::{Stamp, stamped};
 use crate::ingest::columnar::Columns;
@@ -8,7 +9,7 @@ use crate::ingest::conform::{Conformed, conform, reconcile};
 use crate::ingest::custom::{Post, Taken};
 use crate::ingest::item;
 use crate::repository::commit::{Committed, Committer, VACUUM_MARK};
-use crate::repository::fresh::Fresh;
+use crate::repository::fresh::{Fresh, FreshBatch};
 use crate::repository::home::Home;
 use crate::repository::snapshot::{TableSnapshot, TableView};
 use crate::repository::terms::TermsCache;
@@ -44,6 +45,8 @@ pub(crate) struct Table {
     /// Where the table's files are.
     store: Arc<dyn ObjectStore>,
     terms: Arc<TermsCache>,
+    /// Why it takes no rows: its log could not be read the last time.
+    damage: Mutex<Option<Damage>>,
 }
 
 /// What a flush did to one table.
@@ -62,16 +65,19 @@ pub struct TableFlush {
 }
 
 impl Table {
-    /// Opens the table in the folder `home`, which may not be there yet.
+    /// Opens the table in the folder `home`, which may not be there yet, and whose newest version here
+    /// was `seen`. One whose log is damaged is opened: whoever reads it or writes to it gets that for
+    /// an answer.
     pub(crate) async fn open(
         name: RecordType,
         home: Home,
         app_id: String,
+        seen: Option<u64>,
         terms: Arc<TermsCache>,
     ) -> Result<Self, Error> {
         let place = item::place(&app_id, name.as_str());
         let home = Arc::new(home);
-        let committer = Committer::open(name.clone(), Arc::clone(&home), app_id).await?;
+        let committer = Committer::open(name.clone(), Arc::clone(&home), app_id, seen).await?;
         let initial = TableSchema::initial(&name);
         let schema = match committer.schema()? {
             Some(schema) => schema.completed_by(&initial),
@@ -82,6 +88,8 @@ impl Table {
         view.delta_version = committer.version();
         view.files = committer.files()?.into();
         view.vacuum_mark = committer.mark(VACUUM_MARK).map(Into::into);
+        view.damage = committer.damage().cloned().map(Arc::new);
+        let damage = Mutex::new(committer.damage().cloned());
         Ok(Self {
             name,
             home,
@@ -92,7 +100,40 @@ impl Table {
             store: committer.store(),
             committer: tokio::sync::Mutex::new(committer),
             terms,
+            damage,
         })
+    }
+
+    /// Why it takes no rows, if it does not.
+    pub(crate) fn damage(&self) -> Option<Damage> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads every file of its log; answers how many there are, and what is damaged.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub(crate) async fn log_damages(&self) -> Result<(usize, Vec<Damage>), Error> {
+        self.committer.lock().await.log_damages().await
+    }
+
+    /// That it can be read and written.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.damage().map_or(Ok(()), |damage| Err(Error::Damaged(damage)))
+    }
+
+    fn note_damage(&self, damage: Option<Damage>) {
+        *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = damage;
+    }
+
+    /// The rows that are in no file, from the oldest on, and the log sequence of the newest.
+    pub(crate) fn waiting(&self) -> (Vec<Arc<FreshBatch>>, u64) {
+        let view = self.view();
+        let parts = view.flushing.iter().chain(view.fresh.iter()).cloned().collect();
+        (parts, view.flushing.through.max(view.fresh.through))
     }
 
     pub(crate) const fn name(&self) -> &RecordType {
@@ -255,19 +296,33 @@ impl Table {
         entropy: &dyn Entropy,
         released: impl Fn(u64) + Send + Sync,
     ) -> Result<Option<TableFlush>, Error> {
-        if self.is_flushed() {
+        if self.is_flushed() && self.damage().is_none() {
             return Ok(None);
         }
         let mut committer = self.committer.lock().await;
+        let flushed = self.flush_into(&mut committer, clock, entropy, released).await;
+        if let Err(Error::Damaged(damage)) = &flushed {
+            self.note_damage(Some(damage.clone()));
+        }
+        flushed
+    }
+
+    async fn flush_into(
+        &self,
+        committer: &mut Committer,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+        released: impl Fn(u64) + Send + Sync,
+    ) -> Result<Option<TableFlush>, Error> {
         let (mut total, mut outgrown) = (Committed::default(), 0);
         // The second round takes what came after a flush that failed.
         let mut rounds = 2;
         while rounds > 0 {
             committer.settle().await?;
-            released(self.catch_up(&committer)?);
+            released(self.catch_up(committer)?);
             let Some((schema, flushing)) = self.start_flush() else { break };
             let done = committer.commit(&schema, &flushing, clock, entropy).await?;
-            released(self.publish_files(&committer)?);
+            released(self.publish_files(committer)?);
             let Some(done) = done else {
                 outgrown += 1;
                 if outgrown > OUTGROWN_MAX {
@@ -344,15 +399,21 @@ impl Table {
     /// [`Error::Delta`]; those of [`Table::publish_files`].
     pub(crate) async fn refresh(&self, released: impl Fn(u64) + Send + Sync) -> Result<(), Error> {
         let mut committer = self.committer.lock().await;
-        committer.refresh().await?;
+        if let Err(error) = committer.refresh().await {
+            if let Error::Damaged(damage) = &error {
+                self.note_damage(Some(damage.clone()));
+            }
+            return Err(error);
+        }
         released(self.catch_up(&committer)?);
         Ok(())
     }
 
     /// Publishes what the committer has read, if that is news.
     pub(super) fn catch_up(&self, committer: &Committer) -> Result<u64, Error> {
-        let is_known = committer.version() == self.view().delta_version;
-        match is_known && !self.has_yielded.load(Ordering::Relaxed) {
+        let view = self.view();
+        let is_known = committer.version() == view.delta_version && view.damage.is_none();
+        match is_known && self.damage().is_none() && !self.has_yielded.load(Ordering::Relaxed) {
             true => Ok(0),
             false => self.publish_files(committer),
         }
@@ -371,10 +432,15 @@ impl Table {
         next.files = files.into();
         next.delta_version = committer.version();
         next.vacuum_mark = committer.mark(VACUUM_MARK).map(Into::into);
-        let held = match committer.through() >= next.flushing.through {
+        let mut held = match committer.through() >= next.flushing.through {
             true => std::mem::take(&mut next.flushing).bytes,
             false => 0,
         };
+        if next.damage.take().is_some() {
+            // Read from the log when it was not known what the table holds of them.
+            held += next.fresh.leave_after(committer.through())?;
+        }
+        self.note_damage(None);
         if let Some(stored) = stored {
             if let Some((both, yields)) = reconcile(&stored, &schema) {
                 *schema = Arc::new(both);

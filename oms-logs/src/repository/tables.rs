@@ -2,8 +2,9 @@
 
 use crate::Error;
 use crate::ingest::batch::decode;
-use crate::ingest::wal;
+use crate::ingest::wal::{self, Entry, read_held};
 use crate::repository::folder::Identity;
+use crate::repository::heads::{Head, Heads};
 use crate::repository::home::Home;
 use crate::repository::memory::Memory;
 use crate::repository::table::Table;
@@ -12,7 +13,7 @@ use crate::workspace::{LogDamage, TABLES_MAX};
 use arrow::array::RecordBatch;
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The tables of a workspace.
@@ -24,13 +25,17 @@ pub(crate) struct Tables {
     open: RwLock<BTreeMap<RecordType, Arc<Table>>>,
     /// The indexes of terms that queries read.
     terms: Arc<TermsCache>,
+    /// The newest versions that were seen.
+    pub(crate) heads: Heads,
 }
 
 impl Tables {
-    pub(crate) async fn open(home: Home, identity: &Identity) -> Result<Self, Error> {
-        let names = home.names().await?;
+    pub(crate) async fn open(home: Home, identity: &Identity, heads: Heads) -> Result<Self, Error> {
+        let mut names = home.names().await?;
+        // A table whose folder is gone is one that is damaged.
+        names.extend(heads.all().into_keys());
         let (open, terms) = (RwLock::default(), Arc::default());
-        let tables = Self { home, app_id: identity.app_id(), open, terms };
+        let tables = Self { home, app_id: identity.app_id(), open, terms, heads };
         for name in names {
             let Ok(name) = name.parse::<RecordType>() else { continue };
             tables.find_or_open(&name).await?;
@@ -56,12 +61,24 @@ impl Tables {
         open.iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
     }
 
+    /// The names of those that have rows, or may have some: whoever asks for all of them is told of a
+    /// damaged one.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let may_have_rows = |table: &Table| table.view().rows() > 0 || table.damage().is_some();
+        let tables = self.all().into_iter().filter(|(_, table)| may_have_rows(table));
+        tables.map(|(name, _)| name.into()).collect()
+    }
+
     pub(crate) async fn find_or_open(&self, name: &RecordType) -> Result<Arc<Table>, Error> {
         if let Some(table) = self.find(name) {
             return Ok(table);
         }
         let (home, terms) = (self.home.table(name)?, Arc::clone(&self.terms));
-        let table = Table::open(name.clone(), home, self.app_id.clone(), terms).await?;
+        let seen = self.heads.of(name.as_str()).map(|head| head.version);
+        let table = Table::open(name.clone(), home, self.app_id.clone(), seen, terms).await?;
+        if let Some(damage) = table.damage() {
+            tracing::error!(%damage, "the table is not read or written, others are");
+        }
         let table = Arc::new(table);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= TABLES_MAX && !open.contains_key(name) {
@@ -75,32 +92,88 @@ impl Tables {
     }
 }
 
+impl Tables {
+    /// A table that takes rows, opened if need be.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it cannot keep them; those of opening it.
+    pub(crate) async fn for_writing(&self, name: &RecordType) -> Result<Arc<Table>, Error> {
+        let table = self.find_or_open(name).await?;
+        match table.damage() {
+            Some(damage) => Err(Error::Damaged(damage)),
+            None => Ok(table),
+        }
+    }
+
+    /// Makes durable which versions were seen.
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub(crate) async fn save_heads(self: &Arc<Self>) -> Result<(), Error> {
+        for (name, table) in self.all() {
+            if let Some(version) = table.view().delta_version {
+                let through = table.through().await;
+                self.heads.note(name.as_str(), Head { version, through });
+            }
+        }
+        let tables = Arc::clone(self);
+        blocking(move || tables.heads.save()).await
+    }
+}
+
+/// What the log holds that the tables do not.
+struct Replayed {
+    /// The newest log sequence that each table holds.
+    held: BTreeMap<RecordType, u64>,
+    entries: Vec<(u64, RecordType, RecordBatch)>,
+    /// What was taken: rows that were put aside may be in a segment as well.
+    seen: BTreeSet<(u64, RecordType)>,
+}
+
+impl Replayed {
+    fn take(&mut self, lsn: u64, entry: Entry) -> Result<(), Error> {
+        for section in entry.sections {
+            let name: RecordType = section.table.parse().map_err(|error| Error::Internal {
+                what: format!("log sequence {lsn} has a table of no valid name: {error}"),
+            })?;
+            let is_new = lsn > self.held.get(&name).copied().unwrap_or(0);
+            if self.seen.insert((lsn, name.clone())) && is_new {
+                self.entries.push((lsn, name, decode(&section.ipc)?));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Reads the log into the tables, without what they hold already. Answers its damage, too.
 pub(crate) async fn replay(
     mut log: wal::Open,
     tables: &Tables,
     memory: &Arc<Memory>,
-) -> Result<(wal::Wal, Vec<LogDamage>), Error> {
+) -> Result<(wal::Wal, Vec<LogDamage>, BTreeMap<RecordType, u64>), Error> {
     let mut held = BTreeMap::new();
+    for head in tables.heads.all().into_values() {
+        log.floor = log.floor.max(head.through);
+    }
     for (name, table) in tables.all() {
         let through = table.through().await;
         log.floor = log.floor.max(through);
         held.insert(name, through);
     }
-    let (opened, entries) = blocking(move || {
-        let mut entries: Vec<(u64, RecordType, RecordBatch)> = Vec::new();
-        let opened = wal::open(log, |lsn, entry| {
-            for section in entry.sections {
-                let name: RecordType = section.table.parse().map_err(|error| Error::Internal {
-                    what: format!("log sequence {lsn} has a table of no valid name: {error}"),
-                })?;
-                if lsn > held.get(&name).copied().unwrap_or(0) {
-                    entries.push((lsn, name, decode(&section.ipc)?));
-                }
-            }
-            Ok(())
-        })?;
-        Ok::<_, Error>((opened, entries))
+    let (wal, damages, entries, aside) = blocking(move || {
+        let mut replayed = Replayed { held, entries: Vec::new(), seen: BTreeSet::new() };
+        let (aside, mut damages) = read_held(log.disk.as_ref(), log.quarantine)?;
+        for (lsn, entry) in aside {
+            log.floor = log.floor.max(lsn);
+            replayed.take(lsn, entry)?;
+        }
+        let mut put_aside = BTreeMap::new();
+        for (lsn, name) in &replayed.seen {
+            put_aside.insert(name.clone(), *lsn);
+        }
+        let (wal, found) = wal::open(log, |lsn, entry| replayed.take(lsn, entry))?;
+        damages.extend(found);
+        Ok::<_, Error>((wal, damages, replayed.entries, put_aside))
     })
     .await?;
     for (lsn, name, batch) in entries {
@@ -112,5 +185,5 @@ pub(crate) async fn replay(
         }
         table.publish(lsn, batch, bytes);
     }
-    Ok(opened)
+    Ok((wal, damages, aside))
 }

@@ -56,7 +56,7 @@ impl Inner {
             if count == 0 {
                 return Ok(Vec::new());
             }
-            let table = self.tables.find_or_open(&post.table).await?;
+            let table = self.tables.for_writing(&post.table).await?;
             let (of_table, of_post) = (Arc::clone(&table), Arc::clone(&post));
             let _turn = self.reading.acquire().await.map_err(|_closed| Error::Closed)?;
             // Megabytes of text are not for the threads that answer others.

@@ -242,7 +242,7 @@ impl Workspace {
         options: &LoadOptions,
     ) -> Result<LoadReport, Error> {
         let inner = self.inner()?;
-        let table = inner.tables.find_or_open(table).await?;
+        let table = inner.tables.for_writing(table).await?;
         let (to, from) = mpsc::channel(1);
         let reading = {
             let (table, options) = (Arc::clone(&table), options.clone());

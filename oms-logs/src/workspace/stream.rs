@@ -135,7 +135,7 @@ impl Inner {
             let mut tables = BTreeMap::<RecordType, OfTable>::new();
             for batch in &batches {
                 let Some(columns) = Columns::read(batch)? else { continue };
-                let table = self.tables.find_or_open(&batch.table).await?;
+                let table = self.tables.for_writing(&batch.table).await?;
                 let built = table.fit_columns(&columns, &stamp)?;
                 tables.entry(batch.table.clone()).or_insert((table, Vec::new())).1.push(built);
             }

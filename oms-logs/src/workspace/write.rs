@@ -18,7 +18,7 @@ impl Inner {
         self.write_once(producer, sequence, records, async |stamp| {
             let mut rows = Vec::new();
             for (name, mut part) in by_table(batch)? {
-                let table = self.tables.find_or_open(&name).await?;
+                let table = self.tables.for_writing(&name).await?;
                 let schema = table.fit(&mut part)?;
                 rows.push((table, build(&schema, &part, &stamp)?));
             }
@@ -31,7 +31,7 @@ impl Inner {
         let (producer, sequence) = (batch.producer.clone(), batch.sequence);
         self.write_once(producer, sequence, batch.rows.num_rows(), async |stamp| {
             let Some(columns) = Columns::read(&batch)? else { return Ok(Vec::new()) };
-            let table = self.tables.find_or_open(&batch.table).await?;
+            let table = self.tables.for_writing(&batch.table).await?;
             let built = table.fit_columns(&columns, &stamp)?;
             Ok(vec![(table, built)])
         })

@@ -14,6 +14,8 @@ mod crash;
 mod damage;
 #[cfg(test)]
 mod damage_at_rest;
+#[cfg(test)]
+mod damage_of_logs;
 mod delta;
 mod durable;
 #[cfg(test)]

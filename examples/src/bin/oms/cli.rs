@@ -134,7 +134,11 @@ async fn execute(root: &Path, command: Command, config: &Config) -> Result<Outpu
         Err(error) => return Err(error.into()),
     };
     let admin = admin::Admin::load_or_create(data.root(), &SystemEntropy)?;
-    let suite = Suite::open(data, &admin, Wanted::new(&command.services(), config)).await?;
+    let mut config = config.clone();
+    if command.puts_damage_aside() {
+        config.logs.quarantine = Some(true);
+    }
+    let suite = Suite::open(data, &admin, Wanted::new(&command.services(), &config)).await?;
     let output = match command.runs_jobs() {
         true => run_until_interrupted(&command, &suite).await,
         false => command.run(&suite).await,

@@ -420,7 +420,14 @@ async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc
             workspace = workspace.shared();
         }
     }
-    Ok(Arc::new(workspace.build().await?))
+    let built = workspace.build().await;
+    if let Err(oms_logs::Error::Corrupt { path, .. }) = &built
+        && path.starts_with("wal")
+    {
+        let what = "`oms logs check --quarantine` opens the log beside its damage, and loses what is in it";
+        return Ok(Arc::new(built.context(what)?));
+    }
+    Ok(Arc::new(built?))
 }
 
 fn open_agent(data: &DataDir, workspace: &Arc<Workspace>) -> Result<Agent> {

@@ -29,6 +29,7 @@
 //! removed, once the tables hold what was read of it.
 
 mod frame;
+mod held;
 mod recover;
 mod spare;
 mod syncer;
@@ -36,7 +37,8 @@ mod syncer;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use frame::{Encoded, EntryWriter};
+pub(crate) use frame::{Encoded, Entry, EntryWriter};
+pub(crate) use held::{put_held, read_held, remove_held};
 pub(crate) use recover::{Open, open};
 pub(crate) use syncer::{Append, Syncer};
 

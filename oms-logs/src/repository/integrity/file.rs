@@ -13,7 +13,6 @@ use std::sync::Arc;
 const END_BYTES: u64 = 256 << 10;
 
 /// Bytes that a whole file is verified by at a time: whole blocks.
-#[cfg(test)]
 const STEP_BYTES: u64 = 4 << 20;
 
 /// A data file that has checksums, and where it is.
@@ -97,7 +96,18 @@ impl CheckedFile {
         })
     }
 
-    #[cfg(test)]
+    /// The whole file, unverified; none if only its length is looked at.
+    pub(crate) async fn whole(&self, is_read: bool) -> Result<Option<Bytes>, FileError> {
+        let found = self.store.head(&self.path).await.map_err(FileError::Store)?;
+        if found.size != self.size {
+            return Err(self.damaged(self.cut_off(found.size)));
+        }
+        match is_read {
+            true => self.fetch(0..self.size).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Verifies every block of the file; answers the first one that is damaged.
     pub(crate) async fn verify(&self, sums: &Sums) -> Result<(), FileError> {
         let mut at = 0;

@@ -22,9 +22,11 @@
 //! other range that is read is widened to whole blocks, which are verified before anyone sees them.
 
 mod file;
+mod log;
 mod reader;
 
-pub(crate) use file::CheckedFile;
+pub(crate) use file::{CheckedFile, FileError, file_in_table};
+pub(crate) use log::{CHECKED_KEY, COMMIT_KEY, CheckedLog, NO_LOG_SUM};
 pub(crate) use reader::{Readers, SumsCache};
 
 use bytes::Bytes;
@@ -306,6 +308,12 @@ pub(crate) fn read_any(bytes: &[u8], size: u64, is_raw: bool) -> Option<u64> {
             Some(sums.sums_at)
         }
     }
+}
+
+/// See [`log::seal_any`].
+#[cfg(feature = "testkit")]
+pub(crate) fn seal_any(bytes: &[u8], flipped: usize) -> bool {
+    log::seal_any(bytes, flipped)
 }
 
 #[cfg(test)]

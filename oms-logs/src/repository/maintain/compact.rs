@@ -106,6 +106,7 @@ impl Inner {
         is_forced: bool,
         report: &mut CompactReport,
     ) -> Result<(), Error> {
+        table.check()?;
         if self.groups_of(table, is_forced).is_empty() {
             return Ok(());
         }

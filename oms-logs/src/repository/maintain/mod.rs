@@ -19,6 +19,8 @@
 
 mod commit;
 
+mod check;
+
 mod owner;
 
 mod settings;
@@ -45,6 +47,7 @@ mod usage;
 
 pub(crate) mod run;
 
+pub use check::{CheckOptions, CheckReport, Finding};
 pub use compact::{CompactOptions, CompactReport, TableCompaction};
 pub use purge::{PurgePlan, PurgeReport};
 pub use retention::{ExpiredDay, RetentionPlan, RetentionReport, TableRemoval, TableRetention};

@@ -148,8 +148,7 @@ impl TableSource for Others {
     }
 
     fn table_names(&self) -> Vec<String> {
-        let tables = self.0.tables.all().into_iter();
-        tables.filter(|(_, table)| table.view().rows() > 0).map(|(name, _)| name.into()).collect()
+        self.0.tables.names()
     }
 }
 
@@ -187,7 +186,8 @@ impl Inner {
             self.refresh().await?;
         }
         let table = self.existing(name)?;
-        self.flush().await?;
+        table.check()?;
+        Self::but_for_others(self.flush().await, name)?;
         let mut plan = PurgePlan {
             table: name.clone(),
             rows: 0,

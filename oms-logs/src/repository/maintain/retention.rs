@@ -187,7 +187,13 @@ impl Inner {
         let mut failed = None;
         for planned in &plan.tables {
             let Some(table) = self.tables.find(&planned.table) else { continue };
-            let by = self.settled_by(&table).await?;
+            let by = match self.settled_by(&table).await {
+                Err(error @ Error::Damaged(_)) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+                by => by?,
+            };
             // Settings may have become longer since the plan was made.
             let first_day = self.first_day(&planned.table, plan.now);
             let is_planned = |file: &&DataFile| {

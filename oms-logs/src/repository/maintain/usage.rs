@@ -76,7 +76,14 @@ impl Inner {
         }
         let mut hours: BTreeMap<i64, Vec<Record>> = BTreeMap::new();
         for (table, _) in self.tables.all() {
-            for (hour, bytes) in self.billed(&table, first, end).await? {
+            let billed = match self.billed(&table, first, end).await {
+                Err(Error::Damaged(damage)) => {
+                    tracing::warn!(%damage, "the usage of a table is not told");
+                    continue;
+                }
+                billed => billed?,
+            };
+            for (hour, bytes) in billed {
                 hours.entry(hour).or_default().push(record(&table, hour, bytes)?);
             }
         }

@@ -42,9 +42,14 @@ impl Inner {
         let tables = futures::stream::iter(self.tables.all().into_iter().map(Ok));
         tables
             .try_for_each_concurrent(TABLES_AT_ONCE, |(_, table)| async move {
-                table.refresh(|bytes| self.memory.release(bytes)).await
+                match table.refresh(|bytes| self.memory.release(bytes)).await {
+                    // Queries of it say so; the other tables are no worse for it.
+                    Err(Error::Damaged(_)) => Ok(()),
+                    refreshed => refreshed,
+                }
             })
             .await?;
+        self.save_heads().await;
         if let Some(share) = &self.share {
             for id in share.unanswered().await? {
                 self.flush_for_good().await?;
@@ -58,10 +63,14 @@ impl Inner {
     pub(crate) async fn flush_for_good(&self) -> Result<(), Error> {
         // What a failed flush leaves in memory and in the log would come back. A segment that is used
         // again has old bytes behind its end, so the one that was in use is cleared as well.
+        let mut damaged = None;
         for _ in 0..2 {
-            self.flush_and_clear().await?;
+            match self.flush_and_clear().await {
+                Err(Error::Damaged(damage)) => damaged = Some(damage),
+                flushed => flushed?,
+            }
         }
-        Ok(())
+        damaged.map_or(Ok(()), |damage| Err(Error::Damaged(damage)))
     }
 
     /// Waits until every row is in the tables that any writer has acknowledged.
@@ -69,10 +78,12 @@ impl Inner {
     /// # Errors
     /// [`Error::WritersBehind`] names who did not flush; [`Error::Store`]; those of a flush.
     pub(crate) async fn flush_everywhere(&self, table: &RecordType) -> Result<(), Error> {
-        let Some(share) = &self.share else { return self.flush_for_good().await };
+        let Some(share) = &self.share else {
+            return Self::but_for_others(self.flush_for_good().await, table);
+        };
         let id = drawn(self.entropy.as_ref());
         share.ask(&id).await?;
-        let flushed = self.flush_for_good().await;
+        let flushed = Self::but_for_others(self.flush_for_good().await, table);
         let wait = self.settings.maintenance.writers_wait.unsigned_abs();
         let looks = wait.as_millis() / ANSWERS_EVERY.as_millis();
         let silent = async {

@@ -1,6 +1,7 @@
 //! Several processes that write to one repository in an object store.
 
 mod columns;
+mod damage;
 mod gate;
 mod owner;
 mod purge;

@@ -1,5 +1,7 @@
 //! `oms logs`: records in, answers out.
 
+mod check;
+
 mod custom;
 
 mod keep;
@@ -97,6 +99,8 @@ pub(crate) enum Logs {
     /// Removes what is past its retention, puts small files together, and frees disk space; a
     /// process that serves does all of this by itself.
     Maintain(keep::Maintain),
+    /// Looks for damage at rest, in the tables' logs and data files; ends with 1 if there is any.
+    Check(check::Check),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum, Serialize, Deserialize)]
@@ -138,6 +142,10 @@ pub(crate) enum Answer {
 }
 
 impl Logs {
+    pub(super) const fn puts_damage_aside(&self) -> bool {
+        matches!(self, Self::Check(check::Check { quarantine: true, .. }))
+    }
+
     pub(super) fn absolute(&mut self) -> Result<()> {
         match self {
             Self::Ingest { files, .. } => absolute(files),
@@ -145,7 +153,7 @@ impl Logs {
             Self::Rule(rules::Rule::Put { file, .. }) => absolute([file]),
             Self::Rule(_) => Ok(()),
             Self::Query { .. } | Self::Tables | Self::Retention(_) => Ok(()),
-            Self::Purge(_) | Self::Maintain(_) => Ok(()),
+            Self::Purge(_) | Self::Maintain(_) | Self::Check(_) => Ok(()),
         }
     }
 
@@ -170,6 +178,7 @@ impl Logs {
             Self::Purge(command) => keep::purge(suite, command).await,
             Self::Export(command) => keep::export(suite, command).await,
             Self::Maintain(command) => keep::maintain(suite, command).await,
+            Self::Check(command) => check::check(suite, command).await,
         }
     }
 }

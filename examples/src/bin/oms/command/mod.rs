@@ -75,6 +75,11 @@ impl Command {
         matches!(self, Self::Automation(automation::Automation::Start { .. }))
     }
 
+    /// Whether the log repository is to be opened beside damage in its write-ahead log.
+    pub(crate) const fn puts_damage_aside(&self) -> bool {
+        matches!(self, Self::Logs(command) if command.puts_damage_aside())
+    }
+
     /// The services that it needs; the log repository takes the records of what it does.
     pub(crate) fn services(&self) -> Vec<Service> {
         let own = match self {
