@@ -64,16 +64,22 @@ impl Shared {
         recovery: Site,
         policy: ReplicationPolicy,
     ) -> Result<ReplicationProtectedItem> {
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) {
+            let (what, value, reason) = ("machine name", name.to_owned(), "not 1 to 200 bytes");
+            return Err(Error::Invalid { what, value, reason });
+        }
         let history = Self::history(name)?;
         let events = self.journal.read_whole(&history).await?;
         if ReplicationProtectedItem::replay(name, &events)?.is_some() {
             return Err(Error::AlreadyExists { what: "protected item", name: name.to_owned() });
         }
-        if self.journal.list_whole(HISTORY_KIND).await?.len() >= ITEMS_MAX {
+        let items = self.items().await?;
+        if items.len() >= ITEMS_MAX {
             return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
         }
         let (shared, source, target) = (Arc::clone(self), primary.clone(), recovery.clone());
         let disk_bytes = blocking(move || check_sites(&shared, &source, &target)).await?;
+        self.check_free(items, &primary).await?;
         let machine = Machine { name: name.to_owned(), disk_bytes };
         let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
         let (id, expected) = (ItemId::draw(&*self.entropy), events.len() as u64);
@@ -82,6 +88,37 @@ impl Shared {
         };
         let sealed = self.sealed(item, expected, request, self.clock.now())?;
         Ok(self.send(sealed).await?)
+    }
+
+    /// Every protected item as the journal has it, by name.
+    async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
+        let mut items = Vec::new();
+        for head in self.journal.list_whole(HISTORY_KIND).await? {
+            let events = self.journal.read_whole(&head.history).await?;
+            items.extend(ReplicationProtectedItem::replay(head.history.key(), &events)?);
+        }
+        Ok(items)
+    }
+
+    /// That no item has a disk at one of its sites, under whatever name: two that write to one disk
+    /// each undo what the other one does.
+    async fn check_free(
+        self: &Arc<Self>,
+        items: Vec<ReplicationProtectedItem>,
+        primary: &Site,
+    ) -> Result<()> {
+        let (shared, primary) = (Arc::clone(self), primary.clone());
+        blocking(move || {
+            for item in items {
+                let is_same = |site| shared.stores.is_same_image(site, &primary);
+                if is_same(&item.primary) || is_same(&item.recovery) {
+                    let (what, name) = ("protection of this disk", item.machine.name);
+                    return Err(Error::AlreadyExists { what, name });
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Appends an event that the state allows, then takes it into account.
@@ -331,6 +368,10 @@ impl RecoveryVault {
         policy: ReplicationPolicy,
     ) -> Result<Arc<ProtectedItem>> {
         let image = absolute("primary disk", primary_disk)?;
+        if Path::new(&image).is_dir() {
+            let (what, reason) = ("primary disk", "is a folder");
+            return Err(Error::Invalid { what, value: image, reason });
+        }
         let invalid =
             |reason| Error::Invalid { what: "primary disk", value: image.clone(), reason };
         let path = Path::new(&image);
@@ -407,12 +448,7 @@ impl RecoveryVault {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
-        let mut items = Vec::new();
-        for head in self.shared.journal.list_whole(HISTORY_KIND).await? {
-            let events = self.shared.journal.read_whole(&head.history).await?;
-            items.extend(ReplicationProtectedItem::replay(head.history.key(), &events)?);
-        }
-        Ok(items)
+        self.shared.items().await
     }
 }
 

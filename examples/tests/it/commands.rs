@@ -258,6 +258,9 @@ fn a_runbook_is_published_and_run_and_its_job_is_asked_for_in_kql() {
     let place = Place::new();
     fs::write(place.path("hello.sh"), "echo \"hello $1\"\n").expect("a script");
     place.good(&["automation", "runbook", "publish", "hello.sh"]);
+    let twice = ["automation", "start", "hello", "--parameter", "who=you", "--parameter", "who=me"];
+    let refused = place.bad(&twice);
+    assert!(refused.contains("given twice"), "{refused}");
     let said = place.good(&["automation", "start", "hello", "--parameter", "who=you"]);
     assert!(said.contains("Completed") && said.contains("hello you"), "{said}");
     assert!(place.good(&["automation", "job"]).contains("Completed"));

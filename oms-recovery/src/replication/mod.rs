@@ -27,7 +27,7 @@ pub use tracker::TrackedDevice;
 use crate::error::Result;
 use oms_core::disk::Disk;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A change's place in the order of all changes of an item.
@@ -110,6 +110,12 @@ pub trait SiteStores: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`crate::Error::Disk`] if it is not there.
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>>;
+
+    /// Whether the images of two sites are one, whatever they are called. By default, if they have one
+    /// place.
+    fn is_same_image(&self, one: &Site, other: &Site) -> bool {
+        one.location == other.location && one.image == other.image
+    }
 }
 
 /// Takes a site's location as a folder of this computer.
@@ -119,5 +125,22 @@ pub struct LocalStores;
 impl SiteStores for LocalStores {
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>> {
         Ok(Arc::new(oms_core::LocalDisk::new(location)?))
+    }
+
+    /// Also by another path, and through links.
+    fn is_same_image(&self, one: &Site, other: &Site) -> bool {
+        let path = |site: &Site| Path::new(&site.location).join(&site.image);
+        let (one, other) = (path(one), path(other));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let file = |path: &Path| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
+            if let (Some(one), Some(other)) = (file(&one), file(&other)) {
+                return one == other;
+            }
+        }
+        // What is away has nothing but its name.
+        let place = |path: PathBuf| path.canonicalize().unwrap_or(path);
+        place(one) == place(other)
     }
 }

@@ -243,6 +243,50 @@ async fn what_is_in_the_way_is_refused() {
     let policy = ReplicationPolicy { recovery_points_max: 0, ..ReplicationPolicy::default() };
     let error = enable("web2", policy).await.expect_err("bad policy");
     assert!(error.to_string().contains("recovery_points_max"), "{error}");
-    let error = enable("", ReplicationPolicy::default()).await.expect_err("bad name");
-    assert!(matches!(error, Error::Journal(_)), "{error}");
+    for name in ["", &"x".repeat(201)] {
+        let error = enable(name, ReplicationPolicy::default()).await.expect_err("bad name");
+        assert!(matches!(error, Error::Invalid { what: "machine name", .. }), "{error}");
+    }
+    let other = oms_recovery::replication::Site {
+        location: "recovery".to_owned(),
+        image: "other.img".into(),
+        folder: "other".into(),
+    };
+    let policy = ReplicationPolicy::default();
+    let again = vault.enable_protection_at("web2", primary_site(), other.clone(), policy.clone());
+    let error = again.await.expect_err("protected already").to_string();
+    assert!(error.contains("protection of this disk") && error.contains("web1"), "{error}");
+    // What web1 writes to is no disk of another machine.
+    let replica = vault.enable_protection_at("web2", recovery_site(), other, policy);
+    let error = replica.await.expect_err("a replica").to_string();
+    assert!(error.contains("protection of this disk") && error.contains("web1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_is_protected_once_whatever_it_is_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let vault = oms_recovery::RecoveryVault::builder(at("vault")).build().expect("a vault");
+    let protect = async |name: &str, disk: &str| {
+        let policy = ReplicationPolicy::default();
+        vault.enable_protection(name, &at(disk), &at(&format!("{name}.replica")), policy).await
+    };
+    let web1 = protect("web1", "disk.img").await.expect("protected");
+    web1.replicate().await.expect("replicated");
+    std::fs::create_dir(at("sub")).expect("a folder");
+    std::fs::hard_link(at("disk.img"), at("hard.img")).expect("a link");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(at("disk.img"), at("soft.img")).expect("a link");
+    for disk in ["disk.img", "sub/../disk.img", "hard.img", "soft.img", "web1.replica/disk.img"] {
+        let error = protect("web2", disk).await.expect_err(disk).to_string();
+        assert!(error.contains("protection of this disk") && error.contains("web1"), "{error}");
+    }
+    let error = protect("web2", "sub").await.expect_err("a folder").to_string();
+    assert!(error.contains("is a folder"), "{error}");
+    // Nothing of that is in the way of a disk of its own, nor of the first one.
+    std::fs::write(at("other.img"), vec![8; 1 << 20]).expect("a disk");
+    protect("web2", "other.img").await.expect("protected");
+    web1.disable_protection().await.expect("ended");
+    protect("web3", "hard.img").await.expect("nobody's any more");
 }

@@ -10,6 +10,7 @@ use oms_automation::stream::StreamRecord;
 use oms_automation::{JobOptions, RunbookOptions, StreamQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// How many jobs are listed.
@@ -25,7 +26,8 @@ pub(crate) enum Automation {
     Start {
         /// Its name.
         runbook: String,
-        /// A parameter, as NAME=VALUE; in the order of the program's arguments.
+        /// A parameter, as NAME=VALUE. The program gets the values in the order of the names, where
+        /// digits compare as numbers, or in that of the parameters which the runbook declares.
         #[arg(long = "parameter", value_name = "NAME=VALUE")]
         parameters: Vec<String>,
         /// A name for the job: starting under the same name again starts nothing.
@@ -171,8 +173,14 @@ async fn start(
         let (name, value) = parameter.split_once('=')?;
         Some((name.to_owned(), serde_json::Value::from(value)))
     };
-    let parameters: Option<_> = parameters.iter().map(split).collect();
-    let parameters = parameters.context("a parameter is not of the form NAME=VALUE")?;
+    let given: Option<Vec<_>> = parameters.iter().map(split).collect();
+    let mut parameters = BTreeMap::new();
+    for (name, value) in given.context("a parameter is not of the form NAME=VALUE")? {
+        if parameters.contains_key(&name) {
+            bail!("parameter is given twice. name=`{name}`");
+        }
+        parameters.insert(name, value);
+    }
     let options = JobOptions { name, parameters, started_by: "local".to_owned() };
     let account = suite.automation()?;
     let job = account.start_job(&runbook.parse()?, options).await?;
