@@ -87,6 +87,14 @@ pub enum Error {
         /// The id of the folder.
         writer: String,
     },
+    /// Another process took the place of this one, which keeps its log in the object store: what was
+    /// acknowledged is the other one's now, and this one takes no more. See
+    /// [`WorkspaceBuilder::diskless`](crate::workspace::WorkspaceBuilder::diskless).
+    #[error("another process took the place of this writer. writer=`{writer}`")]
+    WriterReplaced {
+        /// The id of this process among the writers.
+        writer: String,
+    },
     /// Another writer changed the table, so that rows on their way into it were not taken; loading
     /// them again can succeed.
     #[error("table was changed meanwhile: {what}. table=`{table}`")]
@@ -303,6 +311,7 @@ impl Error {
             Self::Closed
             | Self::Locked { .. }
             | Self::MaintainedElsewhere { .. }
+            | Self::WriterReplaced { .. }
             | Self::WritersBehind { .. } => ErrorKind::Unavailable,
             Self::OtherWorkspace { .. }
             | Self::OtherFolder { .. }

@@ -53,10 +53,11 @@
 //! - `interop`: tests against other readers of Delta tables.
 //!
 //! # What it is not
-//! - No replication: one process has a workspace's folder open, and what is not flushed is on one
-//!   machine's disk; the Delta tables are there too, or in an
+//! - No replication of its own: one process has a workspace's folder open, and what is not flushed is on
+//!   one machine's disk, as the Delta tables are. What is to outlive the machine is in an
 //!   [object store](workspace::WorkspaceBuilder::object_store), which several processes can
-//!   [share](repository::share).
+//!   [share](repository::share): the tables, and the log of a
+//!   [diskless](workspace::WorkspaceBuilder::diskless) process.
 //! - No update of records. A delete is a purge, which writes files again: see
 //!   [`repository::maintain`].
 //! - No index that a reader needs: files, row groups and pages are left out by their statistics, and

@@ -3,36 +3,37 @@
 use crate::Error;
 use crate::ingest::columnar::RowBatch;
 use crate::ingest::rule::RuleStore;
-use crate::ingest::wal::{Open, Syncer};
-use crate::repository::folder::{Folder, Identity};
-use crate::repository::heads::Heads;
-use crate::repository::home::Place;
-use crate::repository::maintain::{self, Keep, MaintenanceSettings, TableSettings};
+use crate::ingest::wal::Syncer;
+use crate::repository::folder::Identity;
+use crate::repository::maintain::{Keep, MaintenanceSettings, TableSettings};
 use crate::repository::memory::Memory;
-use crate::repository::share::{self, Share};
+use crate::repository::share::Share;
 use crate::repository::snapshot::TableSnapshot;
 use crate::repository::table::Table;
-use crate::repository::tables::{Tables, replay};
+use crate::repository::tables::Tables;
 use crate::schema::TableSchema;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use jiff::SignedDuration;
-use object_store::ObjectStore;
+use oms_core::clock::Stopwatch;
 use oms_core::disk::DiskLock;
 use oms_core::record::{Batch, RecordType, SinkError};
 use oms_core::task::blocking;
-use oms_core::{Clock, Disk, Entropy, ErrorKind, RecordSink, SystemClock, SystemEntropy};
+use oms_core::{Clock, Entropy, ErrorKind, RecordSink};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use url::Url;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 mod aside;
+
+mod builder;
 
 mod custom;
 
@@ -45,6 +46,7 @@ mod stream;
 mod write;
 
 pub use crate::repository::table::TableFlush;
+pub use builder::WorkspaceBuilder;
 pub use load::{LoadFailure, LoadFile, LoadOptions, LoadReport, RefusedRow};
 
 /// The most tables of one workspace.
@@ -82,16 +84,22 @@ pub struct Settings {
     pub table_settings: TableSettings,
     /// How often it is looked what other writers of a [shared](WorkspaceBuilder::shared) store did,
     /// 100 milliseconds to an hour: their rows are seen so much later than they were flushed. Each
-    /// time costs four requests and one a table. Zero leaves it to calls of [`Workspace::refresh`],
+    /// time costs five requests and one a table. Zero leaves it to calls of [`Workspace::refresh`],
     /// which have to come: others wait for this process where they purge, or own maintenance.
     pub refresh_every: SignedDuration,
+    /// How long a [diskless](WorkspaceBuilder::diskless) workspace gathers what goes into one object of
+    /// its log, 1 millisecond to 10 seconds. An acknowledgement waits for so long at most, and for the
+    /// request that creates the object; a workspace that is written to all the time makes a request
+    /// an interval.
+    pub log_interval: SignedDuration,
     /// How tables are compacted and vacuumed.
     pub maintenance: MaintenanceSettings,
 }
 
 impl Default for Settings {
     /// 256 MiB in memory, a flush at 64 MiB or 30 seconds, segments of 64 MiB, 30 days of
-    /// retention, a look at what others did every 5 seconds.
+    /// retention, a look at what others did every 5 seconds, an object of a diskless log every 250
+    /// milliseconds.
     fn default() -> Self {
         Self {
             workspace_id: None,
@@ -101,6 +109,7 @@ impl Default for Settings {
             segment_bytes_max: 64 << 20,
             table_settings: TableSettings::default(),
             refresh_every: SignedDuration::from_secs(5),
+            log_interval: SignedDuration::from_millis(250),
             maintenance: MaintenanceSettings::default(),
         }
     }
@@ -152,206 +161,6 @@ pub struct LogDamage {
     pub moved_to: String,
 }
 
-/// Puts a workspace together. See [`Workspace::builder`].
-#[derive(Debug)]
-pub struct WorkspaceBuilder {
-    folder: PathBuf,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    settings: Settings,
-    log_disk: Option<Arc<dyn Disk>>,
-    place: Place,
-    quarantine: bool,
-}
-
-impl WorkspaceBuilder {
-    /// Where the time comes from; the operating system's clock by default.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Where ids come from; the operating system's generator by default.
-    #[must_use]
-    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
-        self.entropy = entropy;
-        self
-    }
-
-    /// How it runs.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Keeps the write-ahead log on another disk than the workspace's folder. The same one has to
-    /// be given each time: what is not flushed is only there.
-    #[must_use]
-    pub fn log_disk(mut self, disk: Arc<dyn Disk>) -> Self {
-        self.log_disk = Some(disk);
-        self
-    }
-
-    /// Opens the workspace also if its write-ahead log is damaged: what can be read of it is brought
-    /// into the tables, each damaged segment is moved into `wal/quarantine/`, and
-    /// [`Workspace::log_damage`] tells what is missing. Without it opening fails with
-    /// [`Error::Corrupt`], so that nobody loses acknowledged records without having said so. What a
-    /// crash leaves half written is no damage.
-    #[must_use]
-    pub const fn quarantine(mut self, quarantine: bool) -> Self {
-        self.quarantine = quarantine;
-        self
-    }
-
-    /// Keeps the Delta tables in an object store in place of the workspace's folder, which keeps the
-    /// write-ahead log: a record is acknowledged when it is durable on this machine, and goes into
-    /// the store with the next flush. `url` is the place of the tables, `s3://bucket/logs` say, and
-    /// `store` the whole bucket. It has to refuse to replace an object where it is told to
-    /// ([`PutMode::Create`](object_store::PutMode)), as S3, Azure and Google Cloud Storage do.
-    ///
-    /// The store belongs to this folder, and another one is refused, unless they
-    /// [share](Self::shared) it. Give it before [`store_layer`](Self::store_layer).
-    #[must_use]
-    pub fn object_store(mut self, store: Arc<dyn ObjectStore>, url: Url) -> Self {
-        self.place.set_remote(store, url);
-        self
-    }
-
-    /// Takes the object store over from the folder that it belongs to, which is lost: what its
-    /// write-ahead log held and was not flushed is lost with it, and so are the tables' settings and
-    /// the data collection rules. The process that used it must have ended, and
-    /// [`Settings::workspace_id`] name the workspace.
-    #[must_use]
-    pub const fn take_over(mut self) -> Self {
-        self.place.claim.takes_over = true;
-        self
-    }
-
-    /// Shares the object store with other folders of the workspace, whose processes write to the same
-    /// tables: see [`share`] for what they see of each other.
-    /// [`Settings::workspace_id`] has to name the workspace. A store that was one folder's is shared
-    /// from when that folder says so, or another one that takes it over, and stays so; plans and
-    /// retention of tables are kept in it from then on.
-    #[must_use]
-    pub const fn shared(mut self) -> Self {
-        self.place.claim.shares = true;
-        self
-    }
-
-    /// Puts a layer around the object store that the Delta tables are committed through: the local
-    /// file system from its root, every put synced, unless there is an
-    /// [`object_store`](Self::object_store). Queries read the data files past it.
-    #[must_use]
-    pub fn store_layer(
-        mut self,
-        layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
-    ) -> Self {
-        self.place.layer(layer);
-        self
-    }
-
-    /// Opens the workspace, making it if the folder is empty, and reads what the log holds.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::OtherFolder`];
-    /// [`Error::SharedStore`]; [`Error::WriterForgotten`]; [`Error::Setting`]; [`Error::Store`];
-    /// [`Error::Corrupt`] by file and offset; [`Error::Unsupported`]; [`Error::Disk`];
-    /// [`Error::Delta`].
-    pub async fn build(self) -> Result<Workspace, Error> {
-        let Self { folder, clock, entropy, settings, log_disk, place, quarantine } = self;
-        let opened = {
-            let (entropy, settings) = (Arc::clone(&entropy), settings.clone());
-            blocking(move || Folder::open(&folder, settings.workspace_id, entropy.as_ref())).await?
-        };
-        let Folder { root, disk, lock, identity } = opened;
-        let (others, how) = (settings.table_settings, &settings.maintenance);
-        let keep = Keep::open(&root, Arc::clone(&disk), others, how).await?;
-        let rules = {
-            let disk = Arc::clone(&disk);
-            blocking(move || RuleStore::open(disk)).await?
-        };
-        let claim = place.claim;
-        let mut home = place.home(&root)?;
-        home.claim(&identity, claim).await?;
-        let share = match home.is_shared() {
-            true => {
-                Some(Share::join(&home, &identity, Arc::clone(&clock), &settings, &keep).await?)
-            }
-            false => None,
-        };
-        let heads = {
-            let disk = Arc::clone(&disk);
-            blocking(move || Heads::open(disk)).await?
-        };
-        let tables = Arc::new(Tables::open(home, &identity, heads).await?);
-        let log_disk = log_disk.unwrap_or(disk);
-        let memory = Arc::new(Memory::default());
-        let log = Open {
-            disk: Arc::clone(&log_disk),
-            entropy: Arc::clone(&entropy),
-            segment_bytes_max: settings.segment_bytes_max,
-            spare_bytes_min: (settings.segment_bytes_max / 2).max(1 << 20),
-            floor: 0,
-            quarantine,
-        };
-        let (wal, log_damage, aside) = replay(log, &tables, &memory).await?;
-        let inner = Arc::new(Inner {
-            syncer: Syncer::start(wal)?,
-            log_disk,
-            aside: Mutex::new(aside),
-            _lock: lock,
-            clock,
-            entropy,
-            settings,
-            identity,
-            tables,
-            memory,
-            log_damage,
-            keep,
-            share,
-            rules,
-            #[cfg(feature = "http")]
-            http_numbers: Arc::default(),
-            flushing: tokio::sync::Mutex::new(()),
-            reading: Semaphore::new(custom::READ_AT_ONCE_MAX),
-            flush_due: Arc::new(Notify::new()),
-            oldest: Mutex::new(None),
-            runtime: Arc::default(),
-        });
-        for damage in &inner.log_damage {
-            let LogDamage { path, offset, reason, batches_missing, moved_to } = damage;
-            tracing::error!(
-                path,
-                offset,
-                reason,
-                batches_missing,
-                moved_to,
-                "the log cannot be read here"
-            );
-        }
-        if !inner.log_damage.is_empty() {
-            // The damaged segments are moved once the tables hold what was read of them.
-            match inner.flush().await {
-                // Its rows are put aside.
-                Err(Error::Damaged(_)) => {}
-                flushed => drop(flushed?),
-            }
-        }
-        inner.note_waiting();
-        let mut background = tokio::task::JoinSet::new();
-        background.spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
-        if inner.share.is_some() && !inner.settings.refresh_every.is_zero() {
-            background.spawn(share::refresh::run(Arc::downgrade(&inner)));
-        }
-        if inner.settings.maintenance.is_automatic {
-            background.spawn(maintain::run::run(Arc::downgrade(&inner)));
-        }
-        Ok(Workspace { inner: RwLock::new(Some(inner)), background: Mutex::new(background) })
-    }
-}
-
 /// A Log Analytics workspace: tables of records, durable from the moment a write is acknowledged,
 /// visible to queries from the same moment, and kept as Delta tables in `FOLDER/tables/`.
 ///
@@ -392,7 +201,7 @@ pub(crate) struct Inner {
     identity: Identity,
     pub(crate) tables: Arc<Tables>,
     /// Where the log is.
-    log_disk: Arc<dyn Disk>,
+    log_disk: Option<Arc<dyn Disk>>,
     /// The newest log sequence of the rows that were put aside, by table.
     aside: Mutex<BTreeMap<RecordType, u64>>,
     pub(crate) memory: Arc<Memory>,
@@ -418,15 +227,7 @@ impl Workspace {
     /// A workspace in `folder`, with the defaults of [`Settings`].
     #[must_use]
     pub fn builder(folder: impl Into<PathBuf>) -> WorkspaceBuilder {
-        WorkspaceBuilder {
-            folder: folder.into(),
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
-            settings: Settings::default(),
-            log_disk: None,
-            place: Place::default(),
-            quarantine: false,
-        }
+        WorkspaceBuilder::new(folder.into())
     }
 
     pub(crate) fn inner(&self) -> Result<Arc<Inner>, Error> {

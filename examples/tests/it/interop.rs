@@ -3,8 +3,7 @@
 
 use crate::support::{Place, Server, text};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 fn variable(name: &str, what: &str) -> String {
@@ -175,32 +174,13 @@ fn services_in_several_processes_share_a_journal_in_postgresql() {
     assert!(logs.stop());
 }
 
-/// Ends what it started when it is dropped.
-struct Kept(Child);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+#[cfg(test)]
+mod s3;
 
 /// One process is told by its configuration, and the other one by its environment.
 #[test]
 fn two_processes_keep_their_logs_in_one_s3_bucket() {
-    let python = variable("OMS_INTEROP_PYTHON", "a Python with the packages of .ci/interop.txt");
-    let child = Command::new(&python)
-        .args(["-c", include_str!("s3.py")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{python} does not start: {error}"));
-    let mut s3 = Kept(child);
-    let mut port = String::new();
-    let output = s3.0.stdout.take().expect("its output");
-    BufReader::new(output).read_line(&mut port).expect("its port");
-    let endpoint = format!("http://127.0.0.1:{}", port.trim());
+    let (_s3, endpoint) = s3::start();
 
     let (a, b) = (Place::new(), Place::new());
     let config = format!(
@@ -244,5 +224,41 @@ fn two_processes_keep_their_logs_in_one_s3_bucket() {
     }
     assert!(answer.contains("\r\n3,6"), "the one that serves looks each second: {answer}");
     assert!(a.good(&["logs", "tables"]).contains("s3://bucket/logs/Both_CL/"));
+    assert!(server.stop());
+}
+
+/// What it acknowledged and did not flush is in the bucket alone.
+#[test]
+fn a_process_without_a_disk_loses_nothing_with_its_machine() {
+    let (_s3, endpoint) = s3::start();
+    let config = format!(
+        "[logs]\nstore = \"s3://bucket/logs\"\ndiskless = \"pod-0\"\nflush_age_seconds = 86400\n\
+         log_interval_milliseconds = 20\n\
+         [logs.store_options]\nregion = \"us-east-1\"\nendpoint = \"{endpoint}\"\n\
+         allow_http = \"true\"\naccess_key_id = \"key\"\nsecret_access_key = \"secret\"\n"
+    );
+    let configured = ["--config", "oms.toml"];
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--services", "logs"];
+    let ingest = ["logs", "ingest", "--log-type", "Kept", "rows"];
+    let (lost, next) = (Place::new(), Place::new());
+    for place in [&lost, &next] {
+        fs::write(place.path("oms.toml"), &config).expect("written");
+    }
+    fs::write(lost.path("rows"), "[{\"N\":1},{\"N\":2}]").expect("rows");
+    let server = Server::start(lost.oms(&[&configured[..], &serve].concat()));
+    let said = lost.good(&[&configured[..], &ingest].concat());
+    assert!(said.contains("2 records accepted"), "{said}");
+    next.join(&lost);
+    drop(server);
+    fs::remove_dir_all(lost.data()).expect("removed");
+
+    let query = ["logs", "query", "--format", "csv", "Kept_CL | summarize count(), sum(N_d)"];
+    let answer = next.good(&[&configured[..], &query].concat());
+    assert!(answer.contains("\r\n2,3"), "{answer}");
+    let server = Server::start(next.oms(&[&configured[..], &serve].concat()));
+    fs::write(next.path("rows"), "[{\"N\":4}]").expect("rows");
+    next.good(&[&configured[..], &ingest].concat());
+    let answer = next.good(&query);
+    assert!(answer.contains("\r\n3,7"), "{answer}");
     assert!(server.stop());
 }

@@ -157,7 +157,7 @@ impl Committer {
 
     /// Brings fresh batches into the table, once: batches that an earlier call brought in, though
     /// it failed or was given up, are not brought in again. None if the table has taken a column of
-    /// theirs otherwise: they have to be brought into its columns first.
+    /// theirs otherwise: they have to be brought into its columns first; or if it has some of them.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Delta`]; call again with the same batches.
@@ -176,7 +176,8 @@ impl Committer {
             if self.holds(part) {
                 break;
             }
-            if !self.takes(schema)? {
+            let is_in_part = fresh.first().is_some_and(|first| first <= self.through);
+            if is_in_part || !self.takes(schema)? {
                 return Ok(None);
             }
             let (now, mark) = (clock.now(), self.mark(VACUUM_MARK).map(str::to_owned));

@@ -29,6 +29,11 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
+    /// Of a process of the same workspace that has no folder of its own.
+    pub(crate) fn without_folder(self, entropy: &dyn Entropy) -> Self {
+        Self { node_id: entropy.uuid(), ..self }
+    }
+
     pub(crate) fn app_id(&self) -> String {
         app_id(&self.node())
     }

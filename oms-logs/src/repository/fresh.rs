@@ -155,12 +155,17 @@ impl Fresh {
         Ok(())
     }
 
+    /// The log sequence of the oldest rows; none if there are none.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.iter().flat_map(|part| &part.origins).map(|origin| origin.lsn).min()
+    }
+
     /// Leaves out the rows up to a log sequence; answers the bytes that they counted, about.
     ///
     /// # Errors
     /// [`Error::Arrow`].
     pub(crate) fn leave_after(&mut self, through: u64) -> Result<u64, Error> {
-        if through == 0 || self.is_empty() {
+        if self.first().is_none_or(|first| first > through) {
             return Ok(0);
         }
         let mut kept = Self { through: self.through, ..Self::default() };
@@ -292,6 +297,48 @@ mod tests {
         let lengths: Vec<usize> = fresh.iter().map(|part| part.batch.num_rows()).collect();
         assert_eq!(lengths, [1, 1_000].repeat(20));
         assert_eq!(fresh.rows, 20_020);
+    }
+
+    #[test]
+    fn rows_up_to_a_log_sequence_are_taken_away_also_from_the_middle_of_a_batch() {
+        let values = |fresh: &Fresh| {
+            let values = |part: &Arc<FreshBatch>| {
+                let column = part.batch.column_by_name("N").expect("N");
+                column.as_primitive::<Int64Type>().values().to_vec()
+            };
+            fresh.iter().flat_map(values).collect::<Vec<_>>()
+        };
+        for count in [10, 100, 1_000_i64] {
+            let mut all = Fresh::default();
+            for n in 1..=count {
+                all.push(7, n as u64, batch(&[n, -n]), 8);
+            }
+            let mut step = all.clone();
+            let mut released = 0;
+            for through in 0..=count {
+                released += step.leave_after(through as u64).expect("left");
+                let left = (through + 1..=count).flat_map(|n| [n, -n]).collect::<Vec<_>>();
+                assert_eq!(values(&step), left);
+                assert_eq!((step.rows, step.is_empty()), (left.len() as u64, left.is_empty()));
+                assert_eq!(step.bytes + released, 8 * count as u64);
+                let mut at_once = all.clone();
+                at_once.leave_after(through as u64).expect("left");
+                assert_eq!(values(&at_once), left);
+                let ids = |fresh: &Fresh| {
+                    let ids = fresh.iter().map(|part| part.with_ids().expect("ids"));
+                    let ids = ids.flat_map(|rows| {
+                        let ids = rows.column_by_name(ITEM_ID).expect("ids");
+                        ids.as_string::<i32>()
+                            .iter()
+                            .flatten()
+                            .map(str::to_owned)
+                            .collect::<Vec<_>>()
+                    });
+                    ids.collect::<Vec<_>>()
+                };
+                assert_eq!(ids(&step), ids(&all)[2 * through as usize..], "each keeps its id");
+            }
+        }
     }
 
     #[test]

@@ -166,6 +166,22 @@ impl Home {
         Ok(listed.common_prefixes.iter().filter_map(name).collect())
     }
 
+    /// The workspace that an object store belongs to; none if it is nobody's.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Store`].
+    pub(crate) async fn workspace_id(&self) -> Result<Option<Uuid>, Error> {
+        let path = self.path()?.join(OWNER);
+        let found = match self.store.get(&path).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            found => found.map_err(self.failed())?,
+        };
+        let owner = Owner::parse(&found.bytes().await.map_err(self.failed())?);
+        let owner =
+            owner.map_err(|reason| Error::Corrupt { path: path.to_string(), offset: 0, reason })?;
+        Ok(Some(owner.workspace_id))
+    }
+
     /// Takes an object store for a workspace's folder, or finds that it has it already.
     ///
     /// # Errors
@@ -263,6 +279,11 @@ impl Place {
         layer: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
     ) {
         self.store = layer(Arc::clone(&self.store));
+    }
+
+    /// Whether it is in an object store.
+    pub(crate) const fn is_remote(&self) -> bool {
+        self.remote.is_some()
     }
 
     /// The place of the tables of the workspace in `root`.

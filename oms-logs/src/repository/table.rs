@@ -432,14 +432,15 @@ impl Table {
         next.files = files.into();
         next.delta_version = committer.version();
         next.vacuum_mark = committer.mark(VACUUM_MARK).map(Into::into);
-        let mut held = match committer.through() >= next.flushing.through {
+        let through = committer.through();
+        let mut held = match through >= next.flushing.through {
             true => std::mem::take(&mut next.flushing).bytes,
-            false => 0,
+            // Some of them, where whoever takes a log over and whoever had it both bring its rows in.
+            false => next.flushing.leave_after(through)?,
         };
-        if next.damage.take().is_some() {
-            // Read from the log when it was not known what the table holds of them.
-            held += next.fresh.leave_after(committer.through())?;
-        }
+        // Those too that were read from the log when it was not known what the table holds of them.
+        held += next.fresh.leave_after(through)?;
+        next.damage = None;
         self.note_damage(None);
         if let Some(stored) = stored {
             if let Some((both, yields)) = reconcile(&stored, &schema) {

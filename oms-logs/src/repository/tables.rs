@@ -3,7 +3,6 @@
 use crate::Error;
 use crate::ingest::batch::decode;
 use crate::ingest::wal::{self, Entry, read_held};
-use crate::repository::folder::Identity;
 use crate::repository::heads::{Head, Heads};
 use crate::repository::home::Home;
 use crate::repository::memory::Memory;
@@ -30,12 +29,13 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) async fn open(home: Home, identity: &Identity, heads: Heads) -> Result<Self, Error> {
+    /// Opens the tables that there are, for the application of this id.
+    pub(crate) async fn open(home: Home, app_id: String, heads: Heads) -> Result<Self, Error> {
         let mut names = home.names().await?;
         // A table whose folder is gone is one that is damaged.
         names.extend(heads.all().into_keys());
         let (open, terms) = (RwLock::default(), Arc::default());
-        let tables = Self { home, app_id: identity.app_id(), open, terms, heads };
+        let tables = Self { home, app_id, open, terms, heads };
         for name in names {
             let Ok(name) = name.parse::<RecordType>() else { continue };
             tables.find_or_open(&name).await?;
@@ -145,35 +145,29 @@ impl Replayed {
     }
 }
 
-/// Reads the log into the tables, without what they hold already. Answers its damage, too.
-pub(crate) async fn replay(
-    mut log: wal::Open,
+/// Takes an entry of a log.
+pub(crate) type Replay<'a> = &'a mut dyn FnMut(u64, Entry) -> Result<(), Error>;
+
+/// Reads a log into the tables, without what they hold already. `read` is given the highest log
+/// sequence that one of them holds, and who takes the entries. It may block.
+pub(crate) async fn replay<T: Send + 'static>(
     tables: &Tables,
     memory: &Arc<Memory>,
-) -> Result<(wal::Wal, Vec<LogDamage>, BTreeMap<RecordType, u64>), Error> {
-    let mut held = BTreeMap::new();
+    read: impl FnOnce(u64, Replay<'_>) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let (mut held, mut floor) = (BTreeMap::new(), 0);
     for head in tables.heads.all().into_values() {
-        log.floor = log.floor.max(head.through);
+        floor = head.through.max(floor);
     }
     for (name, table) in tables.all() {
         let through = table.through().await;
-        log.floor = log.floor.max(through);
+        floor = through.max(floor);
         held.insert(name, through);
     }
-    let (wal, damages, entries, aside) = blocking(move || {
+    let (opened, entries) = blocking(move || {
         let mut replayed = Replayed { held, entries: Vec::new(), seen: BTreeSet::new() };
-        let (aside, mut damages) = read_held(log.disk.as_ref(), log.quarantine)?;
-        for (lsn, entry) in aside {
-            log.floor = log.floor.max(lsn);
-            replayed.take(lsn, entry)?;
-        }
-        let mut put_aside = BTreeMap::new();
-        for (lsn, name) in &replayed.seen {
-            put_aside.insert(name.clone(), *lsn);
-        }
-        let (wal, found) = wal::open(log, |lsn, entry| replayed.take(lsn, entry))?;
-        damages.extend(found);
-        Ok::<_, Error>((wal, damages, replayed.entries, put_aside))
+        let opened = read(floor, &mut |lsn, entry| replayed.take(lsn, entry))?;
+        Ok::<_, Error>((opened, replayed.entries))
     })
     .await?;
     for (lsn, name, batch) in entries {
@@ -185,5 +179,30 @@ pub(crate) async fn replay(
         }
         table.publish(lsn, batch, bytes);
     }
-    Ok((wal, damages, aside))
+    Ok(opened)
+}
+
+/// What was read of a log on a disk: the log, its damage, and the newest log sequence of what was put
+/// aside for each table.
+pub(crate) type LogRead = (wal::Wal, Vec<LogDamage>, BTreeMap<RecordType, u64>);
+
+/// Opens a log on a disk, and hands over what it holds and what was put aside.
+///
+/// # Errors
+/// Those of [`wal::open`], and of `replay`.
+pub(crate) fn read_log(mut log: wal::Open, replay: Replay<'_>) -> Result<LogRead, Error> {
+    let (aside, mut damages) = read_held(log.disk.as_ref(), log.quarantine)?;
+    let mut put_aside = BTreeMap::new();
+    for (lsn, entry) in aside {
+        log.floor = log.floor.max(lsn);
+        let names = entry.sections.iter().filter_map(|section| section.table.parse().ok());
+        for name in names.collect::<Vec<RecordType>>() {
+            let newest = put_aside.entry(name).or_insert(lsn);
+            *newest = lsn.max(*newest);
+        }
+        replay(lsn, entry)?;
+    }
+    let (wal, found) = wal::open(log, replay)?;
+    damages.extend(found);
+    Ok((wal, damages, put_aside))
 }

@@ -29,13 +29,15 @@ impl Inner {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the rows of a table that cannot take them where the log's segments are not needed for them.
-    pub(super) async fn put_aside(&self, table: &Table) -> Result<(), Error> {
+    /// Puts the rows of a table that cannot take them where the log's segments are not needed for them;
+    /// `false` if they are needed, for there is no disk.
+    pub(super) async fn put_aside(&self, table: &Table) -> Result<bool, Error> {
         let (parts, through) = table.waiting();
         if parts.is_empty() || self.aside().get(table.name()) == Some(&through) {
-            return Ok(());
+            return Ok(true);
         }
-        let (name, disk) = (table.name().clone(), Arc::clone(&self.log_disk));
+        let Some(disk) = self.log_disk.clone() else { return Ok(false) };
+        let name = table.name().clone();
         blocking(move || {
             let mut batches = Vec::new();
             for (lsn, rows) in parts.iter().flat_map(|part| part.parts()) {
@@ -47,7 +49,7 @@ impl Inner {
         })
         .await?;
         self.aside().insert(table.name().clone(), through);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes what was put aside for tables that have it.
@@ -56,7 +58,8 @@ impl Inner {
             if !self.aside().contains_key(name) {
                 continue;
             }
-            let (disk, text) = (Arc::clone(&self.log_disk), name.to_string());
+            let Some(disk) = self.log_disk.clone() else { continue };
+            let text = name.to_string();
             blocking(move || remove_held(disk.as_ref(), &text)).await?;
             self.aside().remove(name);
         }

@@ -48,6 +48,7 @@ impl Inner {
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut report = FlushReport::default();
         let (mut failed, mut damaged, mut whole_again) = (None, None, Vec::new());
+        let mut is_log_needed = false;
         for (name, table) in self.tables.all() {
             let memory = Arc::clone(&self.memory);
             let released = move |bytes| memory.release(bytes);
@@ -57,7 +58,10 @@ impl Inner {
                     whole_again.push(name);
                 }
                 Err(Error::Damaged(damage)) => match self.put_aside(&table).await {
-                    Ok(()) => damaged = damaged.or(Some(damage)),
+                    Ok(is_aside) => {
+                        is_log_needed |= !is_aside;
+                        damaged = damaged.or(Some(damage));
+                    }
                     Err(error) => failed = failed.or(Some(error)),
                 },
                 Err(error) => failed = failed.or(Some(error)),
@@ -72,7 +76,9 @@ impl Inner {
                 Err(error)
             }
             None => {
-                self.syncer.remove_through(through).await?;
+                if !is_log_needed {
+                    self.syncer.remove_through(through).await?;
+                }
                 self.forget_aside(&whole_again).await?;
                 damaged.map_or(Ok(report), |damage| Err(Error::Damaged(damage)))
             }

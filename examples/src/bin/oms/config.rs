@@ -112,6 +112,13 @@ pub(crate) struct Logs {
     /// How often it is looked what they wrote, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refresh_seconds: Option<u32>,
+    /// Keeps the write-ahead log in the store, too: the name of this process's place among the
+    /// writers, which one process at a time has. It is shared then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) diskless: Option<String>,
+    /// How long what goes into one object of that log is gathered, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_interval_milliseconds: Option<u32>,
     /// What the store's provider is told.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub(crate) store_options: Options,
@@ -187,6 +194,9 @@ impl Config {
         take.one("OMS_LOGS_STORE", &mut self.logs.store)?;
         take.one("OMS_LOGS_SHARED", &mut self.logs.shared)?;
         take.one("OMS_LOGS_REFRESH_SECONDS", &mut self.logs.refresh_seconds)?;
+        take.one("OMS_LOGS_DISKLESS", &mut self.logs.diskless)?;
+        let interval = &mut self.logs.log_interval_milliseconds;
+        take.one("OMS_LOGS_LOG_INTERVAL_MILLISECONDS", interval)?;
         take.one("OMS_AUTOMATION_CONCURRENCY", &mut self.automation.concurrency)?;
         take.one("OMS_AUTOMATION_OPEN_JOBS_MAX", &mut self.automation.open_jobs_max)?;
         let silent = &mut self.dsc.unresponsive_after_minutes;
@@ -277,10 +287,13 @@ impl Logs {
         }
         let shared = self.shared.unwrap_or(false);
         let options = !self.store_options.is_empty();
-        let refresh = self.refresh_seconds.is_some();
-        for (is_set, key) in
-            [(shared, "shared"), (options, "store_options"), (refresh, "refresh_seconds")]
-        {
+        for (is_set, key) in [
+            (shared, "shared"),
+            (options, "store_options"),
+            (self.refresh_seconds.is_some(), "refresh_seconds"),
+            (self.diskless.is_some(), "diskless"),
+            (self.log_interval_milliseconds.is_some(), "log_interval_milliseconds"),
+        ] {
             if is_set {
                 bail!("setting is for tables in an object store only. key=`logs.{key}`");
             }
@@ -441,6 +454,7 @@ mod tests {
         assert!(refused("[logs]\nstore = \"https://host/logs\"").contains("scheme=`https`"));
         assert!(refused("[logs]\nshared = true").contains("key=`logs.shared`"));
         assert!(refused("[logs]\nrefresh_seconds = 2").contains("key=`logs.refresh_seconds`"));
+        assert!(refused("[logs]\ndiskless = \"a\"").contains("key=`logs.diskless`"));
         assert!(refused("store = \"s3://bucket\"").contains("logs.store"));
         let options = "[logs]\nstore = \"gs://bucket\"\n[logs.store_options]\npassword = \"x\"";
         assert!(refused(options).contains("option=`password`"));

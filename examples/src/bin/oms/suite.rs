@@ -411,6 +411,9 @@ async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc
     set(&mut settings.flush_age, age.map(|age| SignedDuration::from_secs(age.into())));
     let every = limits.refresh_seconds;
     set(&mut settings.refresh_every, every.map(|every| SignedDuration::from_secs(every.into())));
+    let interval = limits.log_interval_milliseconds;
+    let interval = interval.map(|it| SignedDuration::from_millis(it.into()));
+    set(&mut settings.log_interval, interval);
     let workspace = Workspace::builder(data.folder("logs")?).settings(settings);
     let mut workspace = workspace.quarantine(limits.quarantine.unwrap_or(false));
     if let Some(store) = limits.object_store()? {
@@ -418,6 +421,9 @@ async fn open_logs(data: &DataDir, admin: &Admin, config: &Config) -> Result<Arc
         workspace = workspace.object_store(store, url);
         if limits.shared.unwrap_or(false) {
             workspace = workspace.shared();
+        }
+        if let Some(slot) = &limits.diskless {
+            workspace = workspace.diskless(slot);
         }
     }
     let built = workspace.build().await;

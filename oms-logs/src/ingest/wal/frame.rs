@@ -4,6 +4,7 @@
 //!  segment = frame(header) group*
 //!  frame   = magic[4]  length u32  checksum u32  payload[length]
 //!  header  = format u32  salt u32  first u64  previous_end u64  producers u32 { producer }*
+//!          | format u32  salt u32  first u64  previous_end u64
 //!  producer= name  runs u16 { first u64  last u64 }*
 //!  group   = magic[4]  length u32  first u64  index checksum u32  head checksum u32
 //!            body[length] = index  { entry }*
@@ -22,8 +23,11 @@
 use crate::ingest::producer::Producers;
 use bytes::{Buf, Bytes};
 
-/// Version of the format.
+/// Version of the format of a header that has producers.
 pub(super) const FORMAT: u32 = 2;
+
+/// That of a header without them: those of the headers and groups before it are all that there are.
+const FORMAT_FOLLOWING: u32 = 3;
 
 /// Starts a segment.
 pub(super) const HEADER_MAGIC: [u8; 4] = *b"OMSw";
@@ -156,8 +160,9 @@ pub(super) struct Header {
     /// How many bytes of the segment before this one count. What it has behind them was never
     /// acknowledged.
     pub(super) previous_end: u64,
-    /// Every batch written before this segment.
-    pub(super) producers: Producers,
+    /// Every batch written before this segment; none if it is one of the headers that leave that to
+    /// those before them.
+    pub(super) producers: Option<Producers>,
 }
 
 /// The payload of the header that a segment starts with, and where the first group starts; none
@@ -331,11 +336,13 @@ fn index_of(body: &[u8], checksum: u32) -> Option<Vec<(usize, u32)>> {
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.producers.is_some() { FORMAT } else { FORMAT_FOLLOWING };
+        out.extend_from_slice(&format.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
         out.extend_from_slice(&self.first.to_le_bytes());
         out.extend_from_slice(&self.previous_end.to_le_bytes());
-        let producers = self.producers.iter();
+        let Some(producers) = &self.producers else { return out };
+        let producers = producers.iter();
         out.extend_from_slice(&(producers.len() as u32).to_le_bytes());
         for (name, runs) in producers {
             put_name(&mut out, name);
@@ -351,10 +358,15 @@ impl Header {
     pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, String> {
         let from = &mut bytes;
         let format = take_u32(from)?;
-        if format != FORMAT {
-            return Err(format!("format {format} is not known, only {FORMAT}"));
+        if format != FORMAT && format != FORMAT_FOLLOWING {
+            let known = format!("only {FORMAT} and {FORMAT_FOLLOWING}");
+            return Err(format!("format {format} is not known, {known}"));
         }
         let (salt, first, previous_end) = (take_u32(from)?, take_u64(from)?, take_u64(from)?);
+        if format == FORMAT_FOLLOWING {
+            finish(from)?;
+            return Ok(Self { salt, first, previous_end, producers: None });
+        }
         let mut producers = Producers::default();
         for _ in 0..take_u32(from)? {
             let name = take_name(from)?;
@@ -367,7 +379,7 @@ impl Header {
             }
         }
         finish(from)?;
-        Ok(Self { salt, first, previous_end, producers })
+        Ok(Self { salt, first, previous_end, producers: Some(producers) })
     }
 }
 
@@ -501,11 +513,12 @@ mod tests {
         }
 
         #[test]
-        fn headers_read_back(salt: u32, first: u64, previous_end: u64, written in prop::collection::vec(("[a-z]{1,3}", 1u64..30), 0..40)) {
+        fn headers_read_back(salt: u32, first: u64, previous_end: u64, is_full: bool, written in prop::collection::vec(("[a-z]{1,3}", 1u64..30), 0..40)) {
             let mut producers = Producers::default();
             for (name, sequence) in written {
                 producers.insert(&name, sequence);
             }
+            let producers = is_full.then_some(producers);
             let header = Header { salt, first, previous_end, producers };
             let frame = header_frame(&header.encode());
             let (payload, end) = header_of(&frame).expect("whole");

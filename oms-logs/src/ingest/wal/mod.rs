@@ -24,14 +24,18 @@
 //!   a segment that is not needed any more. Its old groups never pass for new ones:
 //!   their log sequences are before the new header's, and their heads have another salt.
 //!
+//! A process without a disk has its log in an object store, where a group is an object: see [`store`].
+//!
 //! A log with damage is opened only by who says so. Then everything that can be read is taken, what
 //! cannot is told, and a damaged segment is moved into a folder of its own, in place of being
 //! removed, once the tables hold what was read of it.
 
 mod frame;
 mod held;
+mod keeper;
 mod recover;
 mod spare;
+mod store;
 mod syncer;
 
 #[cfg(test)]
@@ -40,6 +44,7 @@ mod simulation;
 pub(crate) use frame::{Encoded, Entry, EntryWriter};
 pub(crate) use held::{put_held, read_held, remove_held};
 pub(crate) use recover::{Open, open};
+pub(crate) use store::{LogFolder, Remains, StoreLog, read as read_objects};
 pub(crate) use syncer::{Append, Syncer};
 
 use crate::Error;
@@ -309,7 +314,7 @@ impl Wal {
             salt: self.entropy.number() as u32,
             first: self.next,
             previous_end: self.previous_end,
-            producers: self.producers.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            producers: Some(self.producers.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         };
         let bytes = header_frame(&header.encode());
         let path = segment_path(self.next_index);
@@ -352,8 +357,18 @@ impl Drop for Wal {
     }
 }
 
+/// Where a segment of the log in `folder` is.
+fn segment_name(folder: &str, index: u64) -> String {
+    format!("{folder}/{index:012}.wal")
+}
+
+/// Where a damaged one is moved to.
+fn quarantine_name(folder: &str, index: u64) -> String {
+    format!("{folder}/quarantine/{index:012}.wal")
+}
+
 fn segment_path(index: u64) -> PathBuf {
-    Path::new(FOLDER).join(format!("{index:012}.wal"))
+    segment_name(FOLDER, index).into()
 }
 
 fn temporary_path(index: u64) -> PathBuf {
@@ -365,5 +380,5 @@ fn spare_path(index: u64) -> PathBuf {
 }
 
 fn quarantine_path(index: u64) -> PathBuf {
-    Path::new(QUARANTINE).join(format!("{index:012}.wal"))
+    quarantine_name(FOLDER, index).into()
 }

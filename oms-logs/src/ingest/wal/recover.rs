@@ -1,7 +1,7 @@
 //! Reading a log after a restart.
 
 use super::frame::{Entry, Group, GroupHead, GroupPlace, Header, group_at, header_of};
-use super::{Closed, FOLDER, Wal, quarantine_path, segment_path};
+use super::{Closed, FOLDER, Wal, quarantine_name, segment_name, segment_path};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
 use crate::workspace::LogDamage;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 /// The highest index of a segment, and the highest log sequence that one begins with: no log gets
 /// that far, and so there is always a next one.
-const INDEX_MAX: u64 = u64::MAX / 2;
+pub(super) const INDEX_MAX: u64 = u64::MAX / 2;
 
 /// How a log is opened.
 #[derive(Debug)]
@@ -43,12 +43,7 @@ pub(crate) fn open(
     let Open { disk, entropy, segment_bytes_max, spare_bytes_min, floor, quarantine } = open;
     disk.create_dir_all(Path::new(FOLDER))?;
     let indices = segments(disk.as_ref())?;
-    let mut reading = Reading {
-        replay,
-        producers: None,
-        next: 1,
-        damages: Damages { may_go_on: quarantine, found: Vec::new(), open_since: None },
-    };
+    let mut reading = Reading::new(replay, quarantine, FOLDER, false);
     let (mut closed, mut previous_end) = (VecDeque::new(), 0);
     let mut read = indices.iter().map(|&index| (index, Segment::read(disk.as_ref(), index)));
     let mut following = read.next();
@@ -101,7 +96,8 @@ fn segments(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
             disk.remove(&Path::new(FOLDER).join(&name))?;
         } else if let Some(index) = name.strip_suffix(".wal").and_then(|stem| stem.parse().ok()) {
             if index > INDEX_MAX {
-                return Err(corrupt(index, 0, "no log has so many segments"));
+                let path = segment_name(FOLDER, index);
+                return Err(corrupt(path, 0, "no log has so many segments"));
             }
             indices.push(index);
         }
@@ -113,6 +109,8 @@ fn segments(disk: &dyn Disk) -> Result<Vec<u64>, Error> {
 /// Damage that was found.
 struct Damages {
     may_go_on: bool,
+    /// Where the segments are.
+    folder: String,
     found: Vec<LogDamage>,
     /// The log sequence from which on entries are missing, as long as it is not known to which.
     open_since: Option<u64>,
@@ -125,7 +123,7 @@ impl Damages {
         if !self.may_go_on {
             return Err(Error::Corrupt { path, offset, reason });
         }
-        let moved_to = quarantine_path(index).display().to_string();
+        let moved_to = quarantine_name(&self.folder, index);
         self.found.push(LogDamage { path, offset, reason, moved_to, batches_missing: None });
         self.open_since.get_or_insert(next);
         Ok(())
@@ -142,21 +140,34 @@ impl Damages {
 }
 
 /// What was read so far.
-struct Reading<R> {
+pub(super) struct Reading<R> {
     replay: R,
-    producers: Option<Producers>,
+    /// Whether a segment is there whole or not at all, as an object is.
+    is_whole: bool,
+    pub(super) producers: Option<Producers>,
     /// The log sequence of the next entry.
-    next: u64,
+    pub(super) next: u64,
     damages: Damages,
 }
 
 /// The segment after one, and what its header says if that can be read.
-type After<'a> = Option<(u64, Option<&'a Segment>)>;
+pub(super) type After<'a> = Option<(u64, Option<&'a Segment>)>;
 
 impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
+    pub(super) fn new(replay: R, may_go_on: bool, folder: &str, is_whole: bool) -> Self {
+        let folder = folder.to_owned();
+        let damages = Damages { may_go_on, folder, found: Vec::new(), open_since: None };
+        Self { replay, is_whole, producers: None, next: 1, damages }
+    }
+
+    /// What damage was found.
+    pub(super) fn into_damage(self) -> Vec<LogDamage> {
+        self.damages.found
+    }
+
     /// Reads a segment. Answers how many of how many bytes count, none if its header cannot be
     /// read, and whether it is damaged.
-    fn segment(
+    pub(super) fn segment(
         &mut self,
         index: u64,
         is_gap: bool,
@@ -170,10 +181,15 @@ impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
                 return Ok((None, true));
             }
         };
-        if self.producers.is_none() {
-            self.producers = Some(segment.header.producers.clone());
-        }
         let mut is_damaged = false;
+        if self.producers.is_none() {
+            if segment.header.producers.is_none() {
+                let error = segment.corrupt(0, "no segment before it knows the producers");
+                self.damages.note(index, error, self.next)?;
+                is_damaged = true;
+            }
+            self.producers = segment.header.producers.clone();
+        }
         if is_gap {
             let error = segment.corrupt(0, "the segment before it is missing");
             self.damages.note(index, error, self.next)?;
@@ -186,15 +202,15 @@ impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
         }
         // A header knows every batch before it, also those that cannot be read any more.
         if self.damages.open_since.is_some() {
-            self.remember(&segment.header.producers);
+            self.remember(segment.header.producers.as_ref());
         }
         self.damages.go_on_with(segment.header.first);
         self.next = segment.header.first;
         let end = match after {
-            None => End::Open,
             Some((_, Some(after))) => End::At(after.header.previous_end),
-            // What it says is lost.
-            Some((_, None)) => End::Open,
+            _ if self.is_whole => End::At(segment.bytes.len() as u64),
+            // What the one after it says is lost, or there is none.
+            _ => End::Open,
         };
         let found = self.damages.found.len();
         let taken = self.groups(&segment, end)?;
@@ -202,9 +218,9 @@ impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
         Ok((Some((taken, segment.bytes.len())), is_damaged))
     }
 
-    fn remember(&mut self, header: &Producers) {
+    fn remember(&mut self, header: Option<&Producers>) {
         let producers = self.producers.get_or_insert_default();
-        for (producer, runs) in header.iter() {
+        for (producer, runs) in header.into_iter().flat_map(Producers::iter) {
             for &(first, last) in runs {
                 producers.insert_run(producer, first, last);
             }
@@ -303,8 +319,9 @@ impl End {
 }
 
 /// A segment in memory.
-struct Segment {
+pub(super) struct Segment {
     index: u64,
+    path: String,
     header: Header,
     /// Where its first group starts.
     start: usize,
@@ -318,14 +335,22 @@ impl Segment {
         let mut bytes = vec![0; length];
         let read = file.read_at(0, &mut bytes)?;
         bytes.truncate(read);
+        Self::of(FOLDER, index, bytes.into())
+    }
+
+    /// # Errors
+    /// [`Error::Corrupt`] if it has no header.
+    pub(super) fn of(folder: &str, index: u64, bytes: Bytes) -> Result<Self, Error> {
+        let path = segment_name(folder, index);
         let Some((payload, start)) = header_of(&bytes) else {
-            return Err(corrupt(index, 0, "the header's checksum does not match"));
+            return Err(corrupt(path, 0, "the header's checksum does not match"));
         };
-        let header = Header::decode(payload).map_err(|reason| corrupt(index, 0, reason))?;
-        if header.first > INDEX_MAX {
-            return Err(corrupt(index, 0, "no log has so many entries"));
-        }
-        Ok(Self { index, header, start, bytes: bytes.into() })
+        let header = match Header::decode(payload) {
+            Ok(header) if header.first <= INDEX_MAX => header,
+            Ok(_) => return Err(corrupt(path, 0, "no log has so many entries")),
+            Err(reason) => return Err(corrupt(path, 0, reason)),
+        };
+        Ok(Self { index, path, header, start, bytes })
     }
 
     /// The group at `at`. One with log sequences before the segment's is of an earlier use, and
@@ -343,14 +368,10 @@ impl Segment {
     }
 
     fn corrupt(&self, at: usize, reason: impl Into<String>) -> Error {
-        corrupt(self.index, at, reason)
+        corrupt(self.path.clone(), at, reason)
     }
 }
 
-fn corrupt(index: u64, at: usize, reason: impl Into<String>) -> Error {
-    Error::Corrupt {
-        path: segment_path(index).display().to_string(),
-        offset: at as u64,
-        reason: reason.into(),
-    }
+pub(super) fn corrupt(path: String, at: usize, reason: impl Into<String>) -> Error {
+    Error::Corrupt { path, offset: at as u64, reason: reason.into() }
 }

@@ -286,7 +286,7 @@ fn a_missing_segment_is_reported() {
 fn numbers_that_no_log_reaches_are_refused() {
     let header = |first| {
         let (salt, previous_end, producers) = (0, 0, Producers::default());
-        let payload = Header { salt, first, previous_end, producers }.encode();
+        let payload = Header { salt, first, previous_end, producers: Some(producers) }.encode();
         header_frame(&payload)
     };
     for (index, first, reason) in

@@ -1,13 +1,14 @@
-//! The one thread that writes the log.
+//! Who writes the log: one thread to a disk, one task to an object store.
 
 use super::frame::Encoded;
 use super::spare::Preparer;
-use super::{Wal, WalError};
+use super::{StoreLog, Wal, keeper};
 use crate::Error;
 use crate::ingest::producer::{Producers, Verdict};
 use oms_core::clock::Stopwatch;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// The most batches that wait for the thread. Past it, a writer waits for its turn.
@@ -31,20 +32,26 @@ pub(crate) struct Append {
     pub(crate) publish: Publish,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, Error>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-enum Command {
+/// A batch, and who waits for it.
+pub(super) type Waiting = (Append, Reply<()>);
+
+pub(super) enum Command {
     Append(Append, Reply<()>),
     Rotate(Reply<u64>),
     Remove(u64, Reply<()>),
     RemoveSpares(Reply<()>),
 }
 
-/// The queue to the thread. Dropping it ends the thread after what is queued, and waits for it.
+/// The queue to whoever writes. Dropping it ends a thread after what is queued, and waits for it; a
+/// task ends at once.
 #[derive(Debug)]
 pub(crate) struct Syncer {
     queue: Option<mpsc::Sender<Command>>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Aborted with it.
+    _task: Option<tokio::task::JoinSet<()>>,
     producers: Arc<Mutex<Producers>>,
 }
 
@@ -60,7 +67,16 @@ impl Syncer {
             .name("oms-logs-wal".to_owned())
             .spawn(move || run(wal, commands))
             .map_err(|error| Error::Internal { what: format!("no thread for the log: {error}") })?;
-        Ok(Self { queue: Some(queue), thread: Some(thread), producers })
+        Ok(Self { queue: Some(queue), thread: Some(thread), _task: None, producers })
+    }
+
+    /// Starts the task, which writes one group an interval.
+    pub(crate) fn start_in_store(log: StoreLog, interval: Duration) -> Self {
+        let (queue, commands) = mpsc::channel(QUEUE_MAX);
+        let producers = log.producers();
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(keeper::run(log, commands, interval));
+        Self { queue: Some(queue), thread: None, _task: Some(task), producers }
     }
 
     /// The highest sequence of a producer that was written.
@@ -167,27 +183,9 @@ fn run(mut wal: Wal, mut commands: mpsc::Receiver<Command>) {
 
 /// Writes a group, publishes what is new in it, and answers everyone. A caller that is gone does
 /// not matter: its batch is written all the same.
-fn write(wal: &mut Wal, group: Vec<(Append, Reply<()>)>) {
+fn write(wal: &mut Wal, group: Vec<Waiting>) {
     let producers = wal.producers();
-    let (mut fresh, mut repeats) = (Vec::new(), Vec::new());
-    {
-        let written = producers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut in_group = BTreeSet::new();
-        for (append, reply) in group {
-            let Encoded { producer, sequence, .. } = &append.entry;
-            let verdict = written.verdict(producer, *sequence);
-            match verdict {
-                Verdict::New if in_group.insert((producer.clone(), *sequence)) => {
-                    fresh.push((append, reply));
-                }
-                // A repeat within the group is durable when the group is.
-                Verdict::New | Verdict::Repeat => repeats.push(reply),
-                Verdict::TooManyGaps | Verdict::TooManyProducers => {
-                    let _ = reply.send(Err(refusal(verdict, producer)));
-                }
-            }
-        }
-    }
+    let (fresh, repeats) = sorted(&producers, group);
     let result = if fresh.is_empty() {
         Ok(0)
     } else {
@@ -214,24 +212,65 @@ fn write(wal: &mut Wal, group: Vec<(Append, Reply<()>)>) {
             }
         }
         Err(error) => {
-            tracing::warn!(error = %error, batches = fresh.len(), "the log cannot be written");
             let replies = fresh.into_iter().map(|(_, reply)| reply).chain(repeats);
-            for reply in replies {
-                let _ = reply.send(Err(copy(&error)));
-            }
+            refuse_all(&error.into(), replies);
         }
     }
 }
 
-/// One failure answers everyone in the group.
-fn copy(error: &WalError) -> Error {
+/// The batches of a group that are new, and the replies of those that are written already or with
+/// the group. Answers those that cannot be taken.
+pub(super) fn sorted(
+    producers: &Mutex<Producers>,
+    group: Vec<Waiting>,
+) -> (Vec<Waiting>, Vec<Reply<()>>) {
+    let (mut fresh, mut repeats) = (Vec::new(), Vec::new());
+    let written = producers.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut in_group = BTreeSet::new();
+    for (append, reply) in group {
+        let Encoded { producer, sequence, .. } = &append.entry;
+        let verdict = written.verdict(producer, *sequence);
+        match verdict {
+            Verdict::New if in_group.insert((producer.clone(), *sequence)) => {
+                fresh.push((append, reply));
+            }
+            // A repeat within the group is durable when the group is.
+            Verdict::New | Verdict::Repeat => repeats.push(reply),
+            Verdict::TooManyGaps | Verdict::TooManyProducers => {
+                let _ = reply.send(Err(refusal(verdict, producer)));
+            }
+        }
+    }
+    (fresh, repeats)
+}
+
+/// Answers everyone in a group by one failure.
+pub(super) fn refuse_all(error: &Error, replies: impl Iterator<Item = Reply<()>>) {
+    let mut batches = 0;
+    for reply in replies {
+        batches += 1;
+        let _ = reply.send(Err(copy(error)));
+    }
+    keeper::tell(error, batches);
+}
+
+/// The same for each of many.
+fn copy(error: &Error) -> Error {
     match error {
-        WalError::Disk(error) => Error::Disk(oms_core::disk::DiskError {
+        Error::Disk(error) => Error::Disk(oms_core::disk::DiskError {
             operation: error.operation,
             path: error.path.clone(),
             source: std::io::Error::new(error.source.kind(), error.source.to_string()),
         }),
-        WalError::TooLong { .. } => Error::Internal { what: error.to_string() },
+        Error::Store { url, source } => Error::Store {
+            url: url.clone(),
+            source: object_store::Error::Generic {
+                store: "log",
+                source: source.to_string().into(),
+            },
+        },
+        Error::WriterReplaced { writer } => Error::WriterReplaced { writer: writer.clone() },
+        other => Error::Internal { what: other.to_string() },
     }
 }
 

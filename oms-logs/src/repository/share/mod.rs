@@ -11,7 +11,10 @@
 //!  STORE/workspace.json          the workspace, and that it is shared
 //!  STORE/Perf/                   a Delta table
 //!  STORE/.oms/tables.json        plans and retention of tables
-//!  STORE/.oms/writers/NODE       a folder that may hold rows which are in no table yet
+//!  STORE/.oms/rules.json         data collection rules
+//!  STORE/.oms/writers/NODE       a process that may hold rows which are in no table yet
+//!  STORE/.oms/slots/NAME         which process without a disk has a place among the writers
+//!  STORE/.oms/log/NODE/          its write-ahead log
 //!  STORE/.oms/lost/NODE          one that was given up
 //!  STORE/.oms/owner/             who owns maintenance
 //!  STORE/.oms/barriers/ID/       a request that all writers flush, and who did
@@ -23,6 +26,14 @@
 //! two processes that are first one is. S3, Azure Blob Storage and Google Cloud Storage keep them; a
 //! process tries it when it opens, and [`Error::Setting`] names a store that does not know or ignores
 //! them.
+//!
+//! # Without a disk
+//! A process may have its write-ahead log in the store, too: see
+//! [`WorkspaceBuilder::diskless`](crate::workspace::WorkspaceBuilder::diskless). What it acknowledged
+//! is then lost with no machine. It has a place by name; whoever takes the place brings into the tables
+//! what the one before acknowledged and had not flushed, and the one before, if it still runs, cannot
+//! acknowledge anything more: its writes fail by [`Error::WriterReplaced`]. No clock takes part in that.
+//! An acknowledgement takes up to [`Settings::log_interval`] and a request to the store.
 //!
 //! # What others see when
 //! A process sees its own rows when they are acknowledged, and those of the others when they flushed
@@ -70,19 +81,23 @@
 //! # What each process has for itself
 //! - The sequences of producers: a sender that goes to another process with a batch that was not
 //!   acknowledged may have written it twice.
-//! - Data collection rules, limits, and when its clock was believed.
+//! - Limits, and when its clock was believed.
 //! - `Usage` rows: each process tells of its own.
 
 mod conditions;
 
 mod duty;
 
+mod slot;
+
 mod writers;
 
 pub(crate) mod refresh;
 
 pub(crate) use duty::{Duty, Epoch};
+pub(crate) use slot::Slot;
 
+use crate::ingest::rule::RuleStore;
 use crate::repository::folder::Identity;
 use crate::repository::home::Home;
 use crate::repository::maintain::Keep;
@@ -91,7 +106,9 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use jiff::SignedDuration;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion};
+use object_store::{
+    GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, UpdateVersion,
+};
 use oms_core::{Clock, Entropy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,16 +132,16 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Joins the writers of a store.
+    /// Joins the writers of a store, whose [conditions](Documents::check_conditions) were checked.
     ///
     /// # Errors
     /// [`Error::Setting`], [`Error::WriterForgotten`], [`Error::Store`], [`Error::Corrupt`].
     pub(crate) async fn join(
-        home: &Home,
-        identity: &Identity,
+        documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
         settings: &Settings,
         keep: &Keep,
+        rules: &RuleStore,
     ) -> Result<Self, Error> {
         let (every, term) = (settings.refresh_every, settings.maintenance.owner_term);
         let is_in_range = every.is_zero() || (EVERY_MIN..=EVERY_MAX).contains(&every);
@@ -133,14 +150,11 @@ impl Share {
             let reason = format!("0, or {EVERY_MIN:#} to {EVERY_MAX:#} and a third of owner_term");
             return Err(Error::Setting { of, setting: "refresh_every", value, reason });
         }
-        let folder = home.path()?.join(FOLDER);
-        let (store, url) = (Arc::clone(home.store()), home.url().as_str().into());
-        let documents = Arc::new(Documents { store, folder, url, node: identity.node() });
         let duty = Duty::new(Arc::clone(&documents), clock, term.unsigned_abs());
-        documents.check_conditions().await?;
         let share = Self { documents, duty, answered: Mutex::default() };
         share.register().await?;
         keep.settings.share(&share.documents).await?;
+        rules.share(&share.documents).await?;
         Ok(share)
     }
 
@@ -161,6 +175,16 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
+    /// As a process of this identity sees them.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if the store's URL has no path.
+    pub(crate) fn of(home: &Home, identity: &Identity) -> Result<Self, Error> {
+        let folder = home.path()?.join(FOLDER);
+        let (store, url) = (Arc::clone(home.store()), home.url().as_str().into());
+        Ok(Self { store, folder, url, node: identity.node() })
+    }
+
     fn path(&self, name: &str) -> ObjectPath {
         self.folder.parts().chain(ObjectPath::from(name).parts()).collect()
     }
@@ -175,9 +199,22 @@ impl Documents {
         &self,
         name: &str,
     ) -> Result<Option<(T, UpdateVersion)>, Error> {
+        self.read_newer(name, None).await
+    }
+
+    /// An object and its version; none if it is not there, or is the version `known`.
+    pub(crate) async fn read_newer<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        known: Option<&UpdateVersion>,
+    ) -> Result<Option<(T, UpdateVersion)>, Error> {
         let path = self.path(name);
-        let found = match self.store.get(&path).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        let if_none_match = known.and_then(|known| known.e_tag.clone());
+        let options = GetOptions { if_none_match, ..GetOptions::default() };
+        let found = match self.store.get_opts(&path, options).await {
+            Err(object_store::Error::NotFound { .. } | object_store::Error::NotModified { .. }) => {
+                return Ok(None);
+            }
             found => found.map_err(self.failed())?,
         };
         let (e_tag, version) = (found.meta.e_tag.clone(), found.meta.version.clone());

@@ -37,6 +37,7 @@ impl Inner {
             share.check_known().await?;
             share.duty.keep().await?;
             self.keep.settings.refresh().await?;
+            self.rules.refresh().await?;
             self.tables.discover().await?;
         }
         let tables = futures::stream::iter(self.tables.all().into_iter().map(Ok));

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use uuid::Uuid;
 
-const WRITERS: &str = "writers";
-const LOST: &str = "lost";
+pub(super) const WRITERS: &str = "writers";
+pub(super) const LOST: &str = "lost";
 const BARRIERS: &str = "barriers";
 
 /// How old a request is that nobody waits for any more.

@@ -67,6 +67,8 @@ pub(super) struct Gate {
     inner: Arc<dyn ObjectStore>,
     stop: Arc<Mutex<Option<Stop>>>,
     is_stopped: Arc<watch::Sender<bool>>,
+    /// The part of a path that nothing is stopped on.
+    is_open: Arc<watch::Sender<Option<&'static str>>>,
     /// Calls that were made.
     calls: Arc<AtomicU64>,
 }
@@ -81,7 +83,13 @@ impl Gate {
     pub(super) fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let is_stopped = Arc::new(watch::Sender::new(false));
         let conditions = Conditions::Kept;
-        Self { conditions, inner, stop: Arc::default(), is_stopped, calls: Arc::default() }
+        let is_open = Arc::new(watch::Sender::new(None));
+        Self { conditions, inner, stop: Arc::default(), is_stopped, is_open, calls: Arc::default() }
+    }
+
+    /// Lets calls on a path that has this part pass, also those that are stopped.
+    pub(super) fn open(&self, path: &'static str) {
+        self.is_open.send_replace(Some(path));
     }
 
     /// Stops the next call of this kind on a path that has this part.
@@ -111,7 +119,14 @@ impl Gate {
             stop.reached.send(()).expect("someone waits");
         }
         let mut is_stopped = self.is_stopped.subscribe();
-        is_stopped.wait_for(|is_stopped| !is_stopped).await.expect("it goes on");
+        let goes_on = is_stopped.wait_for(|is_stopped| !is_stopped);
+        let mut is_open = self.is_open.subscribe();
+        let is_open =
+            is_open.wait_for(|open| open.is_some_and(|part| path.as_ref().contains(part)));
+        tokio::select! {
+            it = goes_on => drop(it.expect("it goes on")),
+            it = is_open => drop(it.expect("it goes on")),
+        }
     }
 }
 

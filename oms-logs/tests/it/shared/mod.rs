@@ -2,6 +2,7 @@
 
 mod columns;
 mod damage;
+mod diskless;
 mod gate;
 mod owner;
 mod purge;
@@ -91,6 +92,7 @@ fn settings() -> Settings {
         flush_age: SignedDuration::from_hours(10_000_000),
         flush_bytes: u64::MAX,
         refresh_every: SignedDuration::ZERO,
+        log_interval: SignedDuration::from_millis(1),
         maintenance: MaintenanceSettings {
             is_automatic: false,
             writers_wait: SignedDuration::ZERO,
@@ -194,7 +196,7 @@ async fn tables_of_others_are_found_and_a_look_without_news_is_cheap() {
     assert_eq!(b.tables()[0].rows, 10);
     let before = gate.calls();
     b.refresh().await.expect("looked");
-    assert_eq!(gate.calls() - before, 5, "for the table, and for what is agreed on");
+    assert_eq!(gate.calls() - before, 6, "for the table, and for what is agreed on");
     a.write(batch("a", 2, 10..20)).await.expect("written");
     a.flush().await.expect("flushed");
     b.refresh().await.expect("looked");
@@ -298,4 +300,51 @@ async fn usage_is_told_once() {
     let told = ask("Usage | where DataType == 'Perf' | summarize round(sum(Quantity) * 1e6)").await;
     let billed = ask("Perf | summarize round(todouble(sum(_BilledSize)))").await;
     assert_eq!(told, billed);
+}
+
+#[tokio::test]
+async fn data_collection_rules_are_those_of_all() {
+    let place = Place::new(3);
+    let (a, b) = (place.open(0).await, place.open(1).await);
+    let rule = |table: &str| {
+        serde_json::json!({"location": "local", "properties": {
+            "streamDeclarations": {"Custom-In": {"columns": [
+                {"name": "TimeGenerated", "type": "datetime"}, {"name": "N", "type": "long"}]}},
+            "destinations": {"logAnalytics": [{"name": "here", "workspaceResourceId": "/w"}]},
+            "dataFlows": [{"streams": ["Custom-In"], "destinations": ["here"],
+                "transformKql": "source", "outputStream": format!("Custom-{table}")}],
+        }})
+    };
+    let names = |workspace: &Workspace| {
+        let rules = workspace.rules().expect("open");
+        rules.into_iter().map(|rule| rule.name).collect::<Vec<_>>()
+    };
+    let (first, _) = a.put_rule("one", rule("One_CL")).await.expect("put");
+    assert!(names(&b).is_empty(), "not before it looks");
+    // Whoever changes something has looked.
+    let (_, is_new) = b.put_rule("two", rule("Two_CL")).await.expect("put");
+    assert!(is_new);
+    assert_eq!(names(&b), ["one", "two"]);
+    a.refresh().await.expect("looked");
+    assert_eq!(names(&a), ["one", "two"]);
+    let (again, is_new) = b.put_rule("ONE", rule("Other_CL")).await.expect("put");
+    assert!(!is_new && again.immutable_id == first.immutable_id, "{again:?}");
+    let (put, deleted) = tokio::join!(a.put_rule("three", rule("Three_CL")), b.delete_rule("two"));
+    put.expect("put");
+    deleted.expect("deleted");
+    let late = place.open(2).await;
+    for workspace in [&a, &b, &late] {
+        workspace.refresh().await.expect("looked");
+        assert_eq!(names(workspace), ["one", "three"]);
+    }
+    let row = serde_json::json!({"TimeGenerated": start().to_string(), "N": 7});
+    let sent = oms_logs::ingest::rule::StreamBatch {
+        producer: "p".to_owned(),
+        sequence: 1,
+        rule: "one".to_owned(),
+        stream: "Custom-In".to_owned(),
+        records: vec![row],
+    };
+    a.ingest_stream(sent).await.expect("taken");
+    assert_eq!(a.table_names(), ["Other_CL"], "as the other process changed it");
 }

@@ -12,8 +12,8 @@ use oms_core::entropy::SeededEntropy;
 use oms_core::record::{Batch, Record, Value};
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
-use oms_logs::Workspace;
 use oms_logs::query::QueryOptions;
+use oms_logs::{Error, Workspace};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ struct Counts {
     vacuumed: AtomicU64,
     bagged: AtomicU64,
     changed_hands: AtomicU64,
+    /// Batches that a process was refused whose place was taken.
+    replaced: AtomicU64,
 }
 
 fn add(count: &AtomicU64, more: u64) {
@@ -42,6 +44,12 @@ fn add(count: &AtomicU64, more: u64) {
 
 struct World<'a> {
     seed: u64,
+    /// Whether the logs of the processes are in the store.
+    is_diskless: bool,
+    /// Processes that go on after their place was taken.
+    former: Vec<Workspace>,
+    /// Batches that they were given.
+    late: u64,
     chance: SeededEntropy,
     place: Place,
     faults: Arc<Faults>,
@@ -62,12 +70,22 @@ impl World<'_> {
     }
 
     async fn open(&mut self, at: usize) {
-        self.processes[at] = None;
+        let before = self.processes[at].take();
+        let goes_on = |_: &Workspace| self.is_diskless && self.chance.below(2) == 0;
+        self.former.extend(before.filter(goes_on));
         for attempt in 0.. {
             let faults = Arc::clone(&self.faults);
             let layer =
                 move |store| -> Arc<dyn ObjectStore> { Arc::new(Faulty::new(store, faults)) };
-            let builder = self.place.writer(at).store_layer(layer);
+            let builder = match self.is_diskless {
+                true => {
+                    // Of a former process nobody needs the folder.
+                    self.place.folders[at] = tempfile::tempdir().expect("a folder");
+                    self.place.builder(at).diskless(format!("pod-{at}"))
+                }
+                false => self.place.writer(at),
+            };
+            let builder = builder.store_layer(layer);
             match builder.build().await {
                 Ok(workspace) => {
                     self.processes[at] = Some(workspace);
@@ -125,7 +143,33 @@ impl World<'_> {
         self.owner = Some(at);
     }
 
+    /// Lets a process whose place was taken do something.
+    async fn haunt(&mut self) {
+        let at = self.chance.below(self.former.len() as u64) as usize;
+        match self.chance.below(4) {
+            0 => drop(self.former.swap_remove(at)),
+            1 => drop(self.note(self.former[at].flush().await)),
+            2 => drop(self.note(self.former[at].refresh().await)),
+            _ => {
+                self.late += 1;
+                let (number, value) = (1_000_000 + self.late, Value::Long(7));
+                let record = Record::new(table(TABLE), long_after(), "pc");
+                let record = record.with("Id", number as i64).with(NAMES[0], value.clone());
+                let producer = format!("late-{number}");
+                let batch = Batch { producer, sequence: 1, records: vec![record] };
+                match self.former[at].write(batch).await {
+                    Ok(()) => drop(self.sent.insert(number, (NAMES[0].to_owned(), value))),
+                    Err(Error::WriterReplaced { .. }) => add(&self.counts.replaced, 1),
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
     async fn step(&mut self) {
+        if !self.former.is_empty() && self.chance.below(6) == 0 {
+            return self.haunt().await;
+        }
         let at = self.chance.below(WRITERS as u64) as usize;
         match self.chance.below(20) {
             0 => self.open(at).await,
@@ -229,11 +273,14 @@ fn long_after() -> Timestamp {
     "2226-11-23T00:00:00Z".parse().expect("a time")
 }
 
-async fn run(seed: u64, counts: &Counts) {
+async fn run(seed: u64, is_diskless: bool, counts: &Counts) {
     let clock = Arc::new(ManualClock::new(long_after()));
     let faults = Arc::new(Faults::new(seed));
     let mut world = World {
         seed,
+        is_diskless,
+        former: Vec::new(),
+        late: 0,
         chance: SeededEntropy::new(seed),
         place: Place { clock, entropy: SeededEntropy::new(seed << 8), ..Place::new(WRITERS) },
         faults,
@@ -260,29 +307,41 @@ async fn run(seed: u64, counts: &Counts) {
     }
     // From the tables alone.
     world.processes = [None, None, None];
-    for folder in &world.place.folders {
-        std::fs::remove_dir_all(folder.path().join("wal")).expect("no log");
+    if !is_diskless {
+        for folder in &world.place.folders {
+            std::fs::remove_dir_all(folder.path().join("wal")).expect("no log");
+        }
     }
     world.faults.calm();
     world.processes[0] = Some(world.place.open(0).await);
     world.audit(0).await;
 }
 
-#[tokio::test]
-async fn processes_that_fail_on_a_store_that_fails_lose_and_repeat_nothing() {
+async fn simulate(seeds: Seeds, is_diskless: bool, least: [u64; 6]) {
     let counts = Counts::default();
-    let seeds = Seeds::of("shared::simulation", 0..24);
     seeds
         .run_async(|seed| {
             let counts = &counts;
-            async move { run(seed, counts).await }
+            async move { run(seed, is_diskless, counts).await }
         })
         .await;
-    let Counts { failed, compacted, vacuumed, bagged, changed_hands } = counts;
-    let all = [failed, compacted, vacuumed, bagged, changed_hands].map(AtomicU64::into_inner);
+    let Counts { failed, compacted, vacuumed, bagged, changed_hands, replaced } = counts;
+    let all = [failed, compacted, vacuumed, bagged, changed_hands, replaced];
+    let all = all.map(AtomicU64::into_inner);
     if seeds.is_fixed() {
-        let least = [200, 15, 5, 50, 10];
         let is_hard = all.iter().zip(least).all(|(count, least)| *count >= least);
         assert!(is_hard, "too easy: {all:?}");
     }
+}
+
+#[tokio::test]
+async fn processes_that_fail_on_a_store_that_fails_lose_and_repeat_nothing() {
+    let seeds = Seeds::of("shared::simulation", 0..24);
+    simulate(seeds, false, [200, 15, 5, 50, 10, 0]).await;
+}
+
+#[tokio::test]
+async fn processes_without_a_disk_whose_places_are_taken_lose_and_repeat_nothing() {
+    let seeds = Seeds::of("shared::diskless", 0..12);
+    simulate(seeds, true, [60, 4, 1, 15, 3, 2]).await;
 }
