@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
 use std::collections::BTreeMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 
 impl Workspace {
     /// The tables that are neither read nor written, and why: their logs are damaged. Every flush looks

@@ -24,7 +24,7 @@ impl Documents {
     ///
     /// # Errors
     /// [`Error::Setting`] names the store and what it does not keep; [`Error::Store`].
-    pub(super) async fn check_conditions(&self) -> Result<(), Error> {
+    pub(crate) async fn check_conditions(&self) -> Result<(), Error> {
         let name = format!("{FOLDER}/{}", self.node);
         // One of an earlier process of this folder, or of a request that was made twice on its way,
         // is as good.

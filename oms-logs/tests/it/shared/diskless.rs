@@ -7,6 +7,7 @@ use crate::{batch, numbers, up_to};
 use futures::TryStreamExt as _;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use oms_core::record::{Batch, Record};
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_logs::workspace::WorkspaceBuilder;
 use oms_logs::{Error, Settings, Workspace};
@@ -322,6 +323,73 @@ async fn a_process_may_end_at_any_call_while_it_takes_a_place_over() {
         }
     }
     assert!(points > 80, "{points} points");
+}
+
+/// What is for a damaged table stays in the log, whoever has the place, until the table is mended.
+#[tokio::test]
+async fn rows_of_a_damaged_table_stay_in_the_log_until_it_is_mended() {
+    let mut place = Place::new(0);
+    let other = |sequence| {
+        let records = vec![Record::new("Other_CL".parse().expect("a name"), crate::start(), "pc")];
+        Batch { producer: "a".into(), sequence, records }
+    };
+    let rows = |workspace: &Workspace| {
+        let tables = workspace.tables();
+        tables.iter().find(|found| found.name == "Other_CL").map_or(0, |found| found.rows)
+    };
+    let first = open(&mut place).await;
+    write(&first, 1).await.expect("written");
+    first.flush().await.expect("flushed");
+    write(&first, 2).await.expect("written");
+    first.write(other(3)).await.expect("written");
+    let commit = ObjectPath::from("logs/Perf/_delta_log/00000000000000000000.json");
+    let bytes = place.store.get(&commit).await.expect("it").bytes().await.expect("bytes");
+    let mut flipped = bytes.to_vec();
+    flipped[55] ^= 2;
+    place.store.put(&commit, flipped.into()).await.expect("damaged");
+    drop(first);
+    for n in 0..2 {
+        let next = open(&mut place).await;
+        assert_eq!((next.damage().expect("open").len(), rows(&next)), (1, 1 + n));
+        next.write(other(4 + n)).await.expect("others are written");
+        let flushed = next.flush().await;
+        assert!(matches!(flushed, Err(Error::Damaged(_))), "{flushed:?}");
+        drop(next.close().await);
+    }
+    place.store.put(&commit, bytes.into()).await.expect("mended");
+    let last = open(&mut place).await;
+    assert_eq!((numbers(&last).await, rows(&last)), (up_to(20), 3));
+    assert_eq!(last.writers().await.expect("listed").len(), 1);
+    last.close().await.expect("closed");
+    let again = open(&mut place).await;
+    assert_eq!((numbers(&again).await, rows(&again)), (up_to(20), 3));
+}
+
+/// Also where the process that has them goes on.
+#[tokio::test]
+async fn a_log_keeps_what_a_damaged_table_does_not_take() {
+    let mut place = Place::new(0);
+    let process = open(&mut place).await;
+    write(&process, 1).await.expect("written");
+    process.flush().await.expect("flushed");
+    write(&process, 2).await.expect("written");
+    process.flush().await.expect("flushed");
+    write(&process, 3).await.expect("written");
+    let commit = ObjectPath::from("logs/Perf/_delta_log/00000000000000000001.json");
+    let bytes = place.store.get(&commit).await.expect("it").bytes().await.expect("bytes");
+    let mut flipped = bytes.to_vec();
+    flipped[55] ^= 2;
+    place.store.put(&commit, flipped.into()).await.expect("damaged");
+    process.compact(&super::forced()).await.expect_err("it looks at the log");
+    for _ in 0..2 {
+        let flushed = process.flush().await;
+        assert!(matches!(flushed, Err(Error::Damaged(_))), "{flushed:?}");
+    }
+    drop(process);
+    place.folders.clear();
+    place.store.put(&commit, bytes.into()).await.expect("mended");
+    let next = open(&mut place).await;
+    assert_eq!(numbers(&next).await, up_to(30));
 }
 
 #[tokio::test]
