@@ -178,8 +178,9 @@ pub struct LogDamage {
 /// data file fails, see [`Workspace::check`].
 ///
 /// It needs a Tokio runtime, in which a task flushes by size and age and another one maintains the
-/// tables, see [`maintain`]. Dropping it stops them, at the next step of what they are
-/// doing, and the folder is free then; [`Workspace::close`] waits for that, and flushes first.
+/// tables, see [`maintain`](crate::repository::maintain). Dropping it stops them, at the next step of
+/// what they are doing, and the folder is free then; [`Workspace::close`] waits for that, and flushes
+/// first.
 #[derive(Debug)]
 pub struct Workspace {
     inner: RwLock<Option<Arc<Inner>>>,
