@@ -343,5 +343,6 @@ async fn processes_that_fail_on_a_store_that_fails_lose_and_repeat_nothing() {
 #[tokio::test]
 async fn processes_without_a_disk_whose_places_are_taken_lose_and_repeat_nothing() {
     let seeds = Seeds::of("shared::diskless", 0..12);
-    simulate(seeds, true, [60, 4, 1, 15, 3, 2]).await;
+    // Who opens a place anew is another process to the owner of maintenance: there are few vacuums.
+    simulate(seeds, true, [40, 4, 0, 12, 4, 4]).await;
 }
