@@ -277,8 +277,10 @@ impl Workspace {
     /// one table after the other.
     ///
     /// # Errors
-    /// [`Error::Record`] and [`Error::Batch`] refuse the whole batch; after [`Error::Busy`] and
-    /// [`Error::Disk`] the same batch can be sent again.
+    /// [`Error::Record`] and [`Error::Batch`] refuse the whole batch; after [`Error::Busy`],
+    /// [`Error::Disk`] and [`Error::Store`] the same batch can be sent again, and after
+    /// [`Error::WriterReplaced`] to the process that has the place now. [`Error::Damaged`] names a table
+    /// that takes nothing until it is mended.
     pub async fn write(&self, batch: Batch) -> Result<(), Error> {
         self.inner()?.write(batch).await
     }

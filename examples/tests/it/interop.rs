@@ -249,16 +249,22 @@ fn a_process_without_a_disk_loses_nothing_with_its_machine() {
     let said = lost.good(&[&configured[..], &ingest].concat());
     assert!(said.contains("2 records accepted"), "{said}");
     next.join(&lost);
+    next.good(&[&configured[..], &["logs", "tables"]].concat());
+    fs::write(lost.path("rows"), "[{\"N\":0}]").expect("rows");
+    lost.good(&[&configured[..], &ingest].concat());
     drop(server);
     fs::remove_dir_all(lost.data()).expect("removed");
 
+    // A command beside it takes nobody's place.
     let query = ["logs", "query", "--format", "csv", "Kept_CL | summarize count(), sum(N_d)"];
-    let answer = next.good(&[&configured[..], &query].concat());
-    assert!(answer.contains("\r\n2,3"), "{answer}");
+    let alone = next.good(&[&configured[..], &["logs", "tables"]].concat());
+    assert!(!alone.contains("Kept_CL"), "nothing was flushed: {alone}");
     let server = Server::start(next.oms(&[&configured[..], &serve].concat()));
+    let answer = next.good(&query);
+    assert!(answer.contains("\r\n3,3"), "{answer}");
     fs::write(next.path("rows"), "[{\"N\":4}]").expect("rows");
     next.good(&[&configured[..], &ingest].concat());
     let answer = next.good(&query);
-    assert!(answer.contains("\r\n3,7"), "{answer}");
+    assert!(answer.contains("\r\n4,7"), "{answer}");
     assert!(server.stop());
 }

@@ -35,6 +35,10 @@ pub const LATE_TURNS_MAX: u64 = 32;
 
 /// One kind of fault: how often, and how often so far.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "testkit-object-store"),
+    expect(dead_code, reason = "only faults of object stores have names")
+)]
 pub(super) struct Rate {
     name: &'static str,
     per_mille: AtomicU16,
@@ -70,6 +74,10 @@ pub struct Faults {
 
 /// What the faults of an object store depend on.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "testkit-object-store"),
+    expect(dead_code, reason = "nothing else asks by name")
+)]
 enum Naming {
     /// The order of its calls.
     InOrder,

@@ -154,4 +154,25 @@ mod tests {
         }
         assert_eq!(open().of("Perf"), perf);
     }
+
+    /// Auditor: after a power failure the heads are those that were saved last, or those that were
+    /// being saved; once it was answered, the latter.
+    #[test]
+    fn power_may_fail_at_any_operation_while_heads_are_saved() {
+        use oms_core::testkit::crash::{crash_at_every_operation, kill_at_every_operation};
+        let save = |disk: &SimDisk, version| {
+            let heads = Heads::open(Arc::new(disk.clone()))?;
+            heads.note("Perf", Head { version, through: version });
+            heads.save()
+        };
+        let prepare = |disk: &SimDisk| save(disk, 3).expect("saved");
+        let work = |disk: &SimDisk, &(): &()| save(disk, 4).is_ok();
+        let audit = |disk: &SimDisk, (): (), is_done: bool| {
+            let heads = Heads::open(Arc::new(disk.clone())).expect("heads");
+            let version = heads.of("Perf").map(|head| head.version);
+            assert!(version == Some(4) || (!is_done && version == Some(3)), "{version:?}");
+        };
+        assert!(crash_at_every_operation(20, prepare, work, audit) >= 5);
+        kill_at_every_operation(20, prepare, work, |disk, ()| audit(disk, (), true));
+    }
 }

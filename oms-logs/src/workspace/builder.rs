@@ -126,7 +126,8 @@ impl WorkspaceBuilder {
 
     /// Keeps the write-ahead log in the [`object_store`](Self::object_store), too, which is
     /// [shared](Self::shared) then: what is acknowledged is lost with no machine. The folder has
-    /// nothing that anyone needs again, and may be a new one each time.
+    /// nothing that anyone needs again, and may be a new one each time; in one that is the same it is
+    /// also found if a table's Delta log lost its end meanwhile.
     ///
     /// `slot` is a name of 1 to 63 letters, digits, `-`, `_` and `.`, and stands for a place among the
     /// writers of the store which one process at a time has, such as that of a pod in a set of pods. A
@@ -161,7 +162,8 @@ impl WorkspaceBuilder {
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open already; [`Error::OtherWorkspace`]; [`Error::OtherFolder`];
-    /// [`Error::SharedStore`]; [`Error::WriterForgotten`]; [`Error::Setting`]; [`Error::Store`];
+    /// [`Error::SharedStore`]; [`Error::WriterForgotten`]; [`Error::WriterReplaced`] if another process
+    /// takes the same place at the same time; [`Error::Setting`]; [`Error::Store`];
     /// [`Error::Corrupt`] by file and offset; [`Error::Unsupported`]; [`Error::Disk`];
     /// [`Error::Delta`].
     pub async fn build(self) -> Result<Workspace, Error> {

@@ -137,6 +137,9 @@ async fn execute(root: &Path, command: Command, config: &Config) -> Result<Outpu
     let mut config = config.clone();
     if command.puts_damage_aside() {
         config.logs.quarantine = Some(true);
+    } else if let Some(slot) = &mut config.logs.diskless {
+        // A place of its own: the process that has this one may serve on another machine.
+        slot.push_str(".command");
     }
     let suite = Suite::open(data, &admin, Wanted::new(&command.services(), &config)).await?;
     let output = match command.runs_jobs() {

@@ -45,18 +45,10 @@ pub(crate) fn open(
     let indices = segments(disk.as_ref())?;
     let mut reading = Reading::new(replay, quarantine, FOLDER, false);
     let (mut closed, mut previous_end) = (VecDeque::new(), 0);
-    let mut read = indices.iter().map(|&index| (index, Segment::read(disk.as_ref(), index)));
-    let mut following = read.next();
-    let mut before = None;
-    while let Some((index, current)) = following.take() {
-        following = read.next();
-        let after = following.as_ref().map(|(index, segment)| (*index, segment.as_ref().ok()));
-        let is_gap = before.is_some_and(|before| before + 1 != index);
-        before = Some(index);
-        let (taken, is_damaged) = reading.segment(index, is_gap, current, after)?;
-        if let (None, Some((taken, length))) = (after, taken)
-            && !is_damaged
-        {
+    let read = indices.iter().map(|&index| (index, Segment::read(disk.as_ref(), index)));
+    reading.segments(read, |segment| {
+        let SegmentRead { index, last, taken, is_damaged, is_last } = segment;
+        if let Some((taken, length)) = taken.filter(|_| is_last && !is_damaged) {
             let path = segment_path(index);
             if taken < length {
                 disk.open(&path, OpenMode::Write)?.set_len(taken as u64)?;
@@ -66,9 +58,9 @@ pub(crate) fn open(
             disk.settle(&path)?;
         }
         previous_end = taken.map_or(0, |(taken, _)| taken as u64);
-        let file_len = previous_end;
-        closed.push_back(Closed { index, last: reading.next - 1, file_len, is_damaged });
-    }
+        closed.push_back(Closed { index, last, file_len: previous_end, is_damaged });
+        Ok(())
+    })?;
     let mut wal = Wal {
         disk,
         entropy,
@@ -139,6 +131,17 @@ impl Damages {
     }
 }
 
+/// What came of reading one segment.
+pub(super) struct SegmentRead {
+    pub(super) index: u64,
+    /// The log sequence of the last entry so far.
+    last: u64,
+    /// How many of how many bytes count; none if its header cannot be read.
+    taken: Option<(usize, usize)>,
+    pub(super) is_damaged: bool,
+    is_last: bool,
+}
+
 /// What was read so far.
 pub(super) struct Reading<R> {
     replay: R,
@@ -151,7 +154,7 @@ pub(super) struct Reading<R> {
 }
 
 /// The segment after one, and what its header says if that can be read.
-pub(super) type After<'a> = Option<(u64, Option<&'a Segment>)>;
+type After<'a> = Option<(u64, Option<&'a Segment>)>;
 
 impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
     pub(super) fn new(replay: R, may_go_on: bool, folder: &str, is_whole: bool) -> Self {
@@ -165,9 +168,32 @@ impl<R: FnMut(u64, Entry) -> Result<(), Error>> Reading<R> {
         self.damages.found
     }
 
+    /// Reads segments in their order, and tells `each` what came of every one.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] for damage, unless it is to be put aside; those of `each` and of the replay.
+    pub(super) fn segments(
+        &mut self,
+        segments: impl Iterator<Item = (u64, Result<Segment, Error>)>,
+        mut each: impl FnMut(SegmentRead) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut segments = segments.peekable();
+        let mut before = None;
+        while let Some((index, current)) = segments.next() {
+            let after = segments.peek();
+            let after = after.map(|(index, segment)| (*index, segment.as_ref().ok()));
+            let is_gap = before.is_some_and(|before| before + 1 != index);
+            before = Some(index);
+            let (taken, is_damaged) = self.segment(index, is_gap, current, after)?;
+            let (last, is_last) = (self.next - 1, after.is_none());
+            each(SegmentRead { index, last, taken, is_damaged, is_last })?;
+        }
+        Ok(())
+    }
+
     /// Reads a segment. Answers how many of how many bytes count, none if its header cannot be
     /// read, and whether it is damaged.
-    pub(super) fn segment(
+    fn segment(
         &mut self,
         index: u64,
         is_gap: bool,

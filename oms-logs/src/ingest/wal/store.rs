@@ -42,7 +42,7 @@ const FENCE_ATTEMPTS_MAX: u32 = 20;
 const READS: usize = 8;
 
 /// Producers that take so few bytes are in every header.
-const PRODUCERS_BYTES_SMALL: usize = 16 << 10;
+const PRODUCERS_BYTES_SMALL: u64 = 16 << 10;
 
 /// Others are in a header as soon as so many times their bytes came behind them.
 const PRODUCERS_SHARE: u64 = 4;
@@ -219,19 +219,13 @@ pub(crate) fn read(
     let mut reading = Reading::new(replay, quarantine, folder, true);
     let mut damaged = Vec::new();
     let read = objects.into_iter();
-    let mut read = read.map(|(index, bytes)| (index, Segment::of(folder, index, bytes)));
-    let mut following = read.next();
-    let mut before = None;
-    while let Some((index, current)) = following.take() {
-        following = read.next();
-        let after = following.as_ref().map(|(index, segment)| (*index, segment.as_ref().ok()));
-        let is_gap = before.is_some_and(|before| before + 1 != index);
-        before = Some(index);
-        let (_, is_damaged) = reading.segment(index, is_gap, current, after)?;
-        if is_damaged {
-            damaged.push(index);
+    let read = read.map(|(index, bytes)| (index, Segment::of(folder, index, bytes)));
+    reading.segments(read, |segment| {
+        if segment.is_damaged {
+            damaged.push(segment.index);
         }
-    }
+        Ok(())
+    })?;
     let producers = reading.producers.take().unwrap_or_default();
     Ok(Remains { producers, damage: reading.into_damage(), damaged })
 }
@@ -248,7 +242,8 @@ struct Written {
 /// A group whose object may be there or not.
 struct Head {
     bytes: Bytes,
-    has_producers: bool,
+    /// How many bytes its producers have, if it has them.
+    producers_bytes: Option<u64>,
     appends: Vec<Append>,
 }
 
@@ -276,7 +271,9 @@ pub(crate) struct StoreLog {
     previous_end: u64,
     /// The log sequence of the next entry.
     next: u64,
-    /// Bytes of groups since the producers were written.
+    /// How many bytes the producers had when they were written last.
+    producers_bytes: u64,
+    /// Bytes of objects since then.
     since_producers: u64,
 }
 
@@ -331,6 +328,7 @@ impl StoreLog {
             next_index: 1,
             previous_end: 0,
             next: 1,
+            producers_bytes: 0,
             since_producers: 0,
         };
         log.head = Some(log.object(Vec::new()));
@@ -355,27 +353,26 @@ impl StoreLog {
 
     fn object(&self, appends: Vec<Append>) -> Head {
         let salt = self.entropy.number() as u32;
-        let mut header = Header {
+        // Of the first object they are 0 bytes. They are not looked at where they are not written:
+        // they may be many.
+        let has_producers = self.producers_bytes <= PRODUCERS_BYTES_SMALL
+            || self.since_producers >= PRODUCERS_SHARE * self.producers_bytes;
+        let producers = || self.producers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let header = Header {
             salt,
             first: self.next,
             previous_end: self.previous_end,
-            producers: Some(self.producers.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            producers: has_producers.then(producers),
         };
-        let mut payload = header.encode();
-        let has_producers = self.written.is_empty()
-            || payload.len() <= PRODUCERS_BYTES_SMALL
-            || self.since_producers >= PRODUCERS_SHARE * payload.len() as u64;
-        if !has_producers {
-            header.producers = None;
-            payload = header.encode();
-        }
+        let payload = header.encode();
+        let producers_bytes = has_producers.then_some(payload.len() as u64);
         let mut bytes = header_frame(&payload);
         if !appends.is_empty() {
             let mut group = Vec::new();
             put_group(&mut group, salt, self.next, appends.iter().map(|append| &append.entry));
             bytes.append(&mut group);
         }
-        Head { bytes: bytes.into(), has_producers, appends }
+        Head { bytes: bytes.into(), producers_bytes, appends }
     }
 
     /// Writes a group, which is published when it is written: at once, or sooner or later if this
@@ -422,7 +419,7 @@ impl StoreLog {
 
     /// Goes on behind the object that is written now, and publishes what it holds.
     fn advance(&mut self) {
-        let Some(Head { bytes, has_producers, appends }) = self.head.take() else { return };
+        let Some(Head { bytes, producers_bytes, appends }) = self.head.take() else { return };
         let mut producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
         for Append { entry: Encoded { producer, sequence, .. }, .. } in &appends {
             producers.insert(producer, *sequence);
@@ -431,14 +428,15 @@ impl StoreLog {
         let index = self.next_index;
         self.next_index += 1;
         self.previous_end = bytes.len() as u64;
-        self.since_producers = match has_producers {
-            true => 0,
-            false => self.since_producers + self.previous_end,
-        };
+        match producers_bytes {
+            Some(written) => (self.producers_bytes, self.since_producers) = (written, 0),
+            None => self.since_producers += self.previous_end,
+        }
         for append in appends {
             (append.publish)(self.next);
             self.next += 1;
         }
+        let has_producers = producers_bytes.is_some();
         self.written.push_back(Written { index, last: self.last(), has_producers });
     }
 
@@ -450,5 +448,57 @@ impl StoreLog {
         let released = self.written.drain(..count).map(|written| written.index);
         self.removing.due().extend(released);
         Arc::clone(&self.removing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::EntryWriter;
+    use super::*;
+    use object_store::memory::InMemory;
+    use oms_core::entropy::SeededEntropy;
+
+    fn append(producer: &str, sequence: u64) -> Append {
+        let entry = EntryWriter::new(producer.to_owned(), sequence, 0).finish();
+        Append { entry, publish: Box::new(|_| {}) }
+    }
+
+    /// Many producers are not in each object, and are all known from what a flush leaves.
+    #[tokio::test]
+    async fn many_producers_are_in_few_objects_and_none_is_forgotten() {
+        const MANY: u64 = 2_000;
+        let folder = LogFolder {
+            store: Arc::new(InMemory::new()),
+            path: ObjectPath::from("logs/.oms/log/node"),
+            url: "s3://bucket/logs".into(),
+            node: "node".to_owned(),
+        };
+        let mut expected = Producers::default();
+        for n in 0..MANY {
+            expected.insert(&format!("producer-{n}"), 1);
+        }
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let log = StoreLog::begin(folder.clone(), entropy, expected.clone()).await;
+        let mut log = log.expect("begun");
+        let (mut fulls, mut bytes) = (0, 0);
+        for n in 0..MANY {
+            log.append(vec![append("late", n + 1), append(&format!("producer-{n}"), 2)])
+                .await
+                .expect("written");
+            expected.insert("late", n + 1);
+            expected.insert(&format!("producer-{n}"), 2);
+            let written = *log.written.back().expect("an object");
+            fulls += u64::from(written.has_producers);
+            bytes += log.previous_end;
+            if n % 100 == 99 {
+                log.release_through(log.last()).finish().await.expect("removed");
+                let objects = folder.contents(u64::MAX).await.expect("read");
+                assert!(objects.len() as u64 <= n + 2);
+                let remains = read(folder.name(), objects, false, |_, _| Ok(())).expect("sound");
+                assert_eq!(remains.producers, expected, "after {n}");
+            }
+        }
+        assert!((1..20).contains(&fulls), "{fulls} of {MANY}");
+        assert!(bytes < MANY * 1_000, "{bytes} bytes");
     }
 }
