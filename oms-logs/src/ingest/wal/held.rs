@@ -13,7 +13,7 @@ use super::frame::{Encoded, Entry, group_at, put_group};
 use crate::Error;
 use crate::workspace::LogDamage;
 use bytes::Bytes;
-use oms_core::disk::{Disk, DiskExt as _, OpenMode};
+use oms_core::disk::{Disk, DiskError, DiskExt as _, OpenMode};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -62,10 +62,13 @@ pub(crate) fn put_held(
 /// # Errors
 /// [`Error::Disk`].
 pub(crate) fn remove_held(disk: &dyn Disk, table: &str) -> Result<(), Error> {
-    match disk.remove(&path_of(table)) {
+    let unless_gone = |done: Result<(), DiskError>| match done {
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => Ok(removed.and_then(|()| disk.sync_dir(Path::new(FOLDER)))?),
-    }
+        done => done,
+    };
+    // A process that was killed may have removed it, and not for good.
+    unless_gone(disk.remove(&path_of(table)))?;
+    Ok(unless_gone(disk.sync_dir(Path::new(FOLDER)))?)
 }
 
 /// What is held: each batch with its log sequence, and what of it cannot be read. Blocks.
