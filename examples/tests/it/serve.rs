@@ -78,6 +78,23 @@ fn a_node_pulls_from_a_served_directory() {
     assert!(pull("a registration key").status.success());
     assert_eq!(read(&motd), "pulled");
     assert!(place.good(&["dsc", "nodes"]).contains("Compliant"));
+
+    // What was changed by hand is reported by default, and corrected if that was chosen. The state of
+    // the node is in the data directory, also while that is served.
+    fs::write(&motd, "drift").expect("written");
+    let server_url = ["dsc", "pull", "--server", &url];
+    let node = ["--configuration", "Web", "--registration-key-file", "key"];
+    let pull = |more: &[&str]| place.run(&[&server_url[..], &node, more].concat());
+    assert!(pull(&[]).status.success(), "a new node applies its configuration");
+    assert_eq!(read(&motd), "pulled");
+    assert!(place.data().join("node/lcm.db").exists());
+    fs::write(&motd, "drift").expect("written");
+    let preview = pull(&["--what-if"]);
+    assert!(String::from_utf8_lossy(&preview.stdout).contains("would be changed"), "{preview:?}");
+    assert!(!pull(&["--mode", "ApplyAndMonitor"]).status.success());
+    assert_eq!(read(&motd), "drift");
+    assert!(pull(&["--mode", "ApplyAndAutoCorrect"]).status.success());
+    assert_eq!(read(&motd), "pulled");
     assert!(server.stop());
 }
 

@@ -14,7 +14,9 @@ use super::ConfigurationMode;
 use super::metaconfiguration::Metaconfiguration;
 use super::report::{end_report, start_report};
 use super::state::{ConfigurationSet, LcmEvent, LcmRecord, LcmState};
-use super::work::{Mode, ResourceOutcome, ResourceStatus, Task, Work};
+use super::timetable::RunKind;
+use super::work::{Mode, Part, Performed, ResourceOutcome, ResourceStatus, Task, Work};
+use super::{ActionAfterReboot, partial};
 use crate::Error;
 use crate::configuration::Configuration;
 use crate::protocol::{
@@ -23,7 +25,6 @@ use crate::protocol::{
     RegisterDscAgentRequest, RegistrationInformation, RegistrationMessageType, Reply, Request,
     RequestHeaders, StatusReport, auth, decode,
 };
-use crate::resource::Difference;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -32,18 +33,22 @@ use std::sync::Arc;
 /// The most configurations that a server may give one node.
 pub const CONFIGURATIONS_MAX: usize = 64;
 
+/// How often in a row the computer is restarted for one set of configurations
+/// (`RebootNodeIfNeeded`): one that asks for a restart each time would never come to an end.
+pub const REBOOTS_MAX: u32 = 8;
+
 /// The documents that a node holds, read and checked.
 pub(super) type Documents = BTreeMap<Checksum, Arc<Configuration>>;
 
 /// What the outside tells.
 #[derive(Debug)]
 pub(super) enum Input {
-    /// A run begins.
-    Start { job_id: JobId },
+    /// A run begins, in this start of the computer.
+    Start { job_id: JobId, kind: RunKind, boot_id: String },
     /// What became of the request asked last.
     Answer(Result<Reply, Error>),
     /// What became of the task given last.
-    Done(Result<Vec<Difference>, Error>),
+    Done(Result<Performed, Error>),
 }
 
 /// What to do next, in this order.
@@ -61,6 +66,8 @@ pub(super) enum Effect {
     Do(Task),
     /// The run is over.
     End(Box<RunReport>),
+    /// Restart the computer.
+    Restart,
 }
 
 /// How a run ended.
@@ -79,6 +86,8 @@ pub struct RunReport {
     pub is_new: bool,
     /// Every resource, in the order in which they were done.
     pub resources: Vec<ResourceStatus>,
+    /// Whether the computer has to restart before the rest can be done.
+    pub reboot_requested: bool,
     /// What went wrong apart from resources.
     pub errors: Vec<String>,
     /// When it began.
@@ -112,7 +121,14 @@ struct Fetch {
 #[derive(Debug)]
 struct Run {
     job_id: JobId,
+    kind: RunKind,
+    boot_id: String,
     started: Timestamp,
+    /// Whether it was said that the run begins.
+    is_announced: bool,
+    /// Why nothing is to be set in this run.
+    held: Option<&'static str>,
+    has_rebooted: bool,
     has_registered: bool,
     has_asked_by_name: bool,
     is_new: bool,
@@ -120,6 +136,25 @@ struct Run {
     notes: Vec<String>,
     /// What makes the run a failure.
     failures: Vec<String>,
+}
+
+impl Run {
+    const fn new(started: Timestamp, job_id: JobId, kind: RunKind, boot_id: String) -> Self {
+        Self {
+            job_id,
+            kind,
+            boot_id,
+            started,
+            is_announced: false,
+            held: None,
+            has_rebooted: false,
+            has_registered: false,
+            has_asked_by_name: false,
+            is_new: false,
+            notes: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
 }
 
 /// Decides. One engine serves one local configuration manager.
@@ -150,8 +185,8 @@ impl Engine {
     pub(super) fn step(&mut self, now: Timestamp, input: Input) -> Result<Vec<Effect>, Error> {
         let mut effects = Vec::new();
         match (input, std::mem::replace(&mut self.phase, Phase::Resting)) {
-            (Input::Start { job_id }, Phase::Resting) if self.run.is_none() => {
-                self.start(now, job_id, &mut effects)?;
+            (Input::Start { job_id, kind, boot_id }, Phase::Resting) if self.run.is_none() => {
+                self.start(now, Run::new(now, job_id, kind, boot_id), &mut effects)?;
             }
             (Input::Answer(answer), Phase::Registering(left)) => {
                 self.registered(now, answer, left, &mut effects)?;
@@ -163,7 +198,13 @@ impl Engine {
                 self.fetched(now, answer, fetch, &mut effects)?;
             }
             (Input::Done(outcome), Phase::Working(mut work)) => {
+                let was_asked = work.reboot_for.is_some();
                 work.done(now, outcome);
+                if !was_asked && work.reboot_for.is_some() {
+                    // As soon as it is known: a crash later must not forget it.
+                    let (job_id, boot_id) = (self.run()?.job_id, self.run()?.boot_id.clone());
+                    self.append(LcmEvent::RebootRequested { job_id, boot_id }, &mut effects)?;
+                }
                 self.work(now, work, &mut effects)?;
             }
             (input, phase) => {
@@ -184,37 +225,63 @@ impl Engine {
         self.run.as_mut().ok_or_else(|| Error::Internal { reason: "no run is under way".into() })
     }
 
-    fn start(
-        &mut self,
-        now: Timestamp,
-        job_id: JobId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
-        self.run = Some(Run {
-            job_id,
-            started: now,
-            has_registered: false,
-            has_asked_by_name: false,
-            is_new: false,
-            notes: Vec::new(),
-            failures: Vec::new(),
-        });
+    fn start(&mut self, now: Timestamp, run: Run, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        let kind = run.kind;
+        self.run = Some(run);
         if matches!(self.record.state, LcmState::Applying | LcmState::Checking) {
             self.append(LcmEvent::Interrupted, effects)?;
         }
-        if self.settings.reports {
-            let report = start_report(&self.settings, job_id, self.operation_type(), now);
-            effects.push(Effect::Report(Box::new(report)));
+        self.look_for_reboot(effects)?;
+        if kind != RunKind::Refresh {
+            self.announce(effects)?;
         }
         let names = &self.settings.configuration_names;
         let is_known = self.record.registered.as_ref().is_some_and(|(url, registered)| {
             *url == self.settings.server_url && registered == names
         });
-        if is_known { self.ask(Vec::new(), effects) } else { self.register(now, effects) }
+        match (is_known, kind) {
+            (false, _) => self.register(now, effects),
+            (true, RunKind::Consistency) => self.begin_work(now, effects),
+            (true, RunKind::Full | RunKind::Refresh) => self.ask(Vec::new(), effects),
+        }
     }
 
-    /// `Initial` as long as there is something to apply for the first time.
+    /// Whether the restart that was asked for has been.
+    fn look_for_reboot(&mut self, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        let Some(reboot_from) = self.record.reboot_from.clone() else { return Ok(()) };
+        let boot_id = self.run()?.boot_id.clone();
+        if boot_id == reboot_from {
+            self.run()?.held = Some("the computer has yet to restart");
+            return Ok(());
+        }
+        self.append(LcmEvent::Rebooted { boot_id }, effects)?;
+        self.run()?.has_rebooted = true;
+        if self.settings.action_after_reboot == ActionAfterReboot::StopConfiguration {
+            self.run()?.held = Some("the computer has restarted; the next run goes on");
+        }
+        Ok(())
+    }
+
+    /// Says that the run begins, once.
+    fn announce(&mut self, effects: &mut Vec<Effect>) -> Result<(), Error> {
+        let run = self.run()?;
+        if std::mem::replace(&mut run.is_announced, true) {
+            return Ok(());
+        }
+        let (job_id, started) = (run.job_id, run.started);
+        if self.settings.reports {
+            let report = start_report(&self.settings, job_id, self.operation_type(), started);
+            effects.push(Effect::Report(Box::new(report)));
+        }
+        Ok(())
+    }
+
+    /// `Reboot` after a restart that was asked for; `Initial` as long as there is something to apply
+    /// for the first time.
     fn operation_type(&self) -> &'static str {
+        if self.run.as_ref().is_some_and(|run| run.has_rebooted) {
+            return "Reboot";
+        }
         match self.record.pending.is_some() || self.record.current.is_empty() {
             true => "Initial",
             false => "Consistency",
@@ -413,6 +480,9 @@ impl Engine {
                 let error = Error::Invalid { what: "set of configurations", reason };
                 return self.go_on_failed(now, &error, effects);
             }
+            if let Err(error) = self.parts(&fetch.set) {
+                return self.go_on_failed(now, &error, effects);
+            }
             self.append(LcmEvent::Received { configurations: fetch.set }, effects)?;
         }
         self.begin_work(now, effects)
@@ -473,8 +543,11 @@ impl Engine {
     }
 
     fn begin_work(&mut self, now: Timestamp, effects: &mut Vec<Effect>) -> Result<(), Error> {
-        let job_id = self.run()?.job_id;
+        let run = self.run()?;
+        let (job_id, kind, is_held) = (run.job_id, run.kind, run.held.is_some());
         let mode = match (self.settings.configuration_mode, &self.record.pending) {
+            _ if is_held => return self.end(now, None, effects),
+            (_, None) if kind == RunKind::Refresh => return self.end(now, None, effects),
             (ConfigurationMode::ApplyOnly, None) => return self.end(now, None, effects),
             (ConfigurationMode::MonitorOnly, _) | (ConfigurationMode::ApplyAndMonitor, None) => {
                 Mode::Test
@@ -494,14 +567,25 @@ impl Engine {
         if wanted.is_empty() && self.record.pending.is_none() {
             return self.end(now, None, effects);
         }
-        let configurations =
-            held.values().filter_map(|checksum| self.documents.get(checksum).cloned()).collect();
+        let parts = match self.parts(&held) {
+            Ok(parts) => parts,
+            Err(error) => {
+                self.run()?.failures.push(error.to_string());
+                return self.end(now, None, effects);
+            }
+        };
+        self.announce(effects)?;
         let event = match self.record.pending {
             Some(_) => LcmEvent::ApplyBegan { job_id },
             None => LcmEvent::CheckBegan { job_id },
         };
         self.append(event, effects)?;
-        self.work(now, Box::new(Work::new(mode, configurations)), effects)
+        self.work(now, Box::new(Work::new(mode, parts)), effects)
+    }
+
+    /// The documents of a set, in the order of the metaconfiguration's partial configurations.
+    fn parts(&self, set: &ConfigurationSet) -> Result<Vec<Part>, Error> {
+        partial::parts(&self.settings.partial_configurations, set, &self.documents)
     }
 
     fn work(
@@ -528,33 +612,49 @@ impl Engine {
     ) -> Result<(), Error> {
         let operation_type = self.operation_type();
         let configurations = self.record.wanted().clone();
-        let has_worked = work.is_some();
+        let ended = work.as_ref().is_some_and(|work| work.reboot_for.is_none());
         let resources = work.map(|work| work.statuses).unwrap_or_default();
         let unfit = |r: &ResourceStatus| {
             matches!(r.outcome, ResourceOutcome::Failed | ResourceOutcome::Skipped)
         };
+        let reboot_requested = self.record.reboot_from.is_some();
         let all_done = !resources.iter().any(unfit);
+        let has_failed = resources.iter().any(|r| r.outcome == ResourceOutcome::Failed);
         let job_id = self.run()?.job_id;
-        if has_worked {
+        if ended {
             self.append(LcmEvent::Ended { job_id, is_success: all_done }, effects)?;
+        }
+        let restarts = reboot_requested && self.settings.reboot_node_if_needed;
+        if restarts && self.record.reboots >= REBOOTS_MAX {
+            let failure = format!("{REBOOTS_MAX} restarts in a row did not bring it to its end");
+            self.run()?.failures.push(failure);
+        }
+        let restarts = restarts && self.record.reboots < REBOOTS_MAX;
+        let run = self.run()?;
+        run.notes.extend(run.held.map(str::to_owned));
+        if !run.notes.is_empty() || !run.failures.is_empty() {
+            self.announce(effects)?;
         }
         let Some(run) = self.run.take() else {
             return Err(Error::Internal { reason: "no run is under way".into() });
         };
         let is_lost = configurations.is_empty() && !run.notes.is_empty();
+        let is_done = if reboot_requested { !has_failed } else { all_done };
         let report = RunReport {
             job_id,
-            is_success: all_done && run.failures.is_empty() && !is_lost,
+            is_success: is_done && run.failures.is_empty() && !is_lost,
             is_compliant: run.failures.is_empty()
+                && run.held.is_none()
                 && resources.iter().all(ResourceStatus::is_in_desired_state),
             configurations,
             is_new: run.is_new,
             resources,
+            reboot_requested,
             errors: run.failures.into_iter().chain(run.notes).collect(),
             started: run.started,
             ended: now,
         };
-        if self.settings.reports {
+        if self.settings.reports && run.is_announced {
             let version = self.version_of(&report.configurations);
             let sent = end_report(
                 &self.settings,
@@ -567,6 +667,7 @@ impl Engine {
             effects.push(Effect::Report(Box::new(sent)));
         }
         effects.push(Effect::End(Box::new(report)));
+        effects.extend(restarts.then_some(Effect::Restart));
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use crate::Error;
 use crate::mof::{self, Diagnostic, Document, Instance, Position, ValueKind};
-use jiff::SignedDuration;
 use oms_core::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +32,56 @@ impl ConfigurationMode {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let all =
-            [Self::ApplyOnly, Self::ApplyAndMonitor, Self::ApplyAndAutoCorrect, Self::MonitorOnly];
-        all.into_iter().find(|mode| mode.as_str().eq_ignore_ascii_case(text))
+    /// Every mode, in the order of how much it does.
+    pub const ALL: [Self; 4] =
+        [Self::MonitorOnly, Self::ApplyOnly, Self::ApplyAndMonitor, Self::ApplyAndAutoCorrect];
+
+    /// The mode of that spelling, without regard to case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str().eq_ignore_ascii_case(text))
     }
+}
+
+/// What a node does after a restart that a resource asked for (`ActionAfterReboot`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ActionAfterReboot {
+    /// Its first run goes on with the configuration.
+    #[default]
+    ContinueConfiguration,
+    /// Its first run only reports; the next one goes on.
+    StopConfiguration,
+}
+
+impl ActionAfterReboot {
+    /// Its spelling in metaconfigurations and reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContinueConfiguration => "ContinueConfiguration",
+            Self::StopConfiguration => "StopConfiguration",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let all = [Self::ContinueConfiguration, Self::StopConfiguration];
+        all.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+/// One of several configurations that make a node's state together (`MSFT_PartialConfiguration`).
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PartialConfiguration {
+    /// The configuration's name: `Base` of `[PartialConfiguration]Base`.
+    pub name: String,
+    /// `Description`
+    pub description: Option<String>,
+    /// Names of those that are done before it; if one of them is not done whole, it is skipped.
+    pub depends_on: Vec<String>,
+    /// Types of resources, as `TYPE`, `MODULE\TYPE` or `MODULE\*`, that no other configuration of
+    /// the node may have.
+    pub exclusive_resources: Vec<String>,
 }
 
 /// How a local configuration manager is to behave (`MSFT_DSCMetaConfiguration`).
@@ -49,6 +93,9 @@ pub struct Metaconfiguration {
     pub registration_key: Secret,
     /// The configurations it registers for; none leaves the choice to the server.
     pub configuration_names: Vec<String>,
+    /// What is said about some of them: their order, and what they have alone. One that is given
+    /// here need not be in `configuration_names` when the server chooses.
+    pub partial_configurations: Vec<PartialConfiguration>,
     /// What it does about the configuration it has.
     pub configuration_mode: ConfigurationMode,
     /// How often it asks the server (`RefreshFrequencyMins`), in minutes, at least 30.
@@ -56,6 +103,11 @@ pub struct Metaconfiguration {
     /// How often it checks what it has (`ConfigurationModeFrequencyMins`), in minutes, at least
     /// 15.
     pub configuration_mode_frequency_minutes: u32,
+    /// Whether the computer restarts when a resource asks for it (`RebootNodeIfNeeded`). Without it
+    /// the node waits until somebody restarts it.
+    pub reboot_node_if_needed: bool,
+    /// What it does after that.
+    pub action_after_reboot: ActionAfterReboot,
     /// Whether it also talks to a server in clear text that is not on this computer
     /// (`AllowUnsecureConnection`).
     pub allow_unsecure_connection: bool,
@@ -74,21 +126,16 @@ impl Metaconfiguration {
             server_url: server_url.into(),
             registration_key,
             configuration_names: Vec::new(),
+            partial_configurations: Vec::new(),
             configuration_mode: ConfigurationMode::default(),
             refresh_frequency_minutes: 30,
             configuration_mode_frequency_minutes: 15,
+            reboot_node_if_needed: false,
+            action_after_reboot: ActionAfterReboot::default(),
             allow_unsecure_connection: false,
             reports: true,
             node_name: host_name(),
         }
-    }
-
-    /// How long to wait from one run to the next: a run both asks the server and checks, so the
-    /// shorter of the two intervals counts.
-    #[must_use]
-    pub fn run_interval(&self) -> SignedDuration {
-        let minutes = self.refresh_frequency_minutes.min(self.configuration_mode_frequency_minutes);
-        SignedDuration::from_mins(minutes.into())
     }
 
     /// Reads a metaconfiguration document (`meta.mof`). One pull server is read; settings that
@@ -122,6 +169,11 @@ fn host_name() -> String {
 
 const DOWNLOAD_CLASSES: [&str; 2] = ["MSFT_WebDownloadManager", "OMI_ConfigurationRepositoryWeb"];
 const REPORT_CLASSES: [&str; 2] = ["MSFT_WebReportManager", "OMI_ReportServerWeb"];
+const PARTIAL_CLASS: &str = "MSFT_PartialConfiguration";
+
+/// The most partial configurations of a node.
+const PARTIALS_MAX: usize = super::CONFIGURATIONS_MAX;
+
 const IGNORED_CLASSES: [&str; 3] =
     ["OMI_ConfigurationDocument", "MSFT_WebResourceManager", "OMI_ResourceModuleManager"];
 
@@ -140,6 +192,7 @@ impl Reader {
             classes.iter().any(|class| class.eq_ignore_ascii_case(&instance.class))
         };
         let (mut settings, mut servers, mut reports) = (None, Vec::new(), false);
+        let mut partials = Vec::new();
         for instance in document.instances() {
             if instance.class.eq_ignore_ascii_case("MSFT_DSCMetaConfiguration") {
                 settings = Some(instance);
@@ -147,6 +200,8 @@ impl Reader {
                 servers.push(instance);
             } else if is_one_of(instance, &REPORT_CLASSES) {
                 reports = true;
+            } else if is_one_of(instance, &[PARTIAL_CLASS]) {
+                partials.push(instance);
             } else if !is_one_of(instance, &IGNORED_CLASSES) {
                 let message =
                     format!("`{}` is not supported in a metaconfiguration", instance.class);
@@ -192,17 +247,91 @@ impl Reader {
         if let Some(minutes) = self.minutes(settings, "ConfigurationModeFrequencyMins", 15) {
             read.configuration_mode_frequency_minutes = minutes;
         }
-        if self.flag(settings, "RebootNodeIfNeeded") == Some(true) {
-            self.report(settings.position, "RebootNodeIfNeeded is not supported");
-        }
-        for name in ["PartialConfigurations", "Credential"] {
-            if let Some(property) = settings.property(name)
-                && !matches!(property.value.kind, ValueKind::Null)
-            {
-                self.report(property.position, format!("{name} is not supported"));
+        read.reboot_node_if_needed = self.flag(settings, "RebootNodeIfNeeded").unwrap_or(false);
+        if let Some(action) = self.text(settings, "ActionAfterReboot") {
+            match ActionAfterReboot::parse(&action) {
+                Some(action) => read.action_after_reboot = action,
+                None => {
+                    self.report(settings.position, format!("unknown ActionAfterReboot `{action}`"))
+                }
             }
         }
+        if let Some(property) = settings.property("Credential")
+            && !matches!(property.value.kind, ValueKind::Null)
+        {
+            self.report(property.position, "Credential is not supported");
+        }
+        self.partials(&partials, &mut read);
         Some(read)
+    }
+
+    /// Reads the partial configurations. Without names of its own the server is asked for theirs.
+    fn partials(&mut self, instances: &[&Instance], read: &mut Metaconfiguration) {
+        if instances.len() > PARTIALS_MAX {
+            let message = format!("more than {PARTIALS_MAX} partial configurations");
+            return self.report(instances[PARTIALS_MAX].position, message);
+        }
+        for instance in instances {
+            if let Some(partial) = self.partial(instance, &read.partial_configurations) {
+                read.partial_configurations.push(partial);
+            }
+        }
+        let partials = &read.partial_configurations;
+        let is_there = |name: &String| partials.iter().any(|p| p.name.eq_ignore_ascii_case(name));
+        for (partial, instance) in partials.iter().zip(instances) {
+            for name in partial.depends_on.iter().filter(|name| !is_there(name)) {
+                let message = format!("no partial configuration `{name}`, on which this depends");
+                self.diagnostics.push(Diagnostic { position: instance.position, message });
+            }
+        }
+        if let Some(index) = cycle(partials)
+            && let Some(instance) = instances.get(index)
+        {
+            let message = format!("`{}` depends on itself over others", partials[index].name);
+            self.diagnostics.push(Diagnostic { position: instance.position, message });
+        }
+        if read.configuration_names.is_empty() {
+            read.configuration_names = partials.iter().map(|p| p.name.clone()).collect();
+        }
+    }
+
+    fn partial(
+        &mut self,
+        instance: &Instance,
+        before: &[PartialConfiguration],
+    ) -> Option<PartialConfiguration> {
+        let id = self.text(instance, "ResourceId").unwrap_or_default();
+        let Some(name) = partial_name(&id).filter(|name| !name.is_empty()) else {
+            let message = format!("`{id}` is not the id of a partial configuration");
+            self.report(instance.position, message);
+            return None;
+        };
+        if before.iter().any(|other| other.name.eq_ignore_ascii_case(name)) {
+            self.report(instance.position, format!("a second partial configuration `{name}`"));
+        }
+        if let Some(mode) = self.text(instance, "RefreshMode")
+            && !mode.is_empty()
+            && !mode.eq_ignore_ascii_case("Pull")
+        {
+            let message = format!("RefreshMode `{mode}` of `{name}` is not supported");
+            self.report(instance.position, message);
+        }
+        let mut depends_on = Vec::new();
+        for id in self.texts(instance, "DependsOn") {
+            match partial_name(&id) {
+                Some(name) => depends_on.push(name.to_owned()),
+                None => {
+                    let message = format!("`{id}` is not the id of a partial configuration");
+                    self.report(instance.position, message);
+                }
+            }
+        }
+        Some(PartialConfiguration {
+            name: name.to_owned(),
+            description: self.text(instance, "Description"),
+            depends_on,
+            exclusive_resources: self.texts(instance, "ExclusiveResources"),
+        })
     }
 
     fn text(&mut self, instance: &Instance, name: &str) -> Option<String> {
@@ -252,6 +381,28 @@ impl Reader {
     }
 }
 
+/// `Base` of `[PartialConfiguration]Base`.
+fn partial_name(id: &str) -> Option<&str> {
+    let (kind, name) = id.strip_prefix('[')?.split_once(']')?;
+    kind.eq_ignore_ascii_case("PartialConfiguration").then_some(name)
+}
+
+/// One that depends on itself over others, if there is one: what is left when all that depend on
+/// nothing that is left are taken away, again and again.
+fn cycle(partials: &[PartialConfiguration]) -> Option<usize> {
+    let mut left: Vec<usize> = (0..partials.len()).collect();
+    loop {
+        let is_left =
+            |name: &str| left.iter().any(|index| partials[*index].name.eq_ignore_ascii_case(name));
+        let depends = |index: &usize| partials[*index].depends_on.iter().any(|on| is_left(on));
+        let next: Vec<usize> = left.iter().copied().filter(depends).collect();
+        if next.len() == left.len() {
+            return left.first().copied();
+        }
+        left = next;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,8 +429,56 @@ mod tests {
         assert_eq!(read.configuration_names, ["Web"]);
         assert_eq!(read.configuration_mode, ConfigurationMode::ApplyAndAutoCorrect);
         assert_eq!((read.refresh_frequency_minutes, read.reports), (60, true));
+        assert!(!read.reboot_node_if_needed);
         let push = text.replace("\"Pull\"", "\"Push\"");
         let error = Metaconfiguration::parse("meta", push.as_bytes()).expect_err("not supported");
         assert!(error.to_string().contains("RefreshMode `Push` is not supported"), "{error}");
+    }
+
+    /// A metaconfiguration of these partial configurations: id, and further properties.
+    fn partials(partials: &[(&str, &str)]) -> Result<Metaconfiguration, String> {
+        let mut text = "instance of MSFT_WebDownloadManager { ServerURL = \"https://x\"; };
+             instance of MSFT_DSCMetaConfiguration { RebootNodeIfNeeded = True;
+               ActionAfterReboot = \"stopConfiguration\"; };"
+            .to_owned();
+        for (id, more) in partials {
+            let class = PARTIAL_CLASS;
+            text += &format!("instance of {class} {{ ResourceId = \"{id}\"; {more} }};\n");
+        }
+        Metaconfiguration::parse("meta", text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn partial_configurations_are_read_and_what_is_wrong_is_named() {
+        let read = partials(&[
+            ("[PartialConfiguration]Web", "DependsOn = {\"[PartialConfiguration]base\"};"),
+            (
+                "[PartialConfiguration]Base",
+                "Description = \"d\"; ExclusiveResources = {\"nx\\\\*\"}; RefreshMode = \"Pull\";",
+            ),
+        ]);
+        let read = read.expect("valid");
+        assert_eq!(read.configuration_names, ["Web", "Base"]);
+        assert_eq!(read.partial_configurations[0].depends_on, ["base"]);
+        assert_eq!(read.partial_configurations[1].exclusive_resources, [r"nx\*"]);
+        assert_eq!(read.partial_configurations[1].description.as_deref(), Some("d"));
+        assert!(read.reboot_node_if_needed);
+        assert_eq!(read.action_after_reboot, ActionAfterReboot::StopConfiguration);
+
+        let (a, b) = ("[PartialConfiguration]A", "[PartialConfiguration]B");
+        let on = |name: &str| format!("DependsOn = {{\"[PartialConfiguration]{name}\"}};");
+        for (given, problem) in [
+            (vec![(a, on("B")), (b, on("A"))], "`A` depends on itself over others"),
+            (vec![(a, on("A"))], "`A` depends on itself over others"),
+            (vec![(a, on("C"))], "no partial configuration `C`"),
+            (vec![(a, String::new()), (a, String::new())], "a second partial configuration `A`"),
+            (vec![("A", String::new())], "`A` is not the id of a partial configuration"),
+            (vec![(a, "RefreshMode = \"Push\";".to_owned())], "RefreshMode `Push` of `A`"),
+            (vec![(a, "DependsOn = {\"[File]x\"};".to_owned())], "`[File]x` is not the id"),
+        ] {
+            let given: Vec<(&str, &str)> = given.iter().map(|(id, more)| (*id, &**more)).collect();
+            let error = partials(&given).expect_err(problem);
+            assert!(error.contains(problem), "{error}");
+        }
     }
 }

@@ -8,26 +8,36 @@ mod client;
 
 mod engine;
 
+mod host;
+
 mod metaconfiguration;
 
 mod order;
 
 mod outbox;
 
+mod partial;
+
 mod report;
 
 mod state;
+
+mod timetable;
 
 mod work;
 
 pub use client::Transport;
 #[cfg(feature = "client")]
 pub use client::{HttpOptions, HttpTransport, RESPONSE_BYTES_MAX};
-pub use engine::{CONFIGURATIONS_MAX, RunReport};
-pub use metaconfiguration::{ConfigurationMode, Metaconfiguration};
+pub use engine::{CONFIGURATIONS_MAX, REBOOTS_MAX, RunReport};
+pub use host::{Host, SystemHost};
+pub use metaconfiguration::{
+    ActionAfterReboot, ConfigurationMode, Metaconfiguration, PartialConfiguration,
+};
 pub use order::order;
 pub use outbox::REPORTS_WAITING_MAX;
 pub use state::{ConfigurationSet, LcmEvent, LcmRecord, LcmState, LcmTransition};
+pub use timetable::{RunKind, Timetable};
 pub use work::{ResourceOutcome, ResourceStatus};
 
 use crate::Error;
@@ -65,6 +75,7 @@ pub struct LcmBuilder {
     transport: Option<Arc<dyn Transport>>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    host: Arc<dyn Host>,
     resources: Registry,
 }
 
@@ -101,6 +112,13 @@ impl LcmBuilder {
     #[must_use]
     pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
         self.entropy = entropy;
+        self
+    }
+
+    /// The computer it runs on; this one without it.
+    #[must_use]
+    pub fn host(mut self, host: Arc<dyn Host>) -> Self {
+        self.host = host;
         self
     }
 
@@ -145,6 +163,7 @@ impl LcmBuilder {
             transport,
             clock: self.clock,
             entropy: self.entropy,
+            host: self.host,
             resources: self.resources,
             content,
             outbox: Arc::new(Mutex::new(outbox)),
@@ -175,6 +194,7 @@ pub struct Lcm {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    host: Arc<dyn Host>,
     resources: Registry,
     content: ContentStore,
     outbox: Arc<Mutex<Outbox>>,
@@ -194,6 +214,7 @@ impl Lcm {
             transport: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            host: Arc::new(SystemHost),
             resources: Registry::new(),
         }
     }
@@ -234,7 +255,19 @@ impl Lcm {
         Ok(())
     }
 
-    /// One run: asks the server, fetches what changed, applies or checks, and reports.
+    /// One full run: asks the server, fetches what changed, applies or checks, and reports.
+    ///
+    /// # Errors
+    /// As [`Lcm::run_as`].
+    pub async fn run(&mut self) -> Result<RunReport, Error> {
+        self.run_as(RunKind::Full).await
+    }
+
+    /// One run of some kind; a [`Timetable`] says which is due. A node that has yet to register does
+    /// so in each.
+    ///
+    /// If a resource asks for a restart and the settings allow it, the computer restarts at the end;
+    /// the first run after that goes on.
     ///
     /// Dropping the future ends the run in the middle, as a crash does; the next one goes on from
     /// there.
@@ -242,10 +275,10 @@ impl Lcm {
     /// # Errors
     /// [`Error::Journal`] or [`Error::Disk`] when its own state cannot be kept. A server that
     /// does not answer, a document that is wrong and a resource that fails are in the report.
-    pub async fn run(&mut self) -> Result<RunReport, Error> {
+    pub async fn run_as(&mut self, kind: RunKind) -> Result<RunReport, Error> {
         let span = tracing::info_span!("dsc_session", run = Empty, outcome = Empty);
         let watch = Stopwatch::start();
-        let ran = self.run_once().instrument(span.clone()).await;
+        let ran = self.run_once(kind).instrument(span.clone()).await;
         let outcome = match &ran {
             Ok(report) => {
                 span.record("run", tracing::field::display(report.job_id));
@@ -263,7 +296,7 @@ impl Lcm {
         ran
     }
 
-    async fn run_once(&mut self) -> Result<RunReport, Error> {
+    async fn run_once(&mut self, kind: RunKind) -> Result<RunReport, Error> {
         let mut record = self.load().await?;
         self.record = None;
         let agent_id = match record.agent_id {
@@ -279,8 +312,10 @@ impl Lcm {
         let documents = self.documents(&record).await?;
         let mut budget = REPORTS_SENT_PER_RUN_MAX;
         let mut engine = Engine::new(self.settings.clone(), agent_id, record.clone(), documents);
-        let mut inputs = VecDeque::from([Input::Start { job_id: JobId::draw(&*self.entropy) }]);
-        let mut ended = None;
+        let job_id = JobId::draw(&*self.entropy);
+        let boot_id = self.boot_id(&record)?;
+        let mut inputs = VecDeque::from([Input::Start { job_id, kind, boot_id }]);
+        let mut ended: Option<RunReport> = None;
         while let Some(input) = inputs.pop_front() {
             for effect in engine.step(self.clock.now(), input)? {
                 match effect {
@@ -302,11 +337,67 @@ impl Lcm {
                         inputs.push_back(Input::Done(task.perform(&self.resources).await));
                     }
                     Effect::End(report) => ended = Some(*report),
+                    Effect::Restart => {
+                        if let (Err(error), Some(report)) = (self.host.restart().await, &mut ended)
+                        {
+                            report.is_success = false;
+                            report.errors.push(error.to_string());
+                        }
+                    }
                 }
             }
         }
         self.record = Some(LcmRecord { version: record.version, ..engine.record });
         ended.ok_or_else(|| Error::Internal { reason: "the run did not come to its end".into() })
+    }
+
+    /// The present start of the computer. Where nothing tells it, a node works as long as no restart
+    /// is awaited.
+    fn boot_id(&self, record: &LcmRecord) -> Result<String, Error> {
+        match self.host.boot_id() {
+            Err(Error::Unsupported { .. }) if record.reboot_from.is_none() => Ok(String::new()),
+            read => read,
+        }
+    }
+
+    /// What a full run would find and do, as a report that is not sent. It asks the server for what
+    /// is new and tests resources; nothing changes, here or there, so a node that has not registered
+    /// is refused.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a node that the server does not know, or as [`Lcm::run_as`].
+    pub async fn preview(&mut self) -> Result<RunReport, Error> {
+        let server = self.settings.server_url.clone();
+        let unknown =
+            || Error::NotFound { what: "registration of this node", name: server.clone() };
+        let record = self.load().await?;
+        let agent_id = record.agent_id.filter(|_| record.registered.is_some());
+        let agent_id = agent_id.ok_or_else(unknown)?;
+        let documents = self.documents(&record).await?;
+        let mut settings = self.settings.clone();
+        (settings.configuration_mode, settings.reports) = (ConfigurationMode::MonitorOnly, false);
+        let (job_id, kind) = (JobId::draw(&*self.entropy), RunKind::Full);
+        let boot_id = self.boot_id(&record)?;
+        let mut engine = Engine::new(settings, agent_id, record, documents);
+        let mut next = Some(Input::Start { job_id, kind, boot_id });
+        while let Some(input) = next.take() {
+            for effect in engine.step(self.clock.now(), input)? {
+                match effect {
+                    Effect::Ask(request) => {
+                        if matches!(request.operation, Operation::RegisterDscAgent { .. }) {
+                            return Err(unknown());
+                        }
+                        next = Some(Input::Answer(self.transport.exchange(&request).await));
+                    }
+                    Effect::Do(task) => {
+                        next = Some(Input::Done(task.perform(&self.resources).await));
+                    }
+                    Effect::End(report) => return Ok(*report),
+                    Effect::Keep(_) | Effect::Append(_) | Effect::Report(_) | Effect::Restart => {}
+                }
+            }
+        }
+        Err(Error::Internal { reason: "the preview did not come to its end".into() })
     }
 
     /// The stored documents of what it has and should have; damaged ones are left out, and so
@@ -407,7 +498,7 @@ async fn pass(
     resources: &Registry,
     clock: &dyn Clock,
 ) -> Vec<ResourceStatus> {
-    let mut work = Work::new(mode, vec![configuration]);
+    let mut work = Work::new(mode, vec![configuration.into()]);
     while let Some(task) = work.next(clock.now()) {
         let outcome = task.perform(resources).await;
         work.done(clock.now(), outcome);

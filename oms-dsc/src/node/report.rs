@@ -5,6 +5,7 @@ use super::metaconfiguration::Metaconfiguration;
 use super::state::LcmState;
 use super::work::{ResourceOutcome, ResourceStatus};
 use crate::protocol::{AgentId, JobId, StatusReport};
+use crate::resource::Difference;
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use serde_json::{Map, Value, json};
@@ -72,7 +73,7 @@ pub(super) fn end_report(
         "LCMVersion": LCM_VERSION,
         "DurationInSeconds": seconds(run.ended.duration_since(run.started).as_secs_f64()),
         "NumberOfResources": run.resources.len().to_string(),
-        "RebootRequested": "False",
+        "RebootRequested": flag(run.reboot_requested),
         "Mode": "Pull",
         "Error": if run.is_success { String::new() } else { run.errors.join("; ") },
         "MetaConfiguration": {
@@ -82,6 +83,8 @@ pub(super) fn end_report(
             "RefreshFrequencyMins": settings.refresh_frequency_minutes.to_string(),
             "ConfigurationModeFrequencyMins":
                 settings.configuration_mode_frequency_minutes.to_string(),
+            "RebootNodeIfNeeded": flag(settings.reboot_node_if_needed),
+            "ActionAfterReboot": settings.action_after_reboot.as_str(),
             "LCMState": state.wire_name(),
         },
         "ResourcesInDesiredState": rows(good),
@@ -98,11 +101,15 @@ pub(super) fn end_report(
         configuration_version: version,
         start_time: Some(time(run.started)),
         end_time: Some(time(run.ended)),
-        reboot_requested: Some("False".to_owned()),
+        reboot_requested: Some(flag(run.reboot_requested).to_owned()),
         errors: Some(run.errors.iter().map(|error| error_row(error)).collect()),
         status_data: Some(vec![data.to_string()]),
         ..StatusReport::default()
     }
+}
+
+const fn flag(flag: bool) -> &'static str {
+    if flag { "True" } else { "False" }
 }
 
 fn seconds(seconds: f64) -> String {
@@ -130,8 +137,8 @@ fn resource_row(resource: &ResourceStatus) -> Value {
     add("InstanceName", &resource.instance_name);
     add("StartDate", &time(resource.started));
     add("DurationInSeconds", &seconds(resource.duration_seconds));
-    add("RebootRequested", "False");
-    add("InDesiredState", if resource.is_in_desired_state() { "True" } else { "False" });
+    add("RebootRequested", flag(resource.outcome == ResourceOutcome::RebootPending));
+    add("InDesiredState", flag(resource.is_in_desired_state()));
     for (name, value) in [
         ("SourceInfo", &resource.source_info),
         ("ModuleName", &resource.module_name),
@@ -144,13 +151,55 @@ fn resource_row(resource: &ResourceStatus) -> Value {
     }
     if let Some(error) = &resource.error {
         add("Error", error);
-    } else if resource.outcome == ResourceOutcome::Different {
+    }
+    if !resource.differences.is_empty() {
         // Readers of reports show this text; an error it is not.
-        let differences: Vec<String> =
-            resource.differences.iter().map(ToString::to_string).collect();
-        add("Differences", &differences.join("; "));
+        let shown: Vec<String> = resource.differences.iter().map(ToString::to_string).collect();
+        add("Differences", &clip(&shown.join("; ")));
+        row.insert("Changes".to_owned(), changes(resource).into());
     }
     Value::Object(row)
+}
+
+/// The most properties of one resource that a report tells the change of.
+const CHANGES_MAX: usize = 32;
+
+/// The longest value that a report tells, in characters.
+const VALUE_CHARS_MAX: usize = 500;
+
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Each property that differed: what it was, what it should be, and what it is after the run.
+fn changes(resource: &ResourceStatus) -> Vec<Value> {
+    let change = |difference: &Difference| {
+        let mut change = json!({
+            "Property": difference.property,
+            "Before": clip(&difference.found),
+            "Desired": clip(&difference.desired),
+        });
+        if let Some(after) = after(resource, difference) {
+            change["After"] = clip(after).into();
+        }
+        change
+    };
+    resource.differences.iter().take(CHANGES_MAX).map(change).collect()
+}
+
+/// What a property that differed is after the run, as far as that is known.
+fn after<'a>(resource: &'a ResourceStatus, difference: &'a Difference) -> Option<&'a str> {
+    match resource.outcome {
+        ResourceOutcome::Corrected => Some(&difference.desired),
+        ResourceOutcome::Different => Some(&difference.found),
+        _ => {
+            let mut remaining = resource.remaining.iter();
+            remaining.find(|left| left.property == difference.property).map(|left| &*left.found)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,11 +16,15 @@ pub type ConfigurationSet = BTreeMap<ConfigurationName, Checksum>;
 /// ```text
 ///            Receive                       Apply
 ///   Idle ───────────► PendingConfiguration ─────► Applying
-///   │ ▲ ▲                ▲  │ ▲   Fail, Interrupt  │  │
-///   │ │ │                └──┘ └────────────────────┘  │
-///   │ │ │               Receive                       │
-///   │ │ └───────────────── Succeed ───────────────────┘
-///   │ └─ Succeed, Fail, Interrupt ── Checking
+///   │ ▲ ▲              ▲  │ ▲ ▲   Fail, Interrupt  │  │ │
+///   │ │ │              └──┘ │ └────────────────────┘  │ │
+///   │ │ │             Receive                         │ │
+///   │ │ └───────────────────┼─── Succeed ─────────────┘ │
+///   │ │                     │                           │
+///   │ │              Resume └── PendingReboot ◄─────────┤ RequestReboot
+///   │ │                            │   ▲                │
+///   │ │                            └───┘ Receive        │
+///   │ └─ Succeed, Fail, Interrupt ── Checking ──────────┘
 ///   └────────────── Check ──────────────▲
 /// ```
 ///
@@ -37,6 +41,8 @@ pub enum LcmState {
     Applying,
     /// It is checking what it applied before.
     Checking,
+    /// It waits for the computer to restart, and goes on after that.
+    PendingReboot,
 }
 
 impl LcmState {
@@ -47,6 +53,7 @@ impl LcmState {
             Self::Idle => "Idle",
             Self::PendingConfiguration => "PendingConfiguration",
             Self::Applying | Self::Checking => "Busy",
+            Self::PendingReboot => "PendingReboot",
         }
     }
 }
@@ -67,6 +74,10 @@ pub enum LcmTransition {
     Fail,
     /// The process ended in the middle.
     Interrupt,
+    /// What it set counts after a restart only.
+    RequestReboot,
+    /// The computer has restarted.
+    Resume,
 }
 
 impl Lifecycle for LcmState {
@@ -81,6 +92,9 @@ impl Lifecycle for LcmState {
             (Self::Applying | Self::Checking, E::Succeed) => Self::Idle,
             (Self::Applying, E::Fail | E::Interrupt) => Self::PendingConfiguration,
             (Self::Checking, E::Fail | E::Interrupt) => Self::Idle,
+            (Self::Applying | Self::Checking, E::RequestReboot)
+            | (Self::PendingReboot, E::Receive) => Self::PendingReboot,
+            (Self::PendingReboot, E::Resume) => Self::PendingConfiguration,
             (state, event) => return Err(IllegalTransition { state, event }),
         })
     }
@@ -128,6 +142,19 @@ pub enum LcmEvent {
     },
     /// The process ended in the middle of a run.
     Interrupted,
+    /// A resource asked for a restart of the computer. What the run was about is to be applied after
+    /// it.
+    RebootRequested {
+        /// The run.
+        job_id: JobId,
+        /// The start of the computer in which it was asked for.
+        boot_id: String,
+    },
+    /// The computer has restarted since.
+    Rebooted {
+        /// Its new start.
+        boot_id: String,
+    },
 }
 
 oms_core::journal_event!(LcmEvent, format 1, whole, {
@@ -139,6 +166,8 @@ oms_core::journal_event!(LcmEvent, format 1, whole, {
     Self::CheckBegan { .. } => "dsc-lcm-check-began",
     Self::Ended { .. } => "dsc-lcm-ended",
     Self::Interrupted => "dsc-lcm-interrupted",
+    Self::RebootRequested { .. } => "dsc-lcm-reboot-requested",
+    Self::Rebooted { .. } => "dsc-lcm-rebooted",
 });
 
 impl LcmEvent {
@@ -151,6 +180,8 @@ impl LcmEvent {
             Self::Ended { is_success: true, .. } => Some(LcmTransition::Succeed),
             Self::Ended { is_success: false, .. } => Some(LcmTransition::Fail),
             Self::Interrupted => Some(LcmTransition::Interrupt),
+            Self::RebootRequested { .. } => Some(LcmTransition::RequestReboot),
+            Self::Rebooted { .. } => Some(LcmTransition::Resume),
         }
     }
 }
@@ -170,6 +201,12 @@ pub struct LcmRecord {
     pub previous: ConfigurationSet,
     /// What it has yet to apply.
     pub pending: Option<ConfigurationSet>,
+    /// The start of the computer in which a restart was asked for, as long as that is awaited.
+    #[serde(default)]
+    pub reboot_from: Option<String>,
+    /// How often the computer was restarted for what is pending.
+    #[serde(default)]
+    pub reboots: u32,
     pub(super) version: u64,
 }
 
@@ -192,11 +229,24 @@ impl LcmRecord {
                 self.registered = Some((server_url.clone(), configuration_names.clone()));
             }
             LcmEvent::Unregistered => self.registered = None,
-            LcmEvent::Received { configurations } => self.pending = Some(configurations.clone()),
+            LcmEvent::Received { configurations } => {
+                self.pending = Some(configurations.clone());
+                self.reboots = 0;
+            }
             LcmEvent::Ended { is_success: true, .. } => {
-                if let Some(applied) = self.pending.take() {
+                // After a restart what is pending may be what was being corrected.
+                if let Some(applied) = self.pending.take().filter(|set| *set != self.current) {
                     self.previous = std::mem::replace(&mut self.current, applied);
                 }
+                self.reboots = 0;
+            }
+            LcmEvent::RebootRequested { boot_id, .. } => {
+                self.reboot_from = Some(boot_id.clone());
+                self.pending.get_or_insert_with(|| self.current.clone());
+            }
+            LcmEvent::Rebooted { .. } => {
+                self.reboot_from = None;
+                self.reboots = self.reboots.saturating_add(1);
             }
             LcmEvent::ApplyBegan { .. }
             | LcmEvent::CheckBegan { .. }
@@ -224,15 +274,22 @@ mod tests {
 
     #[test]
     fn transition_table() {
-        let states =
-            oms_core::every_variant!(LcmState { Idle, PendingConfiguration, Applying, Checking });
+        let states = oms_core::every_variant!(LcmState {
+            Idle,
+            PendingConfiguration,
+            Applying,
+            Checking,
+            PendingReboot
+        });
         let events = oms_core::every_variant!(LcmTransition {
             Receive,
             Apply,
             Check,
             Succeed,
             Fail,
-            Interrupt
+            Interrupt,
+            RequestReboot,
+            Resume
         });
         let expected = "\
 Idle --Receive--> PendingConfiguration
@@ -242,9 +299,13 @@ PendingConfiguration --Apply--> Applying
 Applying --Succeed--> Idle
 Applying --Fail--> PendingConfiguration
 Applying --Interrupt--> PendingConfiguration
+Applying --RequestReboot--> PendingReboot
 Checking --Succeed--> Idle
 Checking --Fail--> Idle
 Checking --Interrupt--> Idle
+Checking --RequestReboot--> PendingReboot
+PendingReboot --Receive--> PendingReboot
+PendingReboot --Resume--> PendingConfiguration
 ";
         assert_eq!(listing(&states, &events), expected);
     }

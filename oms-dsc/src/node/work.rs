@@ -3,10 +3,10 @@
 use super::order::order;
 use crate::Error;
 use crate::configuration::{Configuration, ResourceInstance};
-use crate::resource::{Difference, Registry};
+use crate::resource::{Difference, Registry, SetReport};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What became of a resource.
@@ -21,8 +21,10 @@ pub enum ResourceOutcome {
     Different,
     /// It could not be tested or set.
     Failed,
-    /// Something it depends on failed.
+    /// Something it depends on failed, or the computer has to restart first.
     Skipped,
+    /// It was set, and counts once the computer has restarted.
+    RebootPending,
 }
 
 /// One resource after a pass.
@@ -46,6 +48,9 @@ pub struct ResourceStatus {
     pub outcome: ResourceOutcome,
     /// How it differed when it was tested first.
     pub differences: Vec<Difference>,
+    /// How it still differed after it was set; nothing if that helped.
+    #[serde(default)]
+    pub remaining: Vec<Difference>,
     /// Why it failed or was skipped.
     pub error: Option<String>,
     /// When it was begun.
@@ -94,13 +99,35 @@ impl Task {
     }
 
     /// Does it.
-    pub(crate) async fn perform(&self, resources: &Registry) -> Result<Vec<Difference>, Error> {
+    pub(crate) async fn perform(&self, resources: &Registry) -> Result<Performed, Error> {
         let instance = self.instance();
         let resource = resources.find(instance)?;
         match self.action {
-            Action::Test | Action::Verify => resource.test(instance).await,
-            Action::Set => resource.set(instance).await.map(|()| Vec::new()),
+            Action::Test | Action::Verify => resource.test(instance).await.map(Performed::Tested),
+            Action::Set => resource.set(instance).await.map(Performed::Set),
         }
+    }
+}
+
+/// What a task came to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Performed {
+    Tested(Vec<Difference>),
+    Set(SetReport),
+}
+
+/// A configuration of a pass, with the places of those in it that it depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) configuration: Arc<Configuration>,
+    /// All of them stand before it.
+    pub(crate) depends_on: Vec<usize>,
+}
+
+impl From<Arc<Configuration>> for Part {
+    fn from(configuration: Arc<Configuration>) -> Self {
+        Self { name: String::new(), configuration, depends_on: Vec::new() }
     }
 }
 
@@ -108,33 +135,40 @@ impl Task {
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     mode: Mode,
-    configurations: Vec<Arc<Configuration>>,
+    parts: Vec<Part>,
     /// (configuration, resource) in the order in which they are done.
     order: Vec<(usize, usize)>,
     position: usize,
     action: Action,
     started: Option<Timestamp>,
     differences: Vec<Difference>,
+    remaining: Vec<Difference>,
     /// Those that failed or were skipped.
     unfit: HashMap<(usize, usize), String>,
+    unfit_parts: HashSet<usize>,
+    /// The resource that asked for a restart.
+    pub(crate) reboot_for: Option<String>,
     pub(crate) statuses: Vec<ResourceStatus>,
 }
 
 impl Work {
-    pub(crate) fn new(mode: Mode, configurations: Vec<Arc<Configuration>>) -> Self {
+    pub(crate) fn new(mode: Mode, parts: Vec<Part>) -> Self {
         let mut whole = Vec::new();
-        for (number, configuration) in configurations.iter().enumerate() {
-            whole.extend(order(configuration).into_iter().map(|index| (number, index)));
+        for (number, part) in parts.iter().enumerate() {
+            whole.extend(order(&part.configuration).into_iter().map(|index| (number, index)));
         }
         Self {
             mode,
-            configurations,
+            parts,
             order: whole,
             position: 0,
             action: Action::Test,
             started: None,
             differences: Vec::new(),
+            remaining: Vec::new(),
             unfit: HashMap::new(),
+            unfit_parts: HashSet::new(),
+            reboot_for: None,
             statuses: Vec::new(),
         }
     }
@@ -143,47 +177,69 @@ impl Work {
     pub(crate) fn next(&mut self, now: Timestamp) -> Option<Task> {
         loop {
             let (number, index) = *self.order.get(self.position)?;
-            let configuration = self.configurations.get(number)?;
             if self.action == Action::Test {
                 self.started = Some(now);
-                let missing = configuration.resources[index]
-                    .dependencies
-                    .iter()
-                    .find_map(|dependency| self.unfit.get(&(number, *dependency)))
-                    .filter(|_| self.mode == Mode::Apply);
-                if let Some(id) = missing {
-                    let reason = format!("it depends on {id}, which was not done");
+                if let Some(reason) = self.obstacle(number, index) {
                     self.finish(now, ResourceOutcome::Skipped, Some(reason));
                     continue;
                 }
             }
-            let configuration = Arc::clone(configuration);
+            let configuration = Arc::clone(&self.parts.get(number)?.configuration);
             return Some(Task { configuration, index, action: self.action });
         }
     }
 
+    /// Why a resource is not to be set; none if it may be, or if nothing is.
+    fn obstacle(&self, number: usize, index: usize) -> Option<String> {
+        if self.mode == Mode::Test {
+            return None;
+        }
+        if let Some(id) = &self.reboot_for {
+            return Some(format!("the computer has to restart first, for {id}"));
+        }
+        let part = self.parts.get(number)?;
+        let dependencies = &part.configuration.resources[index].dependencies;
+        if let Some(id) = dependencies.iter().find_map(|on| self.unfit.get(&(number, *on))) {
+            return Some(format!("it depends on {id}, which was not done"));
+        }
+        let part = part.depends_on.iter().find(|part| self.unfit_parts.contains(part))?;
+        let name = &self.parts.get(*part)?.name;
+        Some(format!("its configuration depends on `{name}`, of which not all was done"))
+    }
+
     /// Notes what became of the task that [`Work::next`] gave out last.
-    pub(crate) fn done(&mut self, now: Timestamp, outcome: Result<Vec<Difference>, Error>) {
-        let found = match outcome {
-            Ok(found) => found,
+    pub(crate) fn done(&mut self, now: Timestamp, outcome: Result<Performed, Error>) {
+        let performed = match outcome {
+            Ok(performed) => performed,
             Err(error) => {
                 return self.finish(now, ResourceOutcome::Failed, Some(with_sources(&error)));
             }
         };
-        match (self.action, found.is_empty()) {
-            (Action::Test, true) => self.finish(now, ResourceOutcome::InDesiredState, None),
-            (Action::Test, false) => {
+        match (self.action, performed) {
+            (Action::Test, Performed::Tested(found)) if found.is_empty() => {
+                self.finish(now, ResourceOutcome::InDesiredState, None);
+            }
+            (Action::Test, Performed::Tested(found)) => {
                 self.differences = found;
                 match self.mode {
                     Mode::Test => self.finish(now, ResourceOutcome::Different, None),
                     Mode::Apply => self.action = Action::Set,
                 }
             }
-            (Action::Set, _) => self.action = Action::Verify,
-            (Action::Verify, true) => self.finish(now, ResourceOutcome::Corrected, None),
-            (Action::Verify, false) => {
-                let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-                let reason = format!("still different after it was set: {}", found.join("; "));
+            (_, Performed::Set(SetReport { reboot_required: true })) => {
+                let (number, index) = self.order[self.position];
+                let instance = &self.parts[number].configuration.resources[index];
+                self.reboot_for = Some(instance.resource_id.clone());
+                self.finish(now, ResourceOutcome::RebootPending, None);
+            }
+            (_, Performed::Set(_)) => self.action = Action::Verify,
+            (_, Performed::Tested(found)) if found.is_empty() => {
+                self.finish(now, ResourceOutcome::Corrected, None);
+            }
+            (_, Performed::Tested(found)) => {
+                let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+                let reason = format!("still different after it was set: {}", shown.join("; "));
+                self.remaining = found;
                 self.finish(now, ResourceOutcome::Failed, Some(reason));
             }
         }
@@ -191,9 +247,10 @@ impl Work {
 
     fn finish(&mut self, now: Timestamp, outcome: ResourceOutcome, error: Option<String>) {
         let Some((number, index)) = self.order.get(self.position).copied() else { return };
-        let instance = &self.configurations[number].resources[index];
+        let instance = &self.parts[number].configuration.resources[index];
         if matches!(outcome, ResourceOutcome::Failed | ResourceOutcome::Skipped) {
             self.unfit.insert((number, index), instance.resource_id.clone());
+            self.unfit_parts.insert(number);
         }
         let started = self.started.take().unwrap_or(now);
         self.statuses.push(ResourceStatus {
@@ -206,6 +263,7 @@ impl Work {
             configuration_name: instance.configuration_name.clone(),
             outcome,
             differences: std::mem::take(&mut self.differences),
+            remaining: std::mem::take(&mut self.remaining),
             error,
             started,
             duration_seconds: now.duration_since(started).as_secs_f64().max(0.0),

@@ -9,7 +9,7 @@ mod desired;
 
 mod tree;
 
-use super::{Difference, Resource};
+use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use crate::protocol::Checksum;
@@ -66,9 +66,9 @@ impl Resource for FileResource {
         blocking(move || Comparison::new(&root, &desired).map(|found| found.differences)).await
     }
 
-    async fn set(&self, instance: &ResourceInstance) -> Result<(), Error> {
+    async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
         let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || set(&root, &desired)).await
+        blocking(move || set(&root, &desired)).await.map(|()| SetReport::default())
     }
 }
 
@@ -133,11 +133,7 @@ impl Comparison {
     }
 
     fn differ(&mut self, property: &str, found: &str, desired: &str) {
-        self.differences.push(Difference {
-            property: property.to_owned(),
-            found: found.to_owned(),
-            desired: desired.to_owned(),
-        });
+        self.differences.push(Difference::new(property, found, desired));
     }
 
     /// Compares what both are of one kind.

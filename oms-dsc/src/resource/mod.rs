@@ -27,12 +27,36 @@ pub struct Difference {
     pub found: String,
     /// What should be.
     pub desired: String,
+    /// For text of several lines, what would change line by line, with a mark at the start of each:
+    /// `-` goes, `+` comes. It may show what a file holds, so it stays on this computer: reports
+    /// leave it out.
+    #[serde(default, skip_serializing)]
+    pub diff: Option<String>,
+}
+
+impl Difference {
+    /// A property that is `found` and should be `desired`.
+    pub fn new(
+        property: impl Into<String>,
+        found: impl Into<String>,
+        desired: impl Into<String>,
+    ) -> Self {
+        Self { property: property.into(), found: found.into(), desired: desired.into(), diff: None }
+    }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}, desired is {}", self.property, self.found, self.desired)
     }
+}
+
+/// What a set came to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SetReport {
+    /// Whether the computer has to restart before the state counts. Nothing else is set before it
+    /// has.
+    pub reboot_required: bool,
 }
 
 /// Tests, sets and gets instances of some classes.
@@ -63,7 +87,7 @@ pub trait Resource: Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Resource::get`], or what kept it from changing.
-    async fn set(&self, instance: &ResourceInstance) -> Result<(), Error>;
+    async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error>;
 }
 
 /// Resources by the classes they serve.

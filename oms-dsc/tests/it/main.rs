@@ -14,6 +14,8 @@ mod file;
 
 mod pull;
 
+mod lcm;
+
 mod released;
 
 mod simulation;

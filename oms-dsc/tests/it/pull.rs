@@ -505,7 +505,10 @@ impl oms_dsc::resource::Resource for Stuck {
         self.0.test(instance).await
     }
 
-    async fn set(&self, _: &oms_dsc::configuration::ResourceInstance) -> Result<(), Error> {
+    async fn set(
+        &self,
+        _: &oms_dsc::configuration::ResourceInstance,
+    ) -> Result<oms_dsc::resource::SetReport, Error> {
         self.1.notify_one();
         std::future::pending().await
     }

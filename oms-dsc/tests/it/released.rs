@@ -47,3 +47,15 @@ async fn format_1_comes_to_the_same_state() {
     let rows = events.iter().map(|event| oms_dsc::records(event, "pc").expect("mapped").len());
     assert_eq!(rows.sum::<usize>(), 6, "three reports of one resource each");
 }
+
+/// A node that waits for a restart, and goes on after it.
+#[tokio::test]
+async fn a_restart_of_format_1_is_still_awaited() {
+    let mut world = World::new(1);
+    world.node_journal = Arc::new(fixtures()[1].journal().await);
+    let mut lcm = world.start_node(&["Web"]).await;
+    let record = lcm.record().await.expect("a record");
+    assert_eq!((record.state, record.reboots), (LcmState::PendingReboot, 1));
+    assert_eq!(record.reboot_from.as_deref(), Some("d3b5b1c6-33a0-4e0a-9c5f-1d1f6f1e8a02"));
+    assert_eq!((record.current.len(), record.pending.map(|set| set.len())), (0, Some(1)));
+}

@@ -1,14 +1,15 @@
 //! Nodes, a server and a network between them that fail in every way we know, many times over:
 //! messages are lost, doubled, late and cut off in one direction or both; processes end, and pause in
-//! the middle of what they do, while everything else goes on.
+//! the middle of what they do, while everything else goes on; resources ask for restarts.
 //!
 //! Auditor: a report that the server answered with 200 is there for ever after; a node whose run
 //! ended well has exactly one published version of its configuration, whole; what a run came to that
 //! ended is told to the server in the end; and once the faults end, every node comes to the newest
 //! version with nothing left to report.
 
+mod process;
+
 use crate::support::{Cell, KEY, cells, start};
-use async_trait::async_trait;
 use oms_core::clock::ManualClock;
 use oms_core::entropy::SeededEntropy;
 use oms_core::journal::{Journal, MemoryJournal};
@@ -16,20 +17,20 @@ use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::testkit::seeds::Seeds;
 use oms_core::testkit::sim::{Actor, Mishaps, Network, Sim};
-use oms_core::{Clock, Entropy, EntropyExt, Secret};
-use oms_dsc::configuration::ResourceInstance;
-use oms_dsc::node::{ConfigurationMode, LcmState, Metaconfiguration, RunReport, Transport};
+use oms_core::{Clock, Entropy, Secret};
+use oms_dsc::node::{ConfigurationMode, LcmState, Metaconfiguration, RunReport};
 use oms_dsc::protocol::{AgentId, Checksum, JobId, Operation, Reply, Request};
 use oms_dsc::pull_server::NodeState;
-use oms_dsc::resource::{Difference, Registry, Resource};
+use oms_dsc::resource::Registry;
 use oms_dsc::{Error, Lcm, PullServer, report};
+use process::{Booted, Chances, Fragile, Halt, Process};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 const WORLD: Actor = "world";
 const SERVER: Actor = "server";
@@ -40,132 +41,6 @@ const STEPS: usize = 160;
 /// How long a node waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Chances that all parts of one world share, so that they can be ended together.
-#[derive(Debug)]
-struct Chances {
-    draws: SeededEntropy,
-    /// How many of a thousand requests are kept to arrive once more, perhaps much later.
-    stale: AtomicU16,
-    /// How many of a thousand points in a node's run are its last.
-    crash: AtomicU16,
-    /// How many of a thousand points in a node's work are followed by a pause of its process.
-    stall: AtomicU16,
-    /// How many of a thousand sets fail.
-    refusal: AtomicU16,
-}
-
-impl Chances {
-    fn strikes(&self, per_mille: &AtomicU16) -> bool {
-        self.draws.below(1000) < u64::from(per_mille.load(Ordering::Relaxed))
-    }
-
-    fn end(&self) {
-        for chance in [&self.stale, &self.crash, &self.stall, &self.refusal] {
-            chance.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Why a node's process does not go on by itself.
-#[derive(Debug)]
-enum Halt {
-    /// It waits for the answer to this.
-    Asks(Box<Request>, oneshot::Sender<Reply>),
-    /// The operating system runs something else.
-    Stalls(oneshot::Sender<Reply>),
-    /// It ended.
-    Ends,
-}
-
-/// A node's process, as seen from inside.
-#[derive(Clone, Debug)]
-struct Process {
-    chances: Arc<Chances>,
-    halt: Arc<Mutex<Option<Halt>>>,
-    halted: Arc<Notify>,
-}
-
-impl Process {
-    fn new(chances: &Arc<Chances>) -> Self {
-        let (halt, halted) = (Arc::default(), Arc::default());
-        Self { chances: Arc::clone(chances), halt, halted }
-    }
-
-    fn halt(&self, why: Halt) {
-        *self.halt.lock().expect("not poisoned") = Some(why);
-        self.halted.notify_one();
-    }
-
-    /// The end of the process: whoever comes here never goes on.
-    async fn end_here(&self) {
-        if self.chances.strikes(&self.chances.crash) {
-            self.halt(Halt::Ends);
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn stall_here(&self) {
-        if self.chances.strikes(&self.chances.stall) {
-            let (end, ended) = oneshot::channel();
-            self.halt(Halt::Stalls(end));
-            let _ = ended.await;
-        }
-    }
-}
-
-#[async_trait]
-impl Transport for Process {
-    async fn exchange(&self, request: &Request) -> Result<Reply, Error> {
-        self.end_here().await;
-        let (answer, answered) = oneshot::channel();
-        self.halt(Halt::Asks(Box::new(request.clone()), answer));
-        let reply = answered.await.map_err(|_given_up| Error::Unreachable {
-            operation: request.operation.name(),
-            reason: "no answer in time".to_owned(),
-        });
-        self.end_here().await;
-        reply
-    }
-}
-
-/// A cell in whose set the process may pause or end, before and after its effect.
-#[derive(Clone, Debug)]
-struct Fragile {
-    cell: Cell,
-    process: Process,
-}
-
-#[async_trait]
-impl Resource for Fragile {
-    fn classes(&self) -> &[&str] {
-        &["Test_Cell"]
-    }
-
-    async fn get(
-        &self,
-        instance: &ResourceInstance,
-    ) -> Result<BTreeMap<String, serde_json::Value>, Error> {
-        self.cell.get(instance).await
-    }
-
-    async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.process.stall_here().await;
-        self.cell.test(instance).await
-    }
-
-    async fn set(&self, instance: &ResourceInstance) -> Result<(), Error> {
-        self.process.end_here().await;
-        self.process.stall_here().await;
-        let chances = &self.process.chances;
-        if chances.strikes(&chances.refusal) {
-            return Err(Error::Invalid { what: "cell", reason: "not now".into() });
-        }
-        self.cell.set(instance).await?;
-        self.process.end_here().await;
-        Ok(())
-    }
-}
-
 /// A run that is under way, with what runs.
 type Run = Pin<Box<dyn Future<Output = (Lcm, Result<RunReport, Error>)>>>;
 
@@ -174,6 +49,7 @@ struct Computer {
     disk: SimDisk,
     journal: Arc<dyn Journal>,
     cell: Cell,
+    starts: Arc<AtomicU64>,
     process: Process,
     /// Between two runs.
     lcm: Option<Lcm>,
@@ -224,6 +100,7 @@ struct Tally {
     unanswered: u64,
     stalls: u64,
     ends: u64,
+    restarts: u64,
     /// Requests that came once more, late.
     stale: u64,
     mishaps: Mishaps,
@@ -277,6 +154,7 @@ impl World {
             crash: AtomicU16::new(20),
             stall: AtomicU16::new(60),
             refusal: AtomicU16::new(100),
+            restart: AtomicU16::new(60),
         });
         let faults = Arc::new(Faults::new(seed));
         let journal = || -> Arc<dyn Journal> {
@@ -286,6 +164,7 @@ impl World {
             disk: SimDisk::default(),
             journal: journal(),
             cell: Cell::default(),
+            starts: Arc::default(),
             process: Process::new(&chances),
             lcm: None,
             run: None,
@@ -434,7 +313,9 @@ impl World {
         settings.configuration_names = vec!["Web".to_owned()];
         settings.configuration_mode = ConfigurationMode::ApplyAndAutoCorrect;
         settings.node_name = NODES[index].to_owned();
+        settings.reboot_node_if_needed = true;
         let process = computer.process.clone();
+        let host = Booted { starts: Arc::clone(&computer.starts), process: process.clone() };
         let resource = Fragile { cell: computer.cell.clone(), process: process.clone() };
         Lcm::builder("unused", settings)
             .disk(Arc::new(computer.disk.clone()))
@@ -443,6 +324,7 @@ impl World {
             .clock(Arc::clone(&self.clock) as Arc<dyn Clock>)
             .entropy(Arc::clone(&self.entropy) as Arc<dyn Entropy>)
             .resources(Registry::new().with(Arc::new(resource)))
+            .host(Arc::new(host))
             .build()
             .await
     }
@@ -597,7 +479,7 @@ impl World {
         {
             self.ended.extend(record.agent_id.map(|agent_id| (agent_id, run.job_id)));
         }
-        let Some(run) = run.filter(|run| run.is_success && !run.resources.is_empty()) else {
+        let Some(run) = run.filter(|run| run.is_compliant && !run.resources.is_empty()) else {
             return;
         };
         let checksum = run.configurations.values().next().expect("one configuration");
@@ -705,7 +587,18 @@ async fn run(seed: u64, flaw: Option<Flaw>) -> Tally {
     let (trace, mishaps) = (world.sim.trace(), world.sim.mishaps());
     let (server, mut nodes) = (world.server_disk.losses(), Losses::default());
     world.computers.iter().for_each(|computer| nodes += computer.disk.losses());
-    Tally { trace, acknowledged, faults, unanswered, mishaps, server, nodes, ..world.tally }
+    let restarts = world.computers.iter().map(|c| c.starts.load(Ordering::Relaxed)).sum();
+    Tally {
+        restarts,
+        trace,
+        acknowledged,
+        faults,
+        unanswered,
+        mishaps,
+        server,
+        nodes,
+        ..world.tally
+    }
 }
 
 #[tokio::test]
@@ -723,6 +616,7 @@ async fn nothing_acknowledged_is_lost_and_no_node_has_a_mix() {
                 total.unanswered += tally.unanswered;
                 total.stalls += tally.stalls;
                 total.ends += tally.ends;
+                total.restarts += tally.restarts;
                 total.stale += tally.stale;
                 total.mishaps += tally.mishaps;
                 total.server += tally.server;
@@ -734,7 +628,10 @@ async fn nothing_acknowledged_is_lost_and_no_node_has_a_mix() {
     let is_hard = total.acknowledged.min(total.unanswered) > SEEDS * 20
         && total.stalls.min(total.faults).min(total.ends) > SEEDS * 5;
     if seeds.is_fixed() {
-        assert!(is_hard && total.stale > SEEDS, "too little happened to mean anything: {total:?}");
+        assert!(
+            is_hard && total.stale.min(total.restarts) > SEEDS,
+            "too little happened to mean anything: {total:?}"
+        );
         // Each makes one file durable after the other, so no two writes change places.
         let never = [total.mishaps.never(), total.server.never(), total.nodes.never()].concat();
         assert!(never.iter().all(|kind| *kind == "reordered"), "never seen: {never:?}");

@@ -10,7 +10,7 @@ use oms_core::{Clock, Secret};
 use oms_dsc::configuration::{PropertyValue, ResourceInstance};
 use oms_dsc::node::{ConfigurationMode, Metaconfiguration, Transport};
 use oms_dsc::protocol::{Reply, Request};
-use oms_dsc::resource::{Difference, Registry, Resource};
+use oms_dsc::resource::{Difference, Registry, Resource, SetReport};
 use oms_dsc::{Error, Lcm, PullServer};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -99,16 +99,16 @@ impl Resource for Cell {
         if found == desired {
             return Ok(Vec::new());
         }
-        Ok(vec![Difference { property: "Value".to_owned(), found, desired }])
+        Ok(vec![Difference::new("Value", found, desired)])
     }
 
-    async fn set(&self, instance: &ResourceInstance) -> Result<(), Error> {
+    async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
         let (name, value) = (property(instance, "Name"), property(instance, "Value"));
         if value == "impossible" {
             return Err(Error::Invalid { what: "cell", reason: "impossible".into() });
         }
         self.0.lock().expect("not poisoned").insert(name, value);
-        Ok(())
+        Ok(SetReport::default())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::command::{Command, Dsc, Output};
+use crate::command::{Command, Dsc, Output, Place};
 use crate::config::Config;
 use crate::data::{DataDir, OpenError};
 use crate::logging::Format;
@@ -94,7 +94,7 @@ impl Cli {
                 serve::run(&root, &config, options.registration_key()?).await
             }
             Verb::Command(command) => {
-                let output = execute(&root, command.absolute()?, &config).await?;
+                let output = execute(&root, command.absolute()?, &config, self.json).await?;
                 let text = match self.json {
                     true => format!("{}\n", serde_json::to_string_pretty(&output.json)?),
                     false => output.text,
@@ -122,9 +122,9 @@ fn take<T: Clone>(into: &mut Option<T>, given: &Option<T>) {
 }
 
 /// Runs a command here, or in the process that serves the directory.
-async fn execute(root: &Path, command: Command, config: &Config) -> Result<Output> {
+async fn execute(root: &Path, command: Command, config: &Config, json: bool) -> Result<Output> {
     if !command.needs_data() {
-        return command.run_alone().await;
+        return command.run_alone(&Place { data: root, json }).await;
     }
     let data = match DataDir::open(root) {
         Ok(data) => data,

@@ -70,15 +70,20 @@ impl DataDir {
 
     /// A folder in the directory, made if it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.root.join(name);
-        make_private(&path).with_context(|| format!("folder {}", path.display()))?;
-        Ok(path)
+        folder(&self.root, name)
     }
 
     /// Where a serving process listens for commands.
     pub(crate) fn socket(root: &Path) -> PathBuf {
         root.join("oms.sock")
     }
+}
+
+/// A folder in a data directory, made if it is missing.
+pub(crate) fn folder(root: &Path, name: &str) -> Result<PathBuf> {
+    let path = root.join(name);
+    make_private(&path).with_context(|| format!("folder {}", path.display()))?;
+    Ok(path)
 }
 
 /// Makes a folder for its owner alone: some of what lies below is made by libraries with the

@@ -1,20 +1,18 @@
 //! `oms dsc`: documents, nodes, and this machine's own state.
 
-use super::{Output, absolute};
+mod node;
+
+use super::{Output, Place, absolute};
 use crate::data::read_secret;
 use crate::suite::{Service, Suite};
 use crate::{config, serve};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use oms_core::{Secret, SystemClock};
-use oms_dsc::configuration::Configuration;
-use oms_dsc::node::{HttpOptions, HttpTransport, Lcm, Metaconfiguration, ResourceStatus};
-use oms_dsc::resource::Registry;
+use oms_core::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
 pub(crate) enum Dsc {
@@ -46,49 +44,15 @@ pub(crate) enum Dsc {
     /// Lists the nodes that have registered.
     Nodes,
     /// Brings this machine into the state of a document.
-    Apply {
-        /// The document.
-        file: PathBuf,
-    },
+    Apply(node::Apply),
     /// Tests this machine against a document; changes nothing.
-    Test {
-        /// The document.
-        file: PathBuf,
-    },
+    Test(node::Document),
     /// Shows what is there for each resource of a document.
-    Get {
-        /// The document.
-        file: PathBuf,
-    },
+    Get(node::Document),
     /// Runs the pull server alone, until it is asked to end.
     Serve(ServeArgs),
     /// Registers this machine with a pull server, fetches its configuration, applies and reports.
-    Pull {
-        /// The server's address, ending in /PSDSCPullServer.svc.
-        #[arg(long)]
-        server: String,
-        /// The registration key; better in a file.
-        #[arg(long, value_parser = secret)]
-        #[serde(skip)]
-        registration_key: Option<Secret>,
-        /// A file that holds the registration key.
-        #[arg(
-            long,
-            required_unless_present = "registration_key",
-            conflicts_with = "registration_key"
-        )]
-        registration_key_file: Option<PathBuf>,
-        /// The configuration to register for.
-        #[arg(long)]
-        configuration: String,
-        /// Certificates in PEM of the authorities that vouch for the server, in place of the public
-        /// ones.
-        #[arg(long)]
-        server_ca: Option<PathBuf>,
-        /// The folder that keeps this node's identity and state.
-        #[arg(long, default_value = "oms-node")]
-        state: PathBuf,
-    },
+    Pull(Box<node::Pull>),
 }
 
 /// Where the pull server listens, and who may register.
@@ -148,16 +112,10 @@ impl Dsc {
         match self {
             // Diagnostics name a document as it was given.
             Self::Parse { .. } | Self::Nodes | Self::Serve(_) => Ok(()),
-            Self::Publish { file, .. }
-            | Self::Module { file, .. }
-            | Self::Apply { file }
-            | Self::Test { file }
-            | Self::Get { file } => absolute([file]),
-            Self::Pull { registration_key_file, server_ca, state, .. } => {
-                absolute(registration_key_file)?;
-                absolute(server_ca)?;
-                absolute([state])
-            }
+            Self::Publish { file, .. } | Self::Module { file, .. } => absolute([file]),
+            Self::Apply(apply) => apply.document.absolute(),
+            Self::Test(document) | Self::Get(document) => document.absolute(),
+            Self::Pull(pull) => pull.absolute(),
         }
     }
 
@@ -168,34 +126,17 @@ impl Dsc {
                 module(suite, name.as_deref().zip(version.as_deref()), file).await
             }
             Self::Nodes => nodes(suite).await,
-            _ => self.run_alone().await,
+            _ => bail!("this command needs no data directory"),
         }
     }
 
-    pub(super) async fn run_alone(&self) -> Result<Output> {
+    pub(super) async fn run_alone(&self, place: &Place<'_>) -> Result<Output> {
         match self {
             Self::Parse { files } => parse(files),
-            Self::Apply { file } => apply(file, true).await,
-            Self::Test { file } => apply(file, false).await,
-            Self::Get { file } => get(file).await,
-            Self::Pull {
-                server,
-                registration_key,
-                registration_key_file,
-                configuration,
-                server_ca,
-                state,
-            } => {
-                let key = match (registration_key, registration_key_file) {
-                    (Some(key), _) => key.clone(),
-                    (None, Some(file)) => read_secret(file)?,
-                    (None, None) => bail!("no registration key"),
-                };
-                let mut settings = Metaconfiguration::new(server, key);
-                settings.configuration_names = vec![configuration.clone()];
-                let authorities = server_ca.as_deref().map(read).transpose()?;
-                pull(settings, authorities, state).await
-            }
+            Self::Apply(apply) => apply.run().await,
+            Self::Test(document) => document.test().await,
+            Self::Get(document) => document.get().await,
+            Self::Pull(pull) => pull.run(place).await,
             Self::Publish { .. } | Self::Module { .. } | Self::Nodes => {
                 bail!("this command needs a data directory")
             }
@@ -306,11 +247,6 @@ async fn nodes(suite: &Suite) -> Result<Output> {
     Ok(Output::new(text, json!(rows)))
 }
 
-fn configuration(file: &Path) -> Result<Arc<Configuration>> {
-    let name = file.display().to_string();
-    Ok(Arc::new(Configuration::parse(&name, &read(file)?).map_err(shown)?))
-}
-
 /// A document's diagnostics, one a line with its place.
 fn shown(error: oms_dsc::Error) -> anyhow::Error {
     match error {
@@ -320,97 +256,6 @@ fn shown(error: oms_dsc::Error) -> anyhow::Error {
         }
         other => other.into(),
     }
-}
-
-fn resources() -> Result<Registry> {
-    Ok(Registry::standard(None)?)
-}
-
-async fn apply(file: &Path, is_set: bool) -> Result<Output> {
-    let configuration = configuration(file)?;
-    let resources = resources()?;
-    let statuses = match is_set {
-        true => oms_dsc::node::apply(configuration, &resources, &SystemClock).await,
-        false => oms_dsc::node::test(configuration, &resources, &SystemClock).await,
-    };
-    Ok(told(&statuses))
-}
-
-fn told(statuses: &[ResourceStatus]) -> Output {
-    let mut text = String::new();
-    let mut rows = Vec::new();
-    let mut is_compliant = true;
-    for status in statuses {
-        let is_right = status.is_in_desired_state();
-        is_compliant &= is_right;
-        text.push_str(&format!("{}: {:?}\n", status.resource_id, status.outcome));
-        for difference in &status.differences {
-            text.push_str(&format!("  {difference}\n"));
-        }
-        if let Some(error) = &status.error {
-            text.push_str(&format!("  error: {error}\n"));
-        }
-        let differences: Vec<String> = status.differences.iter().map(ToString::to_string).collect();
-        rows.push(json!({
-            "resource_id": status.resource_id, "outcome": format!("{:?}", status.outcome),
-            "in_desired_state": is_right, "differences": differences, "error": status.error,
-        }));
-    }
-    let verdict = if is_compliant { "in the desired state" } else { "not in the desired state" };
-    text.push_str(&format!("this machine is {verdict}\n"));
-    let output = Output::new(text, json!({"is_compliant": is_compliant, "resources": rows}));
-    if is_compliant { output } else { output.failed() }
-}
-
-async fn get(file: &Path) -> Result<Output> {
-    let found = oms_dsc::node::get(&*configuration(file)?, &resources()?).await?;
-    let mut text = String::new();
-    for (id, properties) in &found {
-        text.push_str(&format!("{id}\n"));
-        for (name, value) in properties {
-            text.push_str(&format!("  {name} = {value}\n"));
-        }
-    }
-    Ok(Output::new(text, json!(found.into_iter().collect::<std::collections::BTreeMap<_, _>>())))
-}
-
-async fn pull(
-    settings: Metaconfiguration,
-    authorities: Option<Vec<u8>>,
-    state: &Path,
-) -> Result<Output> {
-    // Before anything is made: what is wrong with the certificates should leave nothing behind.
-    let options = HttpOptions { root_certificates_pem: authorities, ..HttpOptions::default() };
-    let transport = Arc::new(HttpTransport::new(&settings.server_url, &options)?);
-    std::fs::create_dir_all(state).with_context(|| format!("folder {}", state.display()))?;
-    let node = Lcm::builder(state, settings).resources(resources()?).transport(transport);
-    let mut node = node.build().await?;
-    let report = node.run().await?;
-    let mut output = told(&report.resources);
-    let has_failed = !report.errors.is_empty();
-    let mut text = format!(
-        "run {}: {}\n",
-        report.job_id,
-        match (report.is_new, has_failed) {
-            (true, _) => "a configuration was fetched and applied",
-            (false, false) => "the configuration had not changed",
-            (false, true) => "no configuration was fetched",
-        }
-    );
-    // Of what was not looked at nothing is known.
-    if !(has_failed && report.resources.is_empty()) {
-        text.push_str(&output.text);
-    }
-    for error in &report.errors {
-        text.push_str(&format!("error: {error}\n"));
-    }
-    let waiting = node.reports_waiting().await?;
-    if waiting > 0 {
-        text.push_str(&format!("{waiting} reports wait for the server\n"));
-    }
-    output.text = text;
-    output.is_success = report.is_success && report.is_compliant;
-    Ok(output)
 }
 
 #[cfg(test)]
@@ -436,7 +281,7 @@ mod tests {
             assert!(!shown.contains(key), "{shown}");
             let given = match &line.dsc {
                 Dsc::Serve(options) => options.registration_key().expect("a key"),
-                Dsc::Pull { registration_key, .. } => registration_key.clone(),
+                Dsc::Pull(pull) => pull.registration_key().expect("a key"),
                 other => panic!("another command: {other:?}"),
             };
             assert_eq!(given, Some(Secret::from(key)));

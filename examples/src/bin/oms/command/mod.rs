@@ -12,7 +12,7 @@ use crate::suite::{Service, Suite};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One command, with everything that it needs.
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
@@ -32,6 +32,15 @@ pub(crate) enum Command {
     /// Site Recovery: replicate a disk, fail it over and back.
     #[command(subcommand)]
     Recovery(recovery::Recovery),
+}
+
+/// Where a command runs that does not open the data directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// The data directory, for those that keep something below it.
+    pub(crate) data: &'a Path,
+    /// Whether what it tells on the way is JSON.
+    pub(crate) json: bool,
 }
 
 /// What a command came to.
@@ -121,9 +130,9 @@ impl Command {
     }
 
     /// Runs it without a data directory.
-    pub(crate) async fn run_alone(&self) -> Result<Output> {
+    pub(crate) async fn run_alone(&self, place: &Place<'_>) -> Result<Output> {
         match self {
-            Self::Dsc(command) => command.run_alone().await,
+            Self::Dsc(command) => command.run_alone(place).await,
             Self::Backup(command) => command.run().await,
             Self::Logs(_) | Self::Automation(_) | Self::Recovery(_) => {
                 bail!("this command needs a data directory")
