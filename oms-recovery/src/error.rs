@@ -66,13 +66,13 @@ pub enum Error {
         reason: &'static str,
     },
     /// The item's state does not allow the operation.
-    #[error("not allowed in this state. item=`{item}`, operation=`{operation}`, state=`{state}`")]
+    #[error("{operation} is not possible now: {state}. item=`{item}`")]
     IllegalState {
         /// The item.
         item: String,
-        /// What was asked.
+        /// What was asked, in plain words.
         operation: String,
-        /// The state it is in.
+        /// The state it is in, in plain words.
         state: String,
     },
     /// No such item or recovery point.
@@ -124,7 +124,7 @@ pub enum Error {
         is_full: bool,
     },
     /// Primary and replica are no longer joined by the log: repair the replication.
-    #[error("resynchronization required. item=`{item}`, reason=`{reason:?}`")]
+    #[error("resynchronization required, repair the replication. item=`{item}`, reason=`{reason}`")]
     ResyncRequired {
         /// The item.
         item: String,

@@ -8,6 +8,7 @@ use crate::machine::{
 };
 use crate::replication::channel::{InProcessLink, Link};
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
+use oms_core::disk::DiskError;
 use oms_core::journal::{
     Envelope, HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal,
 };
@@ -77,9 +78,12 @@ impl Shared {
         if items.len() >= ITEMS_MAX {
             return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
         }
-        let (shared, source, target) = (Arc::clone(self), primary.clone(), recovery.clone());
-        let disk_bytes = blocking(move || check_sites(&shared, &source, &target)).await?;
+        let (shared, source) = (Arc::clone(self), primary.clone());
+        let disk_bytes = blocking(move || check_source(&shared, &source)).await?;
         self.check_free(items, &primary).await?;
+        // Last, since to open a store may make it.
+        let (shared, target) = (Arc::clone(self), recovery.clone());
+        blocking(move || check_target(&shared, &target)).await?;
         let machine = Machine { name: name.to_owned(), disk_bytes };
         let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
         let (id, expected) = (ItemId::draw(&*self.entropy), events.len() as u64);
@@ -359,7 +363,8 @@ impl RecoveryVault {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] for a name, replica or protected disk that is there already;
-    /// [`Error::Invalid`]; [`Error::Disk`]; [`Error::Journal`].
+    /// [`Error::Invalid`], also for a folder `replica_dir` that holds other files; [`Error::Disk`];
+    /// [`Error::Journal`].
     pub async fn enable_protection(
         &self,
         name: &str,
@@ -392,7 +397,14 @@ impl RecoveryVault {
             image: "disk.img".into(),
             folder: "replication".into(),
         };
-        self.enable_protection_at(name, primary, recovery, policy).await
+        let (checked, made) = (recovery.clone(), recovery.location.clone());
+        let is_new = blocking(move || check_replica_folder(&checked)).await?;
+        let enabled = self.enable_protection_at(name, primary, recovery, policy).await;
+        if enabled.is_err() && is_new {
+            // Only if it is empty.
+            let _ = blocking(move || Ok::<_, Error>(std::fs::remove_dir(made))).await?;
+        }
+        enabled
     }
 
     /// Protects a disk between two sites as the vault's stores know them.
@@ -463,20 +475,46 @@ fn absolute(what: &'static str, path: &Path) -> Result<String> {
     text.ok_or(Error::Invalid { what, value, reason: "is not UTF-8" })
 }
 
-/// Checks that the source can be read and that nothing is in the way at the target; answers the
-/// disk's length.
-fn check_sites(shared: &Shared, primary: &Site, recovery: &Site) -> Result<u64> {
-    use oms_core::disk::OpenMode;
+/// Checks that the source can be read; answers the disk's length.
+fn check_source(shared: &Shared, primary: &Site) -> Result<u64> {
     let source = shared.stores.open(&primary.location)?;
-    let disk_bytes =
-        crate::machine::disk::BlockDevice::len(&FileDevice::open(&*source, &primary.image)?);
+    Ok(crate::machine::disk::BlockDevice::len(&FileDevice::open(&*source, &primary.image)?))
+}
+
+/// Checks that nothing is in the way at the target.
+fn check_target(shared: &Shared, recovery: &Site) -> Result<()> {
+    use oms_core::disk::OpenMode;
     let target = shared.stores.open(&recovery.location)?;
     match target.open(&recovery.image, OpenMode::Read) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(disk_bytes),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => {
             let name = format!("{}/{}", recovery.location, recovery.image.display());
             Err(Error::AlreadyExists { what: "replica", name })
         }
     }
+}
+
+/// Refuses a replica's folder in which other files are: a replica has a folder of its own. Answers
+/// whether there is none yet.
+fn check_replica_folder(recovery: &Site) -> Result<bool> {
+    let location = Path::new(&recovery.location);
+    let failed = |source| DiskError { operation: "list", path: location.to_owned(), source };
+    let entries = match std::fs::read_dir(location) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(failed(error).into()),
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        // What a replica itself has there is told by name; a new file system is not without a folder.
+        let is_own = [recovery.image.as_os_str(), recovery.folder.as_os_str()].contains(&&*name);
+        if !is_own && name != "lost+found" {
+            let (what, value) = ("replica folder", recovery.location.clone());
+            let value = format!("{value}, in it: {}", name.to_string_lossy());
+            let reason = "holds other files: a replica wants a new or empty folder";
+            return Err(Error::Invalid { what, value, reason });
+        }
+    }
+    Ok(false)
 }

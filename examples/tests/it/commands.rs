@@ -332,10 +332,24 @@ fn a_disk_of_another_length_is_noticed_and_protection_ends_by_command() {
     assert!(said.contains("only writes through its tracked device are replicated"), "{said}");
     fs::write(place.path("disk.img"), vec![7; 2 << 20]).expect("behind its back");
     let why = place.bad(&["recovery", "point", "m"]);
-    assert!(why.contains("disk.img") && why.contains("differs in length"), "{why}");
-    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("as it was");
+    assert!(why.contains("disk.img") && why.contains("changed its length"), "{why}");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("Critical") && status.contains("not replicated now: "), "{status}");
+    fs::write(place.path("disk.img"), vec![8; 1 << 20]).expect("its length, and other bytes");
+    let why = place.bad(&["recovery", "point", "m"]);
+    assert!(why.contains("something else than the protected device has written"), "{why}");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("ResyncRequired") && status.contains("repair"), "{status}");
+    place.good(&["recovery", "repair", "m"]);
     place.good(&["recovery", "point", "m"]);
-    place.good(&["recovery", "disable", "m"]);
+    place.good(&["recovery", "test-failover", "m", "--to", "drill.img"]);
+    assert_eq!(fs::read(place.path("drill.img")).expect("the drill"), vec![8; 1 << 20]);
+    place.good(&["recovery", "cleanup", "m"]);
+    fs::remove_dir_all(place.path("replica")).expect("lost");
+    let status = place.good(&["recovery", "status", "m"]);
+    assert!(status.contains("the replica: ") && status.contains("disable"), "{status}");
+    let ended = place.good(&["recovery", "disable", "m"]);
+    assert!(ended.contains("its disk is ") && !ended.contains("left behind"), "{ended}");
     assert!(place.bad(&["recovery", "status", "m"]).contains("not found"));
 }
 

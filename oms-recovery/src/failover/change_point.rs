@@ -18,12 +18,12 @@ impl ProtectedItem {
     async fn change_to(&self, choice: PointChoice) -> Result<ChosenPoint> {
         let mut runtime = self.begin().await?;
         if !runtime.item.state.is_uncommitted() {
-            return Err(illegal(&runtime.item, "point-changed"));
+            return Err(illegal(&runtime.item, "change of the recovery point"));
         }
         self.need_device(&mut runtime).await?;
         let uncommitted = runtime.active.as_ref().and_then(|active| active.uncommitted.as_ref());
         let Some(uncommitted) = uncommitted else {
-            return Err(illegal(&runtime.item, "point-changed"));
+            return Err(illegal(&runtime.item, "change of the recovery point"));
         };
         let (stamp, point) = uncommitted.log.choose(choice)?;
         let (point, epoch) = (ChosenPoint::new(stamp, point), runtime.item.epoch + 1);

@@ -18,7 +18,7 @@ impl ProtectedItem {
         self.whole(|item| async move {
             let mut runtime = item.begin().await?;
             if runtime.item.state != ProtectionState::Protected {
-                return Err(illegal(&runtime.item, "planned-failover"));
+                return Err(illegal(&runtime.item, "planned failover"));
             }
             let moved = item.move_production(&mut runtime).await;
             count_failover("planned", &moved);

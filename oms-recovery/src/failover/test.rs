@@ -50,7 +50,7 @@ impl ProtectedItem {
 
     async fn begin_test(&self, choice: PointChoice) -> Result<TestFailover> {
         let mut runtime = self.begin().await?;
-        let replica = self.need_replica(&mut runtime, "test-failover-started").await?;
+        let replica = self.need_replica(&mut runtime, "test failover").await?;
         let (stamp, point) = lock(&replica).log().choose(choice)?;
         let point = ChosenPoint::new(stamp, point);
         let event = ItemEvent::TestFailoverStarted { point };
@@ -109,7 +109,7 @@ impl ProtectedItem {
 
     /// Opens the disk of a drill that was just begun.
     pub(crate) async fn open_test(&self, runtime: &mut Runtime) -> Result<Arc<OverlayDevice>> {
-        self.need_replica(runtime, "test-failover-started").await?;
+        self.need_replica(runtime, "test failover").await?;
         let (shared, facts) = (Arc::clone(&self.shared), Facts::of(runtime)?);
         let overlay = blocking(move || facts.open(&shared, true)).await?;
         runtime.test = Some(Arc::clone(&overlay));

@@ -46,7 +46,7 @@ impl ProtectedItem {
         {
             tracing::warn!(%error, "source could not be drained, failing over without");
         }
-        let replica = self.need_replica(runtime, "unplanned-failover").await;
+        let replica = self.need_replica(runtime, "unplanned failover").await;
         let chosen = replica.and_then(|replica| lock(&replica).log().choose(choice));
         match chosen {
             Ok((stamp, point)) => {
@@ -66,7 +66,7 @@ impl ProtectedItem {
 
     /// Tries to get the source's last writes.
     async fn send_last(&self, runtime: &mut Runtime) -> Result<()> {
-        let replica = self.need_replica(runtime, "unplanned-failover").await?;
+        let replica = self.need_replica(runtime, "unplanned failover").await?;
         let device = self.need_device(runtime).await?;
         let source = Arc::clone(&device);
         blocking(move || source.quiesce()).await?;

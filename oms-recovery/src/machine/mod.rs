@@ -1,5 +1,7 @@
 //! Machines and what is known of their protection.
 
+pub mod disable;
+
 pub mod disk;
 
 pub mod extent_map;
@@ -201,6 +203,30 @@ impl ItemEvent {
         })
     }
 
+    /// What was asked for, in plain words; for what was not, what happened.
+    const fn operation(&self) -> &'static str {
+        match self {
+            Self::EnableRequested { .. } => "protection",
+            Self::TrackingStarted => "the beginning of replication",
+            Self::EnableFailed { .. } => "the end of a beginning",
+            Self::CopyCompleted { .. } => "the end of a copy",
+            Self::CopyFailed { .. } => "the failure of a copy",
+            Self::Diverged { .. } => "a divergence",
+            Self::RepairStarted => "repair",
+            Self::TestFailoverStarted { .. } => "test failover",
+            Self::TestFailoverCleanupStarted { .. } => "cleanup of a test failover",
+            Self::TestFailoverCleanedUp { .. } => "the end of a cleanup",
+            Self::PlannedFailoverStarted => "planned failover",
+            Self::UnplannedFailoverStarted { .. } => "unplanned failover",
+            Self::FailoverCompleted { .. } => "the end of a failover",
+            Self::FailoverFailed { .. } => "the failure of a failover",
+            Self::PointChanged { .. } => "change of the recovery point",
+            Self::Committed => "commit",
+            Self::ReverseReplicationStarted => "reprotect",
+            Self::Disabled => "disabling the protection",
+        }
+    }
+
     const fn test(&self) -> Option<TestFailoverEvent> {
         match self {
             Self::TestFailoverStarted { .. } => Some(TestFailoverEvent::Start),
@@ -339,36 +365,31 @@ impl ReplicationProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`] names item, operation and state.
     pub fn check(&self, event: &ItemEvent) -> error::Result<(ProtectionState, TestFailoverState)> {
-        let refuse = |state: String| Error::IllegalState {
+        let refuse = |state: &str| Error::IllegalState {
             item: self.machine.name.clone(),
-            operation: event.kind().to_owned(),
-            state,
+            operation: event.operation().to_owned(),
+            state: state.to_owned(),
         };
         let is_bound = matches!(
             event,
-            ItemEvent::PlannedFailoverStarted
-                | ItemEvent::UnplannedFailoverStarted { .. }
-                | ItemEvent::Disabled
+            ItemEvent::PlannedFailoverStarted | ItemEvent::UnplannedFailoverStarted { .. }
         );
         if is_bound && self.test != TestFailoverState::None {
-            return Err(refuse(format!("test failover {:?}", self.test)));
+            return Err(refuse(self.test.description()));
         }
         if matches!(event, ItemEvent::TestFailoverStarted { .. })
             && !self.state.allows_test_failover()
         {
-            return Err(refuse(format!("{:?}", self.state)));
+            return Err(refuse(self.state.description()));
         }
         let state = match event.protection() {
-            Some(event) => {
-                self.state.next(event).map_err(|it| refuse(format!("{:?}", it.state)))?
-            }
+            Some(event) => self.state.next(event).map_err(|it| refuse(it.state.description()))?,
             None => self.state,
         };
         let test = match event.test() {
-            Some(event) => self
-                .test
-                .next(event)
-                .map_err(|it| refuse(format!("test failover {:?}", it.state)))?,
+            Some(event) => self.test.next(event).map_err(|it| refuse(it.state.description()))?,
+            // A drill goes with the protection, also one whose site is lost.
+            None if matches!(event, ItemEvent::Disabled) => TestFailoverState::None,
             None => self.test,
         };
         Ok((state, test))
@@ -388,7 +409,7 @@ impl ReplicationProtectedItem {
             ItemEvent::CopyFailed { reason }
             | ItemEvent::EnableFailed { reason }
             | ItemEvent::FailoverFailed { reason } => self.failure = Some(reason.clone()),
-            ItemEvent::Diverged { reason } => self.failure = Some(format!("{reason:?}")),
+            ItemEvent::Diverged { reason } => self.failure = Some(reason.to_string()),
             ItemEvent::TestFailoverStarted { point } => self.test_point = Some(*point),
             ItemEvent::TestFailoverCleanedUp { is_success } => {
                 self.test_point = None;

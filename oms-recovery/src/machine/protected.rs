@@ -1,12 +1,11 @@
 //! A protected item that is open: its disk, its replica, and what can be done with them.
 
 use super::disk::OverlayDevice;
-use super::site::{Active, make_sites, open_active, open_replica, remove_folder};
+use super::site::{Active, make_sites, open_active, open_replica, unmake_sites};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryPoint};
-use crate::replication::health::Health;
-use crate::replication::mark::{MarkFile, Role};
+use crate::replication::health::{Health, ProtectionHealth};
 use crate::replication::primary::Outcome;
 use crate::replication::replica::Replica;
 use crate::replication::state::ActiveLocation;
@@ -48,6 +47,9 @@ pub struct ItemStatus {
     pub allowed_operations: Vec<&'static str>,
     /// How well it is replicated.
     pub health: Health,
+    /// What keeps it from being replicated now, in plain words: a site that cannot be opened, an image
+    /// of another length.
+    pub problems: Vec<String>,
 }
 
 /// A protected item that is open. One operation runs at a time; reads and writes of the
@@ -106,6 +108,13 @@ impl Runtime {
     }
 }
 
+/// What keeps the two sites of an item from being used.
+#[derive(Debug, Default)]
+struct Problems {
+    disk: Option<String>,
+    replica: Option<String>,
+}
+
 impl ProtectedItem {
     /// Opens an item and completes or undoes what was interrupted.
     pub(crate) async fn open(
@@ -117,7 +126,9 @@ impl ProtectedItem {
             let (opening, request) = (Arc::clone(&shared), item.clone());
             let made = blocking(move || make_sites(&opening, &request)).await;
             if let Err(error) = made {
-                let reason = error.to_string();
+                let (undoing, request) = (Arc::clone(&shared), item.clone());
+                blocking(move || Ok::<_, Error>(unmake_sites(&undoing, &request))).await?;
+                let reason = told(&error);
                 shared.append(&mut item, ItemEvent::EnableFailed { reason }).await?;
                 return Err(error);
             }
@@ -172,21 +183,51 @@ impl ProtectedItem {
 
     /// Where it stands.
     pub async fn status(&self) -> ItemStatus {
-        let settled = self.whole(|item| async move { item.begin().await.map(drop) }).await;
-        if let Err(error) = settled {
+        let looked = self.whole(|item| async move {
+            let mut runtime = item.begin().await?;
+            Ok(item.look(&mut runtime).await)
+        });
+        let Problems { disk, replica } = looked.await.unwrap_or_else(|error| {
             // What the journal told last is what can be told.
             tracing::warn!(%error, "what became of the last operation is not known yet");
-        }
+            Problems::default()
+        });
         let runtime = self.runtime.lock().await;
         let item = runtime.item.clone();
         let backlog = runtime.active.as_ref().map(|active| active.device.backlog());
         let now = self.shared.clock.now();
+        let mut health = Health::judge(item.state, backlog, &item.policy, now);
+        health.level = match health.level {
+            _ if disk.is_some() => ProtectionHealth::Critical,
+            ProtectionHealth::Normal if replica.is_some() => ProtectionHealth::Warning,
+            level => level,
+        };
+        let problems = disk.into_iter().chain(replica).collect();
         ItemStatus {
             active_location: item.state.active_location(),
             allowed_operations: item.state.allowed_operations(item.test),
-            health: Health::judge(item.state, backlog, &item.policy, now),
+            health,
+            problems,
             item,
         }
+    }
+
+    /// Looks at both sites; answers what keeps them from being used. What something else has written to
+    /// production's image is journalled.
+    async fn look(&self, runtime: &mut Runtime) -> Problems {
+        let mut problems = Problems::default();
+        match self.check_log(runtime).await {
+            // The state says so.
+            Ok(()) | Err(Error::ResyncRequired { .. }) => {}
+            Err(error) => problems.disk = Some(format!("production's disk: {}", told(&error))),
+        }
+        if runtime.item.state.has_replica()
+            && let Err(error) = self.need_replica(runtime, "status").await
+        {
+            let cure = "if it is lost, disable the protection and protect the machine again";
+            problems.replica = Some(format!("the replica: {}; {cure}", told(&error)));
+        }
+        problems
     }
 
     /// Registers what makes the machine's applications stand still.
@@ -244,53 +285,11 @@ impl ProtectedItem {
         self.whole(move |item| async move {
             let mut runtime = item.begin().await?;
             if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
-                return Err(illegal(&runtime.item, "take-recovery-point"));
+                return Err(illegal(&runtime.item, "taking a recovery point"));
             }
             let point = item.mark_point(&mut runtime, consistency).await?;
             item.replicate_in(&mut runtime).await?;
             Ok(point)
-        })
-        .await
-    }
-
-    /// Ends protection. Production goes on where it is; the log, the recovery points and a replica
-    /// at the recovery site are removed.
-    ///
-    /// # Errors
-    /// [`Error::IllegalState`]; [`Error::Disk`].
-    pub async fn disable_protection(&self) -> Result<()> {
-        self.whole(|item| async move {
-            let mut runtime = item.begin().await?;
-            item.append(&mut runtime, ItemEvent::Disabled).await?;
-            item.complete_disable(&mut runtime).await
-        })
-        .await
-    }
-
-    /// Removes what replication needed.
-    pub(crate) async fn complete_disable(&self, runtime: &mut Runtime) -> Result<()> {
-        runtime.replica = None;
-        self.close();
-        let shared = Arc::clone(&self.shared);
-        let device = runtime.active.as_ref().map(|active| Arc::clone(&active.device));
-        // The state is Unprotected now, so where production runs is told by the mark.
-        let (primary, recovery) = (runtime.item.primary.clone(), runtime.item.recovery.clone());
-        let id = runtime.item.id.0;
-        blocking(move || {
-            if let Some(device) = device {
-                device.stop_tracking()?;
-            }
-            let store = shared.stores.open(&recovery.location)?;
-            let mark = MarkFile::open(&*store, &recovery.mark())?.expect(id)?;
-            let is_replica_here = matches!(mark.role, Role::Replica | Role::EmptyReplica);
-            let passive = if is_replica_here { &recovery } else { &primary };
-            let store = shared.stores.open(&passive.location)?;
-            remove_folder(&*store, &passive.log())?;
-            if is_replica_here {
-                store.remove(&recovery.image)?;
-                store.sync_dir(recovery.image.parent().unwrap_or("".as_ref()))?;
-            }
-            Ok(())
         })
         .await
     }
@@ -380,7 +379,7 @@ impl ProtectedItem {
 
     pub(crate) async fn replicate_in(&self, runtime: &mut Runtime) -> Result<ReplicationReport> {
         if !runtime.item.state.is_replicating() {
-            return Err(illegal(&runtime.item, "replicate"));
+            return Err(illegal(&runtime.item, "replication"));
         }
         let name = runtime.item.machine.name.clone();
         let span = tracing::info_span!(
@@ -429,24 +428,34 @@ impl ProtectedItem {
 
     /// Sends until the replica holds everything; journals what went wrong.
     async fn send(&self, runtime: &mut Runtime) -> Result<ReplicationReport> {
-        let replica = self.need_replica(runtime, "replicate").await?;
+        let replica = self.need_replica(runtime, "replication").await?;
         let device = self.need_device(runtime).await?;
         let id = runtime.item.id.0;
         let (item, tracked) = (runtime.item.clone(), Arc::clone(&device));
         let peer = Arc::clone(&replica);
-        blocking(move || ensure_copy(&item, &tracked, &peer)).await?;
+        blocking(move || {
+            tracked.check_image()?;
+            ensure_copy(&item, &tracked, &peer)
+        })
+        .await?;
+        let sender = Arc::clone(&device);
         let (outcome, counts) =
-            self.shared.link.replicate(id, device, Arc::clone(&replica)).await?;
+            self.shared.link.replicate(id, sender, Arc::clone(&replica)).await?;
         for (kind, bytes) in [("writes", counts.frame_bytes), ("copy", counts.copy_bytes)] {
             metrics::counter!("oms_recovery_sent_bytes_total", "kind" => kind).increment(bytes);
         }
         match outcome {
-            Outcome::Drained => Ok(ReplicationReport {
-                frame_bytes: counts.frame_bytes,
-                copy_bytes: counts.copy_bytes,
-                messages: counts.messages,
-                acknowledged: lock(&replica).log().last(),
-            }),
+            Outcome::Drained => {
+                // What something else wrote meanwhile may have been read before or after.
+                self.check_log(runtime).await?;
+                blocking(move || device.note_image()).await?;
+                Ok(ReplicationReport {
+                    frame_bytes: counts.frame_bytes,
+                    copy_bytes: counts.copy_bytes,
+                    messages: counts.messages,
+                    acknowledged: lock(&replica).log().last(),
+                })
+            }
             Outcome::Diverged(reason) => Err(self.diverged(runtime, reason).await?),
             Outcome::Fenced { epoch } => Err(Error::Fenced { epoch }),
             Outcome::Refused { is_full, reason } => Err(Error::ReplicaRefused { reason, is_full }),
@@ -458,7 +467,7 @@ impl ProtectedItem {
     async fn diverged(&self, runtime: &mut Runtime, reason: DivergenceReason) -> Result<Error> {
         let event = match runtime.item.state {
             ProtectionState::InitialReplication => {
-                ItemEvent::CopyFailed { reason: format!("{reason:?}") }
+                ItemEvent::CopyFailed { reason: reason.to_string() }
             }
             _ => ItemEvent::Diverged { reason },
         };
@@ -469,9 +478,15 @@ impl ProtectedItem {
     }
 
     /// Refuses what needs the log once writes went past it, and journals that they did: production
-    /// itself does not stop for it, so this may be the first to notice.
+    /// itself does not stop for it, so this may be the first to notice. So it may be of what something
+    /// else wrote to the image.
     pub(crate) async fn check_log(&self, runtime: &mut Runtime) -> Result<()> {
-        let divergence = self.need_device(runtime).await?.status().divergence;
+        let device = self.need_device(runtime).await?;
+        let divergence = blocking(move || {
+            device.check_image()?;
+            Ok::<_, Error>(device.status().divergence)
+        })
+        .await?;
         match divergence {
             Some(reason) => Err(self.diverged(runtime, reason).await?),
             None => Ok(()),
@@ -485,6 +500,14 @@ impl ProtectedItem {
         let pinned = runtime.item.test_point.map(|point| point.stamp);
         let now = self.shared.clock.now();
         blocking(move || lock(&replica).prune(&policy, now, pinned)).await
+    }
+}
+
+/// An error with what lies below it, for people.
+pub(crate) fn told(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
@@ -504,7 +527,7 @@ pub(crate) fn illegal(item: &ReplicationProtectedItem, operation: &str) -> Error
     Error::IllegalState {
         item: item.machine.name.clone(),
         operation: operation.to_owned(),
-        state: format!("{:?}", item.state),
+        state: item.state.description().to_owned(),
     }
 }
 

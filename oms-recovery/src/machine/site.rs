@@ -4,6 +4,7 @@ use super::ReplicationProtectedItem;
 use super::disk::{BlockDevice as _, FileDevice, OverlayDevice};
 use crate::error::{Error, Result};
 use crate::recovery_point::RecoveryLog;
+use crate::replication::image::check_length;
 use crate::replication::mark::{Mark, MarkFile, Role};
 use crate::replication::replica::Replica;
 use crate::replication::tracker::TrackerOptions;
@@ -11,11 +12,12 @@ use crate::replication::transfer::CopyKind;
 use crate::replication::{ProtectionState, Site, Stamp, TrackedDevice};
 use crate::vault::Shared;
 use oms_core::disk::Disk;
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Makes both sites ready and begins to track. Repeated after a crash.
 pub(crate) fn make_sites(shared: &Shared, item: &ReplicationProtectedItem) -> Result<()> {
-    make_replica(shared, item, &item.recovery)?;
     let store = shared.stores.open(&item.primary.location)?;
     store.create_dir_all(&item.primary.folder)?;
     let mut mark = MarkFile::open(&*store, &item.primary.mark())?;
@@ -23,9 +25,13 @@ pub(crate) fn make_sites(shared: &Shared, item: &ReplicationProtectedItem) -> Re
         mark.item != item.id.0 && !matches!(mark.role, Role::Active | Role::Fenced)
     });
     if is_taken {
-        let name = format!("{}/{}", item.primary.location, item.primary.image.display());
+        let image = Path::new(&item.primary.location).join(&item.primary.image);
+        let folder = Path::new(&item.primary.location).join(&item.primary.folder);
+        let (image, folder) = (image.display(), folder.display());
+        let name = format!("{image}, by another vault, or left by one that ended: {folder}");
         return Err(Error::AlreadyExists { what: "protection of this disk", name });
     }
+    make_replica(shared, item, &item.recovery)?;
     let (stamp, floor) = (Stamp::default(), Stamp::default());
     let (id, epoch) = (item.id.0, item.epoch);
     mark.set(Mark { item: id, role: Role::Active, epoch, stamp, floor })?;
@@ -52,8 +58,73 @@ pub(crate) fn make_replica(
     FileDevice::open_or_create(&*store, &site.image, item.machine.disk_bytes).map(drop)
 }
 
+/// Removes what [`make_sites`] made before it failed, as far as that can be done.
+pub(crate) fn unmake_sites(shared: &Shared, item: &ReplicationProtectedItem) {
+    for (site, is_replica) in [(&item.recovery, true), (&item.primary, false)] {
+        if let Err(error) = unmake_site(shared, item, site, is_replica) {
+            let (location, folder) = (&site.location, site.folder.display());
+            tracing::warn!(%error, %location, %folder, "left by a protection that could not begin");
+        }
+    }
+}
+
+fn unmake_site(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    site: &Site,
+    is_replica: bool,
+) -> Result<()> {
+    let store = shared.stores.open(&site.location)?;
+    store.create_dir_all(&site.folder)?;
+    let mark = MarkFile::open(&*store, &site.mark())?.mark();
+    let is_own = mark.is_some_and(|mark| mark.item == item.id.0);
+    if is_own && is_replica {
+        match store.remove(&site.image) {
+            Err(error) if error.source.kind() != io::ErrorKind::NotFound => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+    }
+    if is_own || mark.is_none() {
+        remove_replication(shared, &*store, site)?;
+    }
+    Ok(())
+}
+
+/// Removes replication's files at a site, what says whose they are at last.
+pub(crate) fn remove_replication(shared: &Shared, store: &dyn Disk, site: &Site) -> Result<()> {
+    for folder in [site.outgoing(), site.log(), site.overlay(), site.test()] {
+        remove_files(store, &folder)?;
+    }
+    remove_files(store, &site.folder)?;
+    tidy(shared, site);
+    Ok(())
+}
+
+/// Removes replication's folders at a site that hold nothing.
+pub(crate) fn tidy(shared: &Shared, site: &Site) {
+    let folders = [site.outgoing(), site.log(), site.overlay(), site.test(), site.folder.clone()];
+    folders.iter().for_each(|folder| shared.stores.remove_empty(&site.location, folder));
+}
+
+/// Removes the files of a folder, if it is there.
+pub(crate) fn remove_files(store: &dyn Disk, folder: &Path) -> Result<()> {
+    let names = match store.list(folder) {
+        Ok(names) => names,
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // Folders below are removed once they are empty.
+    let folders = ["outgoing", "log", "overlay", "test"];
+    for name in names.iter().filter(|name| !folders.contains(&name.as_str())) {
+        store.remove(&folder.join(name))?;
+    }
+    Ok(store.sync_dir(folder)?)
+}
+
 /// Removes the files of a folder that may not be there, in order of their names.
-pub(crate) fn remove_folder(store: &dyn Disk, folder: &std::path::Path) -> Result<()> {
+pub(crate) fn remove_folder(store: &dyn Disk, folder: &Path) -> Result<()> {
     store.create_dir_all(folder)?;
     for name in store.list(folder)? {
         store.remove(&folder.join(name))?;
@@ -68,6 +139,7 @@ fn options(shared: &Shared, item: &ReplicationProtectedItem) -> TrackerOptions {
         segment_bytes: shared.settings.segment_bytes,
         clock: Arc::clone(&shared.clock),
         entropy: Arc::clone(&shared.entropy),
+        stores: Some(Arc::clone(&shared.stores)),
     }
 }
 
@@ -97,7 +169,7 @@ pub(crate) fn open_active(shared: &Shared, item: &ReplicationProtectedItem) -> R
         settle(shared, site, &open_uncommitted(shared, item, &store)?)?;
     }
     let image = Arc::new(FileDevice::open(&*store, &site.image)?);
-    check_length(&image, item, site)?;
+    check_length(site, image.len(), item.machine.disk_bytes)?;
     let device = TrackedDevice::open(image, &store, site, options(shared, item))?;
     Ok(Active { device: Arc::new(device), uncommitted: None })
 }
@@ -134,22 +206,9 @@ fn open_log(
     store: &Arc<dyn Disk>,
 ) -> Result<RecoveryLog> {
     let base = FileDevice::open(&**store, &site.image)?;
-    check_length(&base, item, site)?;
+    check_length(site, base.len(), item.machine.disk_bytes)?;
     let (segment_bytes, entropy) = (shared.settings.segment_bytes, &*shared.entropy);
     RecoveryLog::open(Arc::new(base), store, site, item.id.0, segment_bytes, entropy)
-}
-
-/// Nothing but replication may write to an image. What does so without changing its length is not
-/// noticed here.
-fn check_length(image: &FileDevice, item: &ReplicationProtectedItem, site: &Site) -> Result<()> {
-    if image.len() == item.machine.disk_bytes {
-        return Ok(());
-    }
-    Err(Error::Invalid {
-        what: "disk image",
-        value: format!("{}/{}", site.location, site.image.display()),
-        reason: "differs in length from the disk that is protected: something else has written it",
-    })
 }
 
 /// Makes the site that runs production one that failed over to the item's point, and opens it.

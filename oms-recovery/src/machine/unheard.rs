@@ -118,7 +118,7 @@ impl ProtectedItem {
             }
             ItemEvent::Committed => self.complete_commit(runtime).await,
             ItemEvent::TestFailoverStarted { .. } => self.open_test(runtime).await.map(drop),
-            ItemEvent::Disabled => self.complete_disable(runtime).await,
+            ItemEvent::Disabled => self.complete_disable(runtime).await.map(drop),
             _ => Ok(()),
         }
     }

@@ -8,6 +8,8 @@ pub mod segment;
 
 pub mod mark;
 
+pub mod image;
+
 pub mod tracker;
 
 pub mod transfer;
@@ -20,12 +22,13 @@ pub mod replica;
 
 pub mod health;
 
+pub use image::ImageState;
 pub use policy::ReplicationPolicy;
 pub use state::{ProtectionEvent, ProtectionState, TestFailoverEvent, TestFailoverState};
 pub use tracker::TrackedDevice;
 
 use crate::error::Result;
-use oms_core::disk::Disk;
+use oms_core::disk::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,14 +62,30 @@ pub enum DivergenceReason {
     ReplicaAhead,
     /// The replica is in the middle of a copy that the primary does not know of.
     CopyUnknown,
+    /// Something else than production's device has written to the disk image.
+    ImageChanged,
+}
+
+impl std::fmt::Display for DivergenceReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OutgoingLogFull => "the outgoing log is full",
+            Self::OutgoingLogFailed => "the outgoing log could not be written",
+            Self::ReplicaBehind => "the replica lost writes that it had acknowledged",
+            Self::ReplicaAhead => "the replica holds writes that the primary lost",
+            Self::CopyUnknown => "the replica is in the middle of another copy",
+            Self::ImageChanged => {
+                "something else than the protected device has written to the disk image"
+            }
+        })
+    }
 }
 
 /// One of an item's two sites: where the disk is, and where replication keeps its files.
 ///
 /// ```text
 ///  location/IMAGE              the disk, or the replica's base
-///  location/FOLDER/mark        what this site is
-///  location/FOLDER/outgoing/   writes that the other site has not acknowledged
+////  location/FOLDER/outgoing/   writes that the other site has not acknowledged
 ///  location/FOLDER/log/        writes received, in order, with recovery points
 ///  location/FOLDER/overlay/    writes since a failover that is not committed
 ///  location/FOLDER/test/       writes of a test failover
@@ -84,6 +103,10 @@ pub struct Site {
 impl Site {
     pub(crate) fn mark(&self) -> PathBuf {
         self.folder.join("mark")
+    }
+
+    pub(crate) fn image_note(&self) -> PathBuf {
+        self.folder.join("image")
     }
 
     pub(crate) fn outgoing(&self) -> PathBuf {
@@ -116,6 +139,19 @@ pub trait SiteStores: std::fmt::Debug + Send + Sync {
     fn is_same_image(&self, one: &Site, other: &Site) -> bool {
         one.location == other.location && one.image == other.image
     }
+
+    /// Removes a folder of a location if it holds nothing; by default it stays. Whether it is gone is no
+    /// concern of what goes on.
+    fn remove_empty(&self, _location: &str, _folder: &Path) {}
+
+    /// What tells whether the image of a site was written to. By default nothing does, and then only
+    /// another length is noticed, when the image is opened.
+    ///
+    /// # Errors
+    /// [`crate::Error::Disk`] if it cannot be told now.
+    fn image_state(&self, _site: &Site) -> Result<Option<ImageState>> {
+        Ok(None)
+    }
 }
 
 /// Takes a site's location as a folder of this computer.
@@ -142,5 +178,28 @@ impl SiteStores for LocalStores {
         // What is away has nothing but its name.
         let place = |path: PathBuf| path.canonicalize().unwrap_or(path);
         place(one) == place(other)
+    }
+
+    fn remove_empty(&self, location: &str, folder: &Path) {
+        let _ = std::fs::remove_dir(Path::new(location).join(folder));
+    }
+
+    /// By the time at which the file system says that the file was modified: what is written within the
+    /// same tick of its clock as a write of production's is not told apart.
+    fn image_state(&self, site: &Site) -> Result<Option<ImageState>> {
+        let path = Path::new(&site.location).join(&site.image);
+        let failed = |source| DiskError { operation: "look at", path: path.clone(), source };
+        let file = std::fs::metadata(&path).map_err(failed)?;
+        let modified = file.modified().map_err(failed)?;
+        let nanoseconds = |span: std::time::Duration| span.as_nanos() as i128;
+        let version = match modified.duration_since(std::time::UNIX_EPOCH) {
+            Ok(since) => nanoseconds(since),
+            Err(before) => -nanoseconds(before.duration()),
+        };
+        #[cfg(unix)]
+        let number = std::os::unix::fs::MetadataExt::ino(&file);
+        #[cfg(not(unix))]
+        let number = 0;
+        Ok(Some(ImageState { bytes: file.len(), file: number, version }))
     }
 }

@@ -22,7 +22,7 @@ pub enum ActiveLocation {
 ///  Unprotected ──Enable──► Enabling ──PrerequisitesMet──► InitialReplication ◄─────────────┐
 ///       ▲                     │ PrerequisitesFailed          │        │ CopyFailed         │
 ///       └── Disable (from     ▼                              │        ▼                    │
-///           any stable one)  Unprotected       CopyCompleted │  InitialReplicationFailed   │
+///        all but …Progress)  Unprotected       CopyCompleted │  InitialReplicationFailed   │
 ///                                                            ▼        └─RepairReplication──┤
 ///   ResyncRequired ◄──────────Diverged────────────────── Protected                         │
 ///     │      ▲                                            │  │  ▲                          │
@@ -213,7 +213,7 @@ impl Lifecycle for ProtectionState {
             (Self::FailbackCommitRequired, E::Commit) => Self::FailedBack,
             (Self::FailedBack, E::ReverseReplicate) => Self::InitialReplication,
 
-            (state, E::Disable) if state.is_stable() => Self::Unprotected,
+            (state, E::Disable) if state.can_be_disabled() => Self::Unprotected,
             (state, event) => return Err(IllegalTransition { state, event }),
         })
     }
@@ -244,24 +244,12 @@ impl ProtectionState {
         FailedBack
     });
 
-    /// Whether nothing is under way, so that protection can be switched off.
-    ///
-    /// While a failover waits for its commit the disk is an overlay on recovery points, so that
-    /// is not stable: commit first.
+    /// Whether protection can be ended: always, once it has begun and while production is not moving. A
+    /// copy that goes on, or never ends, is no hindrance. Of a failover that is not committed the disk is
+    /// an overlay on recovery points: there it is ended only if that disk is lost.
     #[must_use]
-    pub const fn is_stable(self) -> bool {
-        matches!(
-            self,
-            Self::InitialReplicationFailed
-                | Self::Protected
-                | Self::ResyncRequired
-                | Self::UnplannedFailoverFailed
-                | Self::PlannedFailoverCommitted
-                | Self::UnplannedFailoverCommitted
-                | Self::ReverseProtected
-                | Self::ReverseResyncRequired
-                | Self::FailedBack
-        )
+    pub const fn can_be_disabled(self) -> bool {
+        !matches!(self, Self::Unprotected | Self::Enabling) && !self.is_moving()
     }
 
     /// Which site runs production.
@@ -410,7 +398,7 @@ impl ProtectionState {
             (E::ChangePoint, "ChangePit", true),
             (E::ReverseReplicate, "ReverseReplicate", true),
             (E::RepairReplication, "RepairReplication", true),
-            (E::Disable, "DisableProtection", is_free),
+            (E::Disable, "DisableProtection", is_free && !self.is_uncommitted()),
         ];
         let mut allowed: Vec<_> = operations
             .into_iter()
@@ -457,6 +445,16 @@ pub enum TestFailoverEvent {
 }
 
 impl TestFailoverState {
+    /// In plain words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::None => "No test failover is running",
+            Self::Running => "A test failover is running",
+            Self::MarkedForDeletion => "A test failover is being cleaned up",
+        }
+    }
+
     /// Every state.
     pub const ALL: [Self; 3] =
         oms_core::every_variant!(TestFailoverState { None, Running, MarkedForDeletion });

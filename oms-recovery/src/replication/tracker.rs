@@ -1,11 +1,12 @@
 //! The disk that production writes to, and its log of what the other site has not got.
 
+use super::image::ImageWatch;
 use super::mark::{Mark, MarkFile, Role};
 use super::segment::SegmentLog;
 use super::transfer::{
     COPY_BLOCK_BYTES, Change, Content, CopyKind, Frame, WRITE_BYTES_MAX, frames,
 };
-use super::{DivergenceReason, Site, Stamp};
+use super::{DivergenceReason, Site, SiteStores, Stamp};
 use crate::error::{Error, Result};
 use crate::machine::disk::{BlockDevice, check_range};
 use crate::recovery_point::RecoveryPoint;
@@ -39,6 +40,8 @@ pub struct TrackerOptions {
     pub clock: Arc<dyn Clock>,
     /// Where the identities of log files come from.
     pub entropy: Arc<dyn Entropy>,
+    /// What tells whether something else writes to the image; none if nothing does.
+    pub stores: Option<Arc<dyn SiteStores>>,
 }
 
 /// Production's disk. Clones of the `Arc` it is in are handles on one device.
@@ -122,6 +125,7 @@ struct PendingWrite {
 #[derive(Debug)]
 struct Tracker {
     image: Arc<dyn BlockDevice>,
+    watch: Option<ImageWatch>,
     mark: MarkFile,
     log: SegmentLog,
     mode: Mode,
@@ -162,8 +166,13 @@ impl TrackedDevice {
         let Mark { role, epoch, stamp, .. } = mark.expect(options.item)?;
         let (folder, entropy) = (site.outgoing(), &*options.entropy);
         let log = SegmentLog::open(Arc::clone(disk), folder, options.segment_bytes, entropy)?;
+        let watch = options
+            .stores
+            .clone()
+            .map(|stores| ImageWatch::open(stores, Arc::clone(disk), site.clone(), options.item));
         let mut tracker = Tracker {
             image,
+            watch: watch.transpose()?,
             mark,
             log,
             mode: Mode::Idle,
@@ -190,7 +199,12 @@ impl TrackedDevice {
         match role {
             Role::Active | Role::FailedOver => tracker.log.clear()?,
             Role::Logging | Role::CopyingInitial | Role::CopyingResync => {
+                let has_changed = tracker.has_image_changed()?;
                 tracker.recover(stamp, kind)?;
+                tracker.watch.iter_mut().for_each(ImageWatch::adopt);
+                if has_changed {
+                    tracker.diverge(DivergenceReason::ImageChanged, &options)?;
+                }
             }
             Role::Diverged => {
                 // Which blocks were written was in memory only: all of them may differ.
@@ -365,6 +379,40 @@ impl TrackedDevice {
         Ok(())
     }
 
+    /// Looks whether something else has written to the image, and lets writes go past the log from then
+    /// on: that is not in it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an image of another length, or another file; [`Error::Disk`].
+    pub fn check_image(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        if !matches!(tracker.mode, Mode::Logging) || tracker.fenced.is_some() {
+            return Ok(());
+        }
+        match tracker.has_image_changed()? {
+            true => tracker.diverge(DivergenceReason::ImageChanged, &self.options),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes the image for whoever opens the site next. To be called when the replica has, or is being
+    /// sent, everything of it.
+    ///
+    /// # Errors
+    /// [`Error::Disk`].
+    pub fn note_image(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        let tracker = &mut *tracker;
+        match (&mut tracker.watch, &tracker.mode, tracker.fenced) {
+            (Some(watch), Mode::Logging, None) if watch.has_news() => {
+                // A note of what a power loss can take would take that for somebody's write.
+                tracker.image.flush()?;
+                watch.note()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Lets writes go past the log from now on.
     pub(crate) fn diverge(&self, reason: DivergenceReason) -> Result<()> {
         let mut tracker = self.lock();
@@ -521,6 +569,11 @@ impl Tracker {
         Ok(())
     }
 
+    fn has_image_changed(&mut self) -> Result<bool> {
+        let disk_bytes = self.image.len();
+        self.watch.as_mut().map_or(Ok(false), |watch| watch.look(disk_bytes))
+    }
+
     /// Replays the log onto the image and takes up where it ends.
     fn recover(&mut self, since: Stamp, copying: Option<CopyKind>) -> Result<()> {
         self.mode = Mode::Logging;
@@ -530,7 +583,7 @@ impl Tracker {
                 let (frame, _) = frame?;
                 match frame.change {
                     Change::Write { offset, content: Content::Bytes(bytes) } => {
-                        self.image.write_at(offset, bytes)?;
+                        write_image(&mut self.watch, &*self.image, offset, bytes)?;
                     }
                     Change::CopyBegin(_) => is_copying = true,
                     Change::CopyEnd => is_copying = false,
@@ -553,7 +606,7 @@ impl Tracker {
             Mode::Idle => self.image.write_at(offset, bytes),
             Mode::Diverged(_) => {
                 set_dirty(self.dirty.as_mut(), offset, bytes.len() as u64);
-                self.image.write_at(offset, bytes)
+                write_image(&mut self.watch, &*self.image, offset, bytes)
             }
             Mode::Logging => {
                 self.take_frame(Change::Write { offset, content: Content::Bytes(bytes) })?;
@@ -580,6 +633,9 @@ impl Tracker {
         if self.pending.is_empty() {
             return Ok(());
         }
+        if self.watch.as_mut().is_some_and(ImageWatch::is_changed) {
+            return self.diverge(DivergenceReason::ImageChanged, options);
+        }
         let is_over = self.log.bytes() + self.pending.len() as u64 > options.outgoing_log_bytes_max;
         if is_over {
             return self.diverge(DivergenceReason::OutgoingLogFull, options);
@@ -603,8 +659,8 @@ impl Tracker {
     /// Writes what is pending to the image.
     fn apply_pending(&mut self) -> Result<()> {
         for write in &self.pending_writes {
-            if let Err(error) = self.image.write_at(write.offset, &self.pending[write.data.clone()])
-            {
+            let bytes = &self.pending[write.data.clone()];
+            if let Err(error) = write_image(&mut self.watch, &*self.image, write.offset, bytes) {
                 // What the log holds and the image lacks is replayed when it is opened again.
                 self.broken = Some(error.to_string());
                 return Err(error);
@@ -661,11 +717,16 @@ impl Tracker {
         epoch: u64,
         options: &TrackerOptions,
     ) -> Result<Stamp> {
-        if !matches!(self.mode, Mode::Diverged(_)) {
+        // What something else has written is in no bitmap.
+        let has_changed = self.has_image_changed()?;
+        if !matches!(self.mode, Mode::Diverged(_)) || has_changed {
             self.dirty = None;
         }
         let epoch = epoch.max(self.epoch);
         self.image.flush()?;
+        if let Some(watch) = &mut self.watch {
+            watch.restart()?;
+        }
         // Until the new log is there, a crash must not find the old one taken for complete.
         self.epoch = epoch;
         self.say(options, Role::Diverged)?;
@@ -696,6 +757,20 @@ impl Tracker {
         let (item, epoch, floor) = (options.item, self.epoch, Stamp::default());
         self.mark.set(Mark { item, role, epoch, stamp, floor })
     }
+}
+
+/// Writes to an image, seen by those who look after it.
+fn write_image(
+    watch: &mut Option<ImageWatch>,
+    image: &dyn BlockDevice,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<()> {
+    let Some(watch) = watch else { return image.write_at(offset, bytes) };
+    watch.before_write()?;
+    let written = image.write_at(offset, bytes);
+    watch.after_write();
+    written
 }
 
 fn set_dirty(dirty: Option<&mut Vec<bool>>, offset: u64, length: u64) {

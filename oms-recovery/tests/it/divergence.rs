@@ -34,6 +34,7 @@ fn open_device(disk: &SimDisk, seed: u64) -> oms_recovery::error::Result<Arc<Tra
         segment_bytes: 8 << 10,
         clock: Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH)),
         entropy: Arc::new(SeededEntropy::new(seed)),
+        stores: None,
     };
     TrackedDevice::open(Arc::new(image), &store, &primary_site(), options).map(Arc::new)
 }

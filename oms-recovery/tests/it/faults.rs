@@ -234,6 +234,7 @@ fn frames_of_a_former_primary_are_refused_and_it_is_fenced_for_good() {
         segment_bytes: 64 << 10,
         clock: Arc::<ManualClock>::clone(&world.clock),
         entropy: Arc::<SeededEntropy>::clone(&world.entropy),
+        stores: None,
     };
     let open = || {
         let image = FileDevice::open(&*disks[0], Path::new("disk.img")).expect("image");

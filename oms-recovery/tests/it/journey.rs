@@ -3,6 +3,7 @@
 use crate::common::{
     DISK_BYTES, World, assert_disk, primary_site, random_disk, read_all, recovery_site, scribble,
 };
+use oms_core::disk::{Disk as _, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_recovery::machine::disk::BlockDevice;
 use oms_recovery::recovery_point::{Consistency, PointChoice, Quiescer};
@@ -238,7 +239,13 @@ async fn what_is_in_the_way_is_refused() {
     };
     let error = enable("web1", ReplicationPolicy::default()).await.expect_err("same name");
     assert!(matches!(error, Error::AlreadyExists { what: "protected item", .. }), "{error}");
-    let error = enable("web2", ReplicationPolicy::default()).await.expect_err("same replica");
+    let image = world.sites.primary.open("web2.img".as_ref(), OpenMode::CreateNew).expect("create");
+    image.write_at(0, &[2; 4096]).expect("write");
+    let mut web2 = primary_site();
+    (web2.image, web2.folder) = ("web2.img".into(), "web2.img.replication".into());
+    let policy = ReplicationPolicy::default();
+    let error = vault.enable_protection_at("web2", web2, recovery_site(), policy).await;
+    let error = error.expect_err("same replica");
     assert!(matches!(error, Error::AlreadyExists { what: "replica", .. }), "{error}");
     let policy = ReplicationPolicy { recovery_points_max: 0, ..ReplicationPolicy::default() };
     let error = enable("web2", policy).await.expect_err("bad policy");

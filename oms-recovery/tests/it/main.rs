@@ -3,9 +3,11 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
+mod disable;
 mod divergence;
 mod failover;
 mod faults;
+mod image;
 #[cfg(feature = "interop")]
 mod interop;
 mod journey;

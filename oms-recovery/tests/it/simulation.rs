@@ -92,7 +92,15 @@ struct Counts {
 
 fn options(sim: &Sim<Message>, outgoing_log_bytes_max: u64) -> TrackerOptions {
     let (clock, entropy) = (sim.clock(), sim.entropy());
-    TrackerOptions { item: ITEM, outgoing_log_bytes_max, segment_bytes: 16 << 10, clock, entropy }
+    let segment_bytes = 16 << 10;
+    TrackerOptions {
+        item: ITEM,
+        outgoing_log_bytes_max,
+        segment_bytes,
+        clock,
+        entropy,
+        stores: None,
+    }
 }
 
 fn open_device(disk: &SimDisk, options: TrackerOptions) -> Arc<TrackedDevice> {

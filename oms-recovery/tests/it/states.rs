@@ -8,6 +8,7 @@ Enabling --PrerequisitesMet--> InitialReplication
 Enabling --PrerequisitesFailed--> Unprotected
 InitialReplication --CopyCompleted--> Protected
 InitialReplication --CopyFailed--> InitialReplicationFailed
+InitialReplication --Disable--> Unprotected
 InitialReplicationFailed --RepairReplication--> InitialReplication
 InitialReplicationFailed --Disable--> Unprotected
 Protected --Diverged--> ResyncRequired
@@ -21,10 +22,12 @@ Resyncing --CopyCompleted--> Protected
 Resyncing --CopyFailed--> ResyncRequired
 Resyncing --Diverged--> ResyncRequired
 Resyncing --UnplannedFailover--> UnplannedFailoverInProgress
+Resyncing --Disable--> Unprotected
 PlannedFailoverInProgress --FailoverCompleted--> PlannedFailoverCommitRequired
 PlannedFailoverInProgress --FailoverFailed--> Protected
 PlannedFailoverCommitRequired --ChangePoint--> PlannedFailoverCommitRequired
 PlannedFailoverCommitRequired --Commit--> PlannedFailoverCommitted
+PlannedFailoverCommitRequired --Disable--> Unprotected
 PlannedFailoverCommitted --ReverseReplicate--> Reprotecting
 PlannedFailoverCommitted --Disable--> Unprotected
 UnplannedFailoverInProgress --FailoverCompleted--> UnplannedFailoverCommitPending
@@ -34,11 +37,13 @@ UnplannedFailoverFailed --UnplannedFailover--> UnplannedFailoverInProgress
 UnplannedFailoverFailed --Disable--> Unprotected
 UnplannedFailoverCommitPending --ChangePoint--> UnplannedFailoverCommitPending
 UnplannedFailoverCommitPending --Commit--> UnplannedFailoverCommitted
+UnplannedFailoverCommitPending --Disable--> Unprotected
 UnplannedFailoverCommitted --ReverseReplicate--> Reprotecting
 UnplannedFailoverCommitted --Disable--> Unprotected
 Reprotecting --CopyCompleted--> ReverseProtected
 Reprotecting --CopyFailed--> ReverseResyncRequired
 Reprotecting --Diverged--> ReverseResyncRequired
+Reprotecting --Disable--> Unprotected
 ReverseProtected --Diverged--> ReverseResyncRequired
 ReverseProtected --PlannedFailover--> FailbackInProgress
 ReverseProtected --Disable--> Unprotected
@@ -48,6 +53,7 @@ FailbackInProgress --FailoverCompleted--> FailbackCommitRequired
 FailbackInProgress --FailoverFailed--> ReverseProtected
 FailbackCommitRequired --ChangePoint--> FailbackCommitRequired
 FailbackCommitRequired --Commit--> FailedBack
+FailbackCommitRequired --Disable--> Unprotected
 FailedBack --ReverseReplicate--> InitialReplication
 FailedBack --Disable--> Unprotected
 ";

@@ -47,7 +47,7 @@ impl Step {
                 _ => item.reprotect().await.map(drop),
             },
             Self::Failback => item.failback().await.map(drop),
-            Self::Disable => item.disable_protection().await,
+            Self::Disable => item.disable_protection().await.map(drop),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::suite::Suite;
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use oms_recovery::machine::disable::DisableReport;
 use oms_recovery::machine::protected::ItemStatus;
 use oms_recovery::recovery_point::{Consistency, PointChoice};
 use oms_recovery::replication::TestFailoverState;
@@ -81,12 +82,13 @@ pub(crate) enum Recovery {
         /// The machine's name.
         name: String,
     },
-    /// Brings a replica that has fallen out of step up to date again, by comparing.
+    /// Brings a replica that has fallen out of step up to date again, by comparing. So it does with what
+    /// something else than the tracked device wrote to the image.
     Repair {
         /// The machine's name.
         name: String,
     },
-    /// Ends protection; production goes on where it is.
+    /// Ends protection; production goes on where it is. Tells what it could not remove.
     Disable {
         /// The machine's name.
         name: String,
@@ -116,7 +118,8 @@ impl Recovery {
                 let sent = bytes(report.copy_bytes + report.frame_bytes);
                 let line = format!(
                     "{name} is protected; {sent} sent to the replica\nonly writes through its tracked \
-                     device are replicated: what writes {} itself is not noticed",
+                     device are replicated: what else writes to {} is noticed by the next command, and \
+                     then brought over by: oms recovery repair {name}",
                     disk.display()
                 );
                 told(&item, line).await
@@ -179,13 +182,23 @@ impl Recovery {
                 told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
             }
             Self::Disable { name } => {
-                vault.item(name).await?.disable_protection().await?;
-                let text = format!("{name} is not protected any more\n");
-                Ok(Output::new(text, json!({"name": name, "state": "Unprotected"})))
+                Ok(ended(name, vault.item(name).await?.disable_protection().await?))
             }
             Self::Plan => bail!("recovery plans are not supported in this version"),
         }
     }
+}
+
+fn ended(name: &str, report: DisableReport) -> Output {
+    let mut text = format!("{name} is not protected any more\n");
+    if let Some(disk) = &report.disk {
+        text.push_str(&format!("its disk is {disk}\n"));
+    }
+    for left in &report.left {
+        text.push_str(&format!("left behind, remove it by hand: {left}\n"));
+    }
+    let DisableReport { disk, left } = report;
+    Output::new(text, json!({"name": name, "state": "Unprotected", "disk": disk, "left": left}))
 }
 
 /// What a failover leaves to be done.
@@ -246,6 +259,9 @@ fn describe(status: &ItemStatus) -> String {
     if let Some(failure) = &status.item.failure {
         text.push_str(&format!("the last operation failed: {failure}\n"));
     }
+    for problem in &status.problems {
+        text.push_str(&format!("not replicated now: {problem}\n"));
+    }
     let operations = status.allowed_operations.iter();
     let mut verbs: Vec<&str> =
         operations.filter_map(|operation| verb(operation, status.item.state)).collect();
@@ -288,6 +304,7 @@ fn as_json(status: &ItemStatus) -> serde_json::Value {
         "rpo_seconds": status.health.rpo.map(|rpo| rpo.as_secs()),
         "allowed_operations": status.allowed_operations,
         "failure": status.item.failure,
+        "problems": status.problems,
     })
 }
 
