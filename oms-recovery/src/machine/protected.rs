@@ -127,7 +127,11 @@ impl ProtectedItem {
             let made = blocking(move || make_sites(&opening, &request)).await;
             if let Err(error) = made {
                 let (undoing, request) = (Arc::clone(&shared), item.clone());
-                blocking(move || Ok::<_, Error>(unmake_sites(&undoing, &request))).await?;
+                let undone = blocking(move || {
+                    unmake_sites(&undoing, &request);
+                    Ok::<_, Error>(())
+                });
+                undone.await?;
                 let reason = told(&error);
                 shared.append(&mut item, ItemEvent::EnableFailed { reason }).await?;
                 return Err(error);

@@ -85,7 +85,9 @@ impl std::fmt::Display for DivergenceReason {
 ///
 /// ```text
 ///  location/IMAGE              the disk, or the replica's base
-////  location/FOLDER/outgoing/   writes that the other site has not acknowledged
+///  location/FOLDER/mark        what this site is
+///  location/FOLDER/image       the disk as replication last had everything of it
+///  location/FOLDER/outgoing/   writes that the other site has not acknowledged
 ///  location/FOLDER/log/        writes received, in order, with recovery points
 ///  location/FOLDER/overlay/    writes since a failover that is not committed
 ///  location/FOLDER/test/       writes of a test failover
