@@ -6,6 +6,7 @@
 //! Local Configuration Manager of our own.
 //!
 //! ```text
+//!  document (YAML) ─► authoring ─┐
 //!  document (MOF) ──► mof ──► configuration ──► publish ──► pull_server ◄──── register, ask,
 //!                                │                           │     │          fetch, report
 //!                                ▼                           │     ▼               │
@@ -52,14 +53,16 @@
 //! - `interop`: tests against captured conversations of other implementations.
 //!
 //! # What it is not
-//! It does not compile configuration scripts: documents come compiled, as MOF. It does not run
-//! PowerShell resources; a class that no [`resource::Resource`] serves is an error that names it.
+//! It does not compile configuration scripts of PowerShell: documents come as MOF, or are written in
+//! YAML, JSON or Rust ([`authoring`]). It does not run PowerShell resources; a class that no [`resource::Resource`] serves is an error that names it.
 //! Certificates of nodes are recorded and not checked: a node is whoever knows its AgentId. Our own
 //! node has no certificate, so a pull server that insists on one will not register it.
 
 pub mod mof;
 
 pub mod configuration;
+
+pub mod authoring;
 
 pub mod module;
 

@@ -188,7 +188,8 @@ impl Reader<'_> {
             if let mof::Item::Pragma(pragma) = item
                 && pragma.name.eq_ignore_ascii_case("include")
             {
-                let message = format!("`#pragma include (\"{}\")` is not supported", pragma.value);
+                let file = pragma.text().unwrap_or_default();
+                let message = format!("`#pragma include (\"{file}\")` is not supported");
                 self.report(pragma.position, message);
             }
         }

@@ -2,13 +2,23 @@
 //!
 //! [`Configuration::parse`] reads the document, replaces aliases by what they name, and refuses
 //! what no node could apply: a resource id given twice, a dependency that is not there, a cycle.
+//! [`Schemas`] say more where the classes of its resources are known.
+
+pub mod credential;
 
 mod dependency;
 
+mod difference;
+
 mod document;
+
+mod schema;
 
 mod value;
 
+pub use difference::{ChangeKind, PropertyChange, ResourceChange};
 pub use document::{CONFIGURATION_VERSION_MAX, Configuration, ConfigurationDocument};
 pub use document::{RESOURCES_MAX, ResourceInstance};
+pub(crate) use schema::meant;
+pub use schema::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas};
 pub use value::{Embedded, PropertyValue};

@@ -3,6 +3,7 @@
 use super::Position;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
 /// A whole document. Its JSON form groups the items by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +41,7 @@ impl Document {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Item {
-    /// `#pragma name ("value")`
+    /// `#pragma name ("value", Word)`
     Pragma(Pragma),
     /// `Qualifier Name : type …;`
     Qualifier(QualifierDeclaration),
@@ -50,16 +51,38 @@ pub enum Item {
     Instance(Instance),
 }
 
-/// A compiler directive.
+/// A compiler directive. The standard ones have one string; those of Windows have none, as
+/// `autorecover`, or several, as `deleteclass ("Name", NOFAIL)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pragma {
-    /// Its name: `locale`, `include`.
+    /// Its name: `locale`, `include`, `namespace`.
     pub name: String,
-    /// Its parameter.
-    pub value: String,
+    /// What stands between its parentheses; without parameters there are none to print.
+    pub parameters: Vec<PragmaParameter>,
     /// Where it starts.
     #[serde(skip)]
     pub position: Position,
+}
+
+impl Pragma {
+    /// The text of its first parameter, in quotation marks or not.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.parameters.first().map(|parameter| match parameter {
+            PragmaParameter::Text(text) | PragmaParameter::Word(text) => text.as_str(),
+        })
+    }
+}
+
+/// A parameter of a compiler directive.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PragmaParameter {
+    /// A string.
+    Text(String),
+    /// A name without quotation marks: `NOFAIL`.
+    Word(String),
 }
 
 /// The declaration of a qualifier type.
@@ -215,6 +238,8 @@ impl Instance {
 /// A property of an instance and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Property {
+    /// In front of the property.
+    pub qualifiers: Vec<Qualifier>,
     /// Its name.
     pub name: String,
     /// Its value.
@@ -335,6 +360,7 @@ impl Instance {
         forget_positions(&mut self.qualifiers);
         for property in &mut self.properties {
             property.position = Position::default();
+            forget_positions(&mut property.qualifiers);
             property.value.forget_position();
         }
     }
@@ -370,7 +396,8 @@ impl Serialize for Document {
 }
 
 impl Serialize for Instance {
-    /// `{"class": …, "alias": …, "properties": {…}}`; the properties keep their order.
+    /// `{"class": …, "alias": …, "properties": {…}}`; the properties keep their order, and their
+    /// qualifiers, which are rare, are in `propertyQualifiers` by name.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if !self.qualifiers.is_empty() {
@@ -381,6 +408,12 @@ impl Serialize for Instance {
             map.serialize_entry("alias", alias)?;
         }
         map.serialize_entry("properties", &Properties(&self.properties))?;
+        let qualified = self.properties.iter().filter(|property| !property.qualifiers.is_empty());
+        let qualified: BTreeMap<_, _> =
+            qualified.map(|property| (&property.name, &property.qualifiers)).collect();
+        if !qualified.is_empty() {
+            map.serialize_entry("propertyQualifiers", &qualified)?;
+        }
         map.end()
     }
 }

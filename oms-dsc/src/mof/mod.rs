@@ -5,8 +5,12 @@
 //! parses to the same tree.
 //!
 //! What is read: instances with aliases and embedded instances, class declarations with
-//! qualifiers, methods and default values, qualifier declarations, and pragmas. `#pragma include`
-//! is kept in the tree and never followed.
+//! qualifiers, methods and default values, qualifier declarations, and pragmas, those of Windows
+//! too. `#pragma include` is kept in the tree and never followed.
+//!
+//! Depth, size, number of values and number of diagnostics have limits, so that a document costs
+//! time and memory in proportion to its bytes. A comment may hold bytes of another encoding: it
+//! means nothing. Anywhere else they are a diagnostic.
 
 mod ast;
 
@@ -17,10 +21,10 @@ mod printer;
 mod token;
 
 pub use ast::{
-    Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Pragma, Property,
-    PropertyDeclaration, Qualifier, QualifierDeclaration, Value, ValueKind,
+    Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Pragma, PragmaParameter,
+    Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value, ValueKind,
 };
-pub use parser::{DEPTH_MAX, Parsed, parse};
+pub use parser::{DEPTH_MAX, Parsed, VALUES_MAX, parse};
 pub use token::{DIAGNOSTICS_MAX, SOURCE_BYTES_MAX};
 
 use serde::{Deserialize, Serialize};

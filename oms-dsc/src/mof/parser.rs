@@ -2,15 +2,19 @@
 //! next semicolon.
 
 use super::ast::{
-    Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Pragma, Property,
-    PropertyDeclaration, Qualifier, QualifierDeclaration, Value, ValueKind,
+    Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Pragma, PragmaParameter,
+    Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value, ValueKind,
 };
-use super::token::{Lexer, Token, TokenKind, decode};
+use super::token::{Lexer, Source, Token, TokenKind};
 use super::{Diagnostic, Position};
 use std::collections::HashMap;
 
 /// How deep arrays and embedded instances may lie in each other.
 pub const DEPTH_MAX: usize = 32;
+
+/// The most values of one document, those within arrays and qualifiers too: a value in memory is
+/// many times as large as the two bytes that may spell it.
+pub const VALUES_MAX: usize = 2_000_000;
 
 /// What was read, with everything that was wrong with it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,13 +39,13 @@ impl Parsed {
 /// byte order mark. At most [`DIAGNOSTICS_MAX`](super::DIAGNOSTICS_MAX) diagnostics are kept.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
-    let text = match decode(bytes) {
-        Ok(text) => text,
+    let source = match Source::decode(bytes) {
+        Ok(source) => source,
         Err(diagnostic) => {
             return Parsed { document: Document::default(), diagnostics: vec![diagnostic] };
         }
     };
-    let mut parser = Parser::new(&text);
+    let mut parser = Parser::new(&source);
     let document = parser.document();
     let mut diagnostics = parser.lexer.diagnostics;
     diagnostics.sort_by_key(|diagnostic| diagnostic.position);
@@ -60,6 +64,8 @@ struct Parser<'a> {
     braces: usize,
     /// Arrays and instances around the next token.
     depth: usize,
+    /// Values that were read.
+    values: usize,
     /// An `instance of` was met where a property should stand: the brace before it is missing.
     resume: Option<Position>,
     aliases: HashMap<String, Position>,
@@ -67,14 +73,15 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Self {
-        let mut lexer = Lexer::new(text);
+    fn new(source: &'a Source) -> Self {
+        let mut lexer = Lexer::new(source);
         let peeked = lexer.next_token();
         Self {
             lexer,
             peeked,
             braces: 0,
             depth: 0,
+            values: 0,
             resume: None,
             aliases: HashMap::new(),
             references: Vec::new(),
@@ -235,14 +242,21 @@ impl<'a> Parser<'a> {
     fn pragma(&mut self) -> Outcome<Item> {
         let position = self.advance().position;
         let name = self.name("the name of a pragma")?;
-        self.symbol('(')?;
-        let value = match self.peeked.kind {
-            TokenKind::Text(_) => self.text(),
-            _ => return self.unexpected("a string"),
-        };
-        self.symbol(')')?;
+        let mut parameters = Vec::new();
+        if self.take_symbol('(') && !self.take_symbol(')') {
+            loop {
+                parameters.push(match self.peeked.kind {
+                    TokenKind::Text(_) => PragmaParameter::Text(self.text()),
+                    _ => PragmaParameter::Word(self.name("a string or a word")?),
+                });
+                if !self.take_symbol(',') {
+                    break;
+                }
+            }
+            self.symbol(')')?;
+        }
         self.take_symbol(';');
-        Ok(Item::Pragma(Pragma { name, value, position }))
+        Ok(Item::Pragma(Pragma { name, parameters, position }))
     }
 
     /// Adjacent literals as one text.
@@ -470,10 +484,7 @@ impl<'a> Parser<'a> {
     }
 
     fn property(&mut self) -> Outcome<Property> {
-        if self.is_symbol('[') {
-            let message = "qualifiers on a property of an instance are not supported";
-            return self.fail(self.peeked.position, message);
-        }
+        let qualifiers = self.qualifiers()?;
         let position = self.peeked.position;
         let name = self.name("the name of a property or `}`")?;
         if name.eq_ignore_ascii_case("instance") && self.is_word("of") {
@@ -483,13 +494,18 @@ impl<'a> Parser<'a> {
         self.symbol('=')?;
         let value = self.value()?;
         self.symbol(';')?;
-        Ok(Property { name, value, position })
+        Ok(Property { qualifiers, name, value, position })
     }
 
     fn value(&mut self) -> Outcome<Value> {
         let position = self.peeked.position;
         if self.depth == DEPTH_MAX {
             return self.fail(position, format!("values lie more than {DEPTH_MAX} deep"));
+        }
+        self.values += 1;
+        if self.values > VALUES_MAX {
+            self.lexer.end();
+            return self.fail(position, format!("there are more than {VALUES_MAX} values"));
         }
         self.depth += 1;
         let kind = self.value_kind();

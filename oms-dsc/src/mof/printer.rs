@@ -1,8 +1,8 @@
 //! The tree back to text. Nothing is lost but layout, comments and positions.
 
 use super::ast::{
-    Class, DataType, Document, Feature, Instance, Item, Pragma, Qualifier, QualifierDeclaration,
-    Value, ValueKind,
+    Class, DataType, Document, Feature, Instance, Item, Pragma, PragmaParameter, Qualifier,
+    QualifierDeclaration, Value, ValueKind,
 };
 use std::fmt::{self, Display, Formatter, Write as _};
 
@@ -25,7 +25,15 @@ impl Display for Document {
 
 impl Display for Pragma {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "#pragma {} ({})", self.name, Quoted(&self.value))
+        write!(f, "#pragma {}", self.name)?;
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            f.write_str(if index > 0 { ", " } else { " (" })?;
+            match parameter {
+                PragmaParameter::Text(text) => Quoted(text).fmt(f)?,
+                PragmaParameter::Word(word) => f.write_str(word)?,
+            }
+        }
+        f.write_str(if self.parameters.is_empty() { "\n" } else { ")\n" })
     }
 }
 
@@ -134,7 +142,9 @@ fn print_instance(f: &mut Formatter<'_>, instance: &Instance, indent: &str) -> f
     write!(f, "\n{indent}{{\n")?;
     let inner = format!("{indent}  ");
     for property in &instance.properties {
-        write!(f, "{inner}{} = ", property.name)?;
+        f.write_str(&inner)?;
+        print_qualifiers(f, &property.qualifiers, " ")?;
+        write!(f, "{} = ", property.name)?;
         print_value(f, &property.value, &inner)?;
         f.write_str(";\n")?;
     }

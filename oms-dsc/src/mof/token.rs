@@ -56,65 +56,106 @@ fn clip(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
-/// Turns stored bytes into text. The byte order mark decides; without one, a zero in the first
-/// two bytes means UTF-16, for a document starts with an ASCII character.
-pub(super) fn decode(bytes: &[u8]) -> Result<String, Diagnostic> {
-    if bytes.len() > SOURCE_BYTES_MAX {
-        return Err(Diagnostic {
-            position: Position { line: 1, column: 1 },
-            message: format!(
+/// A document's text, and what in its bytes was none. In place of that stands U+FFFD.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    text: String,
+    /// By the offset of its U+FFFD in the text, in order.
+    faults: Vec<(usize, Fault)>,
+}
+
+/// What is not text.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// A byte that is not UTF-8.
+    Byte(u8),
+    /// Half of a surrogate pair.
+    Surrogate(u16),
+    /// One byte where two should be, at the end.
+    HalfUnit,
+}
+
+impl Fault {
+    fn describe(self) -> String {
+        match self {
+            Self::Byte(byte) => format!("the byte 0x{byte:02X} is not UTF-8 here"),
+            Self::Surrogate(unit) => format!("the UTF-16 unit 0x{unit:04X} is half of a pair"),
+            Self::HalfUnit => "the document ends in the middle of a UTF-16 unit".to_owned(),
+        }
+    }
+}
+
+/// The most places that are not text; a document with more is of no encoding that is read.
+const FAULTS_MAX: usize = 10_000;
+
+impl Source {
+    /// Turns stored bytes into text. The byte order mark decides; without one, a zero in the first
+    /// two bytes means UTF-16, for a document starts with an ASCII character.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Diagnostic> {
+        if bytes.len() > SOURCE_BYTES_MAX {
+            let message = format!(
                 "the document has {} bytes, and at most {SOURCE_BYTES_MAX} are read",
                 bytes.len()
-            ),
-        });
-    }
-    match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [first, 0, ..] if *first != 0 => utf16(bytes, u16::from_le_bytes),
-        [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
-        _ => utf8(bytes),
-    }
-}
-
-fn utf8(bytes: &[u8]) -> Result<String, Diagnostic> {
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return Ok(text.to_owned()),
-        Err(error) => error,
-    };
-    let (valid, rest) = bytes.split_at(error.valid_up_to());
-    let position = end_of(&String::from_utf8_lossy(valid));
-    let byte = rest.first().copied().unwrap_or_default();
-    Err(Diagnostic { position, message: format!("the byte 0x{byte:02X} is not UTF-8 here") })
-}
-
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Diagnostic> {
-    let mut text = String::with_capacity(bytes.len() / 2);
-    let mut pairs = bytes.chunks_exact(2);
-    let units = pairs.by_ref().map(|pair| unit([pair[0], pair[1]]));
-    for decoded in char::decode_utf16(units) {
-        match decoded {
-            Ok(c) => text.push(c),
-            Err(error) => {
-                let message = format!(
-                    "the UTF-16 unit 0x{:04X} is half of a pair",
-                    error.unpaired_surrogate()
-                );
-                return Err(Diagnostic { position: end_of(&text), message });
+            );
+            return Err(Diagnostic { position: Position { line: 1, column: 1 }, message });
+        }
+        let mut source = Self::default();
+        match bytes {
+            [0xef, 0xbb, 0xbf, rest @ ..] => source.utf8(rest),
+            [0xff, 0xfe, rest @ ..] => source.utf16(rest, u16::from_le_bytes),
+            [0xfe, 0xff, rest @ ..] => source.utf16(rest, u16::from_be_bytes),
+            [first, 0, ..] if *first != 0 => source.utf16(bytes, u16::from_le_bytes),
+            [0, second, ..] if *second != 0 => source.utf16(bytes, u16::from_be_bytes),
+            _ => source.utf8(bytes),
+        }
+        match source.faults.get(FAULTS_MAX) {
+            None => Ok(source),
+            Some((_, fault)) => {
+                let message = format!("{}, and there is more that is not", fault.describe());
+                Err(Diagnostic { position: end_of(&source.text), message })
             }
         }
     }
-    if bytes.len() % 2 == 1 {
-        let message = "the document ends in the middle of a UTF-16 unit".to_owned();
-        return Err(Diagnostic { position: end_of(&text), message });
+
+    fn fault(&mut self, fault: Fault) {
+        self.faults.push((self.text.len(), fault));
+        self.text.push(char::REPLACEMENT_CHARACTER);
     }
-    Ok(text)
+
+    fn utf8(&mut self, bytes: &[u8]) {
+        self.text.reserve(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            self.text.push_str(chunk.valid());
+            for byte in chunk.invalid() {
+                self.fault(Fault::Byte(*byte));
+            }
+            if self.faults.len() > FAULTS_MAX {
+                return;
+            }
+        }
+    }
+
+    fn utf16(&mut self, bytes: &[u8], unit: fn([u8; 2]) -> u16) {
+        self.text.reserve(bytes.len() / 2);
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        for decoded in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+            match decoded {
+                Ok(c) => self.text.push(c),
+                Err(error) => self.fault(Fault::Surrogate(error.unpaired_surrogate())),
+            }
+            if self.faults.len() > FAULTS_MAX {
+                return;
+            }
+        }
+        if !rest.is_empty() {
+            self.fault(Fault::HalfUnit);
+        }
+    }
 }
 
 /// The place behind the last character.
 fn end_of(text: &str) -> Position {
-    let mut lexer = Lexer::new(text);
+    let mut lexer = Lexer::of(text, &[]);
     while lexer.bump().is_some() {}
     lexer.position
 }
@@ -122,15 +163,29 @@ fn end_of(text: &str) -> Position {
 /// Reads one token after the other; what it cannot read becomes a diagnostic.
 #[derive(Debug)]
 pub(super) struct Lexer<'a> {
+    text: &'a str,
     rest: &'a str,
     position: Position,
+    /// What is not text and lies ahead.
+    faults: &'a [(usize, Fault)],
+    is_comment: bool,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(super) fn new(source: &'a Source) -> Self {
+        Self::of(&source.text, &source.faults)
+    }
+
+    fn of(text: &'a str, faults: &'a [(usize, Fault)]) -> Self {
         let position = Position { line: 1, column: 1 };
-        Self { rest: text, position, diagnostics: Vec::new() }
+        let diagnostics = Vec::new();
+        Self { text, rest: text, position, faults, is_comment: false, diagnostics }
+    }
+
+    /// From here on the text counts as ended.
+    pub(super) fn end(&mut self) {
+        self.rest = "";
     }
 
     fn peek(&self) -> Option<char> {
@@ -140,7 +195,11 @@ impl<'a> Lexer<'a> {
     /// Takes one character and moves the position behind it.
     fn bump(&mut self) -> Option<char> {
         let c = self.peek()?;
-        self.rest = &self.rest[c.len_utf8()..];
+        if c == char::REPLACEMENT_CHARACTER {
+            self.notice_fault();
+        }
+        // Reporting may have ended the text.
+        self.rest = self.rest.get(c.len_utf8()..)?;
         if c == '\n' || (c == '\r' && self.peek() != Some('\n')) {
             self.position.line = self.position.line.saturating_add(1);
             self.position.column = 1;
@@ -150,13 +209,27 @@ impl<'a> Lexer<'a> {
         Some(c)
     }
 
+    /// Reports what is not text at this place, unless it is in a comment.
+    fn notice_fault(&mut self) {
+        let offset = self.text.len() - self.rest.len();
+        while let Some(((at, fault), ahead)) = self.faults.split_first() {
+            if *at > offset {
+                return;
+            }
+            self.faults = ahead;
+            if *at == offset && !self.is_comment {
+                self.report(self.position, fault.describe());
+            }
+        }
+    }
+
     /// Keeps a diagnostic. After the last one that fits, the text counts as ended.
     pub(super) fn report(&mut self, position: Position, message: impl Into<String>) {
         if self.diagnostics.len() < DIAGNOSTICS_MAX {
             self.diagnostics.push(Diagnostic { position, message: message.into() });
         }
         if self.diagnostics.len() == DIAGNOSTICS_MAX {
-            self.rest = "";
+            self.end();
         }
     }
 
@@ -187,7 +260,12 @@ impl<'a> Lexer<'a> {
                 '0'..='9' | '+' | '-' | '.' => self.number(position),
                 c if is_name_start(c) => Some(TokenKind::Word(self.take_while(is_name))),
                 c => {
+                    let known = self.diagnostics.len();
                     self.bump();
+                    if self.diagnostics.len() > known {
+                        // It is no text, which is said already.
+                        continue;
+                    }
                     let shown = c.escape_debug();
                     self.report(position, format!("the character `{shown}` is not expected here"));
                     None
@@ -204,26 +282,35 @@ impl<'a> Lexer<'a> {
         loop {
             if self.peek().is_some_and(|c| c.is_whitespace() || c == '\u{feff}') {
                 self.bump();
-            } else if self.rest.starts_with("//") {
-                while self.peek().is_some_and(|c| c != '\n' && c != '\r') {
-                    self.bump();
-                }
-            } else if self.rest.starts_with("/*") {
-                let start = self.position;
-                self.bump();
-                self.bump();
-                while !self.rest.starts_with("*/") {
-                    if self.bump().is_none() {
-                        self.report(start, "the comment is not closed with `*/`");
-                        return;
-                    }
-                }
-                self.bump();
-                self.bump();
+            } else if self.rest.starts_with("//") || self.rest.starts_with("/*") {
+                self.is_comment = true;
+                self.skip_comment();
+                self.is_comment = false;
             } else {
                 return;
             }
         }
+    }
+
+    fn skip_comment(&mut self) {
+        let start = self.position;
+        let is_line = self.rest.starts_with("//");
+        self.bump();
+        self.bump();
+        if is_line {
+            while self.peek().is_some_and(|c| c != '\n' && c != '\r') {
+                self.bump();
+            }
+            return;
+        }
+        while !self.rest.starts_with("*/") {
+            if self.bump().is_none() {
+                self.report(start, "the comment is not closed with `*/`");
+                return;
+            }
+        }
+        self.bump();
+        self.bump();
     }
 
     fn alias(&mut self, position: Position) -> Option<TokenKind> {
@@ -350,7 +437,8 @@ impl<'a> Lexer<'a> {
         let (mut text, mut has_point) = (String::new(), false);
         while let Some(c) = self.peek() {
             let is_sign = matches!(c, '+' | '-');
-            let after_exponent = has_point && text.ends_with(['e', 'E']);
+            let is_decimal = text.trim_start_matches(['+', '-']).starts_with(|c: char| c != '0');
+            let after_exponent = (has_point || is_decimal) && text.ends_with(['e', 'E']);
             let fits = c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
             if !fits && !(is_sign && (text.is_empty() || after_exponent)) {
                 break;
@@ -369,12 +457,15 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// See DSP0004, A.1 `firstIdentifierChar`: letters, the underscore, and U+0080 to U+FFEF, of which
+/// white space and control characters are left out.
 fn is_name_start(c: char) -> bool {
-    c.is_alphabetic() || c == '_'
+    let is_beyond = ('\u{80}'..='\u{ffef}').contains(&c) && c != '\u{feff}';
+    c.is_ascii_alphabetic() || c == '_' || (is_beyond && !c.is_whitespace() && !c.is_control())
 }
 
 fn is_name(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+    c.is_ascii_digit() || is_name_start(c)
 }
 
 /// Reads a number in any of the five notations. See DSP0004, A.1 `integerValue`, `realValue`.
@@ -383,7 +474,13 @@ fn number_of(text: &str) -> Result<TokenKind, &'static str> {
     if digits.is_empty() {
         return Err("there are no digits");
     }
-    if digits.contains('.') {
+    // Without a point an exponent is none of DSP0004's, and what compilers of other cultures write.
+    let has_exponent = || {
+        let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, ""));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        is_number(mantissa) && is_number(exponent.trim_start_matches(['+', '-']))
+    };
+    if digits.contains('.') || has_exponent() {
         return real_of(text, digits);
     }
     let is_all =
@@ -419,7 +516,7 @@ fn real_of(text: &str, digits: &str) -> Result<TokenKind, &'static str> {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (digits, None),
     };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or(("", mantissa));
     let is_decimal = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
     if fraction.is_empty() || !is_decimal(fraction) || !is_decimal(whole) {
         return Err("digits are missing beside the point");

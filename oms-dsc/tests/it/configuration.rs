@@ -132,3 +132,36 @@ fn many_references_to_references_stay_small() {
     // Copied out, this would be a tree of 2^24 instances.
     assert!(Configuration::parse("test", text.as_bytes()).is_ok());
 }
+
+#[test]
+fn changes_from_one_configuration_to_another() {
+    let parse = |text: &str| {
+        Configuration::parse("test", format!("{ABOUT}\n{text}").as_bytes()).expect("valid")
+    };
+    let older = parse(
+        "instance of MSFT_Credential as $c { UserName = \"u\"; Password = \"one\"; };
+         instance of T { ResourceID = \"[T]a\"; Size = 1; Tags = {\"x\"}; SourceInfo = \"s\"; };
+         instance of T { ResourceID = \"[T]b\"; Size = 1; Owner = $c; };
+         instance of T { ResourceID = \"[T]c\"; };",
+    );
+    let newer = parse(
+        "instance of MSFT_Credential as $c { UserName = \"u\"; Password = \"two\"; };
+         instance of T { ResourceID = \"[T]d\"; Size = 1; };
+         instance of T { ResourceID = \"[t]A\"; Size = 2; Mode = \"m\"; DependsOn = {\"[T]d\"}; };
+         instance of T { ResourceID = \"[T]b\"; Size = 1; Owner = $c; SourceInfo = \"other\"; };",
+    );
+    let shown: Vec<String> = older.changes_to(&newer).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "~ [t]A\n    DependsOn: [T]d\n    Mode: \"m\"\n    Size: 1 -> 2\n    \
+             Tags: {\"x\"} -> (none)",
+            // That the password changed is told, and neither of them.
+            "~ [T]b\n    Owner: MSFT_Credential { Password = ***; UserName = \"u\" } -> \
+             MSFT_Credential { Password = ***; UserName = \"u\" }",
+            "- [T]c",
+            "+ [T]d\n    (class): T\n    Size: 1",
+        ]
+    );
+    assert_eq!(older.changes_to(&older), []);
+}

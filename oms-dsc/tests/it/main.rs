@@ -8,6 +8,12 @@ mod mof;
 
 mod configuration;
 
+mod schema;
+
+mod credential;
+
+mod authoring;
+
 mod values;
 
 mod file;

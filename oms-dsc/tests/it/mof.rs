@@ -2,7 +2,8 @@
 
 use oms_dsc::mof::{
     Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Position, Pragma,
-    Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value, ValueKind, parse,
+    PragmaParameter, Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value,
+    ValueKind, parse,
 };
 use proptest::prelude::*;
 
@@ -50,6 +51,8 @@ fn literals() {
     check_value("1.5", "1.5");
     check_value(".5E-3", "0.0005");
     check_value("-1.0e300", "-1e+300");
+    check_value("1E+20", "1e+20");
+    check_value("-25e-1", "-2.5");
     check_value("TRUE", "true");
     check_value("False", "false");
     check_value("Null", "null");
@@ -91,6 +94,54 @@ fn instances() {
         "[Description(\"d\")] instance of A {};",
         r#"[{"qualifiers":[{"name":"Description","value":"d","flavor":[]}],"class":"A","properties":{}}]"#,
     );
+}
+
+#[test]
+fn qualifiers_stand_before_properties_of_instances() {
+    check(
+        "instance of A { [Key, Description(\"d\")] P = 1; Q = 2; };",
+        r#"[{"class":"A","properties":{"P":1,"Q":2},"propertyQualifiers":{"P":[{"name":"Key","value":null,"flavor":[]},{"name":"Description","value":"d","flavor":[]}]}}]"#,
+    );
+}
+
+#[test]
+fn names_have_every_character_that_the_standard_gives_them() {
+    let text = "instance of Größe_2 as $é { 値 = 1; µ™ = $é; };";
+    let document = parse(text.as_bytes()).into_result().expect("names");
+    let instance = document.instances().next().expect("one");
+    assert_eq!((instance.class.as_str(), instance.alias.as_deref()), ("Größe_2", Some("$é")));
+    assert_eq!(instance.properties[1].name, "µ™");
+    // No-break space is white space, and what lies beyond the plane is no name.
+    check("instance of\u{a0}A { };", r#"[{"class":"A","properties":{}}]"#);
+    check(
+        "instance of A { 😀 = 1; };",
+        "1:17: the character `😀` is not expected here\n1:19: the name of a property or `}` is expected, not `=`",
+    );
+}
+
+#[test]
+fn pragmas() {
+    let text = "#pragma namespace(\"\\\\\\\\.\\\\root\")\n#pragma autorecover\n\
+                #pragma deleteclass(\"A\", NOFAIL)\n#PRAGMA locale (en_US);\n#pragma none ()\n\
+                instance of A { };";
+    let document = parse(text.as_bytes()).into_result().expect("pragmas");
+    assert_eq!(
+        document.to_string(),
+        "#pragma namespace (\"\\\\\\\\.\\\\root\")\n#pragma autorecover\n\
+         #pragma deleteclass (\"A\", NOFAIL)\n#pragma locale (en_US)\n#pragma none\n\
+         instance of A\n{\n};\n"
+    );
+    let again = parse(document.to_string().as_bytes()).into_result().expect("pragmas");
+    assert_eq!(again.without_positions(), document.clone().without_positions());
+    let texts: Vec<Option<&str>> = document
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Pragma(pragma) => Some(pragma.text()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(texts, [Some("\\\\.\\root"), None, Some("A"), Some("en_US"), None]);
 }
 
 #[test]
@@ -163,10 +214,9 @@ fn diagnostics_say_where() {
         "instance of A as $a {};\ninstance of A as $A {};",
         "2:18: the alias `$A` was given at 1:18 already",
     );
-    check(
-        "instance of A { [Key] P = 1; };",
-        "1:17: qualifiers on a property of an instance are not supported",
-    );
+    check("#pragma 1", "1:9: the name of a pragma is expected, not the number 1");
+    check("#pragma a (1)", "1:12: a string or a word is expected, not the number 1");
+    check("#pragma a (\"b\" c)", "1:16: `)` is expected, not `c`");
     check("x = 1;", "1:1: `instance`, `class`, `qualifier` or `#pragma` is expected, not `x`");
     // Lines end with LF, CR LF or CR; columns count characters.
     check("\n\r\n\r/* ü */ ?", "4:9: the character `?` is not expected here");
@@ -214,10 +264,44 @@ fn encodings() {
     let check = |bytes: &[u8], expect: &str| {
         assert_eq!(parse(bytes).diagnostics[0].to_string(), expect);
     };
-    check(b"// a\n \xff", "2:2: the byte 0xFF is not UTF-8 here");
+    check(b"/* a */\n \xff", "2:2: the byte 0xFF is not UTF-8 here");
     let odd = &little[..little.len() - 1];
     check(odd, "1:27: the document ends in the middle of a UTF-16 unit");
-    check(b"\xff\xfea\x00\x00\xd8b\x00", "1:2: the UTF-16 unit 0xD800 is half of a pair");
+    check(
+        b"\xff\xfe;\x00\x00\xd8b\x00",
+        "1:1: `instance`, `class`, `qualifier` or `#pragma` is expected, not `;`",
+    );
+    let half = parse(b"\xff\xfe;\x00\x00\xd8b\x00").diagnostics;
+    assert_eq!(half[1].to_string(), "1:2: the UTF-16 unit 0xD800 is half of a pair");
+}
+
+#[test]
+fn bytes_of_another_encoding_are_told_each_and_mean_nothing_in_a_comment() {
+    let text = b"// \xa9 1999\n/* \xe9\xff */ instance of A { P = \"caf\xe9\"; Q = \"\xef\xbf\xbd\"; };\n\xfe";
+    let shown: Vec<String> = parse(text).diagnostics.iter().map(ToString::to_string).collect();
+    // U+FFFD that the text itself has is text.
+    assert_eq!(
+        shown,
+        ["2:34: the byte 0xE9 is not UTF-8 here", "3:1: the byte 0xFE is not UTF-8 here"]
+    );
+    assert!(parse(b"// \xa9\ninstance of A { };").diagnostics.is_empty());
+    let none = parse(&[0xff; 20_000]).diagnostics;
+    assert_eq!(
+        none[0].to_string(),
+        "1:10002: the byte 0xFF is not UTF-8 here, and there is more that is not"
+    );
+    let mut comment = b"//".to_vec();
+    comment.extend_from_slice(&[0xff; 20_000]);
+    assert_eq!(parse(&comment).diagnostics.len(), 1);
+}
+
+#[test]
+fn the_number_of_values_is_bounded() {
+    let many =
+        format!("instance of A {{ P = {{1{}}}; }}; ?", ",1".repeat(oms_dsc::mof::VALUES_MAX));
+    let diagnostics = parse(many.as_bytes()).diagnostics;
+    let told = |d: &oms_dsc::mof::Diagnostic| d.message == "there are more than 2000000 values";
+    assert!(diagnostics.iter().any(told), "{diagnostics:?}");
 }
 
 #[test]
@@ -271,13 +355,22 @@ fn value(depth: u32) -> BoxedStrategy<Value> {
 }
 
 fn instance(depth: u32, alias: Option<&'static str>) -> BoxedStrategy<Instance> {
-    let properties = proptest::collection::btree_map(name(), value(depth), 0..4);
+    let marks = proptest::collection::vec(name(), 0..2);
+    let properties = proptest::collection::btree_map(name(), (marks, value(depth)), 0..4);
     (name(), properties)
         .prop_map(move |(class, properties)| {
             let mut kept: Vec<Property> = Vec::new();
-            for (name, value) in properties {
+            for (name, (marks, value)) in properties {
                 if !kept.iter().any(|property| property.name.eq_ignore_ascii_case(&name)) {
-                    kept.push(Property { name, value, position: Position::default() });
+                    let position = Position::default();
+                    let qualifiers = marks.into_iter().map(|name| Qualifier {
+                        name,
+                        value: None,
+                        flavor: Vec::new(),
+                        position,
+                    });
+                    let qualifiers = qualifiers.collect();
+                    kept.push(Property { qualifiers, name, value, position });
                 }
             }
             let alias = alias.map(str::to_owned);
@@ -327,8 +420,12 @@ fn feature() -> impl Strategy<Value = Feature> {
 
 fn item() -> impl Strategy<Value = Item> {
     let position = Position::default();
-    let pragma = (name(), any::<String>())
-        .prop_map(move |(name, value)| Item::Pragma(Pragma { name, value, position }));
+    let parameter = prop_oneof![
+        any::<String>().prop_map(PragmaParameter::Text),
+        name().prop_map(PragmaParameter::Word),
+    ];
+    let pragma = (name(), proptest::collection::vec(parameter, 0..3))
+        .prop_map(move |(name, parameters)| Item::Pragma(Pragma { name, parameters, position }));
     let names = || proptest::collection::vec(name(), 0..3);
     let declaration = (name(), data_type(), proptest::option::of(value(1)), names(), names())
         .prop_map(move |(name, data_type, default, scope, flavor)| {

@@ -1,0 +1,424 @@
+//! Declared resources to a MOF document, by the schemas of their classes.
+
+use super::tree::describe;
+use crate::configuration::credential::{Passwords, protect};
+use crate::configuration::{
+    CheckOptions, Configuration, PropertySchema, PropertyType, ResourceClass, Schemas, meant,
+};
+use crate::mof::{
+    DIAGNOSTICS_MAX, Diagnostic, Document, Instance, Item, Position, Property, Value as Mof,
+    ValueKind,
+};
+use oms_core::Entropy;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// The class of what a node runs by its manifest.
+const COMMAND_CLASS: &str = "OMS_CommandResource";
+
+/// The key of an object that says of which class it is.
+const CLASS_KEY: &str = "$class";
+
+const CREDENTIAL_CLASS: &str = "MSFT_Credential";
+
+const PAIR_CLASS: &str = "MSFT_KeyValuePair";
+
+/// A resource as it was declared.
+#[derive(Clone, Debug)]
+pub(super) struct Declaration {
+    /// The friendly name of its class, the class, or `Owner.Area/Name` of DSC version 3.
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// What stands behind the name in its id: `::[Site]x` of a composite.
+    pub(super) suffix: String,
+    pub(super) properties: Vec<Declared>,
+    /// Ids, in full.
+    pub(super) depends_on: Vec<(String, Position)>,
+    pub(super) module: Option<(String, String)>,
+    pub(super) position: Position,
+}
+
+/// A property as it was declared.
+#[derive(Clone, Debug)]
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) value: Value,
+    /// The secure parameter that is in its value.
+    pub(super) secure: Option<String>,
+    pub(super) position: Position,
+    pub(super) value_position: Position,
+}
+
+impl Declaration {
+    /// The name of its type within an id.
+    pub(super) fn short_kind(&self) -> &str {
+        self.kind.rsplit_once('/').map_or(self.kind.as_str(), |(_, short)| short)
+    }
+
+    /// `[Type]Name`, with the composites it is in.
+    pub(super) fn id(&self) -> String {
+        format!("[{}]{}{}", self.short_kind(), self.name, self.suffix)
+    }
+}
+
+/// What the whole document says, besides its resources.
+#[derive(Debug)]
+pub(super) struct About<'a> {
+    pub(super) configuration: &'a str,
+    pub(super) author: Option<&'a str>,
+    /// The file, for `SourceInfo`; none says nothing of a place.
+    pub(super) source: Option<&'a str>,
+    pub(super) passwords: Passwords<'a>,
+}
+
+/// Makes a document of declared resources, and checks it as a node's configuration and against the
+/// schemas.
+pub(super) fn emit(
+    schemas: &Schemas,
+    about: &About<'_>,
+    declarations: &[Declaration],
+    entropy: &dyn Entropy,
+) -> Result<Document, Vec<Diagnostic>> {
+    let mut emitter = Emitter {
+        schemas,
+        about,
+        items: Vec::new(),
+        aliases: HashMap::new(),
+        diagnostics: Vec::new(),
+    };
+    for declaration in declarations {
+        emitter.resource(declaration);
+    }
+    let Emitter { mut items, mut diagnostics, .. } = emitter;
+    items.push(Item::Instance(about.instance()));
+    let mut document = Document { items };
+    if diagnostics.is_empty() {
+        diagnostics
+            .extend(protect(&mut document, about.passwords, entropy).err().into_iter().flatten());
+    }
+    diagnostics.extend(schemas.check(&document, CheckOptions { refuses_unknown_classes: true }));
+    diagnostics.extend(Configuration::from_document(&document).err().into_iter().flatten());
+    if diagnostics.is_empty() {
+        return Ok(document);
+    }
+    diagnostics
+        .sort_by(|one, other| (one.position, &one.message).cmp(&(other.position, &other.message)));
+    diagnostics.dedup();
+    diagnostics.truncate(DIAGNOSTICS_MAX);
+    Err(diagnostics)
+}
+
+impl About<'_> {
+    /// The document's own instance. It has no date: the same source makes the same bytes, so that a
+    /// node fetches a configuration again only if something in it changed.
+    fn instance(&self) -> Instance {
+        let mut instance = Instance {
+            qualifiers: Vec::new(),
+            class: "OMI_ConfigurationDocument".to_owned(),
+            alias: None,
+            properties: Vec::new(),
+            position: Position { line: 1, column: 1 },
+        };
+        let minimum =
+            if matches!(self.passwords, Passwords::Encrypt(_)) { "2.0.0" } else { "1.0.0" };
+        let mut push = |name: &str, kind| push(&mut instance, name, kind);
+        push("Version", text("2.0.0"));
+        push("MinimumCompatibleVersion", text(minimum));
+        let additional = Mof {
+            kind: text("Omi_BaseResource:ConfigurationName"),
+            position: Position { line: 1, column: 1 },
+        };
+        push("CompatibleVersionAdditionalProperties", ValueKind::Array(vec![additional]));
+        if let Some(author) = self.author {
+            push("Author", text(author));
+        }
+        push("Name", text(self.configuration));
+        instance
+    }
+}
+
+fn text(text: &str) -> ValueKind {
+    ValueKind::Text(text.to_owned())
+}
+
+fn push(instance: &mut Instance, name: &str, kind: ValueKind) {
+    let position = instance.position;
+    let value = Mof { kind, position };
+    let (name, qualifiers) = (name.to_owned(), Vec::new());
+    instance.properties.push(Property { qualifiers, name, value, position });
+}
+
+struct Emitter<'a> {
+    schemas: &'a Schemas,
+    about: &'a About<'a>,
+    items: Vec<Item>,
+    /// How many aliases each class has.
+    aliases: HashMap<String, usize>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Emitter<'a> {
+    fn report(&mut self, position: Position, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic { position, message: message.into() });
+    }
+
+    fn alias(&mut self, class: &str) -> String {
+        let count = self.aliases.entry(class.to_owned()).or_default();
+        *count += 1;
+        format!("${class}{count}ref")
+    }
+
+    fn resource(&mut self, declaration: &Declaration) {
+        let short = declaration.short_kind();
+        let module = declaration.kind.rsplit_once('/').map(|(module, _)| module);
+        let is_its = |class: &&ResourceClass| match (module, standard_module(short, &class.name)) {
+            // A type of the same name from elsewhere is another.
+            (Some(module), Some((standard, _))) => module.eq_ignore_ascii_case(standard),
+            _ => true,
+        };
+        if let Some(class) = self.schemas.resource(short).filter(is_its) {
+            let schema = self.schemas.properties(class).unwrap_or_default();
+            let mut instance = self.begin(declaration, &class.name);
+            for declared in &declaration.properties {
+                let known = schema.iter().find(|p| p.name.eq_ignore_ascii_case(&declared.name));
+                self.property(&mut instance, known.copied(), declared);
+            }
+            self.end(instance, declaration);
+        } else if declaration.kind.contains('/') {
+            self.command(declaration);
+        } else {
+            let known = self.schemas.classes();
+            let known = known.filter_map(|class| class.friendly_name.as_deref());
+            let message =
+                format!("there is no schema of the resource `{short}`{}", meant(short, known));
+            self.report(declaration.position, message);
+        }
+    }
+
+    /// A resource of DSC version 3, whose properties only its own schema knows: they stay JSON.
+    fn command(&mut self, declaration: &Declaration) {
+        let mut instance = self.begin(declaration, COMMAND_CLASS);
+        let mut properties = serde_json::Map::new();
+        for declared in &declaration.properties {
+            self.refuse_secure(declared);
+            properties.insert(declared.name.clone(), declared.value.clone());
+        }
+        push(&mut instance, "Type", text(&declaration.kind));
+        push(&mut instance, "Name", text(&declaration.name));
+        push(&mut instance, "Properties", text(&Value::Object(properties).to_string()));
+        self.end(instance, declaration);
+    }
+
+    fn begin(&mut self, declaration: &Declaration, class: &str) -> Instance {
+        let mut instance = Instance {
+            qualifiers: Vec::new(),
+            class: class.to_owned(),
+            alias: Some(self.alias(class)),
+            properties: Vec::new(),
+            position: declaration.position,
+        };
+        push(&mut instance, "ResourceID", text(&declaration.id()));
+        instance
+    }
+
+    fn end(&mut self, mut instance: Instance, declaration: &Declaration) {
+        let Position { line, column } = declaration.position;
+        if let Some(file) = self.about.source {
+            let place = format!("{file}::{line}::{column}::{}", declaration.short_kind());
+            push(&mut instance, "SourceInfo", text(&place));
+        }
+        let standard = standard_module(declaration.short_kind(), &instance.class);
+        let module = declaration.module.as_ref().map(|(name, version)| (&**name, &**version));
+        if let Some((name, version)) = module.or(standard) {
+            push(&mut instance, "ModuleName", text(name));
+            push(&mut instance, "ModuleVersion", text(version));
+        }
+        if !declaration.depends_on.is_empty() {
+            let ids = declaration.depends_on.iter();
+            let ids = ids.map(|(id, position)| Mof { kind: text(id), position: *position });
+            push(&mut instance, "DependsOn", ValueKind::Array(ids.collect()));
+        }
+        push(&mut instance, "ConfigurationName", text(self.about.configuration));
+        self.items.push(Item::Instance(instance));
+    }
+
+    fn property(
+        &mut self,
+        instance: &mut Instance,
+        schema: Option<&'a PropertySchema>,
+        declared: &Declared,
+    ) {
+        let is_credential = schema.is_some_and(|schema| {
+            matches!(&schema.value_type, PropertyType::Instance(class)
+                if class.eq_ignore_ascii_case(CREDENTIAL_CLASS))
+        });
+        if !is_credential {
+            self.refuse_secure(declared);
+        }
+        let position = declared.value_position;
+        let value_type = schema.map(|schema| (&schema.value_type, schema.is_array));
+        if let Some(value) = self.value(&declared.name, value_type, &declared.value, position) {
+            // The schema's spelling, where there is one.
+            let name = schema.map_or(&declared.name, |schema| &schema.name).clone();
+            let (qualifiers, position) = (Vec::new(), declared.position);
+            if let Some(given) = instance.properties.iter().find(|p| p.name == name) {
+                let message =
+                    format!("the property `{name}` was given at {} already", given.position);
+                self.report(position, message);
+                return;
+            }
+            instance.properties.push(Property { qualifiers, name, value, position });
+        }
+    }
+
+    /// The value of a secure parameter is written down where it is encrypted, or nowhere.
+    fn refuse_secure(&mut self, declared: &Declared) {
+        let is_asked_for = matches!(self.about.passwords, Passwords::LeaveClear);
+        if let Some(parameter) = declared.secure.as_ref().filter(|_| !is_asked_for) {
+            let name = &declared.name;
+            let message =
+                format!("`{name}` would hold the secure parameter `{parameter}` in the clear");
+            self.report(declared.value_position, message);
+        }
+    }
+
+    /// A value as MOF has it; none if it cannot be, which is told.
+    fn value(
+        &mut self,
+        name: &str,
+        value_type: Option<(&'a PropertyType, bool)>,
+        value: &Value,
+        position: Position,
+    ) -> Option<Mof> {
+        let element = value_type.map(|(value_type, _)| (value_type, false));
+        let kind = match (value, value_type) {
+            // A table of names and values.
+            (Value::Object(map), Some((PropertyType::Instance(class), true)))
+                if class.eq_ignore_ascii_case(PAIR_CLASS) =>
+            {
+                ValueKind::Array(self.pairs(map, position))
+            }
+            // One where several may be.
+            (Value::Object(_), Some((_, true))) => {
+                ValueKind::Array(vec![self.value(name, element, value, position)?])
+            }
+            (Value::Object(map), value_type) => {
+                let class = match value_type {
+                    Some((PropertyType::Instance(class), _)) => Some(class.as_str()),
+                    _ => None,
+                };
+                return self.object(name, class, map, position);
+            }
+            (Value::Array(values), _) => {
+                let values = values.iter().map(|value| self.value(name, element, value, position));
+                ValueKind::Array(values.collect::<Option<_>>()?)
+            }
+            (Value::Null, _) => ValueKind::Null,
+            (Value::Bool(flag), _) => ValueKind::Boolean(*flag),
+            (Value::String(value), _) => text(value),
+            (Value::Number(number), _) => match (number.as_i64(), number.as_u64(), number.as_f64())
+            {
+                (Some(number), _, _) => ValueKind::Integer(number.into()),
+                (_, Some(number), _) => ValueKind::Integer(number.into()),
+                (_, _, Some(number)) => ValueKind::Real(number),
+                _ => return None,
+            },
+        };
+        Some(Mof { kind, position })
+    }
+
+    fn pairs(&mut self, map: &serde_json::Map<String, Value>, position: Position) -> Vec<Mof> {
+        let mut pairs = Vec::new();
+        for (key, value) in map {
+            let value = match value {
+                Value::String(text) => text.clone(),
+                Value::Object(_) | Value::Array(_) => {
+                    let message = format!("`{key}` is {}, not a string", describe(value));
+                    self.report(position, message);
+                    continue;
+                }
+                other => other.to_string(),
+            };
+            let mut pair = Instance {
+                qualifiers: Vec::new(),
+                class: PAIR_CLASS.to_owned(),
+                alias: Some(self.alias(PAIR_CLASS)),
+                properties: Vec::new(),
+                position,
+            };
+            push(&mut pair, "Key", text(key));
+            push(&mut pair, "Value", text(&value));
+            pairs.push(self.refer(pair));
+        }
+        pairs
+    }
+
+    /// Puts an instance in front of the resource that it is for, and refers to it.
+    fn refer(&mut self, instance: Instance) -> Mof {
+        let position = instance.position;
+        let alias = instance.alias.clone().unwrap_or_default();
+        self.items.push(Item::Instance(instance));
+        Mof { kind: ValueKind::Alias(alias), position }
+    }
+
+    fn object(
+        &mut self,
+        name: &str,
+        class: Option<&str>,
+        map: &serde_json::Map<String, Value>,
+        position: Position,
+    ) -> Option<Mof> {
+        let named = map.get(CLASS_KEY).and_then(Value::as_str);
+        let Some(class) = named.or(class) else {
+            let message = format!("`{name}` is an object; `{CLASS_KEY}` in it says of which class");
+            self.report(position, message);
+            return None;
+        };
+        let schemas = self.schemas;
+        let known = schemas.class(class);
+        let class = known.map_or(class, |known| &known.name).to_owned();
+        let schema = known.map(|known| schemas.properties(known).unwrap_or_default());
+        let mut instance = Instance {
+            qualifiers: Vec::new(),
+            alias: Some(self.alias(&class)),
+            class,
+            properties: Vec::new(),
+            position,
+        };
+        for (key, value) in map.iter().filter(|(key, _)| *key != CLASS_KEY) {
+            let found = schema.iter().flatten().find(|p| p.name.eq_ignore_ascii_case(key));
+            let value_type = found.map(|found| (&found.value_type, found.is_array));
+            let value = self.value(key, value_type, value, position)?;
+            let (qualifiers, name) = (Vec::new(), found.map_or(key, |found| &found.name).clone());
+            instance.properties.push(Property { qualifiers, name, value, position });
+        }
+        Some(self.refer(instance))
+    }
+}
+
+/// The module that a resource of the standard schemas comes in.
+fn standard_module(short: &str, class: &str) -> Option<(&'static str, &'static str)> {
+    /// Those that Windows has without a module to fetch.
+    const WINDOWS: [&str; 14] = [
+        "archive",
+        "environment",
+        "file",
+        "group",
+        "log",
+        "package",
+        "registry",
+        "script",
+        "service",
+        "user",
+        "waitforall",
+        "waitforany",
+        "waitforsome",
+        "windowsprocess",
+    ];
+    let class = class.to_ascii_lowercase();
+    if class.starts_with("msft_nx") {
+        return Some(("nx", "1.0"));
+    }
+    let is_windows = WINDOWS.iter().any(|known| known.eq_ignore_ascii_case(short));
+    (is_windows && class.starts_with("msft_")).then_some(("PSDesiredStateConfiguration", "1.1"))
+}

@@ -1,0 +1,180 @@
+//! What changes from one configuration to another, resource by resource.
+
+use super::document::{Configuration, ResourceInstance};
+use super::value::PropertyValue;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+/// One resource that two configurations do not have alike.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceChange {
+    /// `[Type]Name`
+    pub resource_id: String,
+    /// What becomes of it.
+    pub kind: ChangeKind,
+    /// Its properties that differ, by name; for one that is new or gone, all of them.
+    pub properties: Vec<PropertyChange>,
+}
+
+/// What becomes of a resource.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum ChangeKind {
+    /// Only the newer has it.
+    Added,
+    /// Only the older has it. A node lets it be as it is: it is no longer looked at.
+    Removed,
+    /// Both have it.
+    Changed,
+}
+
+/// A property before and after, as they are shown.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct PropertyChange {
+    /// Its name.
+    pub name: String,
+    /// Its value in the older, if it had one.
+    pub before: Option<String>,
+    /// Its value in the newer, if it has one.
+    pub after: Option<String>,
+}
+
+impl Configuration {
+    /// What changes on the way from this configuration to another, in order of id. Nothing is said of
+    /// what only tells where a resource comes from. A password is shown as `***`.
+    #[must_use]
+    pub fn changes_to(&self, newer: &Self) -> Vec<ResourceChange> {
+        let by_id = |configuration: &'_ Self| -> BTreeMap<String, usize> {
+            let resources = configuration.resources.iter().enumerate();
+            resources
+                .map(|(index, resource)| (resource.resource_id.to_lowercase(), index))
+                .collect()
+        };
+        let (before, after) = (by_id(self), by_id(newer));
+        let mut ids: Vec<&String> = before.keys().chain(after.keys()).collect();
+        ids.sort();
+        ids.dedup();
+        let changes = ids.into_iter().filter_map(|id| {
+            let one = before.get(id).and_then(|index| self.resources.get(*index));
+            let other = after.get(id).and_then(|index| newer.resources.get(*index));
+            change(one, other)
+        });
+        changes.collect()
+    }
+}
+
+fn change(
+    before: Option<&ResourceInstance>,
+    after: Option<&ResourceInstance>,
+) -> Option<ResourceChange> {
+    let kind = match (before, after) {
+        (None, _) => ChangeKind::Added,
+        (_, None) => ChangeKind::Removed,
+        _ => ChangeKind::Changed,
+    };
+    let resource_id = after.or(before)?.resource_id.clone();
+    let (one, other) = (shown_properties(before), shown_properties(after));
+    let mut names: Vec<&String> = one.keys().chain(other.keys()).collect();
+    names.sort();
+    names.dedup();
+    let properties: Vec<PropertyChange> = names
+        .into_iter()
+        .filter(|name| one.get(*name) != other.get(*name))
+        .map(|name| PropertyChange {
+            name: name.clone(),
+            before: one.get(name).map(|(shown, _)| shown.clone()),
+            after: other.get(name).map(|(shown, _)| shown.clone()),
+        })
+        .collect();
+    let is_alike = kind == ChangeKind::Changed && properties.is_empty();
+    (!is_alike).then_some(ResourceChange { resource_id, kind, properties })
+}
+
+/// Each property as it is shown and as it is compared: of what is not shown it is compared whole.
+fn shown_properties(resource: Option<&ResourceInstance>) -> BTreeMap<String, (String, String)> {
+    let mut all = BTreeMap::new();
+    let Some(resource) = resource else { return all };
+    let mut put = |name: &str, shown: String, whole: String| {
+        all.insert(name.to_owned(), (shown, whole));
+    };
+    for (name, value) in &resource.properties {
+        if *value != PropertyValue::Null {
+            let is_password = name.eq_ignore_ascii_case("Password");
+            let shown = if is_password { HIDDEN.to_owned() } else { Shown(value).to_string() };
+            put(name, shown, format!("{value:?}"));
+        }
+    }
+    put("(class)", resource.class.clone(), resource.class.to_lowercase());
+    if let (Some(name), Some(version)) = (&resource.module_name, &resource.module_version) {
+        let module = format!("{name} {version}");
+        put("(module)", module.clone(), module.to_lowercase());
+    }
+    if !resource.depends_on.is_empty() {
+        let depends_on = resource.depends_on.join(", ");
+        put("DependsOn", depends_on.clone(), depends_on.to_lowercase());
+    }
+    all
+}
+
+const HIDDEN: &str = "***";
+
+/// A value in one line, without passwords.
+struct Shown<'a>(&'a PropertyValue);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            PropertyValue::Null => f.write_str("NULL"),
+            PropertyValue::Boolean(flag) => write!(f, "{flag}"),
+            PropertyValue::Integer(number) => write!(f, "{number}"),
+            PropertyValue::Real(number) => write!(f, "{number}"),
+            PropertyValue::Text(text) => write!(f, "{text:?}"),
+            PropertyValue::Array(values) => {
+                f.write_str("{")?;
+                for (index, value) in values.iter().enumerate() {
+                    f.write_str(if index > 0 { ", " } else { "" })?;
+                    Self(value).fmt(f)?;
+                }
+                f.write_str("}")
+            }
+            PropertyValue::Instance(instance) => {
+                write!(f, "{} {{", instance.class)?;
+                for (index, (name, value)) in instance.properties.iter().enumerate() {
+                    f.write_str(if index > 0 { "; " } else { " " })?;
+                    if name.eq_ignore_ascii_case("Password") {
+                        write!(f, "{name} = {HIDDEN}")?;
+                    } else {
+                        write!(f, "{name} = {}", Self(value))?;
+                    }
+                }
+                f.write_str(" }")
+            }
+        }
+    }
+}
+
+impl Display for ResourceChange {
+    /// Several lines: the resource behind `+`, `-` or `~`, then each property.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mark = match self.kind {
+            ChangeKind::Added => '+',
+            ChangeKind::Removed => '-',
+            ChangeKind::Changed => '~',
+        };
+        write!(f, "{mark} {}", self.resource_id)?;
+        for PropertyChange { name, before, after } in &self.properties {
+            match (before, after) {
+                (Some(before), Some(after)) => write!(f, "\n    {name}: {before} -> {after}")?,
+                (None, Some(after)) => write!(f, "\n    {name}: {after}")?,
+                (Some(before), None) if self.kind == ChangeKind::Changed => {
+                    write!(f, "\n    {name}: {before} -> (none)")?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! A document against the schemas of its classes.
+
+use super::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas, meant};
+use crate::mof::{self, Diagnostic, Document, Instance, Position, Value, ValueKind};
+use std::collections::{HashMap, HashSet};
+
+/// What every resource may have, whatever its class extends.
+const BASE_RESOURCE: &str = "OMI_BaseResource";
+
+pub(super) struct Check<'a> {
+    schemas: &'a Schemas,
+    options: CheckOptions,
+    named: HashMap<String, &'a Instance>,
+    /// Aliased instances that were checked: each once, however often it is referred to.
+    seen: HashSet<String>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(schemas: &'a Schemas, document: &'a Document, options: CheckOptions) -> Self {
+        let named = document.instances().filter_map(|instance| {
+            instance.alias.as_ref().map(|alias| (alias.to_ascii_lowercase(), instance))
+        });
+        let named = named.collect();
+        Self { schemas, options, named, seen: HashSet::new(), diagnostics: Vec::new() }
+    }
+
+    fn report(&mut self, position: Position, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic { position, message: message.into() });
+    }
+
+    pub(super) fn run(mut self, document: &'a Document) -> Vec<Diagnostic> {
+        for instance in document.instances() {
+            if let Some(alias) = &instance.alias
+                && !self.seen.insert(alias.to_ascii_lowercase())
+            {
+                continue;
+            }
+            self.instance(instance);
+        }
+        self.keys(document);
+        self.diagnostics.sort_by_key(|diagnostic| diagnostic.position);
+        self.diagnostics.truncate(mof::DIAGNOSTICS_MAX);
+        self.diagnostics
+    }
+
+    /// The class and its properties; nothing if they are not known, which is reported where it is
+    /// wrong.
+    fn class(
+        &mut self,
+        instance: &Instance,
+    ) -> Option<(&'a ResourceClass, Vec<&'a PropertySchema>)> {
+        let schemas = self.schemas;
+        let Some(class) = schemas.class(&instance.class) else {
+            if self.options.refuses_unknown_classes {
+                let known = schemas.classes().map(|class| class.name.as_str());
+                let name = &instance.class;
+                let message =
+                    format!("there is no schema of the class `{name}`{}", meant(name, known));
+                self.report(instance.position, message);
+            }
+            return None;
+        };
+        match schemas.properties(class) {
+            Ok(mut properties) => {
+                // Schema files of older modules do not say what they extend.
+                if instance.property("ResourceID").is_some()
+                    && let Some(base) = schemas.class(BASE_RESOURCE)
+                    && !schemas.is_a(class, BASE_RESOURCE)
+                {
+                    properties.extend(&base.properties);
+                }
+                Some((class, properties))
+            }
+            Err(ancestor) => {
+                let name = &class.name;
+                let message =
+                    format!("the class `{name}` extends `{ancestor}`, of which there is no schema");
+                self.report(instance.position, message);
+                None
+            }
+        }
+    }
+
+    fn instance(&mut self, instance: &'a Instance) {
+        let Some((class, schema)) = self.class(instance) else {
+            // What lies in it may have a known class.
+            for property in &instance.properties {
+                self.within(&property.value);
+            }
+            return;
+        };
+        for property in &instance.properties {
+            let found = schema.iter().find(|known| known.name.eq_ignore_ascii_case(&property.name));
+            let Some(found) = found else {
+                let (name, class) = (&property.name, &class.name);
+                let known = schema.iter().map(|known| known.name.as_str());
+                let message = format!("`{class}` has no property `{name}`{}", meant(name, known));
+                self.report(property.position, message);
+                self.within(&property.value);
+                continue;
+            };
+            if found.is_read_only && property.value.kind != ValueKind::Null {
+                let name = &found.name;
+                let message = format!("`{name}` can be read only, and is no wish");
+                self.report(property.position, message);
+            }
+            self.value(found, &property.value);
+        }
+        for needed in schema.iter().filter(|known| known.is_key || known.is_required) {
+            let given = instance.property(&needed.name).map(|property| &property.value.kind);
+            if given.is_none_or(|kind| *kind == ValueKind::Null) {
+                let what = if needed.is_key { "the key" } else { "the required property" };
+                let (name, class) = (&needed.name, &class.name);
+                let message = format!("{what} `{name}` of `{class}` is missing");
+                self.report(instance.position, message);
+            }
+        }
+    }
+
+    /// Instances within a value whose own type is not known.
+    fn within(&mut self, value: &'a Value) {
+        match &value.kind {
+            ValueKind::Instance(instance) => self.instance(instance),
+            ValueKind::Array(values) => values.iter().for_each(|value| self.within(value)),
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, schema: &PropertySchema, value: &'a Value) {
+        match (&value.kind, schema.is_array) {
+            (ValueKind::Null, _) => {}
+            (ValueKind::Array(values), true) => {
+                values.iter().for_each(|value| self.element(schema, value));
+            }
+            (ValueKind::Array(_), false) => {
+                let (name, wanted) = (&schema.name, schema.value_type.describe());
+                self.report(value.position, format!("`{name}` is an array, not {wanted}"));
+                self.within(value);
+            }
+            // One element without braces is an array of it, as compilers write it.
+            (_, _) => self.element(schema, value),
+        }
+    }
+
+    fn element(&mut self, schema: &PropertySchema, value: &'a Value) {
+        let is_right = match (&schema.value_type, &value.kind) {
+            (_, ValueKind::Null)
+            | (PropertyType::Boolean, ValueKind::Boolean(_))
+            | (PropertyType::Real, ValueKind::Real(_) | ValueKind::Integer(_))
+            | (PropertyType::Char, ValueKind::Char(_))
+            | (PropertyType::Text, ValueKind::Text(_) | ValueKind::Char(_)) => true,
+            (PropertyType::Unsigned(bits), ValueKind::Integer(number)) => {
+                *number >= 0 && *number <= i128::from(u64::MAX >> (64 - bits))
+            }
+            (PropertyType::Signed(bits), ValueKind::Integer(number)) => {
+                let most = i128::from(i64::MAX >> (64 - bits));
+                (-most - 1..=most).contains(number)
+            }
+            (PropertyType::Char, ValueKind::Integer(number)) => (0..=0xffff).contains(number),
+            (PropertyType::DateTime, ValueKind::Text(text)) => is_datetime(text),
+            (PropertyType::Instance(_) | PropertyType::Object, ValueKind::Instance(instance)) => {
+                self.instance(instance);
+                return self.embedded(schema, instance, value.position);
+            }
+            (PropertyType::Instance(_) | PropertyType::Object, ValueKind::Alias(alias)) => {
+                // One that names nothing is a diagnostic of the parser.
+                if let Some(instance) = self.named.get(&alias.to_ascii_lowercase()).copied() {
+                    self.embedded(schema, instance, value.position);
+                }
+                return;
+            }
+            _ => false,
+        };
+        if !is_right {
+            let (name, wanted) = (&schema.name, schema.value_type.describe());
+            let found = match &value.kind {
+                ValueKind::Integer(number) => number.to_string(),
+                ValueKind::Text(_) if schema.value_type == PropertyType::DateTime => {
+                    "another string".to_owned()
+                }
+                _ => value.describe().to_owned(),
+            };
+            self.report(value.position, format!("`{name}` is {wanted}, not {found}"));
+            self.within(value);
+            return;
+        }
+        self.listed(schema, value);
+    }
+
+    /// A value that the property's list of values does not have.
+    fn listed(&mut self, schema: &PropertySchema, value: &Value) {
+        let found = match &value.kind {
+            ValueKind::Text(text) => text.clone(),
+            ValueKind::Integer(number) => number.to_string(),
+            _ => return,
+        };
+        let values = &schema.values;
+        // `..` stands for a range that the list leaves open.
+        let is_listed = |known: &String| known.contains("..") || known.eq_ignore_ascii_case(&found);
+        if values.is_empty() || values.iter().any(is_listed) {
+            return;
+        }
+        let (name, listed) = (&schema.name, values.join("`, `"));
+        let shown: String = found.chars().take(40).collect();
+        let message = format!("`{name}` is one of `{listed}`, not `{shown}`");
+        self.report(value.position, message);
+    }
+
+    fn embedded(&mut self, schema: &PropertySchema, found: &Instance, position: Position) {
+        let PropertyType::Instance(wanted) = &schema.value_type else { return };
+        let schemas = self.schemas;
+        let is_right = found.class.eq_ignore_ascii_case(wanted)
+            || schemas.class(&found.class).is_none_or(|class| schemas.is_a(class, wanted));
+        if !is_right {
+            let (name, found) = (&schema.name, &found.class);
+            let message = format!("`{name}` is an instance of `{wanted}`, not of `{found}`");
+            self.report(position, message);
+        }
+    }
+
+    /// Two resources of one class whose keys are the same, and which differ otherwise, would undo each
+    /// other on every run. Those that want the same are let be, as Windows does.
+    fn keys(&mut self, document: &'a Document) {
+        let mut first: HashMap<(String, Vec<String>), &Instance> = HashMap::new();
+        for instance in document.instances() {
+            let Some(id) = instance.text("ResourceID") else { continue };
+            let Some(class) = self.schemas.class(&instance.class) else { continue };
+            let keys: Vec<&PropertySchema> = match self.schemas.properties(class) {
+                Ok(properties) => properties.into_iter().filter(|known| known.is_key).collect(),
+                Err(_unknown) => continue,
+            };
+            let values: Option<Vec<String>> = keys
+                .iter()
+                .map(|key| instance.property(&key.name).map(|property| key_text(&property.value)))
+                .collect();
+            let Some(values) = values.filter(|values| !values.is_empty()) else { continue };
+            let place = (class.name.to_ascii_lowercase(), values);
+            let Some(other) = first.get(&place).copied() else {
+                first.insert(place, instance);
+                continue;
+            };
+            let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+            if let Some(property) = difference(other, instance, &names) {
+                let names = names.join(", ");
+                let message = format!(
+                    "`{id}` and `{}` at {} have the same {names} and differ in `{property}`",
+                    other.text("ResourceID").unwrap_or_default(),
+                    other.position
+                );
+                self.report(instance.position, message);
+            }
+        }
+    }
+}
+
+/// What keys are compared by: without regard to case, as Windows does, but for paths of Linux.
+fn key_text(value: &Value) -> String {
+    match value.as_text() {
+        Some(text) if text.starts_with('/') => text.trim_end_matches('/').to_owned(),
+        Some(text) => text.trim_end_matches('\\').to_lowercase(),
+        None => value.to_string().to_lowercase(),
+    }
+}
+
+/// The first property, besides keys and what tells where a resource comes from, in which two differ.
+fn difference<'a>(one: &'a Instance, other: &'a Instance, keys: &[&str]) -> Option<&'a str> {
+    const APART: [&str; 6] = [
+        "ResourceID",
+        "SourceInfo",
+        "DependsOn",
+        "ConfigurationName",
+        "ModuleName",
+        "ModuleVersion",
+    ];
+    let printed = |instance: &Instance, name: &str| {
+        instance.property(name).map(|property| property.value.to_string())
+    };
+    let names = one.properties.iter().chain(&other.properties).map(|property| &*property.name);
+    let mut names = names
+        .filter(|name| !APART.iter().chain(keys).any(|apart| apart.eq_ignore_ascii_case(name)));
+    names.find(|name| printed(one, name) != printed(other, name))
+}
+
+/// `yyyymmddhhmmss.mmmmmmsutc`, or an interval `ddddddddhhmmss.mmmmmm:000`; digits may be asterisks.
+/// See DSP0004, 5.2.4. Compilers also write the forms of RFC 3339.
+fn is_datetime(text: &str) -> bool {
+    let is_digits = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || *b == b'*');
+    if let [first @ .., sign, a, b, c] = text.as_bytes()
+        && let [before @ .., b'.', f1, f2, f3, f4, f5, f6] = first
+        && before.len() == 14
+    {
+        return matches!(sign, b'+' | b'-' | b':')
+            && is_digits(before)
+            && is_digits(&[*a, *b, *c, *f1, *f2, *f3, *f4, *f5, *f6]);
+    }
+    text.parse::<jiff::Timestamp>().is_ok() || text.parse::<jiff::civil::DateTime>().is_ok()
+}
