@@ -1,5 +1,9 @@
 //! Resource module packages, as a pull server hands them out: name, version, zip archive.
 
+mod package;
+
+pub use package::{ENTRIES_MAX, INFLATED_BYTES_MAX, Package, PackageEntry};
+
 use crate::Error;
 use crate::protocol::check_name;
 use oms_core::id::ParseIdError;
@@ -57,22 +61,13 @@ impl From<ModuleVersion> for String {
     }
 }
 
-/// Checks a package before it is published.
+/// Checks a package before it is published: every entry is unpacked once, and nothing is kept.
 ///
 /// # Errors
-/// [`Error::Name`] for its name, [`Error::TooLarge`], or [`Error::Invalid`] if it is not a zip
-/// archive.
+/// [`Error::Name`] for its name; those of [`Package::read`].
 pub fn check_package(name: &str, bytes: &[u8]) -> Result<(), Error> {
     check_name("module name", name)?;
-    if bytes.len() > MODULE_BYTES_MAX {
-        let (actual, limit) = (bytes.len(), MODULE_BYTES_MAX);
-        return Err(Error::TooLarge { what: "module", actual, limit });
-    }
-    if !bytes.starts_with(b"PK\x03\x04") && !bytes.starts_with(b"PK\x05\x06") {
-        let reason = format!("`{name}` is not a zip archive");
-        return Err(Error::Invalid { what: "module", reason });
-    }
-    Ok(())
+    Package::read(bytes).map(|_| ())
 }
 
 #[cfg(test)]
@@ -92,8 +87,9 @@ mod tests {
 
     #[test]
     fn only_zip_archives_are_packages() {
-        assert!(check_package("nx", b"PK\x03\x04rest").is_ok());
-        assert!(check_package("../nx", b"PK\x03\x04rest").is_err());
-        assert!(check_package("nx", b"text").is_err());
+        let empty = [&b"PK\x05\x06"[..], &[0; 18]].concat();
+        assert!(check_package("nx", &empty).is_ok());
+        assert!(check_package("../nx", &empty).is_err());
+        assert!(check_package("nx", b"PK\x03\x04rest").is_err());
     }
 }

@@ -77,7 +77,9 @@ fn a_node_pulls_from_a_served_directory() {
     assert!(!motd.exists());
     assert!(pull("a registration key").status.success());
     assert_eq!(read(&motd), "pulled");
-    assert!(place.good(&["dsc", "nodes"]).contains("Compliant"));
+    let nodes = place.good(&["dsc", "nodes"]);
+    assert!(nodes.contains("Compliant"), "{nodes}");
+    manage_the_node(&place, nodes.split_whitespace().next().expect("an id"));
 
     // What was changed by hand is reported by default, and corrected if that was chosen. The state of
     // the node is in the data directory, also while that is served.
@@ -96,6 +98,41 @@ fn a_node_pulls_from_a_served_directory() {
     assert!(pull(&["--mode", "ApplyAndAutoCorrect"]).status.success());
     assert_eq!(read(&motd), "pulled");
     assert!(server.stop());
+}
+
+/// Everything that an operator does with a node, by what `oms dsc nodes` calls it.
+fn manage_the_node(place: &Place, node: &str) {
+    let listed: serde_json::Value =
+        serde_json::from_str(&place.good(&["--json", "dsc", "nodes"])).expect("JSON");
+    assert!(listed[0].get("agent_id").is_none(), "an AgentId is a secret: {listed}");
+    let secret = place.good(&["dsc", "nodes", "--show-agent-ids"]);
+    let secret = secret.split_whitespace().last().expect("an AgentId").to_owned();
+    assert_eq!(secret.len(), 36);
+    let reports = place.good(&["dsc", "report", node]);
+    let job = reports.split_whitespace().next().expect("a run").to_owned();
+    assert!(reports.contains("Compliant"), "{reports}");
+    let report = place.good(&["dsc", "report", node, "--job", &job]);
+    assert!(report.contains("ok   [File]m"), "{report}");
+    assert!(place.good(&["dsc", "diff", node]).contains("Web: "));
+
+    // A source is compiled, its documents published, and one of them assigned.
+    let source = "configuration: Site\nnodes: {web-1: {}, web-2: {}}\nresources:\n\
+                  - {type: nxFile, name: m, properties: {DestinationPath: /tmp/m, Contents: x}}\n";
+    fs::write(place.path("site.yaml"), source).expect("a source");
+    place.good(&["dsc", "compile", "site.yaml"]);
+    let checksum = read(&place.path("Site/Site.web-2.mof.checksum"));
+    let published =
+        place.good(&["dsc", "publish", "Site/Site.web-1.mof", "Site/Site.web-2.mof"]);
+    assert!(published.contains(&checksum), "{published}");
+    assert!(place.good(&["dsc", "assign", node, "Site.web-2"]).contains("has Site.web-2"));
+    assert!(place.good(&["dsc", "nodes"]).contains("Pending"));
+    assert!(place.good(&["dsc", "assign", node, "--none"]).contains("registered for: Web"));
+    assert!(place.bad(&["dsc", "assign", "nobody", "Web"]).contains("nobody"));
+    assert!(place.good(&["dsc", "remove", node]).contains("was removed"));
+    assert!(place.good(&["dsc", "nodes"]).contains("no node"));
+    fs::write(place.path("site.yaml"), source.replace("Contents", "Content")).expect("a source");
+    let why = place.bad(&["dsc", "compile", "site.yaml"]);
+    assert!(why.contains("site.yaml:4:") && why.contains("did you mean `Contents`?"), "{why}");
 }
 
 /// A runbook runs as the same user and can reach the socket; without the token it gets nothing.

@@ -61,3 +61,19 @@ pub use builder::{ConfigurationBuilder, ResourceBuilder};
 pub use compile::{CompileOptions, NodeConfiguration};
 pub use source::{ParameterType, Source};
 pub use tree::SOURCE_BYTES_MAX;
+
+use crate::Error;
+use serde_json::Value;
+
+/// Reads values in YAML or JSON, such as those of parameters. `file` appears in errors.
+///
+/// # Errors
+/// [`Error::Document`] with the place.
+pub fn read_values(file: &str, bytes: &[u8]) -> Result<Value, Error> {
+    match tree::Tree::read(bytes) {
+        Ok(tree) => Ok(tree.value()),
+        Err(diagnostic) => {
+            Err(Error::Document { document: file.to_owned(), diagnostics: vec![diagnostic] })
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod assignment;
 
 mod content;
 
+mod difference;
+
 mod node;
 
 mod registration;
@@ -22,6 +24,7 @@ pub use content::{
     CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, MODULE_HISTORY, PublishedConfiguration,
     PublishedModule,
 };
+pub use difference::ConfigurationDifference;
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
 pub use state::{NodeState, NodeTransition};
@@ -293,7 +296,9 @@ impl PullServer {
             check_registered(node)?;
             Ok(Some(NodeEvent::Removed))
         };
-        self.nodes.change(agent_id, "local", decide).await.map(|_| ())
+        self.nodes.change(agent_id, "local", decide).await?;
+        self.nodes.forget(agent_id);
+        Ok(())
     }
 
     /// Every registered node, in order of identity.
@@ -509,6 +514,7 @@ impl PullServer {
             let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
             return Err(Error::TooLarge { what: "client status", actual, limit });
         }
+        self.nodes.note(agent_id, difference::running(&node, &asked.client_status));
         let published = |name: &ConfigurationName| {
             self.library.configuration(name).map(|published| published.checksum)
         };

@@ -13,7 +13,7 @@ use oms_core::journal::{
 };
 use oms_core::{Clock, Lifecycle};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
@@ -150,6 +150,14 @@ impl Node {
         }
     }
 
+    /// What it is called where its AgentId, which is a secret, is not to be seen: ten hexadecimal
+    /// digits, the same ever after. Two of a million nodes have the same about once.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        let text = format!("handle of the node {}", self.agent_id);
+        Checksum::of(text.as_bytes()).to_string().to_lowercase().chars().take(10).collect()
+    }
+
     /// The configurations it should have: the assigned ones, or else those it registered for.
     #[must_use]
     pub fn configuration_names(&self) -> &[ConfigurationName] {
@@ -252,6 +260,8 @@ pub(super) struct Nodes {
     clock: Arc<dyn Clock>,
     opened: Timestamp,
     slots: RwLock<HashMap<AgentId, Slot>>,
+    /// In no journal: what was said before the server's start may be old.
+    running: RwLock<HashMap<AgentId, BTreeMap<String, Checksum>>>,
 }
 
 impl Nodes {
@@ -261,7 +271,8 @@ impl Nodes {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
         let opened = clock.now();
-        let nodes = Self { journal, clock, opened, slots: RwLock::default() };
+        let (slots, running) = (RwLock::default(), RwLock::default());
+        let nodes = Self { journal, clock, opened, slots, running };
         for head in nodes.journal.list_whole(NODE_HISTORY).await? {
             let agent_id = head.history.key().parse()?;
             let node = nodes.load(agent_id).await?;
@@ -336,6 +347,23 @@ impl Nodes {
             Ok(())
         };
         self.look(agent_id, look).await
+    }
+
+    /// Keeps in mind what a node said that it has, by the key of each name.
+    pub(super) fn note(&self, agent_id: AgentId, has: BTreeMap<String, Checksum>) {
+        let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
+        running.insert(agent_id, has);
+    }
+
+    /// What a node said that it has when it asked last.
+    pub(super) fn running(&self, agent_id: AgentId) -> BTreeMap<String, Checksum> {
+        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
+        running.get(&agent_id).cloned().unwrap_or_default()
+    }
+
+    /// Forgets what a node said, which is no longer one.
+    pub(super) fn forget(&self, agent_id: AgentId) {
+        self.running.write().unwrap_or_else(PoisonError::into_inner).remove(&agent_id);
     }
 
     /// The node as `look` leaves it, if it is registered.

@@ -14,6 +14,8 @@ mod credential;
 
 mod authoring;
 
+mod module;
+
 mod values;
 
 mod file;

@@ -1,5 +1,6 @@
 //! Server and node without HTTP between them.
 
+use crate::module::Zip;
 use crate::support::{KEY, World, cells, start};
 use async_trait::async_trait;
 use oms_core::journal::{Journal, JournalExt};
@@ -281,19 +282,21 @@ async fn modules_are_handed_to_registered_nodes() {
     let request = signed(registration(None, "ResourceRepository"), &*world.clock);
     assert_eq!(server.answer(request).await.status, 204);
     for version in ["1.2", "1.10"] {
-        let package = format!("PK\u{3}\u{4}{version}");
+        let package = Zip::of(&[("nx/version", version.as_bytes())]).finish();
         let version = version.parse().expect("a version");
-        server.publish_module("nx", version, package.as_bytes()).await.expect("published");
+        server.publish_module("nx", version, &package).await.expect("published");
     }
     let fetch = async |version: &str| {
         let (module_name, module_version) = ("NX".to_owned(), version.to_owned());
         let mut request = Request::new(Operation::GetModule { module_name, module_version }, "");
         request.headers.agent_id = Some(agent().to_string().to_uppercase());
         let reply = server.answer(request).await;
-        (reply.status, String::from_utf8_lossy(&reply.body).into_owned())
+        let package = oms_dsc::module::Package::read(&reply.body);
+        let content = package.and_then(|package| package.content(&package.entries()[0]));
+        (reply.status, String::from_utf8(content.unwrap_or_default()).expect("text"))
     };
-    assert_eq!(fetch("1.2").await, (200, "PK\u{3}\u{4}1.2".to_owned()));
-    assert_eq!(fetch("").await, (200, "PK\u{3}\u{4}1.10".to_owned()));
+    assert_eq!(fetch("1.2").await, (200, "1.2".to_owned()));
+    assert_eq!(fetch("").await, (200, "1.10".to_owned()));
     assert_eq!(fetch("2.0").await.0, 404);
     assert_eq!(fetch("x").await.0, 400);
 }
@@ -721,4 +724,36 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn a_node_is_found_by_its_handle_and_told_what_would_change() {
+    let world = World::new(31);
+    let server = world.start_server().await;
+    server.publish("Web", cells("Web", &[("a", "1"), ("b", "1")]).as_bytes()).await.expect("ok");
+    let mut node = world.start_node(&["Web"]).await;
+    assert!(node.run().await.expect("a run").is_success);
+    let known = server.nodes().await.expect("nodes").remove(0);
+    let handle = known.handle();
+    assert!(handle.len() == 10 && !known.agent_id.to_string().contains(&handle));
+    for name in [&*handle, "NODE-A", &known.agent_id.to_string()] {
+        assert_eq!(server.find_node(name).await.expect(name).agent_id, known.agent_id);
+    }
+    assert_eq!(server.find_node("node-b").await.expect_err("nobody").kind(), ErrorKind::NotFound);
+
+    // It asked before it had anything, and has said nothing since.
+    assert_eq!(server.diff(known.agent_id).await.expect("a diff")[0].running, None);
+    assert!(node.run().await.expect("a run").is_success);
+    let same = server.diff(known.agent_id).await.expect("a diff").remove(0);
+    assert!(same.running.is_some() && same.running == same.published);
+    assert_eq!(same.changes, Some(Vec::new()));
+    server.publish("Web", cells("Web", &[("a", "2"), ("c", "1")]).as_bytes()).await.expect("ok");
+    let changed = server.diff(known.agent_id).await.expect("a diff").remove(0);
+    let shown: Vec<String> =
+        changed.changes.expect("known").iter().map(ToString::to_string).collect();
+    assert_eq!(shown[0], "~ [Cell]a\n    Value: \"1\" -> \"2\"");
+    assert!(shown[1] == "- [Cell]b" && shown[2].starts_with("+ [Cell]c"), "{shown:?}");
+
+    server.remove_node(known.agent_id).await.expect("removed");
+    assert!(server.find_node(&handle).await.is_err() && server.diff(known.agent_id).await.is_err());
 }

@@ -1,6 +1,8 @@
 //! `oms dsc`: documents, nodes, and this machine's own state.
 
+mod compile;
 mod node;
+mod nodes;
 
 use super::{Output, Place, absolute};
 use crate::data::read_secret;
@@ -9,6 +11,7 @@ use crate::{config, serve};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use oms_core::Secret;
+use oms_dsc::configuration::credential::clear_passwords;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -22,13 +25,16 @@ pub(crate) enum Dsc {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Publishes a configuration document: nodes of that configuration fetch it.
+    /// Compiles a source in YAML or JSON to one MOF document a node.
+    Compile(compile::Compile),
+    /// Publishes configuration documents: nodes of those configurations fetch them.
     Publish {
         /// The configuration's name; that of the file by default.
         #[arg(long)]
         name: Option<String>,
-        /// The document.
-        file: PathBuf,
+        /// The documents, in MOF.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
     /// Publishes a module package.
     Module {
@@ -42,7 +48,43 @@ pub(crate) enum Dsc {
         file: PathBuf,
     },
     /// Lists the nodes that have registered.
-    Nodes,
+    Nodes {
+        /// Show each node's AgentId too, which is its secret.
+        #[arg(long)]
+        show_agent_ids: bool,
+    },
+    /// Gives a node configurations, in place of those that it registered for.
+    Assign {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+        /// The configurations, such as Web.web-1.
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        configurations: Vec<String>,
+        /// Give back what it registered for.
+        #[arg(long)]
+        none: bool,
+    },
+    /// Takes a node out of the list. It may register again.
+    Remove {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+    },
+    /// Shows what a node reported: its newest runs, or one in full.
+    Report {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+        /// The run to show in full.
+        #[arg(long)]
+        job: Option<String>,
+        /// The most runs that are listed.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Shows what a node runs against what it would get now.
+    Diff {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+    },
     /// Brings this machine into the state of a document.
     Apply(node::Apply),
     /// Tests this machine against a document; changes nothing.
@@ -105,14 +147,31 @@ impl ServeArgs {
 
 impl Dsc {
     pub(super) const fn needs_data(&self) -> bool {
-        matches!(self, Self::Publish { .. } | Self::Module { .. } | Self::Nodes)
+        matches!(
+            self,
+            Self::Publish { .. }
+                | Self::Module { .. }
+                | Self::Nodes { .. }
+                | Self::Assign { .. }
+                | Self::Remove { .. }
+                | Self::Report { .. }
+                | Self::Diff { .. }
+        )
     }
 
     pub(super) fn absolute(&mut self) -> Result<()> {
         match self {
             // Diagnostics name a document as it was given.
-            Self::Parse { .. } | Self::Nodes | Self::Serve(_) => Ok(()),
-            Self::Publish { file, .. } | Self::Module { file, .. } => absolute([file]),
+            Self::Parse { .. }
+            | Self::Compile(_)
+            | Self::Nodes { .. }
+            | Self::Assign { .. }
+            | Self::Remove { .. }
+            | Self::Report { .. }
+            | Self::Diff { .. }
+            | Self::Serve(_) => Ok(()),
+            Self::Publish { files, .. } => absolute(files),
+            Self::Module { file, .. } => absolute([file]),
             Self::Apply(apply) => apply.document.absolute(),
             Self::Test(document) | Self::Get(document) => document.absolute(),
             Self::Pull(pull) => pull.absolute(),
@@ -121,11 +180,19 @@ impl Dsc {
 
     pub(super) async fn run(&self, suite: &Suite) -> Result<Output> {
         match self {
-            Self::Publish { name, file } => publish(suite, name.as_deref(), file).await,
+            Self::Publish { name, files } => publish(suite, name.as_deref(), files).await,
             Self::Module { name, version, file } => {
                 module(suite, name.as_deref().zip(version.as_deref()), file).await
             }
-            Self::Nodes => nodes(suite).await,
+            Self::Nodes { show_agent_ids } => nodes::list(suite, *show_agent_ids).await,
+            Self::Assign { node, configurations, none: _ } => {
+                nodes::assign(suite, node, configurations).await
+            }
+            Self::Remove { node } => nodes::remove(suite, node).await,
+            Self::Report { node, job, limit } => {
+                nodes::report(suite, node, job.as_deref(), *limit).await
+            }
+            Self::Diff { node } => nodes::diff(suite, node).await,
             _ => bail!("this command needs no data directory"),
         }
     }
@@ -133,11 +200,18 @@ impl Dsc {
     pub(super) async fn run_alone(&self, place: &Place<'_>) -> Result<Output> {
         match self {
             Self::Parse { files } => parse(files),
+            Self::Compile(compile) => compile.run(),
             Self::Apply(apply) => apply.run().await,
             Self::Test(document) => document.test().await,
             Self::Get(document) => document.get().await,
             Self::Pull(pull) => pull.run(place).await,
-            Self::Publish { .. } | Self::Module { .. } | Self::Nodes => {
+            Self::Publish { .. }
+            | Self::Module { .. }
+            | Self::Nodes { .. }
+            | Self::Assign { .. }
+            | Self::Remove { .. }
+            | Self::Report { .. }
+            | Self::Diff { .. } => {
                 bail!("this command needs a data directory")
             }
             Self::Serve(_) => bail!("a server does not run inside another"),
@@ -187,16 +261,34 @@ fn parse(files: &[PathBuf]) -> Result<Output> {
 #[error("{0}")]
 pub(crate) struct ParseFailure(String);
 
-async fn publish(suite: &Suite, name: Option<&str>, file: &Path) -> Result<Output> {
-    let name = match name {
-        Some(name) => name,
-        None => stem(file)?,
-    };
-    let published = suite.dsc()?.publish(name, &read(file)?).await.map_err(shown)?;
-    let (name, checksum) = (published.name.to_string(), published.checksum.to_string());
-    let text =
-        format!("configuration {name} published, {} bytes\nSHA-256 {checksum}\n", published.bytes);
-    Ok(Output::new(text, json!({"name": name, "checksum": checksum, "bytes": published.bytes})))
+async fn publish(suite: &Suite, name: Option<&str>, files: &[PathBuf]) -> Result<Output> {
+    if name.is_some() && files.len() > 1 {
+        bail!("--name is for one document. documents=`{}`", files.len());
+    }
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for file in files {
+        let name = match name {
+            Some(name) => name,
+            None => stem(file)?,
+        };
+        let document = read(file)?;
+        let published = suite.dsc()?.publish(name, &document).await.map_err(shown)?;
+        let (name, checksum) = (published.name.to_string(), published.checksum.to_string());
+        text.push_str(&format!(
+            "configuration {name} published, {} bytes\nSHA-256 {checksum}\n",
+            published.bytes
+        ));
+        let clear = clear_passwords(&oms_dsc::mof::parse(&document).document);
+        if clear > 0 {
+            text.push_str(&format!("{clear} passwords in it are in the clear\n"));
+        }
+        rows.push(json!({
+            "name": name, "checksum": checksum, "bytes": published.bytes,
+            "clear_passwords": clear,
+        }));
+    }
+    let json = if let [row] = &rows[..] { row.clone() } else { json!(rows) };
+    Ok(Output::new(text, json))
 }
 
 async fn module(suite: &Suite, given: Option<(&str, &str)>, file: &Path) -> Result<Output> {
@@ -219,32 +311,6 @@ async fn module(suite: &Suite, given: Option<(&str, &str)>, file: &Path) -> Resu
         "name": name, "version": version, "checksum": checksum, "bytes": published.bytes,
     });
     Ok(Output::new(text, json))
-}
-
-async fn nodes(suite: &Suite) -> Result<Output> {
-    let mut text = String::new();
-    let mut rows = Vec::new();
-    for node in suite.dsc()?.nodes().await? {
-        let names: Vec<String> =
-            node.configuration_names().iter().map(ToString::to_string).collect();
-        let heard = node.last_heard.map(|at| at.to_string()).unwrap_or_default();
-        text.push_str(&format!(
-            "{}  {:?}  {}  {}  {heard}\n",
-            node.agent_id,
-            node.state,
-            node.agent.node_name,
-            names.join(", ")
-        ));
-        rows.push(json!({
-            "agent_id": node.agent_id.to_string(), "state": format!("{:?}", node.state),
-            "node_name": node.agent.node_name, "configurations": names,
-            "last_heard": node.last_heard,
-        }));
-    }
-    if rows.is_empty() {
-        text.push_str("no node has registered yet\n");
-    }
-    Ok(Output::new(text, json!(rows)))
 }
 
 /// A document's diagnostics, one a line with its place.
