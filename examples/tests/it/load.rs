@@ -80,7 +80,7 @@ fn register(place: &Place, server: &Server) -> String {
     let url = format!("{}/PSDSCPullServer.svc", server.url);
     let pull = ["dsc", "pull", "--server", &url, "--registration-key-file", "key"];
     place.good(&[&pull[..], &["--configuration", "Web"]].concat());
-    let nodes = place.good(&["dsc", "nodes", "--json"]);
+    let nodes = place.good(&["dsc", "nodes", "--show-agent-ids", "--json"]);
     let nodes: serde_json::Value = serde_json::from_str(&nodes).expect("JSON");
     nodes[0]["agent_id"].as_str().expect("an id").to_owned()
 }

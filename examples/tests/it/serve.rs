@@ -121,8 +121,7 @@ fn manage_the_node(place: &Place, node: &str) {
     fs::write(place.path("site.yaml"), source).expect("a source");
     place.good(&["dsc", "compile", "site.yaml"]);
     let checksum = read(&place.path("Site/Site.web-2.mof.checksum"));
-    let published =
-        place.good(&["dsc", "publish", "Site/Site.web-1.mof", "Site/Site.web-2.mof"]);
+    let published = place.good(&["dsc", "publish", "Site/Site.web-1.mof", "Site/Site.web-2.mof"]);
     assert!(published.contains(&checksum), "{published}");
     assert!(place.good(&["dsc", "assign", node, "Site.web-2"]).contains("has Site.web-2"));
     assert!(place.good(&["dsc", "nodes"]).contains("Pending"));

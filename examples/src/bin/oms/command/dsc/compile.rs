@@ -8,6 +8,7 @@ use oms_dsc::configuration::Schemas;
 use oms_dsc::configuration::credential::Recipient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What is compiled, and for whom.
@@ -115,6 +116,12 @@ impl Compile {
     }
 }
 
+/// Writes a file for its owner alone: a document may hold what others should not read.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(path, bytes).with_context(|| format!("file {}", path.display()))
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
+    written.with_context(|| format!("file {}", path.display()))
 }
