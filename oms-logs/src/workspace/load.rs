@@ -18,7 +18,7 @@ use oms_core::clock::Stopwatch;
 use oms_core::entropy::SeededEntropy;
 use oms_core::record::RecordType;
 use oms_core::task::{TaskError, blocking};
-use oms_core::{Clock, Entropy, EntropyExt as _, ErrorKind};
+use oms_core::{Clock, EntropyExt as _, ErrorKind};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead};
@@ -258,7 +258,8 @@ impl Workspace {
                 received: inner.clock.now(),
             },
             clock: Arc::clone(&inner.clock),
-            entropy: Arc::clone(&inner.entropy),
+            // What else the workspace draws does not depend on how many steps it begins.
+            entropy: SeededEntropy::new(inner.entropy.number()),
             table,
             options: options.clone(),
             report: LoadReport::default(),
@@ -383,7 +384,7 @@ struct Load<'a> {
     workspace: &'a Workspace,
     table: Arc<Table>,
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    entropy: SeededEntropy,
     stamp: Stamp,
     options: LoadOptions,
     report: LoadReport,
@@ -393,8 +394,18 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// Brings steps into the table, until no more come.
-    async fn take(&mut self, mut steps: mpsc::Receiver<Step>) -> Result<(), Error> {
+    /// Brings steps into the table, until no more come. None of them is under way afterwards, whatever
+    /// came of them: what the caller does next runs beside no write of this load.
+    async fn take(&mut self, steps: mpsc::Receiver<Step>) -> Result<(), Error> {
+        let taken = self.take_until_one_fails(steps).await;
+        while self.lanes.next().await.is_some() {}
+        taken
+    }
+
+    async fn take_until_one_fails(
+        &mut self,
+        mut steps: mpsc::Receiver<Step>,
+    ) -> Result<(), Error> {
         let mut has_ended = false;
         loop {
             tokio::select! {
@@ -438,7 +449,7 @@ impl Load<'_> {
         let entropy = SeededEntropy::new(self.entropy.number());
         let table = Arc::clone(&self.table);
         let now = stamp.received;
-        let origin = Origin::drawn(table.place(), self.entropy.as_ref(), accepted);
+        let origin = Origin::drawn(table.place(), &self.entropy, accepted);
         // No later version has files of this name, whatever ids are drawn.
         let view = table.view();
         let version = view.delta_version.map_or(0, |version| version + 1);
@@ -485,7 +496,7 @@ impl Load<'_> {
         let inner: Arc<Inner> = self.workspace.inner()?;
         let memory = Arc::clone(&inner.memory);
         let released = move |bytes| memory.release(bytes);
-        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let (clock, entropy) = (self.clock.as_ref(), &self.entropy);
         let (table, mark) = (&self.table, mark.as_deref());
         let version = table.add(&schema, &actions, mark, clock, entropy, released).await?;
         self.report.accepted += done.rows;
