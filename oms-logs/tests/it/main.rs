@@ -20,6 +20,7 @@ mod delta;
 mod durable;
 #[cfg(test)]
 mod every_point;
+mod flips;
 #[cfg(feature = "interop")]
 mod interop;
 mod load;
