@@ -86,8 +86,9 @@ impl Workspace {
     /// log is checked when a workspace is opened, see
     /// [`quarantine`](crate::workspace::WorkspaceBuilder::quarantine).
     ///
-    /// A damaged Delta log is told and left: bring its file back from a copy. Files that were put aside
-    /// are kept until somebody removes them; retention and purges do not look into them.
+    /// A damaged Delta log is told and left, and so are the data files of its table: bring its file back
+    /// from a copy, and check again. Files that were put aside are kept until somebody removes them;
+    /// retention and purges do not look into them.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::File`], [`Error::Delta`] if a file could not be looked at;
@@ -117,16 +118,22 @@ impl Inner {
                     damaged.push((file.clone(), damage));
                 }
             }
-            if options.quarantines && !damaged.is_empty() && table.damage().is_none() {
-                self.put_files_aside(&table, damaged, &mut report).await?;
-            } else {
-                report.findings.extend(damaged.into_iter().map(|(file, damage)| Finding {
-                    damage,
+            let mut found: Vec<Finding> = damaged
+                .iter()
+                .map(|(file, damage)| Finding {
+                    damage: damage.clone(),
                     rows: file.stats.num_records,
                     is_aside: false,
                     kept: None,
-                }));
+                })
+                .collect();
+            // A log with damage anywhere takes no commit: it would be made and not be read again, and
+            // nobody could tell what it removed.
+            let is_log_whole = report.findings.len() == from;
+            if options.quarantines && !damaged.is_empty() && is_log_whole {
+                self.put_files_aside(&table, damaged, &mut found).await?;
             }
+            report.findings.extend(found);
             report.findings[from..].sort_by(|a, b| a.damage.cmp(&b.damage));
         }
         Ok(report)
@@ -156,19 +163,17 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes damaged files out of their table; `findings` are theirs, in the same order.
     async fn put_files_aside(
         &self,
         table: &Table,
         damaged: Vec<(DataFile, Damage)>,
-        report: &mut CheckReport,
+        findings: &mut [Finding],
     ) -> Result<(), Error> {
         let epoch = self.tend(table).await?;
         let now = self.clock.now();
-        let mut findings = Vec::new();
-        for (file, damage) in &damaged {
-            let rows = file.stats.num_records;
-            let kept = keep(table, file, damage, &now.to_string()).await?;
-            findings.push(Finding { damage: damage.clone(), rows, is_aside: false, kept });
+        for ((file, damage), finding) in damaged.iter().zip(findings.iter_mut()) {
+            finding.kept = keep(table, file, damage, &now.to_string()).await?;
         }
         let change = Change {
             removed: damaged.into_iter().map(|(file, _)| file.path).collect(),
@@ -179,11 +184,10 @@ impl Inner {
             settings: None,
         };
         let made = table.change(&change, now, |bytes| self.memory.release(bytes)).await?;
-        for finding in &mut findings {
+        for finding in findings {
             finding.is_aside = made;
             tracing::error!(damage = %finding.damage, rows = finding.rows, made, "put aside");
         }
-        report.findings.extend(findings);
         Ok(())
     }
 }
