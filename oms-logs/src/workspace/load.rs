@@ -402,10 +402,7 @@ impl Load<'_> {
         taken
     }
 
-    async fn take_until_one_fails(
-        &mut self,
-        mut steps: mpsc::Receiver<Step>,
-    ) -> Result<(), Error> {
+    async fn take_until_one_fails(&mut self, mut steps: mpsc::Receiver<Step>) -> Result<(), Error> {
         let mut has_ended = false;
         loop {
             tokio::select! {

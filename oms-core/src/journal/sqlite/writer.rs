@@ -199,11 +199,7 @@ impl Writer {
         Ok(Ok(Vec::new()))
     }
 
-    fn delete(
-        &mut self,
-        history: &HistoryId,
-        expected: u64,
-    ) -> rusqlite::Result<Applied> {
+    fn delete(&mut self, history: &HistoryId, expected: u64) -> rusqlite::Result<Applied> {
         let (id, actual) = self.find(history)?.unwrap_or_default();
         if actual != expected {
             return Ok(Err(conflict(history, expected, actual)));
