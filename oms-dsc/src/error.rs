@@ -116,6 +116,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A program that a resource runs failed; the next run tries again.
+    #[error("program failed. program=`{program}`, reason=`{reason}`")]
+    Program {
+        /// Which program or script.
+        program: String,
+        /// How it ended, and what it said last.
+        reason: String,
+    },
     /// Our own files could not be read or written.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -159,7 +167,7 @@ impl Error {
                 500..=599 => ErrorKind::Unavailable,
                 _ => ErrorKind::Invalid,
             },
-            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Program { .. } => ErrorKind::Unavailable,
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Disk(error) => error.kind(),
             Self::Journal(error) => error.kind(),

@@ -4,23 +4,29 @@
 //! refuses to leave it (`openat2`, `RESOLVE_BENEATH`), so a symbolic link that appears at the
 //! wrong moment leads nowhere. Contents are written beside their place, synced, and renamed into
 //! it: a reader sees the old file or the new one.
+//!
+//! A directory with a `SourcePath` is a copy of it: of the files in it, and with `Recurse` of the
+//! directories too. What the source does not have stays. `Recurse` also takes `Mode`, `Owner` and
+//! `Group` to all that is below; directories can be entered by whoever may read them.
+
+mod copy;
 
 mod desired;
 
-mod tree;
-
-use super::{Difference, Resource, SetReport};
+use super::property::Ensure;
+use super::tree::{Attributes, Found, Place, Root};
+use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use crate::protocol::Checksum;
 use async_trait::async_trait;
-use desired::{Desired, Ensure, Kind, Source};
+use copy::Tree;
+use desired::{Compares, Desired, Kind, Links, Source};
 use oms_core::task::blocking;
-use rustix::fs::{FileType, Mode};
+use rustix::fs::FileType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tree::{Found, Place, Root};
 
 /// The largest file that is compared or copied, in bytes.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -48,6 +54,15 @@ impl FileResource {
     pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
         Ok(Self { root: Root::only(root.into())? })
     }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        instance: &ResourceInstance,
+        work: fn(&Root, &Desired) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (instance, root) = (instance.clone(), self.root.clone());
+        blocking(move || work(&root, &Desired::of(&instance, &root)?)).await
+    }
 }
 
 #[async_trait]
@@ -57,18 +72,18 @@ impl Resource for FileResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || get(&root, &desired)).await
+        self.with(instance, get).await
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || Comparison::new(&root, &desired).map(|found| found.differences)).await
+        self.with(instance, |root, desired| {
+            Comparison::new(root, desired).map(|found| found.differences)
+        })
+        .await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || set(&root, &desired)).await.map(|()| SetReport::default())
+        self.with(instance, set).await.map(|()| SetReport::default())
     }
 }
 
@@ -76,17 +91,18 @@ fn get(root: &Root, desired: &Desired) -> Result<BTreeMap<String, Value>, Error>
     let mut properties =
         BTreeMap::from([("DestinationPath".to_owned(), json!(desired.path.display().to_string()))]);
     let mut add = |name: &str, value| properties.insert(name.to_owned(), value);
-    let Some(place) = root.place(&desired.path, false)? else {
+    let place = root.place(&desired.path, false)?;
+    let found = place.as_ref().map(Place::found).transpose()?.flatten();
+    let (Some(place), Some(found)) = (place, found) else {
         add("Ensure", json!("absent"));
         return Ok(properties);
     };
-    let Some(found) = place.found()? else {
-        add("Ensure", json!("absent"));
-        return Ok(properties);
-    };
+    let names = super::accounts::Names::read(root)?;
     add("Ensure", json!("present"));
     add("Type", json!(found.kind_name()));
     add("Mode", json!(format!("{:04o}", found.mode)));
+    add("Owner", json!(names.user_name(found.owner.0)));
+    add("Group", json!(names.group_name(found.owner.1)));
     add("ModifiedDate", json!(found.modified.map(|time| time.to_string())));
     match found.file_type {
         FileType::RegularFile => {
@@ -95,6 +111,11 @@ fn get(root: &Root, desired: &Desired) -> Result<BTreeMap<String, Value>, Error>
         }
         FileType::Symlink => {
             add("SourcePath", json!(place.link_target()?.display().to_string()));
+        }
+        FileType::Directory => {
+            let names = place.children()?;
+            let names = names.iter().map(|(child, _)| child.name().to_string_lossy().into_owned());
+            add("SubItems", json!(names.collect::<Vec<_>>()));
         }
         _ => {}
     }
@@ -108,24 +129,27 @@ struct Comparison {
     differences: Vec<Difference>,
     /// What the file should hold, where that was needed to compare.
     contents: Option<Vec<u8>>,
+    /// When the source was modified, if the copy is to be of the same time.
+    modified_at: Option<(i64, i64)>,
 }
 
 impl Comparison {
     fn new(root: &Root, desired: &Desired) -> Result<Self, Error> {
         let place = root.place(&desired.path, false)?;
         let found = place.as_ref().map(Place::found).transpose()?.flatten();
-        let mut comparison = Self { place, found, differences: Vec::new(), contents: None };
+        let differences = Vec::new();
+        let mut comparison = Self { place, found, differences, contents: None, modified_at: None };
         match (&comparison.found, desired.ensure) {
             (None, Ensure::Absent) => {}
             (Some(_), Ensure::Absent) => comparison.differ("Ensure", "present", "absent"),
             (None, Ensure::Present) => {
                 comparison.differ("Ensure", "absent", "present");
-                comparison.contents = wanted(root, desired)?;
+                comparison.read_wanted(root, desired)?;
             }
             (Some(found), Ensure::Present) if found.file_type != desired.kind.file_type() => {
                 let kind = found.kind_name();
                 comparison.differ("Type", kind, desired.kind.name());
-                comparison.contents = wanted(root, desired)?;
+                comparison.read_wanted(root, desired)?;
             }
             (Some(_), Ensure::Present) => comparison.compare(root, desired)?,
         }
@@ -136,65 +160,80 @@ impl Comparison {
         self.differences.push(Difference::new(property, found, desired));
     }
 
+    /// Reads what should be there; for a directory makes sure that there is a source.
+    fn read_wanted(&mut self, root: &Root, desired: &Desired) -> Result<(), Error> {
+        match (desired.kind, &desired.source) {
+            (Kind::File, Source::Contents(text)) => self.contents = Some(text.clone().into_bytes()),
+            (Kind::File, Source::Path(path)) => {
+                let (place, found) = source_of(root, path, FileType::RegularFile)?;
+                self.contents = Some(place.read(FILE_BYTES_MAX)?);
+                self.modified_at =
+                    Some(found.modified_at).filter(|_| desired.compares == Compares::Modified);
+            }
+            (Kind::Directory, Source::Path(path)) => {
+                source_of(root, path, FileType::Directory)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Compares what both are of one kind.
     fn compare(&mut self, root: &Root, desired: &Desired) -> Result<(), Error> {
-        let (Some(place), Some(found)) = (&self.place, &self.found) else { return Ok(()) };
-        let mode = found.mode;
+        let (Some(place), Some(found)) = (self.place.clone(), self.found.clone()) else {
+            return Ok(());
+        };
         match (desired.kind, &desired.source) {
-            (Kind::File, Source::Nothing) | (Kind::Directory, _) => {}
-            // Without a checksum kind, Windows compares the name alone.
-            (Kind::File, Source::Path { compares: false, .. }) => {}
-            (Kind::File, _) => {
-                let contents = wanted(root, desired)?.unwrap_or_default();
-                let is_same =
-                    found.bytes == contents.len() as u64 && place.read(FILE_BYTES_MAX)? == contents;
-                if !is_same {
-                    let shown = format!("{} bytes", found.bytes);
-                    let wanted = format!("{} bytes, {}", contents.len(), Checksum::of(&contents));
-                    self.differ("Contents", &shown, &wanted);
+            (Kind::File, Source::Path(path)) => {
+                let compares = desired.compares;
+                if compares == Compares::Name {
+                    // Without a checksum kind, Windows compares the name alone.
+                } else if let Some(difference) = copy::difference(root, compares, path, &place)? {
+                    self.differences.push(difference);
+                    self.read_wanted(root, desired)?;
                 }
-                self.contents = Some(contents);
             }
-            (Kind::Link, Source::Path { path, .. }) => {
+            (Kind::File, Source::Contents(text)) => {
+                self.differences.extend(copy::contents_difference(
+                    &place,
+                    &found,
+                    text.as_bytes(),
+                )?);
+                self.contents = Some(text.clone().into_bytes());
+            }
+            (Kind::Link, Source::Path(path)) => {
                 let target = place.link_target()?;
                 if target != *path {
                     let (found, desired) = (target.display(), path.display());
                     self.differ("SourcePath", &found.to_string(), &desired.to_string());
                 }
             }
-            (Kind::Link, _) => {}
+            _ => {}
         }
-        if let Some(wanted) = desired.mode.filter(|wanted| *wanted != mode) {
-            self.differ("Mode", &format!("{mode:04o}"), &format!("{wanted:04o}"));
+        self.differences.extend(copy::attribute_differences("", &found, desired));
+        if desired.kind == Kind::Directory {
+            self.differences.extend(Tree::new(root, desired).differences(&place)?);
         }
         Ok(())
     }
 }
 
-/// What a file should hold; none if it is not for the resource to say.
-fn wanted(root: &Root, desired: &Desired) -> Result<Option<Vec<u8>>, Error> {
-    match (&desired.kind, &desired.source) {
-        (Kind::File, Source::Contents(text)) => Ok(Some(text.clone().into_bytes())),
-        (Kind::File, Source::Path { path, .. }) => {
-            let not_found = || Error::NotFound { what: "source", name: path.display().to_string() };
-            let place = root.place(path, false)?.ok_or_else(not_found)?;
-            match place.found()? {
-                Some(found) if found.file_type == FileType::RegularFile => {
-                    place.read(FILE_BYTES_MAX).map(Some)
-                }
-                Some(found) => Err(Error::Unsupported {
-                    what: "SourcePath that is not a file",
-                    name: format!("{} ({})", path.display(), found.kind_name()),
-                }),
-                None => Err(not_found()),
-            }
-        }
-        _ => Ok(None),
+/// A source that has to be there, over symbolic links.
+fn source_of(root: &Root, path: &Path, file_type: FileType) -> Result<(Place, Found), Error> {
+    let shown = || path.display().to_string();
+    match root.follow(path)? {
+        Some((place, found)) if found.file_type == file_type => Ok((place, found)),
+        Some((_, found)) => Err(Error::Unsupported {
+            what: "SourcePath of another type",
+            name: format!("{} ({})", shown(), found.kind_name()),
+        }),
+        None => Err(Error::NotFound { what: "source", name: shown() }),
     }
 }
 
 fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
-    let Comparison { found, differences, contents, place } = Comparison::new(root, desired)?;
+    let Comparison { found, differences, contents, place, modified_at } =
+        Comparison::new(root, desired)?;
     if differences.is_empty() {
         return Ok(());
     }
@@ -206,63 +245,94 @@ fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
     let place = root.place(&desired.path, true)?.ok_or_else(missing)?;
     let mut kept = found;
     if let Some(found) = kept.as_ref().filter(|f| f.file_type != desired.kind.file_type()) {
-        needs_force(desired, "replace what is of another type")?;
+        needs_force(desired, "replace what is of another type", place.path())?;
         remove(&place, found, desired)?;
         kept = None;
     }
+    let mut attributes = desired.attributes_of(desired.kind.file_type());
+    attributes.modified_at = modified_at;
     match desired.kind {
         Kind::File => {
             let contents = match (contents, &kept) {
                 (Some(contents), _) => contents,
                 (None, None) => Vec::new(),
-                // Nothing but the mode differs.
-                (None, Some(_)) => return set_mode(&place, desired),
+                // Nothing but owner and mode differ.
+                (None, Some(_)) => return place.set_attributes(attributes),
             };
-            place.write(&contents, desired.mode.map(Mode::from_raw_mode), kept.as_ref())
+            place.write(&contents, attributes, kept.as_ref())
         }
         Kind::Directory => {
             if kept.is_none() {
                 place.make_directory()?;
             }
-            set_mode(&place, desired)
+            place.set_attributes(attributes)?;
+            Tree::new(root, desired).set(&place)
         }
         Kind::Link => match &desired.source {
-            Source::Path { path, .. } => {
+            Source::Path(path) => {
                 root.check(path)?;
-                place.link_to(path)
+                if kept.is_none() || place.link_target()? != *path {
+                    place.link_to(path)?;
+                }
+                place.set_owner(attributes)
             }
             _ => Ok(()),
         },
     }
 }
 
-fn set_mode(place: &Place, desired: &Desired) -> Result<(), Error> {
-    desired.mode.map_or(Ok(()), |mode| place.set_mode(Mode::from_raw_mode(mode)))
-}
-
 fn remove(place: &Place, found: &Found, desired: &Desired) -> Result<(), Error> {
     if found.file_type != desired.kind.file_type() {
-        needs_force(desired, "remove what is of another type")?;
+        needs_force(desired, "remove what is of another type", place.path())?;
     }
     if found.file_type != FileType::Directory {
         return place.remove_file();
     }
     if !place.is_empty_directory()? {
-        needs_force(desired, "remove a directory that is not empty")?;
+        needs_force(desired, "remove a directory that is not empty", place.path())?;
     }
     place.remove_directory()
 }
 
-fn needs_force(desired: &Desired, what: &str) -> Result<(), Error> {
+fn needs_force(desired: &Desired, what: &str, path: &Path) -> Result<(), Error> {
     if desired.force {
         return Ok(());
     }
-    let reason = format!("Force is needed to {what}: {}", desired.path.display());
+    let reason = format!("Force is needed to {what}: {}", path.display());
     Err(Error::Invalid { what: "File resource", reason })
 }
 
-/// Names the failed operation and the path.
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> Error {
-    let path = path.to_owned();
-    move |errno| Error::Io { operation, path, source: errno.into() }
+/// Makes a directory that is not there yet, with a copy of what `source` holds, and for its owner
+/// alone. It appears whole.
+pub(super) fn new_directory(
+    root: &Root,
+    source: &Path,
+    target: &Path,
+    owner: Attributes,
+) -> Result<(), Error> {
+    let missing = || Error::NotFound { what: "folder of", name: target.display().to_string() };
+    let place = root.place(target, true)?.ok_or_else(missing)?;
+    let mut name = std::ffi::OsString::from(".oms-new-");
+    name.push(place.name());
+    let temporary = target.with_file_name(name);
+    let beside = root.place(&temporary, false)?.ok_or_else(missing)?;
+    if beside.found()?.is_some() {
+        beside.remove_directory()?;
+    }
+    let source_found = root.follow(source)?;
+    let has_source = source_found.is_some_and(|(_, found)| found.file_type == FileType::Directory);
+    let desired = Desired {
+        path: temporary,
+        ensure: Ensure::Present,
+        kind: Kind::Directory,
+        source: if has_source { Source::Path(source.to_owned()) } else { Source::Nothing },
+        compares: Compares::Contents,
+        links: Links::Manage,
+        recurse: true,
+        force: false,
+        attributes: owner,
+    };
+    set(root, &desired)?;
+    beside.set_attributes(Attributes { mode: Some(0o700), ..Attributes::default() })?;
+    place.take_over(&beside)
 }

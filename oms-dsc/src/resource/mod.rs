@@ -4,10 +4,60 @@
 //! class that no resource serves is an error that names it.
 
 #[cfg(target_os = "linux")]
+mod accounts;
+#[cfg(target_os = "linux")]
+mod authorized_key;
+#[cfg(target_os = "linux")]
+mod command;
+#[cfg(target_os = "linux")]
+mod diff;
+#[cfg(target_os = "linux")]
+mod environment;
+#[cfg(target_os = "linux")]
 mod file;
+#[cfg(target_os = "linux")]
+mod file_line;
+#[cfg(target_os = "linux")]
+mod group;
+#[cfg(target_os = "linux")]
+mod log;
+#[cfg(target_os = "linux")]
+mod package;
+#[cfg(target_os = "linux")]
+mod property;
+#[cfg(target_os = "linux")]
+mod reboot;
+#[cfg(target_os = "linux")]
+mod script;
+#[cfg(target_os = "linux")]
+mod service;
+#[cfg(target_os = "linux")]
+mod tree;
+#[cfg(target_os = "linux")]
+mod user;
 
 #[cfg(target_os = "linux")]
+pub use authorized_key::SshAuthorizedKeysResource;
+#[cfg(target_os = "linux")]
+pub use environment::EnvironmentResource;
+#[cfg(target_os = "linux")]
 pub use file::{FILE_BYTES_MAX, FileResource};
+#[cfg(target_os = "linux")]
+pub use file_line::FileLineResource;
+#[cfg(target_os = "linux")]
+pub use group::GroupResource;
+#[cfg(target_os = "linux")]
+pub use log::LogResource;
+#[cfg(target_os = "linux")]
+pub use package::PackageResource;
+#[cfg(target_os = "linux")]
+pub use reboot::PendingRebootResource;
+#[cfg(target_os = "linux")]
+pub use script::{REBOOT_EXIT_CODE, ScriptResource};
+#[cfg(target_os = "linux")]
+pub use service::{ServiceController, ServiceResource, ServiceState, Systemd};
+#[cfg(target_os = "linux")]
+pub use user::UserResource;
 
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -104,17 +154,37 @@ impl Registry {
     }
 
     /// Every resource of this crate. With `root`, none of them touches anything outside of that
-    /// folder.
+    /// folder, and those of a system are about the one whose files are below it; what cannot be kept
+    /// in a folder, such as scripts, is left out.
     ///
     /// # Errors
     /// [`Error::Io`] if there is no such folder.
     #[cfg(target_os = "linux")]
     pub fn standard(root: Option<&Path>) -> Result<Self, Error> {
-        let files = match root {
-            Some(root) => FileResource::within(root)?,
-            None => FileResource::unrestricted(),
+        let Some(root) = root else {
+            return Ok(Self::new()
+                .with(Arc::new(FileResource::unrestricted()))
+                .with(Arc::new(FileLineResource::unrestricted()))
+                .with(Arc::new(EnvironmentResource::unrestricted()))
+                .with(Arc::new(UserResource::unrestricted()))
+                .with(Arc::new(GroupResource::unrestricted()))
+                .with(Arc::new(SshAuthorizedKeysResource::unrestricted()))
+                .with(Arc::new(LogResource::unrestricted()))
+                .with(Arc::new(PendingRebootResource::unrestricted()))
+                .with(Arc::new(PackageResource::unrestricted()))
+                .with(Arc::new(ServiceResource::new(Arc::new(Systemd))))
+                .with(Arc::new(ScriptResource::new())));
         };
-        Ok(Self::new().with(Arc::new(files)))
+        Ok(Self::new()
+            .with(Arc::new(FileResource::within(root)?))
+            .with(Arc::new(FileLineResource::within(root)?))
+            .with(Arc::new(EnvironmentResource::within(root)?))
+            .with(Arc::new(UserResource::within(root)?))
+            .with(Arc::new(GroupResource::within(root)?))
+            .with(Arc::new(SshAuthorizedKeysResource::within(root)?))
+            .with(Arc::new(PackageResource::within(root)?))
+            .with(Arc::new(LogResource::within(root)?))
+            .with(Arc::new(PendingRebootResource::within(root)?)))
     }
 
     /// Every resource of this crate that this system can have: none yet. [`Registry::find`] refuses

@@ -1,10 +1,9 @@
 //! Files and directories.
 
 use crate::support::files;
-use oms_core::SystemClock;
+use crate::system::{System, instance, mapped};
 use oms_dsc::configuration::Configuration;
-use oms_dsc::node::{self, ResourceOutcome, ResourceStatus};
-use oms_dsc::resource::{FileResource, Registry};
+use oms_dsc::node;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -12,63 +11,12 @@ use std::sync::Arc;
 
 /// A document of one file resource with these properties.
 fn one(properties: &str) -> Arc<Configuration> {
-    class("MSFT_FileDirectoryConfiguration", properties)
-}
-
-fn class(class: &str, properties: &str) -> Arc<Configuration> {
-    let text = format!(
-        "instance of {class} {{ ResourceID = \"[File]x\"; {properties} }};
-         instance of OMI_ConfigurationDocument {{ Version = \"2.0.0\"; }};"
-    );
-    Arc::new(Configuration::parse("test", text.as_bytes()).expect(&text))
-}
-
-struct Folder {
-    folder: tempfile::TempDir,
-    resources: Registry,
-}
-
-impl Folder {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let files = FileResource::within(folder.path()).expect("a root");
-        Self { resources: Registry::new().with(Arc::new(files)), folder }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    async fn test(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
-        node::test(Arc::clone(configuration), &self.resources, &SystemClock).await.remove(0)
-    }
-
-    async fn apply(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
-        node::apply(Arc::clone(configuration), &self.resources, &SystemClock).await.remove(0)
-    }
-
-    /// Tests without effect, applies, and finds nothing more to do.
-    async fn converge(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
-        let before = self.test(configuration).await;
-        assert_eq!(before.outcome, ResourceOutcome::Different, "{before:?}");
-        let done = self.apply(configuration).await;
-        assert_eq!(done.outcome, ResourceOutcome::Corrected, "{done:?}");
-        let again = self.apply(configuration).await;
-        assert_eq!(again.outcome, ResourceOutcome::InDesiredState, "{again:?}");
-        done
-    }
-
-    async fn fail(&self, configuration: &Arc<Configuration>, reason: &str) {
-        let status = self.apply(configuration).await;
-        assert_eq!(status.outcome, ResourceOutcome::Failed, "{status:?}");
-        let error = status.error.unwrap_or_default();
-        assert!(error.contains(reason), "{error}");
-    }
+    instance("MSFT_FileDirectoryConfiguration", properties)
 }
 
 #[tokio::test]
 async fn contents_are_written_and_drift_is_corrected() {
-    let folder = Folder::new();
+    let folder = System::new();
     let path = folder.path("a/b/motd");
     let configuration = one(&format!("DestinationPath = \"{path}\"; Contents = \"hello\\n\";"));
     folder.converge(&configuration).await;
@@ -77,7 +25,9 @@ async fn contents_are_written_and_drift_is_corrected() {
     fs::write(&path, "drift").expect("written");
     let status = folder.converge(&configuration).await;
     assert_eq!(status.differences[0].property, "Contents");
-    assert_eq!(status.differences[0].found, "5 bytes");
+    assert!(status.differences[0].found.starts_with("5 bytes, SHA-256 "), "{status:?}");
+    let diff = status.differences[0].diff.as_deref();
+    assert_eq!(diff, Some("-drift (no line break)\n+hello\n"));
     let mode = fs::metadata(&path).expect("there").permissions().mode();
     assert_eq!(mode & 0o7777, 0o640, "a file keeps its mode");
     let names: Vec<_> = fs::read_dir(folder.path("a/b")).expect("a folder").collect();
@@ -86,7 +36,7 @@ async fn contents_are_written_and_drift_is_corrected() {
 
 #[tokio::test]
 async fn every_type_appears_and_goes() {
-    let folder = Folder::new();
+    let folder = System::new();
     let (file, dir, link) = (folder.path("file"), folder.path("dir"), folder.path("link"));
     let present = |path: &str, kind: &str, more: &str| {
         one(&format!("DestinationPath = \"{path}\"; Type = \"{kind}\"; {more}"))
@@ -110,7 +60,7 @@ async fn every_type_appears_and_goes() {
     folder.fail(&present(&file, "Directory", ""), "Force is needed").await;
     folder.converge(&present(&file, "Directory", "Force = True;")).await;
     fs::write(Path::new(&dir).join("inside"), "x").expect("written");
-    symlink(folder.folder.path(), Path::new(&dir).join("loop")).expect("a link");
+    symlink(folder.root(), Path::new(&dir).join("loop")).expect("a link");
     folder.fail(&absent(&dir, ""), "Force is needed").await;
     folder.fail(&absent(&dir, "Type = \"Directory\";"), "directory that is not empty").await;
     folder.converge(&absent(&dir, "Type = \"Directory\"; Force = True;")).await;
@@ -123,13 +73,13 @@ async fn every_type_appears_and_goes() {
 
 #[tokio::test]
 async fn a_file_is_copied_and_compared_as_its_class_says() {
-    let folder = Folder::new();
+    let folder = System::new();
     let (source, to) = (folder.path("source"), folder.path("to"));
     fs::write(&source, "one").expect("written");
     let properties = format!("DestinationPath = \"{to}\"; SourcePath = \"{source}\";");
     let windows = one(&properties);
     let summed = one(&format!("{properties} Checksum = \"SHA-256\";"));
-    let nx = class("MSFT_nxFileResource", &properties);
+    let nx = instance("MSFT_nxFileResource", &properties);
     folder.converge(&windows).await;
     fs::write(&source, "two").expect("written");
     assert!(folder.test(&windows).await.is_in_desired_state(), "the name alone counts");
@@ -143,13 +93,13 @@ async fn a_file_is_copied_and_compared_as_its_class_says() {
 
 #[tokio::test]
 async fn nothing_outside_of_the_root_is_touched() {
-    let folder = Folder::new();
+    let folder = System::new();
     let outside = tempfile::tempdir().expect("a folder");
     fs::create_dir(outside.path().join("sub")).expect("a folder");
     let victim = outside.path().join("sub/victim");
     fs::write(&victim, "safe").expect("written");
-    symlink(outside.path(), folder.folder.path().join("door")).expect("a link");
-    symlink(&victim, folder.folder.path().join("alias")).expect("a link");
+    symlink(outside.path(), folder.root().join("door")).expect("a link");
+    symlink(&victim, folder.root().join("alias")).expect("a link");
     let write = |path: &str| one(&format!("DestinationPath = \"{path}\"; Contents = \"x\";"));
     for (path, reason) in [
         (victim.display().to_string(), "outside of the allowed root"),
@@ -157,7 +107,7 @@ async fn nothing_outside_of_the_root_is_touched() {
         ("relative".to_owned(), "not an absolute path"),
         ("C:\\\\Windows\\\\x".to_owned(), "not an absolute path"),
         ("/".to_owned(), "the root cannot be"),
-        (folder.folder.path().display().to_string(), "outside of the allowed root"),
+        (folder.root().display().to_string(), "outside of the allowed root"),
         (folder.path("door/sub/victim"), "outside of the allowed root"),
         (folder.path("door/new/deep/file"), "outside of the allowed root"),
         (folder.path("alias"), "Force is needed"),
@@ -186,25 +136,28 @@ async fn nothing_outside_of_the_root_is_touched() {
 
 #[tokio::test]
 async fn what_cannot_be_done_says_so_by_name() {
-    let folder = Folder::new();
+    let folder = System::new();
     let path = folder.path("x");
     for (properties, reason) in [
-        ("Owner = \"root\";", "property of a file is not supported. name=`Owner of [File]x`"),
-        ("Recurse = True;", "name=`Recurse of [File]x`"),
-        ("Mode = \"u=rw\";", "name=`Mode `u=rw` of [File]x`"),
-        ("Checksum = \"ModifiedDate\";", "name=`Checksum `modifieddate` of [File]x`"),
-        ("Ensure = \"maybe\";", "[File]x has Ensure: maybe"),
-        ("Type = \"pipe\";", "[File]x has Type: pipe"),
-        ("Mode = \"9\";", "[File]x has Mode: 9"),
-        ("Contents = 5;", "[File]x has Contents: an integer"),
-        ("Type = \"SymbolicLink\";", "[File]x has SourcePath: missing for a link"),
+        ("Owner = \"nobody-at-all\";", "no such user. name=`nobody-at-all`"),
+        ("Attributes = {\"Hidden\"};", "property is not supported. name=`Attributes of [Thing]x`"),
+        ("Group = \"nobody-at-all\";", "no such group. name=`nobody-at-all`"),
+        ("ModifiedDate = \"2026\";", "name=`ModifiedDate, which is only read, of [Thing]x`"),
+        ("Links = \"some\";", "[Thing]x has Links: some"),
+        ("Mode = \"u=rw\";", "name=`Mode `u=rw` of [Thing]x`"),
+        ("Checksum = \"CRC\";", "name=`Checksum `crc` of [Thing]x`"),
+        ("Ensure = \"maybe\";", "[Thing]x has Ensure: maybe"),
+        ("Type = \"pipe\";", "[Thing]x has Type: pipe"),
+        ("Mode = \"9\";", "[Thing]x has Mode: 9"),
+        ("Contents = 5;", "[Thing]x has Contents: an integer"),
+        ("Type = \"SymbolicLink\";", "[Thing]x has SourcePath: missing for a link"),
         ("Contents = \"a\"; SourcePath = \"/b\";", "given together with SourcePath"),
     ] {
         let configuration = one(&format!("DestinationPath = \"{path}\"; {properties}"));
         folder.fail(&configuration, reason).await;
     }
-    folder.fail(&one(""), "[File]x has DestinationPath: missing").await;
-    folder.fail(&class("MSFT_ServiceResource", ""), "name=`MSFT_ServiceResource`").await;
+    folder.fail(&one(""), "[Thing]x has DestinationPath: missing").await;
+    folder.fail(&instance("MSFT_ServiceResource", ""), "name=`MSFT_ServiceResource`").await;
     // What is set to nothing asks for nothing.
     let empty = "Owner = \"\"; Recurse = False; Attributes = {}; Credential = NULL;";
     folder.converge(&one(&format!("DestinationPath = \"{path}\"; {empty}"))).await;
@@ -212,16 +165,189 @@ async fn what_cannot_be_done_says_so_by_name() {
 
 #[tokio::test]
 async fn an_interrupted_write_is_done_again() {
-    let folder = Folder::new();
+    let folder = System::new();
     let path = folder.path("x");
     let text = files("test", &[("x", &path, "new")]);
     let configuration = Arc::new(Configuration::parse("test", text.as_bytes()).expect("valid"));
     folder.converge(&configuration).await;
     // What a crash before the rename leaves behind.
-    let left = fs::read_dir(folder.folder.path()).expect("a folder").count();
+    let left = fs::read_dir(folder.root()).expect("a folder").count();
     fs::remove_file(&path).expect("removed");
     let temporary = format!(".oms-new-{:08x}", crc32c::crc32c(b"x"));
     fs::write(folder.path(&temporary), "half").expect("written");
     folder.converge(&configuration).await;
-    assert_eq!(fs::read_dir(folder.folder.path()).expect("a folder").count(), left);
+    assert_eq!(fs::read_dir(folder.root()).expect("a folder").count(), left);
+}
+
+fn tree(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        match fs::symlink_metadata(&path).expect("there").file_type() {
+            kind if kind.is_symlink() => {
+                found
+                    .push(format!("{name} -> {}", fs::read_link(&path).expect("a link").display()));
+            }
+            kind if kind.is_dir() => {
+                found.extend(tree(&path).into_iter().map(|inside| format!("{name}/{inside}")));
+                found.push(format!("{name}/"));
+            }
+            _ => found.push(format!("{name}={}", fs::read_to_string(&path).expect("text"))),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_directory_is_a_copy_of_its_source() {
+    let folder = System::new();
+    let (source, to) = (folder.path("source"), folder.path("to"));
+    fs::create_dir_all(folder.path("source/sub/deep")).expect("folders");
+    fs::create_dir(folder.path("elsewhere")).expect("a folder");
+    for (name, text) in
+        [("source/a", "1"), ("source/sub/b", "2"), ("source/sub/deep/c", "3"), ("elsewhere/e", "5")]
+    {
+        fs::write(folder.path(name), text).expect("written");
+    }
+    fs::set_permissions(folder.path("source/a"), fs::Permissions::from_mode(0o750)).expect("mode");
+    symlink("../a", folder.path("source/sub/link")).expect("a link");
+    symlink(folder.path("elsewhere"), folder.path("source/other")).expect("a link");
+    let copy = |class: &str, more: &str| {
+        instance(
+            class,
+            &format!(
+                "DestinationPath = \"{to}\"; SourcePath = \"{source}\"; Type = \"Directory\"; {more}"
+            ),
+        )
+    };
+    let nx = |more: &str| copy("MSFT_nxFileResource", more);
+
+    // Without Recurse, what is directly in it; then all of it.
+    folder.converge(&nx("Links = \"ignore\";")).await;
+    assert_eq!(tree(Path::new(&to)), ["a=1"]);
+    let mode = fs::metadata(folder.path("to/a")).expect("there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o750, "a new file is as its source is");
+    folder.converge(&nx("Recurse = True; Links = \"manage\";")).await;
+    let other = format!("other -> {}", folder.path("elsewhere"));
+    let whole = ["a=1", &other, "sub/", "sub/b=2", "sub/deep/", "sub/deep/c=3", "sub/link -> ../a"];
+    assert_eq!(tree(Path::new(&to)), whole);
+    // Over links, what they lead to: where a link is in the way, by force.
+    let follow = nx("Recurse = True; Links = \"follow\";");
+    folder.fail(&follow, "Force is needed to replace").await;
+    folder.converge(&nx("Recurse = True; Force = True;")).await;
+    let whole = [
+        "a=1",
+        "other/",
+        "other/e=5",
+        "sub/",
+        "sub/b=2",
+        "sub/deep/",
+        "sub/deep/c=3",
+        "sub/link=1",
+    ];
+    assert_eq!(tree(Path::new(&to)), whole);
+    assert_eq!(fs::read_to_string(folder.path("elsewhere/e")).expect("there"), "5");
+
+    // Half of a copy is no copy, what changed is told by name, and what is more stays.
+    fs::remove_dir_all(folder.path("to/sub/deep")).expect("removed");
+    fs::write(folder.path("to/sub/b"), "drift").expect("written");
+    fs::write(folder.path("to/more"), "mine").expect("written");
+    let status = folder.converge(&follow).await;
+    let told: Vec<&str> = status.differences.iter().map(|d| d.property.as_str()).collect();
+    assert_eq!(told, ["Contents of sub/b", "Ensure of sub/deep"]);
+    assert!(tree(Path::new(&to)).contains(&"more=mine".to_owned()));
+    // Windows compares names alone, unless it is told to look; a new file of the source counts.
+    fs::write(folder.path("to/sub/b"), "drift").expect("written");
+    let windows =
+        |more: &str| copy("MSFT_FileDirectoryConfiguration", &format!("Recurse = True; {more}"));
+    assert!(folder.test(&windows("")).await.is_in_desired_state());
+    fs::write(folder.path("source/new"), "n").expect("written");
+    folder.converge(&windows("MatchSource = True;")).await;
+    folder.converge(&windows("Checksum = \"SHA-256\";")).await;
+    assert_eq!(fs::read_to_string(folder.path("to/sub/b")).expect("there"), "2");
+
+    folder.fail(&copy("MSFT_nxFile", "Contents = \"x\";"), "given for a directory").await;
+    fs::remove_dir_all(&source).expect("removed");
+    folder.fail(&follow, "no such source").await;
+}
+
+#[tokio::test]
+async fn times_of_a_source_are_compared_and_taken_over() {
+    let folder = System::new();
+    let (source, to) = (folder.path("source"), folder.path("to"));
+    fs::write(&source, "one").expect("written");
+    fs::write(&to, "two").expect("written");
+    let compared = |checksum: &str| {
+        one(&format!(
+            "DestinationPath = \"{to}\"; SourcePath = \"{source}\"; Checksum = \"{checksum}\";"
+        ))
+    };
+    let modified = |path: &str| fs::metadata(path).expect("there").modified().expect("a time");
+    let past = modified(&source) - std::time::Duration::from_secs(3_600);
+    fs::File::options().write(true).open(&to).expect("opens").set_modified(past).expect("a time");
+    folder.converge(&compared("ModifiedDate")).await;
+    assert_eq!(
+        (fs::read_to_string(&to).expect("there"), modified(&to)),
+        ("one".into(), modified(&source))
+    );
+    // Who writes the same time on another text is believed, as the kind of comparison says.
+    let time = modified(&source);
+    let file = fs::File::options().write(true).open(&to).expect("opens");
+    std::io::Write::write_all(&mut &file, b"xyz").expect("written");
+    file.set_modified(time).expect("a time");
+    assert!(folder.test(&compared("mtime")).await.is_in_desired_state());
+    // The source was changed later than the copy was, as soon as the file system's clock can tell.
+    let changed = |path: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = fs::metadata(path).expect("there");
+        (found.ctime(), found.ctime_nsec())
+    };
+    while changed(&source) <= changed(&to) {
+        fs::write(&source, "three").expect("written");
+    }
+    folder.converge(&compared("ctime")).await;
+    assert_eq!(fs::read_to_string(&to).expect("there"), "three");
+}
+
+#[tokio::test]
+async fn owners_and_modes_go_as_deep_as_they_are_told_to() {
+    let folder = System::new();
+    folder.write("etc/passwd", &format!("root:x:0:0::/root:/bin/sh\njo:x:{}:1::/:\n", mapped().0));
+    folder.write("etc/group", &format!("root:x:0:\ncrew:x:{}:\n", mapped().1));
+    fs::create_dir_all(folder.path("dir/sub")).expect("folders");
+    fs::write(folder.path("dir/sub/file"), "x").expect("written");
+    symlink("file", folder.path("dir/sub/link")).expect("a link");
+    fs::set_permissions(folder.path("dir"), fs::Permissions::from_mode(0o700)).expect("a mode");
+    let dir = folder.path("dir");
+    let owned = |more: &str| {
+        one(&format!(
+            "DestinationPath = \"{dir}\"; Type = \"Directory\"; Owner = \"jo\"; Group = \"crew\"; {more}"
+        ))
+    };
+    let of = |name: &str| {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = fs::symlink_metadata(folder.path(name)).expect("there");
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    let (uid, gid) = mapped();
+    folder.converge(&owned("Mode = \"0750\";")).await;
+    assert_eq!(of("dir"), (0o750, uid, gid));
+    let before = of("dir/sub/file").0;
+    assert_ne!(before, 0o640);
+    folder.converge(&owned("Recurse = True; Mode = \"rw-r-----\";")).await;
+    assert_eq!(of("dir"), (0o750, uid, gid), "who may read it may enter it");
+    assert_eq!(of("dir/sub"), (0o750, uid, gid));
+    assert_eq!(of("dir/sub/file"), (0o640, uid, gid));
+    assert_eq!((of("dir/sub/link").1, of("dir/sub/link").2), (uid, gid));
+    let found = node::get(&owned(""), &folder.resources).await.expect("a look");
+    assert_eq!((&found[0].1["Owner"], &found[0].1["Group"]), (&"jo".into(), &"crew".into()));
+    // A file that is written anew has its owner before anybody can see it.
+    let path = folder.path("new");
+    let file = one(&format!(
+        "DestinationPath = \"{path}\"; Contents = \"x\"; Owner = \"{uid}\"; Mode = \"4700\";"
+    ));
+    folder.converge(&file).await;
+    assert_eq!((of("new").0, of("new").1), (0o4700, uid));
 }

@@ -4,6 +4,9 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+mod system;
+
 mod mof;
 
 mod configuration;
@@ -19,6 +22,12 @@ mod module;
 mod values;
 
 mod file;
+
+#[cfg(target_os = "linux")]
+mod service;
+
+#[cfg(all(target_os = "linux", feature = "interop"))]
+mod package;
 
 mod pull;
 

@@ -1,15 +1,29 @@
 //! What an instance asks for, read from its properties.
 
+use super::super::accounts::Names;
+use super::super::property::{Ensure, Properties};
+use super::super::tree::{Attributes, Root};
 use crate::Error;
-use crate::configuration::{PropertyValue, ResourceInstance};
+use crate::configuration::ResourceInstance;
 use rustix::fs::FileType;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ensure {
-    Present,
-    Absent,
-}
+const KNOWN: [&str; 14] = [
+    "DestinationPath",
+    "SourcePath",
+    "Ensure",
+    "Type",
+    "Contents",
+    "Checksum",
+    "Recurse",
+    "Force",
+    "Links",
+    "Mode",
+    "Owner",
+    "Group",
+    "MatchSource",
+    "ModifiedDate",
+];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
@@ -36,15 +50,39 @@ impl Kind {
     }
 }
 
-/// Where a file's contents come from, or a link leads to.
+/// Where contents come from, or a link leads to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Source {
     /// The contents are not for the resource to say.
     Nothing,
     /// `Contents`, written as UTF-8 without a byte order mark.
     Contents(String),
-    /// `SourcePath`; `compares` whether a file that is there is compared with it.
-    Path { path: PathBuf, compares: bool },
+    /// `SourcePath`
+    Path(PathBuf),
+}
+
+/// How a file that is there is compared with its source (`Checksum`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Compares {
+    /// By its name alone.
+    Name,
+    /// By its contents, which find whatever a digest would find.
+    Contents,
+    /// By the time of its last modification, which the copy takes over.
+    Modified,
+    /// By whether it was changed later than its source.
+    Changed,
+}
+
+/// What becomes of symbolic links in a source (`Links`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Links {
+    /// What they lead to is copied.
+    Follow,
+    /// They are copied as links.
+    Manage,
+    /// They are left out.
+    Ignore,
 }
 
 /// What should be.
@@ -54,159 +92,148 @@ pub(super) struct Desired {
     pub(super) ensure: Ensure,
     pub(super) kind: Kind,
     pub(super) source: Source,
+    pub(super) compares: Compares,
+    pub(super) links: Links,
+    /// Whether directories are meant with all that is in them.
+    pub(super) recurse: bool,
     pub(super) force: bool,
-    pub(super) mode: Option<u32>,
+    pub(super) attributes: Attributes,
 }
 
 impl Desired {
-    pub(super) fn of(instance: &ResourceInstance) -> Result<Self, Error> {
-        let read = Reader { instance };
-        read.refuse_unknown()?;
-        let path = read
-            .text("DestinationPath")?
-            .ok_or_else(|| read.invalid("DestinationPath", "missing"))?;
-        let path = read.path("DestinationPath", path)?;
-        let ensure = match read.word("Ensure")?.as_deref() {
-            None | Some("present") => Ensure::Present,
-            Some("absent") => Ensure::Absent,
-            Some(other) => return Err(read.invalid("Ensure", other)),
-        };
+    /// Reads an instance; names of users and groups are those of the system at `root`.
+    pub(super) fn of(instance: &ResourceInstance, root: &Root) -> Result<Self, Error> {
+        let read = Properties::new(instance, "File resource", &KNOWN)?;
+        let path = read.needed_path("DestinationPath")?;
+        let ensure = read.ensure()?;
         let kind = match read.word("Type")?.as_deref() {
             None | Some("file") => Kind::File,
             Some("directory") => Kind::Directory,
             Some("link" | "symboliclink") => Kind::Link,
             Some(other) => return Err(read.invalid("Type", other)),
         };
-        let source = read.source(kind)?;
-        let mode = match read.text("Mode")?.filter(|mode| !mode.is_empty()) {
-            None => None,
-            Some(mode) => Some(read.mode(&mode)?),
-        };
-        let force = read.flag("Force")?.unwrap_or(false);
-        Ok(Self { path, ensure, kind, source, force, mode })
-    }
-}
-
-struct Reader<'a> {
-    instance: &'a ResourceInstance,
-}
-
-impl Reader<'_> {
-    fn invalid(&self, property: &str, value: &str) -> Error {
-        let id = &self.instance.resource_id;
-        Error::Invalid { what: "File resource", reason: format!("{id} has {property}: {value}") }
-    }
-
-    fn unsupported(&self, property: &str) -> Error {
-        let name = format!("{} of {}", property, self.instance.resource_id);
-        Error::Unsupported { what: "property of a file", name }
-    }
-
-    /// A property that is not known, or known and set to something that is not there yet, would
-    /// be left undone in silence.
-    fn refuse_unknown(&self) -> Result<(), Error> {
-        const KNOWN: [&str; 8] = [
-            "DestinationPath",
-            "SourcePath",
-            "Ensure",
-            "Type",
-            "Contents",
-            "Checksum",
-            "Force",
-            "Mode",
-        ];
-        for (name, value) in &self.instance.properties {
-            let is_known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(name));
-            let says_nothing = match value {
-                PropertyValue::Null | PropertyValue::Boolean(false) => true,
-                PropertyValue::Text(text) => text.is_empty() || text.eq_ignore_ascii_case("false"),
-                PropertyValue::Array(values) => values.is_empty(),
-                _ => false,
-            };
-            if !is_known && !says_nothing {
-                return Err(self.unsupported(name));
-            }
+        // A wish for a time that lies in the past can be read, and is not to be granted.
+        if read.filled("ModifiedDate")?.is_some() {
+            return Err(read.unsupported("ModifiedDate, which is only read,"));
         }
-        Ok(())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        match self.instance.property(name) {
-            None => Ok(None),
-            Some(PropertyValue::Text(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(self.invalid(name, other.describe())),
-        }
-    }
-
-    /// A word of a fixed list in lower case; none if it is empty.
-    fn word(&self, name: &str) -> Result<Option<String>, Error> {
-        let text = self.text(name)?.filter(|text| !text.is_empty());
-        Ok(text.map(|text| text.to_ascii_lowercase()))
-    }
-
-    /// A boolean, or one of the words that `nxFile` takes for it.
-    fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
-        match self.instance.property(name) {
-            None => Ok(None),
-            Some(PropertyValue::Boolean(flag)) => Ok(Some(*flag)),
-            Some(PropertyValue::Text(text)) => match text.to_ascii_lowercase().as_str() {
-                "true" | "yes" => Ok(Some(true)),
-                "false" | "no" | "" => Ok(Some(false)),
-                other => Err(self.invalid(name, other)),
+        // Files that appear in the source are always looked for: a copy that was interrupted could
+        // not be told from a whole one otherwise.
+        read.flag("MatchSource")?;
+        Ok(Self {
+            path,
+            ensure,
+            kind,
+            source: source(&read, kind)?,
+            compares: compares(&read, instance)?,
+            links: match read.word("Links")?.as_deref() {
+                None | Some("follow") => Links::Follow,
+                Some("manage") => Links::Manage,
+                Some("ignore") => Links::Ignore,
+                Some(other) => return Err(read.invalid("Links", other)),
             },
-            Some(other) => Err(self.invalid(name, other.describe())),
-        }
+            recurse: read.flag("Recurse")?.unwrap_or(false),
+            force: read.flag("Force")?.unwrap_or(false),
+            attributes: attributes(&read, root, ensure)?,
+        })
     }
 
-    /// An absolute path without `..`.
-    fn path(&self, name: &str, text: String) -> Result<PathBuf, Error> {
-        let path = PathBuf::from(text);
-        let is_plain = |c| matches!(c, Component::RootDir | Component::Normal(_));
-        let has_zero = path.as_os_str().as_encoded_bytes().contains(&0);
-        if !path.is_absolute() || has_zero || !path.components().all(is_plain) {
-            let shown = format!("`{}` is not an absolute path without `..`", path.display());
-            return Err(self.invalid(name, &shown));
+    /// How a file or a directory below the destination should be.
+    pub(super) fn attributes_of(&self, file_type: FileType) -> Attributes {
+        let mut attributes = self.attributes;
+        if self.recurse && file_type == FileType::Directory {
+            // Whoever may read a directory's files has to be able to enter it.
+            attributes.mode = attributes.mode.map(|mode| mode | (mode & 0o444) >> 2);
         }
-        if path == Path::new("/") {
-            return Err(self.invalid(name, "the root cannot be a file or be removed"));
-        }
-        Ok(path)
+        attributes
     }
+}
 
-    fn source(&self, kind: Kind) -> Result<Source, Error> {
-        let contents = self.text("Contents")?;
-        let path = self.text("SourcePath")?.filter(|path| !path.is_empty());
-        let path = path.map(|path| self.path("SourcePath", path)).transpose()?;
-        // `nxFile` compares contents unless told otherwise; Windows only when told to.
-        let is_nx = self.instance.class.to_ascii_lowercase().contains("nxfile");
-        let compares = match self.word("Checksum")?.as_deref() {
-            None => is_nx,
-            Some("none") => false,
-            // A comparison of the contents themselves finds whatever a digest would find.
-            Some("sha-1" | "sha-256" | "sha-512" | "md5") => true,
-            Some(other) => return Err(self.unsupported(&format!("Checksum `{other}`"))),
-        };
-        match (kind, contents, path) {
-            (Kind::File, Some(_), Some(_)) => {
-                Err(self.invalid("Contents", "given together with SourcePath"))
-            }
-            (Kind::File, Some(contents), None) => Ok(Source::Contents(contents)),
-            (Kind::File | Kind::Link, _, Some(path)) => Ok(Source::Path { path, compares }),
-            (Kind::Link, _, None) => Err(self.invalid("SourcePath", "missing for a link")),
-            (Kind::Directory, _, Some(_)) => Err(self.unsupported("SourcePath of a directory")),
-            (Kind::Directory, Some(text), None) if !text.is_empty() => {
-                Err(self.invalid("Contents", "given for a directory"))
-            }
-            (Kind::File | Kind::Directory, _, None) => Ok(Source::Nothing),
+fn source(read: &Properties<'_>, kind: Kind) -> Result<Source, Error> {
+    let contents = read.text("Contents")?;
+    let path = read.path("SourcePath")?;
+    match (kind, contents, path) {
+        // Compilers write both, one of them empty.
+        (Kind::File, Some(contents), Some(_)) if !contents.is_empty() => {
+            Err(read.invalid("Contents", "given together with SourcePath"))
         }
+        (Kind::File, Some(contents), None) => Ok(Source::Contents(contents.to_owned())),
+        (Kind::Directory | Kind::Link, Some(text), _) if !text.is_empty() => {
+            Err(read.invalid("Contents", &format!("given for a {}", kind.name())))
+        }
+        (_, _, Some(path)) => Ok(Source::Path(path)),
+        (Kind::Link, _, None) => Err(read.invalid("SourcePath", "missing for a link")),
+        (Kind::File | Kind::Directory, _, None) => Ok(Source::Nothing),
     }
+}
 
-    /// Octal digits, with or without leading zeros.
-    fn mode(&self, text: &str) -> Result<u32, Error> {
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(self.unsupported(&format!("Mode `{text}`")));
-        }
+/// `nxFile` compares contents unless told otherwise; Windows only when told to.
+fn compares(read: &Properties<'_>, instance: &ResourceInstance) -> Result<Compares, Error> {
+    let is_nx = instance.class.to_ascii_lowercase().contains("nxfile");
+    match read.word("Checksum")?.as_deref() {
+        None => Ok(if is_nx { Compares::Contents } else { Compares::Name }),
+        Some("none") => Ok(Compares::Name),
+        Some("sha-1" | "sha-256" | "sha-512" | "md5") => Ok(Compares::Contents),
+        Some("mtime" | "modifieddate") => Ok(Compares::Modified),
+        Some("ctime" | "createddate") => Ok(Compares::Changed),
+        Some(other) => Err(read.unsupported(&format!("Checksum `{other}`"))),
+    }
+}
+
+fn attributes(read: &Properties<'_>, root: &Root, ensure: Ensure) -> Result<Attributes, Error> {
+    let mode = read.filled("Mode")?.map(|text| mode(read, text)).transpose()?;
+    let (user, group) = (read.filled("Owner")?, read.filled("Group")?);
+    // Who is no more needs not be known for what is to go.
+    if ensure == Ensure::Absent || user.is_none() && group.is_none() {
+        return Ok(Attributes { mode, ..Attributes::default() });
+    }
+    let names = Names::read(root)?;
+    let user = user.map(|name| names.user(name)).transpose()?;
+    let group = group.map(|name| names.group(name)).transpose()?;
+    Ok(Attributes { mode, user, group, modified_at: None })
+}
+
+/// Octal digits, with or without leading zeros, or nine letters as `ls` shows them.
+fn mode(read: &Properties<'_>, text: &str) -> Result<u32, Error> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-        mode.ok_or_else(|| self.invalid("Mode", text))
+        return mode.ok_or_else(|| read.invalid("Mode", text));
+    }
+    letters(text).ok_or_else(|| read.unsupported(&format!("Mode `{text}`")))
+}
+
+/// `rwxr-xr-x`, with `s`, `S`, `t` and `T` where they may stand.
+fn letters(text: &str) -> Option<u32> {
+    let letters = <[u8; 9]>::try_from(text.as_bytes()).ok()?;
+    let mut mode = 0;
+    for (index, letter) in letters.into_iter().enumerate() {
+        let bit = 0o400 >> index;
+        let special = [0o4000, 0o2000, 0o1000][index / 3];
+        let special_letters = if index < 6 { (b's', b'S') } else { (b't', b'T') };
+        mode |= match (letter, index % 3) {
+            (b'-', _) => 0,
+            (b'r', 0) | (b'w', 1) | (b'x', 2) => bit,
+            (letter, 2) if letter == special_letters.0 => bit | special,
+            (letter, 2) if letter == special_letters.1 => special,
+            _ => return None,
+        };
+    }
+    Some(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_as_letters() {
+        let check = |text: &str, expect: Option<u32>| assert_eq!(letters(text), expect, "{text}");
+        check("rwxr-xr-x", Some(0o755));
+        check("rw-r-----", Some(0o640));
+        check("rwsr-Sr-t", Some(0o7745));
+        check("---------", Some(0));
+        check("rwxrwxrwT", Some(0o1776));
+        for wrong in ["", "rwx", "rwxrwxrwxx", "rrrrrrrrr", "rwtrwxrwx", "rwxrwxrws", "u=rw,g=r,"] {
+            check(wrong, None);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Places in the tree of files, reached from open directories only.
 
-use super::failed;
 use crate::Error;
 use jiff::Timestamp;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fsync,
-    mkdirat, openat, openat2, readlinkat, renameat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
+    chownat, fchmod, fchown, fsync, futimens, mkdirat, openat, openat2, readlinkat, renameat,
+    statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -13,10 +13,17 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-/// How deep a directory may be that is removed.
-const REMOVE_DEPTH_MAX: usize = 128;
+/// How deep a directory may be that is walked or removed.
+pub(super) const DEPTH_MAX: usize = 128;
+
+/// How many symbolic links in a row are followed.
+const LINKS_MAX: usize = 32;
+
+/// The largest file of the system's own that is read, such as `/etc/passwd`, in bytes.
+const SYSTEM_FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Where paths may lead.
 #[derive(Clone, Debug)]
@@ -37,6 +44,51 @@ impl Root {
             source,
         })?;
         Ok(Self { folder: Some((folder, resolved)) })
+    }
+
+    /// Whether every path is allowed.
+    pub(super) const fn is_everywhere(&self) -> bool {
+        self.folder.is_none()
+    }
+
+    /// A path of the system below the root: `/etc/passwd` of a system that is kept in a folder.
+    pub(super) fn system(&self, path: &str) -> PathBuf {
+        match &self.folder {
+            Some((folder, _)) => folder.join(path.trim_start_matches('/')),
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// The contents of a file of the system; none if it is not there.
+    pub(super) fn read_system(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(place) = self.place(&self.system(path), false)? else { return Ok(None) };
+        match place.found()? {
+            None => Ok(None),
+            Some(_) => place.read(SYSTEM_FILE_BYTES_MAX).map(Some),
+        }
+    }
+
+    /// The place that a path leads to over symbolic links, with what is there; none if nothing is.
+    pub(super) fn follow(&self, path: &Path) -> Result<Option<(Place, Found)>, Error> {
+        let mut path = path.to_owned();
+        for _ in 0..LINKS_MAX {
+            let Some(place) = self.place(&path, false)? else { return Ok(None) };
+            let Some(found) = place.found()? else { return Ok(None) };
+            if found.file_type != FileType::Symlink {
+                return Ok(Some((place, found)));
+            }
+            let target = place.link_target()?;
+            path.pop();
+            for part in target.components() {
+                match part {
+                    Component::RootDir | Component::Prefix(_) => path = PathBuf::from("/"),
+                    Component::CurDir => {}
+                    Component::ParentDir => drop(path.pop()),
+                    Component::Normal(name) => path.push(name),
+                }
+            }
+        }
+        Err(failed("follow links of", &path)(Errno::LOOP))
     }
 
     /// Refuses a path that is not below the root.
@@ -70,7 +122,7 @@ impl Root {
         let name = way.file_name().ok_or_else(|| self.outside(path))?.to_owned();
         let parent = way.parent().filter(|parent| !parent.as_os_str().is_empty());
         let Some(parent) = parent else {
-            return Ok(Some(Place { path: path.to_owned(), folder: base, name }));
+            return Ok(Some(Place { path: path.to_owned(), folder: Arc::new(base), name }));
         };
         let mut resolve = ResolveFlags::NO_MAGICLINKS;
         if self.folder.is_some() {
@@ -85,7 +137,7 @@ impl Root {
             opened => opened,
         };
         match folder {
-            Ok(folder) => Ok(Some(Place { path: path.to_owned(), folder, name })),
+            Ok(folder) => Ok(Some(Place { path: path.to_owned(), folder: Arc::new(folder), name })),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::XDEV) => Err(self.outside(path)),
             Err(errno) => Err(failed("open folder of", path)(errno)),
@@ -128,7 +180,11 @@ pub(super) struct Found {
     pub(super) mode: u32,
     pub(super) bytes: u64,
     pub(super) modified: Option<Timestamp>,
-    owner: (u32, u32),
+    /// Ids of user and group.
+    pub(super) owner: (u32, u32),
+    /// When the contents changed, and when anything did: seconds and nanoseconds.
+    pub(super) modified_at: (i64, i64),
+    pub(super) changed_at: (i64, i64),
 }
 
 impl Found {
@@ -142,11 +198,23 @@ impl Found {
     }
 }
 
+/// How a file is to be beside its contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Attributes {
+    /// Permission bits; those of the file that is replaced, or 0644, without it.
+    pub(super) mode: Option<u32>,
+    /// Ids of user and group; those of the file that is replaced, or of this process, without.
+    pub(super) user: Option<u32>,
+    pub(super) group: Option<u32>,
+    /// When the contents changed: seconds and nanoseconds.
+    pub(super) modified_at: Option<(i64, i64)>,
+}
+
 /// A name in an open folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     name: OsString,
 }
 
@@ -160,6 +228,8 @@ impl Place {
                 bytes: u64::try_from(stat.st_size).unwrap_or_default(),
                 modified: Timestamp::from_second(stat.st_mtime).ok(),
                 owner: (stat.st_uid, stat.st_gid),
+                modified_at: (stat.st_mtime, stat.st_mtime_nsec as i64),
+                changed_at: (stat.st_ctime, stat.st_ctime_nsec as i64),
             })),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed("look at", &self.path)(errno)),
@@ -187,12 +257,12 @@ impl Place {
         Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
     }
 
-    /// Puts a file with these contents here in one step. It is durable when this returns. Without
-    /// `mode`, a file that was here lends its mode and owner.
+    /// Puts a file with these contents here in one step. It is durable when this returns, and nobody
+    /// sees it before it has its owner and mode.
     pub(super) fn write(
         &self,
         contents: &[u8],
-        mode: Option<Mode>,
+        attributes: Attributes,
         replaced: Option<&Found>,
     ) -> Result<(), Error> {
         let temporary = self.clear_temporary()?;
@@ -204,16 +274,19 @@ impl Place {
         let mut file = File::from(file);
         let io = |source| Error::Io { operation: "write", path: self.path.clone(), source };
         file.write_all(contents).map_err(io)?;
-        if let Some(Found { owner: (uid, gid), .. }) = replaced {
-            let own = rustix::fs::fstat(&file).map_err(fail("look at"))?;
-            if (own.st_uid, own.st_gid) != (*uid, *gid) {
-                let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-                fchown(&file, Some(uid), Some(gid)).map_err(fail("change owner of"))?;
-            }
+        let own = rustix::fs::fstat(&file).map_err(fail("look at"))?;
+        let kept = replaced.map_or((own.st_uid, own.st_gid), |found| found.owner);
+        let owner = (attributes.user.unwrap_or(kept.0), attributes.group.unwrap_or(kept.1));
+        if (own.st_uid, own.st_gid) != owner {
+            let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+            fchown(&file, Some(uid), Some(gid)).map_err(fail("change owner of"))?;
         }
         let kept = replaced.map_or(0o644, |found| found.mode);
-        let mode = mode.unwrap_or_else(|| Mode::from_raw_mode(kept));
+        let mode = Mode::from_raw_mode(attributes.mode.unwrap_or(kept));
         fchmod(&file, mode).map_err(fail("change mode of"))?;
+        if let Some(at) = attributes.modified_at {
+            set_times(&file, at).map_err(fail("change time of"))?;
+        }
         fsync(&file).map_err(fail("sync"))?;
         self.move_here(&temporary)
     }
@@ -241,23 +314,82 @@ impl Place {
         self.sync_folder()
     }
 
+    /// Takes what is at another place of the same folder, in one step.
+    pub(super) fn take_over(&self, other: &Self) -> Result<(), Error> {
+        renameat(&other.folder, &other.name, &self.folder, &self.name)
+            .map_err(failed("move into place", &self.path))?;
+        self.sync_folder()
+    }
+
     fn sync_folder(&self) -> Result<(), Error> {
         fsync(&self.folder).map_err(failed("sync folder of", &self.path))
     }
 
     pub(super) fn make_directory(&self) -> Result<(), Error> {
-        match mkdirat(&self.folder, &self.name, Mode::from_raw_mode(0o755)) {
+        match mkdirat(&*self.folder, &self.name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => self.sync_folder(),
             Err(errno) => Err(failed("make directory", &self.path)(errno)),
         }
     }
 
-    pub(super) fn set_mode(&self, mode: Mode) -> Result<(), Error> {
+    /// Gives what is here, which is no link, its owner, mode and time.
+    pub(super) fn set_attributes(&self, attributes: Attributes) -> Result<(), Error> {
+        self.set_owner(attributes)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fail = |operation| failed(operation, &self.path);
         let file = openat(&self.folder, &self.name, flags, Mode::empty()).map_err(fail("open"))?;
-        fchmod(&file, mode).map_err(fail("change mode of"))?;
+        // After the owner, whose change takes away some bits.
+        if let Some(mode) = attributes.mode {
+            fchmod(&file, Mode::from_raw_mode(mode)).map_err(fail("change mode of"))?;
+        }
+        if let Some(at) = attributes.modified_at {
+            set_times(&file, at).map_err(fail("change time of"))?;
+        }
         fsync(&file).map_err(fail("sync"))
+    }
+
+    /// Gives what is here, also a link, its owner.
+    pub(super) fn set_owner(&self, attributes: Attributes) -> Result<(), Error> {
+        let Attributes { user, group, .. } = attributes;
+        if user.is_none() && group.is_none() {
+            return Ok(());
+        }
+        let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+        chownat(&self.folder, &self.name, user, group, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("change owner of", &self.path))?;
+        self.sync_folder()
+    }
+
+    /// Opens what is here, which is no link.
+    pub(super) fn open(&self, flags: OFlags, mode: Mode) -> Result<OwnedFd, Error> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&self.folder, &self.name, flags, mode).map_err(failed("open", &self.path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names in the directory that is here, in order, with what they are.
+    pub(super) fn children(&self) -> Result<Vec<(Self, FileType)>, Error> {
+        let inside = Arc::new(self.open_directory()?);
+        let mut names = names_in(&inside).map_err(failed("list", &self.path))?;
+        names.sort_by(|one, other| one.0.cmp(&other.0));
+        let child = |(name, file_type): (OsString, FileType)| {
+            let path = self.path.join(&name);
+            (Self { path, folder: Arc::clone(&inside), name }, file_type)
+        };
+        Ok(names.into_iter().map(child).collect())
+    }
+
+    /// The place of a name in the directory that is here.
+    pub(super) fn child(&self, name: &OsStr) -> Result<Self, Error> {
+        let folder = Arc::new(self.open_directory()?);
+        Ok(Self { path: self.path.join(name), folder, name: name.to_owned() })
+    }
+
+    pub(super) fn name(&self) -> &OsStr {
+        &self.name
     }
 
     pub(super) fn remove_file(&self) -> Result<(), Error> {
@@ -281,6 +413,17 @@ impl Place {
         remove_tree(&self.folder, &self.name, 0).map_err(failed("remove", &self.path))?;
         self.sync_folder()
     }
+}
+
+fn set_times(file: impl AsFd, (tv_sec, tv_nsec): (i64, i64)) -> rustix::io::Result<()> {
+    let at = Timespec { tv_sec, tv_nsec: tv_nsec as _ };
+    futimens(file, &Timestamps { last_access: at, last_modification: at })
+}
+
+/// Names the failed operation and the path.
+pub(super) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> Error {
+    let path = path.to_owned();
+    move |errno| Error::Io { operation, path, source: errno.into() }
 }
 
 fn open_directory(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
@@ -309,7 +452,7 @@ fn names_in(folder: &OwnedFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
 }
 
 fn remove_tree(folder: &OwnedFd, name: &OsStr, depth: usize) -> rustix::io::Result<()> {
-    if depth == REMOVE_DEPTH_MAX {
+    if depth == DEPTH_MAX {
         return Err(Errno::LOOP);
     }
     let inside = open_directory(folder, name)?;

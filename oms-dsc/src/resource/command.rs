@@ -1,0 +1,210 @@
+//! Programs of other people, run with bounds: an environment of its own, a time limit, a limit on what
+//! they print, and an end for everything that they started.
+
+use crate::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+
+/// The most that is kept of what a program prints on one of its streams, in bytes. It may print more.
+pub(super) const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// How long a program may run that nobody gave another limit, in seconds.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long what a program printed is read after its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The folders in which programs are looked for.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program to run.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) name: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// Beside `PATH` and `LANG`; the environment of this process is not handed on.
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) input: Vec<u8>,
+    pub(super) timeout: Duration,
+    /// User and group to run as.
+    pub(super) identity: (Option<u32>, Option<u32>),
+}
+
+/// What a program came to.
+#[derive(Clone, Debug)]
+pub(super) struct Ran {
+    /// Its exit code; none if a signal ended it.
+    pub(super) code: Option<i32>,
+    pub(super) output: Vec<u8>,
+    pub(super) errors: Vec<u8>,
+}
+
+impl Ran {
+    pub(super) const fn is_success(&self) -> bool {
+        matches!(self.code, Some(0))
+    }
+
+    /// The last words on its error stream, or else on its output.
+    pub(super) fn last_words(&self) -> String {
+        const SHOWN_CHARS_MAX: usize = 400;
+        let said = if self.errors.trim_ascii().is_empty() { &self.output } else { &self.errors };
+        let said = String::from_utf8_lossy(said.trim_ascii()).into_owned();
+        let skipped = said.chars().count().saturating_sub(SHOWN_CHARS_MAX);
+        let end: String = said.chars().skip(skipped).collect();
+        end.replace('\n', "; ")
+    }
+
+    /// How it ended, for messages.
+    pub(super) fn ending(&self) -> String {
+        match self.code {
+            Some(code) => format!("exit code {code}"),
+            None => "ended by a signal".to_owned(),
+        }
+    }
+}
+
+impl Program {
+    pub(super) fn new<A: Into<String>>(
+        name: impl Into<PathBuf>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
+            input: Vec::new(),
+            timeout: TIMEOUT,
+            identity: (None, None),
+        }
+    }
+
+    /// Runs it to its end. When this future is dropped, the program ends too, with everything that it
+    /// started and that stayed in its process group.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such program, [`Error::Io`] if it cannot be started, or
+    /// [`Error::Program`] if it takes too long.
+    pub(super) async fn run(&self) -> Result<Ran, Error> {
+        let mut command = Command::new(&self.name);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .env("PATH", SEARCH_PATH)
+            .env("LANG", "C.UTF-8")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .process_group(0)
+            .kill_on_drop(true)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdin(self.stdin()?);
+        if let Some(group) = self.identity.1 {
+            command.gid(group);
+        }
+        if let Some(user) = self.identity.0 {
+            command.uid(user);
+        }
+        let child = command.spawn().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::NotFound { what: "program", name: self.name.display().to_string() }
+            }
+            _ => Error::Io { operation: "start", path: self.name.clone(), source },
+        })?;
+        drop(command);
+        let mut group = Group(child);
+        let ran = tokio::time::timeout(self.timeout, self.finish(&mut group.0)).await;
+        ran.unwrap_or_else(|_elapsed| {
+            let seconds = self.timeout.as_secs();
+            Err(self.failed(format!("not done after {seconds} seconds, so it was ended")))
+        })
+    }
+
+    async fn finish(&self, child: &mut Child) -> Result<Ran, Error> {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let status = {
+            let streams = (child.stdout.take(), child.stderr.take());
+            let drains = async {
+                tokio::join!(drain(streams.0, &mut output), drain(streams.1, &mut errors))
+            };
+            tokio::pin!(drains);
+            tokio::select! {
+                status = child.wait() => {
+                    // What it left running may hold its streams for ever.
+                    let _ = tokio::time::timeout(LAST_WORDS, &mut drains).await;
+                    status
+                }
+                _ = &mut drains => child.wait().await,
+            }
+        };
+        let status = status.map_err(|source| Error::Io {
+            operation: "wait for",
+            path: self.name.clone(),
+            source,
+        })?;
+        Ok(Ran { code: status.code(), output, errors })
+    }
+
+    /// Runs it, and takes any exit code but 0 for a failure.
+    pub(super) async fn run_well(&self) -> Result<Ran, Error> {
+        let ran = self.run().await?;
+        match ran.is_success() {
+            true => Ok(ran),
+            false => Err(self.failed(format!("{}: {}", ran.ending(), ran.last_words()))),
+        }
+    }
+
+    pub(super) fn failed(&self, reason: String) -> Error {
+        Error::Program { program: self.name.display().to_string(), reason }
+    }
+
+    /// What it reads: a file without a name, so that a program that reads nothing blocks nobody.
+    fn stdin(&self) -> Result<Stdio, Error> {
+        if self.input.is_empty() {
+            return Ok(Stdio::null());
+        }
+        let failed =
+            |source| Error::Io { operation: "hand input to", path: self.name.clone(), source };
+        let memory = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(|errno| failed(errno.into()))?;
+        let mut file = std::fs::File::from(memory);
+        file.write_all(&self.input).map_err(failed)?;
+        std::io::Seek::rewind(&mut file).map_err(failed)?;
+        Ok(file.into())
+    }
+}
+
+/// A child that ends with its whole process group, unless it came to its own end.
+#[derive(Debug)]
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) else { return };
+        if let Some(group) = rustix::process::Pid::from_raw(id) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Reads a stream to its end and keeps its beginning.
+async fn drain(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut piece = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = stream.read(&mut piece).await {
+        let room = OUTPUT_BYTES_MAX.saturating_sub(kept.len());
+        kept.extend_from_slice(&piece[..read.min(room)]);
+    }
+}
+
+/// The first of `names` that is a program here, whole.
+pub(super) fn find(names: &[&str]) -> Option<PathBuf> {
+    let folders = SEARCH_PATH.split(':').map(Path::new);
+    names.iter().find_map(|name| {
+        folders.clone().map(|folder| folder.join(name)).find(|path| path.is_file())
+    })
+}

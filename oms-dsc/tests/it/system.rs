@@ -1,0 +1,599 @@
+//! Resources of a whole system, whose files are below a folder of their own: users, groups, keys, lines,
+//! variables, messages; and scripts of this one.
+
+use oms_core::SystemClock;
+use oms_dsc::configuration::Configuration;
+use oms_dsc::node::{self, ResourceOutcome, ResourceStatus};
+use oms_dsc::resource::{Registry, ScriptResource};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A document of one resource with the id `[Thing]x`.
+pub(crate) fn instance(class: &str, properties: &str) -> Arc<Configuration> {
+    let text = format!(
+        "instance of {class} {{ ResourceID = \"[Thing]x\"; {properties} }};
+         instance of OMI_ConfigurationDocument {{ Version = \"2.0.0\"; }};"
+    );
+    Arc::new(Configuration::parse("test", text.as_bytes()).expect(&text))
+}
+
+/// Ids of a user and a group that this process may give files to: any, if it is root.
+pub(crate) fn mapped() -> (u32, u32) {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if user == 0 { (1234, 5678) } else { (user, group) }
+}
+
+/// The files of a system in a folder.
+pub(crate) struct System {
+    folder: tempfile::TempDir,
+    pub(crate) resources: Registry,
+}
+
+impl System {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let resources = Registry::standard(Some(folder.path())).expect("a root");
+        Self { resources, folder }
+    }
+
+    /// With accounts as a new Debian has them, and one user.
+    fn with_accounts() -> Self {
+        let system = Self::new();
+        system.write(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n\
+             jo:x:1000:1000:Jo,,,,:/home/jo:/bin/bash\n+nis\n",
+        );
+        system.write(
+            "etc/shadow",
+            "root:*:1:0:99999:7:::\ndaemon:*:1:0:99999:7:::\njo:!:1:0:99999:7:::\n",
+        );
+        system.write("etc/group", "root:x:0:\ndaemon:x:1:\nusers:x:100:jo\njo:x:1000:\n");
+        system.write("etc/gshadow", "root:*::\ndaemon:*::\nusers:*::jo\njo:!::\n");
+        system.write("etc/skel/.profile", "# new\n");
+        fs::create_dir_all(system.path("home/jo")).expect("a home");
+        system
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.root().join(name).display().to_string()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        fs::write(path, text).expect("written");
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.root().join(name)).expect(name)
+    }
+
+    /// Every file by its path, with mode, owner and contents.
+    fn everything(&self) -> BTreeMap<String, (u32, u32, Vec<u8>)> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.root().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                let metadata = fs::symlink_metadata(&path).expect("there");
+                let contents = match metadata.is_file() {
+                    true => fs::read(&path).expect("read"),
+                    false => Vec::new(),
+                };
+                if metadata.is_dir() {
+                    folders.push(path.clone());
+                }
+                let name = path.display().to_string();
+                found.insert(name, (metadata.mode(), metadata.uid(), contents));
+            }
+        }
+        found
+    }
+
+    pub(crate) async fn test(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
+        node::test(Arc::clone(configuration), &self.resources, &SystemClock).await.remove(0)
+    }
+
+    pub(crate) async fn apply(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
+        node::apply(Arc::clone(configuration), &self.resources, &SystemClock).await.remove(0)
+    }
+
+    /// Tests without effect, applies, and finds nothing more to do.
+    pub(crate) async fn converge(&self, configuration: &Arc<Configuration>) -> ResourceStatus {
+        let untouched = self.everything();
+        let before = self.test(configuration).await;
+        assert_eq!(before.outcome, ResourceOutcome::Different, "{before:?}");
+        assert_eq!(self.everything(), untouched, "a test changes nothing");
+        let done = self.apply(configuration).await;
+        assert_eq!(done.outcome, ResourceOutcome::Corrected, "{done:?}");
+        self.stay(configuration).await;
+        done
+    }
+
+    /// Applies, and nothing is to be done.
+    pub(crate) async fn stay(&self, configuration: &Arc<Configuration>) {
+        let before = self.everything();
+        let again = self.apply(configuration).await;
+        assert_eq!(again.outcome, ResourceOutcome::InDesiredState, "{again:?}");
+        assert_eq!(self.everything(), before, "there was nothing to do");
+    }
+
+    pub(crate) async fn fail(&self, configuration: &Arc<Configuration>, reason: &str) {
+        let status = self.apply(configuration).await;
+        assert_eq!(status.outcome, ResourceOutcome::Failed, "{status:?}");
+        let error = status.error.unwrap_or_default();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+fn user(properties: &str) -> Arc<Configuration> {
+    instance("MSFT_nxUserResource", properties)
+}
+
+fn group(properties: &str) -> Arc<Configuration> {
+    instance("MSFT_nxGroupResource", properties)
+}
+
+/// Homes are given to their users, which root alone can do.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[tokio::test]
+async fn a_user_comes_changes_and_goes() {
+    let system = System::with_accounts();
+    if is_root() {
+        let new = user("UserName = \"web\"; FullName = \"Web Server\"; Password = \"$6$x$y\";");
+        system.converge(&new).await;
+        let passwd = system.read("etc/passwd");
+        assert!(
+            passwd.ends_with("+nis\nweb:x:1001:1001:Web Server:/home/web:/bin/sh\n"),
+            "{passwd}"
+        );
+        assert!(system.read("etc/shadow").contains("\nweb:$6$x$y:"));
+        assert!(system.read("etc/group").ends_with("web:x:1001:\n"));
+        assert!(system.read("etc/gshadow").ends_with("web:!::\n"));
+        let home = fs::metadata(system.path("home/web")).expect("a home");
+        assert_eq!((home.mode() & 0o7777, home.uid(), home.gid()), (0o700, 1001, 1001));
+        let profile = fs::metadata(system.path("home/web/.profile")).expect("from the skeleton");
+        assert_eq!(profile.uid(), 1001);
+        let gone = user("UserName = \"web\"; Ensure = \"Absent\";");
+        system.converge(&gone).await;
+        assert!(
+            !system.read("etc/passwd").contains("web") && !system.read("etc/group").contains("web")
+        );
+        assert!(Path::new(&system.path("home/web/.profile")).exists(), "a home is no account");
+    }
+    // What nobody asked about stays; each property is told and changed by itself.
+    let shadow = system.read("etc/shadow");
+    system.stay(&user("UserName = \"jo\"; FullName = \"Jo\";")).await;
+    system.converge(&user("UserName = \"jo\"; Description = \"on call\"; GroupID = 100;")).await;
+    assert!(
+        system.read("etc/passwd").contains("\njo:x:1000:100:Jo,,,,on call:/home/jo:/bin/bash\n")
+    );
+    assert_eq!(system.read("etc/shadow"), shadow);
+    for (properties, line) in [
+        ("Password = \"$y$j9T$a$b\";", "jo:$y$j9T$a$b:1:"),
+        ("Disabled = True;", "jo:!$y$j9T$a$b:1:"),
+        ("Disabled = False; PasswordChangeRequired = True;", "jo:$y$j9T$a$b:0:"),
+        ("Password = \"*\";", "jo:*:0:"),
+    ] {
+        system.converge(&user(&format!("UserName = \"jo\"; {properties}"))).await;
+        assert!(system.read("etc/shadow").contains(line), "{properties}");
+    }
+    let found = node::get(&user("UserName = \"jo\";"), &system.resources).await.expect("a look");
+    assert_eq!(found[0].1["Description"], "on call");
+    assert!(!format!("{found:?}").contains('$'), "a hash is never shown");
+    // Somebody who is gone from one file only is not gone.
+    let text = system.read("etc/passwd").replace("jo:", "jim:");
+    system.write("etc/passwd", &text);
+    system.converge(&user("UserName = \"jo\"; Ensure = \"absent\";")).await;
+    assert!(!system.read("etc/shadow").contains("jo:") && !system.read("etc/group").contains("jo"));
+}
+
+#[tokio::test]
+async fn groups_have_the_members_that_they_should() {
+    let system = System::with_accounts();
+    system.converge(&group("GroupName = \"crew\"; PreferredGroupID = 2000;")).await;
+    assert!(system.read("etc/group").ends_with("crew:x:2000:\n"));
+    assert!(system.read("etc/gshadow").ends_with("crew:!::\n"));
+    for (properties, members) in [
+        ("MembersToInclude = {\"jo\", \"daemon\"};", "daemon,jo"),
+        ("MembersToExclude = {\"jo\"}; MembersToInclude = {\"root\"};", "daemon,root"),
+        ("Members = {\"jo\"};", "jo"),
+        ("Members = {};", ""),
+    ] {
+        system.converge(&group(&format!("GroupName = \"crew\"; {properties}"))).await;
+        assert!(
+            system.read("etc/group").contains(&format!("crew:x:2000:{members}\n")),
+            "{properties}"
+        );
+        assert!(
+            system.read("etc/gshadow").contains(&format!("crew:!::{members}\n")),
+            "{properties}"
+        );
+    }
+    for (properties, reason) in [
+        (
+            "GroupName = \"crew\"; Members = {\"nobody-at-all\"};",
+            "no such user. name=`nobody-at-all`",
+        ),
+        (
+            "GroupName = \"crew\"; Members = {\"jo\"}; MembersToExclude = {\"jo\"};",
+            "given together",
+        ),
+        (
+            "GroupName = \"crew\"; MembersToInclude = {\"jo\"}; MembersToExclude = {\"jo\"};",
+            "also excluded: jo",
+        ),
+        ("GroupName = \"a:b\";", "`a:b` is not a name"),
+        ("GroupName = \"jo\"; Ensure = \"Absent\";", "the primary group of the user `jo`"),
+        ("GroupName = \"crew\"; Description = \"x\";", "name=`Description of [Thing]x`"),
+    ] {
+        system.fail(&group(properties), reason).await;
+    }
+    system.converge(&group("GroupName = \"crew\"; Ensure = \"Absent\";")).await;
+    assert!(
+        !system.read("etc/group").contains("crew") && !system.read("etc/gshadow").contains("crew")
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_account_is_refused_by_name() {
+    let system = System::with_accounts();
+    let before = system.everything();
+    for (properties, reason) in [
+        ("UserName = \"../x\";", "`../x` is not a name"),
+        ("UserName = \"jo\"; FullName = \"a:b\";", "a colon or a line break"),
+        ("UserName = \"jo\"; Description = \"a, b\";", "[Thing]x has Description: a comma"),
+        (
+            "UserName = \"jo\"; Password = \"hunter2\";",
+            "name=`Password that is not a hash of [Thing]x`",
+        ),
+        ("UserName = \"jo\"; GroupID = 77;", "no such group. name=`77`"),
+        ("UserName = \"jo\"; HomeDirectory = \"x\";", "not an absolute path"),
+        (
+            "UserName = \"jo\"; PasswordNeverExpires = True;",
+            "name=`PasswordNeverExpires of [Thing]x`",
+        ),
+        ("", "[Thing]x has UserName: missing"),
+    ] {
+        system.fail(&user(properties), reason).await;
+    }
+    let credential = "instance of MSFT_Credential as $c { UserName = \"jo\"; Password = \"clear\"; };
+        instance of MSFT_UserResource { ResourceID = \"[Thing]x\"; UserName = \"jo\"; Password = $c; };
+        instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };";
+    let credential = Configuration::parse("test", credential.as_bytes()).expect("valid");
+    system.fail(&Arc::new(credential), "Password that is not a hash").await;
+    fs::remove_file(system.path("etc/.pwd.lock")).expect("a lock");
+    assert_eq!(system.everything(), before);
+    System::new().fail(&user("UserName = \"jo\";"), "no such file of accounts").await;
+}
+
+/// Where links of a user lead out of the home, nothing is written over them.
+#[tokio::test]
+async fn keys_of_a_user_come_change_and_go() {
+    let system = System::with_accounts();
+    let (user, group) = mapped();
+    system.write("etc/passwd", &format!("jo:x:{user}:{group}::/home/jo:/bin/sh\n"));
+    let (one, two) = (
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g",
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8f",
+    );
+    let key = |comment: &str, more: &str| {
+        instance(
+            "MSFT_nxSshAuthorizedKeysResource",
+            &format!("KeyComment = \"{comment}\"; Username = \"jo\"; {more}"),
+        )
+    };
+    let present = |comment: &str, text: &str| key(comment, &format!("Key = \"{text}\";"));
+    system.converge(&present("jo@desk", one)).await;
+    assert_eq!(system.read("home/jo/.ssh/authorized_keys"), format!("{one} jo@desk\n"));
+    let of = |name: &str| {
+        let found = fs::metadata(system.path(name)).expect("there");
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    assert_eq!(of("home/jo/.ssh"), (0o700, user, group));
+    assert_eq!(of("home/jo/.ssh/authorized_keys"), (0o600, user, group));
+
+    let mine = format!("# mine\nno-pty {two} other\n{two} jo@desk\n{one} jo@desk");
+    system.write("home/jo/.ssh/authorized_keys", &mine);
+    let restricted = format!("from=\\\"10.0.0.0/8\\\",no-pty {one}");
+    system.converge(&present("jo@desk", &restricted)).await;
+    let wanted = format!("# mine\nno-pty {two} other\nfrom=\"10.0.0.0/8\",no-pty {one} jo@desk\n");
+    assert_eq!(system.read("home/jo/.ssh/authorized_keys"), wanted);
+    // The server for SSH would not read what others may write.
+    let open = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(system.path("home/jo/.ssh/authorized_keys"), open).expect("a mode");
+    system.converge(&present("jo@desk", &restricted)).await;
+    assert_eq!(of("home/jo/.ssh/authorized_keys").0, 0o644);
+    system.converge(&key("jo@desk", "Ensure = \"absent\";")).await;
+    let wanted = format!("# mine\nno-pty {two} other\n");
+    assert_eq!(system.read("home/jo/.ssh/authorized_keys"), wanted);
+
+    for (text, reason) in [
+        ("ssh-rsa AAAA", "not a public key"),
+        ("hello", "not a public key"),
+        ("", "[Thing]x has Key: missing"),
+    ] {
+        system.fail(&present("x", text), reason).await;
+    }
+    system.fail(&present("a\\nb", one), "no text of one line").await;
+    let stranger = format!("KeyComment = \"x\"; Username = \"nobody\"; Key = \"{one}\";");
+    system.fail(&instance("MSFT_nxSshAuthorizedKeys", &stranger), "no such user").await;
+
+    fs::create_dir(system.path("victim")).expect("a folder");
+    fs::remove_dir_all(system.path("home/jo/.ssh")).expect("removed");
+    symlink(system.path("victim"), system.path("home/jo/.ssh")).expect("a link");
+    system.fail(&present("x", one), "outside of the allowed root").await;
+    fs::remove_file(system.path("home/jo/.ssh")).expect("removed");
+    fs::create_dir(system.path("home/jo/.ssh")).expect("a folder");
+    system.write("victim/keys", "safe");
+    let file = system.path("home/jo/.ssh/authorized_keys");
+    symlink(system.path("victim/keys"), file).expect("a link");
+    let refused = system.apply(&present("x", one)).await;
+    assert_eq!(refused.outcome, ResourceOutcome::Failed, "{refused:?}");
+    assert_eq!(system.read("victim/keys"), "safe");
+}
+
+#[tokio::test]
+async fn a_line_a_variable_and_a_message_are_kept() {
+    let system = System::new();
+    system.write("etc/app.conf", "# app\nPort 1\nHost a\n");
+    let line = |properties: &str| {
+        let path = system.path("etc/app.conf");
+        instance("MSFT_nxFileLineResource", &format!("FilePath = \"{path}\"; {properties}"))
+    };
+    let wanted = "ContainsLine = \"Port 2\"; DoesNotContainPattern = \"^Port \";";
+    let status = system.converge(&line(wanted)).await;
+    assert_eq!(system.read("etc/app.conf"), "# app\nHost a\nPort 2\n");
+    let diff = status.differences[0].diff.as_deref();
+    assert_eq!(diff, Some(" # app\n-Port 1\n Host a\n+Port 2\n"));
+    system.converge(&line("DoesNotContainPattern = \"Host|#\";")).await;
+    assert_eq!(system.read("etc/app.conf"), "Port 2\n");
+    system.fail(&line("DoesNotContainPattern = \"(\";"), "has DoesNotContainPattern: regex").await;
+    system.fail(&line("ContainsLine = \"a\\nb\";"), "more than one line").await;
+    system.fail(&line(""), "ContainsLine: missing").await;
+    let outside = "FilePath = \"/etc/hostname\"; ContainsLine = \"x\";";
+    system.fail(&instance("MSFT_nxFileLine", outside), "outside of the allowed root").await;
+
+    system.write("etc/environment", "# e\nLANG=C\nSEARCH=/a:/b\n");
+    let variable = |properties: &str| instance("MSFT_EnvironmentResource", properties);
+    for (properties, text) in [
+        (
+            "Name = \"LANG\"; Value = \"de DE\"; Target = {\"Machine\"};",
+            "LANG=\"de DE\"\nSEARCH=/a:/b\n",
+        ),
+        (
+            "Name = \"SEARCH\"; Value = \"/c:/a\"; Path = True;",
+            "LANG=\"de DE\"\nSEARCH=\"/a:/b:/c\"\n",
+        ),
+        (
+            "Name = \"SEARCH\"; Value = \"/b\"; Path = True; Ensure = \"Absent\";",
+            "LANG=\"de DE\"\nSEARCH=\"/a:/c\"\n",
+        ),
+        ("Name = \"LANG\"; Ensure = \"Absent\";", "SEARCH=\"/a:/c\"\n"),
+        ("Name = \"NEW\"; Value = \"1\";", "SEARCH=\"/a:/c\"\nNEW=\"1\"\n"),
+    ] {
+        system.converge(&variable(properties)).await;
+        assert_eq!(system.read("etc/environment"), format!("# e\n{text}"));
+    }
+    system.fail(&variable("Name = \"A\"; Value = \"a#b\";"), "has Value: a quotation mark").await;
+    system.fail(&variable("Name = \"A=B\"; Value = \"x\";"), "is not the name of a variable").await;
+    system
+        .fail(&variable("Name = \"A\"; Value = \"x\"; Target = {\"Process\"};"), "Target `Process`")
+        .await;
+    system.fail(&variable("Name = \"A\";"), "has Value: missing").await;
+
+    let message = instance("MSFT_LogResource", "Message = \"two\\nlines \\\\ and more\";");
+    system.converge(&message).await;
+    let log = system.read("var/log/oms-dsc.log");
+    assert!(
+        log.ends_with(" [Thing]x two\\nlines \\\\ and more\n") && log.lines().count() == 1,
+        "{log}"
+    );
+    // What a crash cut off is no message that was written.
+    system.write("var/log/oms-dsc.log", &log[..log.len() - 3]);
+    system.converge(&message).await;
+    fs::remove_file(system.path("var/log/oms-dsc.log")).expect("rotated away");
+    system.converge(&message).await;
+    system.fail(&instance("MSFT_LogResource", ""), "has Message: missing").await;
+}
+
+#[tokio::test]
+async fn a_restart_is_required_as_long_as_the_system_says_so() {
+    let system = System::new();
+    let pending = instance("DSC_PendingReboot", "Name = \"any\";");
+    fs::create_dir(system.path("run")).expect("a folder");
+    system.stay(&pending).await;
+    system.write("run/reboot-required", "*** System restart required ***\n");
+    system.write("run/reboot-required.pkgs", "linux-image\nlibc6\nlinux-image\n");
+    let status = system.apply(&pending).await;
+    assert_eq!(status.outcome, ResourceOutcome::RebootPending);
+    assert_eq!(status.differences[0].found, "required by libc6, linux-image");
+    fs::remove_file(system.path("run/reboot-required")).expect("restarted");
+    system.stay(&pending).await;
+}
+
+/// Scripts can do anything, so they are no resource of a system in a folder.
+#[tokio::test]
+async fn scripts_test_set_and_get() {
+    let mut system = System::new();
+    let path = system.path("made");
+    let script = |get: &str, test: &str, set: &str, more: &str| {
+        let quote =
+            |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        instance(
+            "MSFT_nxScriptResource",
+            &format!(
+                "GetScript = \"{}\"; TestScript = \"{}\"; SetScript = \"{}\"; {more}",
+                quote(get),
+                quote(test),
+                quote(set)
+            ),
+        )
+    };
+    let make = script(
+        &format!("#!/bin/bash\ncat {path}"),
+        &format!("test -e {path} || {{ echo it is not there >&2; exit 3; }}"),
+        &format!("#!/bin/bash -e\r\nread line || true\r\necho \"$0 $line $HOME\" > {path}\r\n"),
+        "",
+    );
+    system.fail(&make, "resource class is not supported. name=`MSFT_nxScriptResource`").await;
+    system.resources = Registry::new().with(Arc::new(ScriptResource::new()));
+    let status = system.converge(&make).await;
+    assert_eq!(status.differences[0].found, "exit code 3: it is not there");
+    let made = system.read("made");
+    assert!(!made.contains('\r') && made.contains(".oms-dsc-"), "{made}");
+    let file = made.split_whitespace().next().expect("a path").to_owned();
+    assert!(!Path::new(&file).exists(), "a script does not stay behind");
+    let found = node::get(&make, &system.resources).await.expect("a look");
+    assert_eq!(found[0].1["Result"], made);
+
+    system.fail(&script("x", "exit 1", "echo no; exit 4", ""), "exit code 4: no").await;
+    system.fail(&script("x", "exit 1", "true", ""), "still different after it was set").await;
+    system
+        .fail(
+            &script("x", "kill -9 $$", "true", ""),
+            "program failed. program=`TestScript`, reason=`ended by a signal`",
+        )
+        .await;
+    system.fail(&script("x", "", "true", ""), "has TestScript: missing").await;
+    system.fail(&script("x", "true", "true", "User = \"nobody-at-all\";"), "no such user").await;
+    system
+        .fail(&script("x", "#!/no/such/shell\n", "x", ""), "no such program. name=`/no/such/shell`")
+        .await;
+    let reboot = system.apply(&script("x", "exit 1", "exit 194", "")).await;
+    assert_eq!(reboot.outcome, ResourceOutcome::RebootPending);
+    let loud = script("x", "yes no | head -c 3000000; exit 1", "true", "");
+    assert_eq!(system.test(&loud).await.outcome, ResourceOutcome::Different);
+
+    // What takes too long ends with all that it started; what stays behind holds nobody up.
+    let patience = Duration::from_millis(300);
+    system.resources = Registry::new().with(Arc::new(ScriptResource::new().timeout(patience)));
+    let endless = script("x", &format!("sleep 60 & echo $! > {path}; wait"), "true", "");
+    system.fail(&endless, "not done after 0 seconds").await;
+    let id = system.read("made").trim().parse().expect("an id");
+    let id = rustix::process::Pid::from_raw(id).expect("an id");
+    let is_gone = || match fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero())) {
+        Ok(stat) => stat.contains(") Z "),
+        Err(_) => true,
+    };
+    for _ in 0..1_000 {
+        if is_gone() {
+            break;
+        }
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+    assert!(is_gone(), "what a script started ends with it");
+    if is_root() {
+        system.resources = Registry::new().with(Arc::new(ScriptResource::new()));
+        let as_user =
+            script("x", "test \"$(id -un)$HOME\" = daemon/usr/sbin", "false", "User = \"daemon\";");
+        assert!(system.test(&as_user).await.is_in_desired_state());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Wish {
+    User(u8, bool, Option<bool>, bool),
+    Group(u8, bool, Vec<u8>, bool),
+}
+
+impl Wish {
+    fn document(&self) -> Arc<Configuration> {
+        let ensure = |is_present: bool| if is_present { "Present" } else { "Absent" };
+        match self {
+            Self::User(name, is_present, disabled, has_name) => {
+                let disabled =
+                    disabled.map(|on| format!("Disabled = {};", if on { "True" } else { "False" }));
+                user(&format!(
+                    "UserName = \"u{name}\"; Ensure = \"{}\"; {} {}",
+                    ensure(*is_present),
+                    disabled.unwrap_or_default(),
+                    if *has_name { "FullName = \"A Name\";" } else { "" },
+                ))
+            }
+            Self::Group(name, is_present, members, is_whole) => {
+                let members: Vec<String> = members.iter().map(|m| format!("\"u{m}\"")).collect();
+                let list = if *is_whole { "Members" } else { "MembersToInclude" };
+                group(&format!(
+                    "GroupName = \"g{name}\"; Ensure = \"{}\"; {list} = {{{}}};",
+                    ensure(*is_present),
+                    members.join(", "),
+                ))
+            }
+        }
+    }
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let user = (0u8..3, any::<bool>(), any::<Option<bool>>(), any::<bool>());
+    let group = (0u8..2, any::<bool>(), proptest::collection::vec(0u8..3, 0..3), any::<bool>());
+    prop_oneof![
+        user.prop_map(|(name, present, disabled, full)| Wish::User(name, present, disabled, full)),
+        group
+            .prop_map(|(name, present, members, whole)| Wish::Group(name, present, members, whole)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// In whatever order accounts come, change and go: what was set is in its state, setting it again
+    /// changes nothing, a member is a user, ids are not given twice, and the accounts that were there
+    /// stay as they were.
+    #[test]
+    fn any_order_of_accounts_converges(wishes in proptest::collection::vec(wish(), 1..12)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let system = System::with_accounts();
+            // Homes that are there need nobody to give them away.
+            for name in 0..3 {
+                fs::create_dir_all(system.path(&format!("home/u{name}"))).expect("a home");
+            }
+            for wish in wishes {
+                let document = wish.document();
+                let done = system.apply(&document).await;
+                match done.outcome {
+                    ResourceOutcome::Failed => {
+                        let error = done.error.unwrap_or_default();
+                        prop_assert!(error.contains("no such user"), "{wish:?}: {error}");
+                    }
+                    _ => system.stay(&document).await,
+                }
+                let rows = |name: &str| -> Vec<Vec<String>> {
+                    let row = |line: &str| line.split(':').map(str::to_owned).collect();
+                    system.read(name).lines().map(row).collect()
+                };
+                for file in ["etc/passwd", "etc/group"] {
+                    let mut ids: Vec<String> = rows(file).iter().filter_map(|row| row.get(2).cloned()).collect();
+                    let count = ids.len();
+                    ids.sort();
+                    ids.dedup();
+                    prop_assert_eq!(ids.len(), count, "{} {}", file, system.read(file));
+                }
+                let users: Vec<String> = rows("etc/passwd").iter().map(|row| row[0].clone()).collect();
+                for row in rows("etc/group") {
+                    let mut members = row[3].split(',').filter(|member| !member.is_empty());
+                    prop_assert!(members.all(|member| users.iter().any(|user| user == member)));
+                }
+                let names = |file| rows(file).into_iter().map(|row| row[0].clone()).collect::<Vec<_>>();
+                prop_assert_eq!(names("etc/group"), names("etc/gshadow"));
+                prop_assert!(system.read("etc/passwd").contains("jo:x:1000:1000:Jo,,,,:/home/jo:/bin/bash\n+nis\n"));
+            }
+            Ok(())
+        })?;
+    }
+}
