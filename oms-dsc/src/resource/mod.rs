@@ -6,6 +6,8 @@
 #[cfg(target_os = "linux")]
 mod accounts;
 #[cfg(target_os = "linux")]
+mod archive;
+#[cfg(target_os = "linux")]
 mod authorized_key;
 #[cfg(target_os = "linux")]
 mod command;
@@ -36,6 +38,8 @@ mod tree;
 #[cfg(target_os = "linux")]
 mod user;
 
+#[cfg(target_os = "linux")]
+pub use archive::ArchiveResource;
 #[cfg(target_os = "linux")]
 pub use authorized_key::SshAuthorizedKeysResource;
 #[cfg(target_os = "linux")]
@@ -165,6 +169,7 @@ impl Registry {
             return Ok(Self::new()
                 .with(Arc::new(FileResource::unrestricted()))
                 .with(Arc::new(FileLineResource::unrestricted()))
+                .with(Arc::new(ArchiveResource::unrestricted()))
                 .with(Arc::new(EnvironmentResource::unrestricted()))
                 .with(Arc::new(UserResource::unrestricted()))
                 .with(Arc::new(GroupResource::unrestricted()))
@@ -178,6 +183,7 @@ impl Registry {
         Ok(Self::new()
             .with(Arc::new(FileResource::within(root)?))
             .with(Arc::new(FileLineResource::within(root)?))
+            .with(Arc::new(ArchiveResource::within(root)?))
             .with(Arc::new(EnvironmentResource::within(root)?))
             .with(Arc::new(UserResource::within(root)?))
             .with(Arc::new(GroupResource::within(root)?))

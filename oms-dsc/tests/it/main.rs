@@ -26,6 +26,12 @@ mod file;
 #[cfg(target_os = "linux")]
 mod service;
 
+#[cfg(target_os = "linux")]
+mod archive;
+
+#[cfg(target_os = "linux")]
+mod killed;
+
 #[cfg(all(target_os = "linux", feature = "interop"))]
 mod package;
 

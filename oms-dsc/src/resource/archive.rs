@@ -1,0 +1,288 @@
+//! What a zip archive holds, unpacked: `Archive` of Windows and `nxArchive`.
+//!
+//! The archive is read without trusting it, by the rules of module packages: no link, no path that leaves
+//! the destination, no more bytes than its table says. Every file is written beside its place and renamed
+//! into it, so one that is there is whole. What the archive does not name stays.
+
+use super::property::{Ensure, Properties};
+use super::tree::{Attributes, Place, Root};
+use super::{Difference, Resource, SetReport};
+use crate::Error;
+use crate::configuration::ResourceInstance;
+use crate::module::{Package, PackageEntry};
+use async_trait::async_trait;
+use oms_core::task::blocking;
+use rustix::fs::FileType;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+const CLASSES: [&str; 3] = ["MSFT_ArchiveResource", "MSFT_nxArchiveResource", "MSFT_nxArchive"];
+
+const KNOWN: [&str; 8] = [
+    "Path",
+    "SourcePath",
+    "Destination",
+    "DestinationPath",
+    "Ensure",
+    "Validate",
+    "Checksum",
+    "Force",
+];
+
+/// The largest archive, in bytes.
+const ARCHIVE_BYTES_MAX: u64 = 256 << 20;
+
+/// The largest file of an archive that is compared, in bytes.
+const FILE_BYTES_MAX: u64 = crate::module::INFLATED_BYTES_MAX;
+
+/// The most differences that are told; one more says that there are more.
+const DIFFERENCES_MAX: usize = 50;
+
+/// Unpacked archives.
+#[derive(Clone, Debug)]
+pub struct ArchiveResource {
+    root: Root,
+}
+
+impl ArchiveResource {
+    /// A resource that may change any path that the process may.
+    #[must_use]
+    pub fn unrestricted() -> Self {
+        Self { root: Root::everywhere() }
+    }
+
+    /// A resource that refuses every path outside of `root`, which must exist.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such folder.
+    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
+        Ok(Self { root: Root::only(root.into())? })
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        instance: &ResourceInstance,
+        work: fn(&Unpacked<'_>, &Package<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (desired, root) = (Desired::of(instance)?, self.root.clone());
+        blocking(move || {
+            let shown = || desired.source.display().to_string();
+            let not_found = || Error::NotFound { what: "archive", name: shown() };
+            let (place, _) = root.follow(&desired.source)?.ok_or_else(not_found)?;
+            let bytes = place.read(ARCHIVE_BYTES_MAX)?;
+            if !bytes.starts_with(b"PK") {
+                return Err(Error::Unsupported { what: "archive that is no zip", name: shown() });
+            }
+            let package = Package::read(&bytes)?;
+            work(&Unpacked { root: &root, desired: &desired }, &package)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Resource for ArchiveResource {
+    fn classes(&self) -> &[&str] {
+        &CLASSES
+    }
+
+    async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
+        self.with(instance, |unpacked, package| {
+            let (mut there, mut files) = (0, 0);
+            for entry in package.entries().iter().filter(|entry| !entry.is_folder) {
+                files += 1;
+                let found = unpacked.place(entry, false)?.map(|place| place.found()).transpose()?;
+                there += usize::from(found.flatten().is_some());
+            }
+            Ok(BTreeMap::from([
+                ("Destination".to_owned(), json!(unpacked.desired.target.display().to_string())),
+                ("Files".to_owned(), json!(files)),
+                ("FilesPresent".to_owned(), json!(there)),
+            ]))
+        })
+        .await
+    }
+
+    async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
+        self.with(instance, |unpacked, package| unpacked.differences(package)).await
+    }
+
+    async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
+        self.with(instance, |unpacked, package| match unpacked.desired.ensure {
+            Ensure::Present => unpacked.unpack(package),
+            Ensure::Absent => unpacked.remove(package),
+        })
+        .await
+        .map(|()| SetReport::default())
+    }
+}
+
+/// What should be.
+#[derive(Clone, Debug)]
+struct Desired {
+    source: PathBuf,
+    target: PathBuf,
+    ensure: Ensure,
+    /// Whether contents are compared, and not names alone.
+    validates: bool,
+    force: bool,
+}
+
+impl Desired {
+    fn of(instance: &ResourceInstance) -> Result<Self, Error> {
+        let read = Properties::new(instance, "Archive resource", &KNOWN)?;
+        let is_nx = instance.class.to_ascii_lowercase().contains("nxarchive");
+        let (source, target) = match is_nx {
+            true => ("SourcePath", "DestinationPath"),
+            false => ("Path", "Destination"),
+        };
+        let compares = match read.word("Checksum")?.as_deref() {
+            None => is_nx,
+            Some("sha-1" | "sha-256" | "sha-512" | "md5") => true,
+            Some(other) => return Err(read.unsupported(&format!("Checksum `{other}`"))),
+        };
+        Ok(Self {
+            source: read.needed_path(source)?,
+            target: read.needed_path(target)?,
+            ensure: read.ensure()?,
+            validates: if is_nx { compares } else { read.flag("Validate")?.unwrap_or(compares) },
+            force: read.flag("Force")?.unwrap_or(false),
+        })
+    }
+}
+
+/// A destination, beside the archive that it is to hold.
+struct Unpacked<'a> {
+    root: &'a Root,
+    desired: &'a Desired,
+}
+
+impl Unpacked<'_> {
+    fn path(&self, path: &str) -> PathBuf {
+        self.desired.target.join(path)
+    }
+
+    fn place(&self, entry: &PackageEntry, makes_folders: bool) -> Result<Option<Place>, Error> {
+        self.root.place(&self.path(&entry.path), makes_folders)
+    }
+
+    /// What is at an entry's place, and how it differs; none for what is as it should be.
+    fn difference(
+        &self,
+        package: &Package<'_>,
+        entry: &PackageEntry,
+    ) -> Result<Option<Difference>, Error> {
+        let place = self.place(entry, false)?;
+        let found = place.as_ref().map(Place::found).transpose()?.flatten();
+        let differ = |property: &str, found: &str, wanted: &str| {
+            Some(Difference::new(format!("{property} of {}", entry.path), found, wanted))
+        };
+        let wanted = if entry.is_folder { FileType::Directory } else { FileType::RegularFile };
+        Ok(match (place, found) {
+            (Some(place), Some(found)) if found.file_type == wanted => {
+                let is_same = entry.is_folder
+                    || !self.desired.validates
+                    || found.bytes == entry.len
+                        && place.read(FILE_BYTES_MAX)? == package.content(entry)?;
+                let shown = (format!("{} bytes", found.bytes), format!("{} bytes", entry.len));
+                if is_same { None } else { differ("Contents", &shown.0, &shown.1) }
+            }
+            (_, Some(found)) => {
+                let wanted = if entry.is_folder { "directory" } else { "file" };
+                differ("Type", found.kind_name(), wanted)
+            }
+            (_, None) => differ("Ensure", "absent", "present"),
+        })
+    }
+
+    fn differences(&self, package: &Package<'_>) -> Result<Vec<Difference>, Error> {
+        let (mut differences, mut more) = (Vec::new(), 0);
+        for entry in package.entries() {
+            let difference = match self.desired.ensure {
+                Ensure::Present => self.difference(package, entry)?,
+                Ensure::Absent => self.is_there(entry)?.then(|| {
+                    Difference::new(format!("Ensure of {}", entry.path), "present", "absent")
+                }),
+            };
+            match difference {
+                Some(_) if differences.len() == DIFFERENCES_MAX => more += 1,
+                difference => differences.extend(difference),
+            }
+        }
+        if more > 0 {
+            differences.push(Difference::new("more", format!("{more} differences"), "none"));
+        }
+        Ok(differences)
+    }
+
+    /// Whether a file of the archive is there; of folders nobody knows whose they are.
+    fn is_there(&self, entry: &PackageEntry) -> Result<bool, Error> {
+        let found = self.place(entry, false)?.map(|place| place.found()).transpose()?.flatten();
+        Ok(!entry.is_folder && found.is_some_and(|found| found.file_type == FileType::RegularFile))
+    }
+
+    fn unpack(&self, package: &Package<'_>) -> Result<(), Error> {
+        for entry in package.entries() {
+            if self.difference(package, entry)?.is_none() {
+                continue;
+            }
+            let missing = || Error::NotFound { what: "folder of", name: entry.path.clone() };
+            let place = self.place(entry, true)?.ok_or_else(missing)?;
+            let found = place.found()?;
+            if found.is_some() && !self.desired.force {
+                let reason = format!("Force is needed to replace {}", place.path().display());
+                return Err(Error::Invalid { what: "Archive resource", reason });
+            }
+            let wanted = if entry.is_folder { FileType::Directory } else { FileType::RegularFile };
+            let kept = match found {
+                Some(found) if found.file_type == wanted => Some(found),
+                Some(found) => {
+                    match found.file_type {
+                        FileType::Directory => place.remove_directory()?,
+                        _ => place.remove_file()?,
+                    }
+                    None
+                }
+                None => None,
+            };
+            match entry.is_folder {
+                true => place.make_directory()?,
+                false => {
+                    let contents = package.content(entry)?;
+                    place.write(&contents, Attributes::default(), kept.as_ref())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the archive's files, and then the folders below the destination that hold nothing any
+    /// more.
+    fn remove(&self, package: &Package<'_>) -> Result<(), Error> {
+        let mut folders = BTreeSet::new();
+        for entry in package.entries() {
+            folders.extend(Path::new(&entry.path).ancestors().skip(1).map(Path::to_owned));
+            if entry.is_folder {
+                folders.insert(PathBuf::from(&entry.path));
+            } else if self.is_there(entry)?
+                && let Some(place) = self.place(entry, false)?
+            {
+                place.remove_file()?;
+            }
+        }
+        folders.remove(Path::new(""));
+        // What lies deeper comes later in the order of paths.
+        for folder in folders.iter().rev() {
+            let Some(place) = self.root.place(&self.desired.target.join(folder), false)? else {
+                continue;
+            };
+            let is_folder =
+                place.found()?.is_some_and(|found| found.file_type == FileType::Directory);
+            if is_folder && place.is_empty_directory()? {
+                place.remove_directory()?;
+            }
+        }
+        Ok(())
+    }
+}

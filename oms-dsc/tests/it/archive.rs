@@ -1,0 +1,74 @@
+//! Archives that are unpacked and taken out again.
+
+use crate::module::Zip;
+use crate::system::{System, instance};
+use oms_dsc::node;
+use std::fs;
+use std::path::Path;
+
+fn nx(system: &System, more: &str) -> std::sync::Arc<oms_dsc::configuration::Configuration> {
+    let (from, to) = (system.path("a.zip"), system.path("to/here"));
+    let paths = format!("SourcePath = \"{from}\"; DestinationPath = \"{to}\"; {more}");
+    instance("MSFT_nxArchiveResource", &paths)
+}
+
+#[tokio::test]
+async fn an_archive_is_unpacked_kept_and_taken_out() {
+    let system = System::new();
+    let zip = Zip::of(&[("a", b"1"), ("sub/b", b"22"), ("sub/deep/c", b"333")]).finish();
+    fs::write(system.path("a.zip"), zip).expect("written");
+    let status = system.converge(&nx(&system, "")).await;
+    assert_eq!(status.differences[0].property, "Ensure of a");
+    assert_eq!(system.read("to/here/sub/deep/c"), "333");
+
+    // Half of it is not all of it, and what is more stays. What differs is replaced by force.
+    fs::remove_dir_all(system.path("to/here/sub/deep")).expect("removed");
+    system.write("to/here/more", "mine");
+    system.converge(&nx(&system, "")).await;
+    system.write("to/here/a", "drift");
+    system.fail(&nx(&system, ""), "Force is needed to replace").await;
+    let status = system.converge(&nx(&system, "Force = True;")).await;
+    assert_eq!(status.differences[0].to_string(), "Contents of a is 5 bytes, desired is 1 bytes");
+    let found = node::get(&nx(&system, ""), &system.resources).await.expect("a look");
+    assert_eq!((&found[0].1["Files"], &found[0].1["FilesPresent"]), (&3.into(), &3.into()));
+
+    // Windows compares names, unless it is to validate.
+    system.write("to/here/a", "drift");
+    let windows = |more: &str| {
+        let (from, to) = (system.path("a.zip"), system.path("to/here"));
+        let paths = format!("Path = \"{from}\"; Destination = \"{to}\"; {more}");
+        instance("MSFT_ArchiveResource", &paths)
+    };
+    system.stay(&windows("")).await;
+    system.converge(&windows("Validate = True; Checksum = \"SHA-256\"; Force = True;")).await;
+    assert_eq!(system.read("to/here/a"), "1");
+    system.converge(&nx(&system, "Ensure = \"Absent\";")).await;
+    assert!(!Path::new(&system.path("to/here/sub")).exists());
+    assert_eq!(system.read("to/here/more"), "mine");
+}
+
+#[tokio::test]
+async fn what_would_leave_the_destination_is_refused_whole() {
+    let system = System::new();
+    for name in ["../x", "/x", "a/../../x", "c:x"] {
+        let zip = Zip::of(&[("good", b"1"), (name, b"2")]).finish();
+        fs::write(system.path("a.zip"), zip).expect("written");
+        system.fail(&nx(&system, "Force = True;"), "module package is not valid").await;
+    }
+    assert!(!Path::new(&system.path("to")).exists() && !Path::new(&system.path("x")).exists());
+    // A link at the destination leads nowhere else.
+    let outside = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(system.path("to/here")).expect("folders");
+    let door = system.path("to/here/sub");
+    std::os::unix::fs::symlink(outside.path(), door).expect("a link");
+    let zip = Zip::of(&[("sub/b", b"2")]).finish();
+    fs::write(system.path("a.zip"), zip).expect("written");
+    system.fail(&nx(&system, "Force = True;"), "outside of the allowed root").await;
+    assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
+
+    fs::write(system.path("a.zip"), b"\x1f\x8b tar").expect("written");
+    system.fail(&nx(&system, ""), "archive that is no zip is not supported").await;
+    system.fail(&nx(&system, "Checksum = \"mtime\";"), "name=`Checksum `mtime` of [Thing]x`").await;
+    fs::remove_file(system.path("a.zip")).expect("removed");
+    system.fail(&nx(&system, ""), "no such archive").await;
+}
