@@ -2,8 +2,9 @@
 
 use super::emit::{About, Declaration, Declared, emit};
 use super::expression::{Scope, evaluate};
+use super::metaconfiguration;
 use super::source::{Composite, Parameter, Resource, Source};
-use super::tree::{Tree, describe};
+use super::tree::{Entry, Tree, describe};
 use crate::Error;
 use crate::configuration::credential::{Passwords, Recipient};
 use crate::configuration::{RESOURCES_MAX, Schemas, meant};
@@ -63,6 +64,8 @@ pub struct NodeConfiguration {
     pub text: String,
     /// Of the document's bytes.
     pub checksum: Checksum,
+    /// Whether it is for the node's local configuration manager (`meta.mof`), and nothing to publish.
+    pub is_metaconfiguration: bool,
 }
 
 impl Source {
@@ -110,7 +113,14 @@ impl Source {
             match self.node(schemas, options, name, node) {
                 Ok(text) => {
                     let (checksum, node) = (Checksum::of(text.as_bytes()), node.to_owned());
-                    compiled.push(NodeConfiguration { name: full, node, text, checksum });
+                    let is_metaconfiguration = self.settings.is_some();
+                    compiled.push(NodeConfiguration {
+                        name: full,
+                        node,
+                        text,
+                        checksum,
+                        is_metaconfiguration,
+                    });
                 }
                 Err(wrong) => diagnostics.extend(wrong),
             }
@@ -139,6 +149,7 @@ impl Source {
         if expander.diagnostics.is_empty() {
             expander.body(&self.resources, &scope, "", 0);
         }
+        let settings = self.settings.as_ref().map(|entries| expander.declared(entries, &scope));
         let Expander { declarations, mut diagnostics, .. } = expander;
         let recipient = options.recipients.get(node).or_else(|| options.recipients.get(ALL));
         let passwords = match recipient {
@@ -148,7 +159,11 @@ impl Source {
         };
         let (author, source) = (self.author.as_deref(), Some(self.file.as_str()));
         let about = About { configuration: name, author, source, passwords };
-        match emit(schemas, &about, &declarations, &*options.entropy) {
+        let emitted = match &settings {
+            Some(settings) => metaconfiguration::emit(schemas, &about, settings, &declarations),
+            None => emit(schemas, &about, &declarations, &*options.entropy),
+        };
+        match emitted {
             Ok(document) if diagnostics.is_empty() => {
                 Ok(format!("/*\n@TargetNode='{node}'\n@GeneratedBy='oms'\n*/\n\n{document}"))
             }
@@ -346,17 +361,7 @@ impl<'a> Expander<'a> {
             let suffix = format!("::[{}]{name}{suffix}", composite.name);
             self.composite(resource, composite, scope, &suffix, depth);
         } else {
-            let properties = resource.properties.iter().filter_map(|entry| {
-                let value = self.evaluate(&entry.value, scope)?;
-                Some(Declared {
-                    name: entry.key.clone(),
-                    value,
-                    secure: scope.take_touched().map(str::to_owned),
-                    position: entry.position,
-                    value_position: entry.value.position,
-                })
-            });
-            let properties = properties.collect();
+            let properties = self.declared(&resource.properties, scope);
             self.declarations.push(Declaration {
                 kind: resource.kind.clone(),
                 name,
@@ -367,6 +372,20 @@ impl<'a> Expander<'a> {
                 position: resource.position,
             });
         }
+    }
+
+    fn declared(&mut self, entries: &[Entry], scope: &Scope) -> Vec<Declared> {
+        let properties = entries.iter().filter_map(|entry| {
+            let value = self.evaluate(&entry.value, scope)?;
+            Some(Declared {
+                name: entry.key.clone(),
+                value,
+                secure: scope.take_touched().map(str::to_owned),
+                position: entry.position,
+                value_position: entry.value.position,
+            })
+        });
+        properties.collect()
     }
 
     fn composite(

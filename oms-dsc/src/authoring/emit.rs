@@ -79,13 +79,7 @@ pub(super) fn emit(
     declarations: &[Declaration],
     entropy: &dyn Entropy,
 ) -> Result<Document, Vec<Diagnostic>> {
-    let mut emitter = Emitter {
-        schemas,
-        about,
-        items: Vec::new(),
-        aliases: HashMap::new(),
-        diagnostics: Vec::new(),
-    };
+    let mut emitter = Emitter::new(schemas, about);
     for declaration in declarations {
         emitter.resource(declaration);
     }
@@ -98,6 +92,14 @@ pub(super) fn emit(
     }
     diagnostics.extend(schemas.check(&document, CheckOptions { refuses_unknown_classes: true }));
     diagnostics.extend(Configuration::from_document(&document).err().into_iter().flatten());
+    finish(document, diagnostics)
+}
+
+/// The document, or everything that is wrong with it, each once and in order.
+pub(super) fn finish(
+    document: Document,
+    mut diagnostics: Vec<Diagnostic>,
+) -> Result<Document, Vec<Diagnostic>> {
     if diagnostics.is_empty() {
         return Ok(document);
     }
@@ -137,32 +139,38 @@ impl About<'_> {
     }
 }
 
-fn text(text: &str) -> ValueKind {
+pub(super) fn text(text: &str) -> ValueKind {
     ValueKind::Text(text.to_owned())
 }
 
-fn push(instance: &mut Instance, name: &str, kind: ValueKind) {
+pub(super) fn push(instance: &mut Instance, name: &str, kind: ValueKind) {
     let position = instance.position;
     let value = Mof { kind, position };
     let (name, qualifiers) = (name.to_owned(), Vec::new());
     instance.properties.push(Property { qualifiers, name, value, position });
 }
 
-struct Emitter<'a> {
+/// Makes instances of what was declared.
+pub(super) struct Emitter<'a> {
     schemas: &'a Schemas,
     about: &'a About<'a>,
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// How many aliases each class has.
     aliases: HashMap<String, usize>,
-    diagnostics: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Emitter<'a> {
-    fn report(&mut self, position: Position, message: impl Into<String>) {
+    pub(super) fn new(schemas: &'a Schemas, about: &'a About<'a>) -> Self {
+        let (items, diagnostics) = (Vec::new(), Vec::new());
+        Self { schemas, about, items, aliases: HashMap::new(), diagnostics }
+    }
+
+    pub(super) fn report(&mut self, position: Position, message: impl Into<String>) {
         self.diagnostics.push(Diagnostic { position, message: message.into() });
     }
 
-    fn alias(&mut self, class: &str) -> String {
+    pub(super) fn alias(&mut self, class: &str) -> String {
         let count = self.aliases.entry(class.to_owned()).or_default();
         *count += 1;
         format!("${class}{count}ref")
@@ -242,7 +250,7 @@ impl<'a> Emitter<'a> {
         self.items.push(Item::Instance(instance));
     }
 
-    fn property(
+    pub(super) fn property(
         &mut self,
         instance: &mut Instance,
         schema: Option<&'a PropertySchema>,
@@ -252,7 +260,9 @@ impl<'a> Emitter<'a> {
             matches!(&schema.value_type, PropertyType::Instance(class)
                 if class.eq_ignore_ascii_case(CREDENTIAL_CLASS))
         });
-        if !is_credential {
+        // A configuration manager reads its registration keys as they are.
+        let is_key = declared.name.eq_ignore_ascii_case("RegistrationKey");
+        if !is_credential && !is_key {
             self.refuse_secure(declared);
         }
         let position = declared.value_position;

@@ -41,6 +41,11 @@
 //! `Module/Resource`; a type of which there is no schema becomes an `OMS_CommandResource`, which a node
 //! runs by its manifest.
 //!
+//! A source with `settings` is one of metaconfigurations: the settings are those of the local
+//! configuration manager, and its resources are what it talks to (`ConfigurationRepositoryWeb`,
+//! `ResourceRepositoryWeb`, `ReportServerWeb`, those of a share, `PartialConfiguration`,
+//! `SignatureValidation`).
+//!
 //! What is wrong is told all at once, each with its line and column in the source.
 
 mod builder;
@@ -52,6 +57,8 @@ mod emit;
 mod expression;
 
 mod function;
+
+mod metaconfiguration;
 
 mod source;
 

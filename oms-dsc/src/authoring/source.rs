@@ -30,6 +30,8 @@ pub struct Source {
     pub(super) nodes: Vec<Entry>,
     pub(super) composites: Vec<Composite>,
     pub(super) resources: Vec<Resource>,
+    /// Of the local configuration manager; with them the source is one of metaconfigurations.
+    pub(super) settings: Option<Vec<Entry>>,
 }
 
 /// A resource that is made of others.
@@ -249,7 +251,7 @@ impl Reader {
             if entries.iter().any(|entry| entry.key == "$schema"));
         let mut known = vec!["configuration", "author", "parameters", "variables", "resources"];
         known.extend(SILENT);
-        known.extend(["nodes", "composites"]);
+        known.extend(["nodes", "composites", "settings"]);
         let fields = self.fields("the document", tree, &known);
         let configuration = fields.find("configuration").and_then(|entry| {
             let name = self.text("`configuration`", Some(&entry.value))?;
@@ -274,6 +276,9 @@ impl Reader {
             nodes: nodes.to_vec(),
             composites: composites.iter().map(|entry| self.composite(entry)).collect(),
             resources: self.resources(fields.tree("resources"), tree.position),
+            settings: fields
+                .tree("settings")
+                .map(|tree| self.entries("`settings`", Some(tree)).to_vec()),
         }
     }
 

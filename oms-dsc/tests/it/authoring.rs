@@ -455,3 +455,101 @@ proptest! {
         let _ = contents(&expression);
     }
 }
+
+const LCM: &str = "
+configuration: Lcm
+parameters: {key: {type: secureString, defaultValue: secret-key}}
+nodes: {web-1: {}, web-2: {minutes: 60}}
+settings:
+  RefreshMode: Pull
+  ConfigurationMode: ApplyAndAutoCorrect
+  RefreshFrequencyMins: \"[if(contains(node(), 'minutes'), node('minutes'), 30)]\"
+  ConfigurationModeFrequencyMins: 15
+  RebootNodeIfNeeded: true
+  ActionAfterReboot: ContinueConfiguration
+  AllowModuleOverwrite: true
+  StatusRetentionTimeInDays: 7
+  DebugMode: [None]
+resources:
+- type: ConfigurationRepositoryWeb
+  name: pull
+  properties:
+    ServerURL: https://pull.example/PSDSCPullServer.svc
+    RegistrationKey: \"[parameters('key')]\"
+    ConfigurationNames: [\"[concat('Web.', nodeName())]\", Base]
+- type: ReportServerWeb
+  name: pull
+  properties: {ServerURL: https://pull.example/PSDSCPullServer.svc}
+- type: PartialConfiguration
+  name: Base
+  properties: {Description: what all have, ConfigurationSource: '[ConfigurationRepositoryWeb]pull', RefreshMode: Pull}
+";
+
+#[test]
+fn metaconfigurations() {
+    let source = Source::read("lcm.yaml", LCM.as_bytes()).expect("right");
+    let compiled = source.compile(&schemas(), &options()).expect("right");
+    assert!(compiled[1].is_metaconfiguration && compiled[1].node == "web-2");
+    let text = &compiled[1].text;
+    for part in [
+        "RefreshFrequencyMins = 60;",
+        "ConfigurationDownloadManagers = {$MSFT_WebDownloadManager1ref};",
+        "ReportManagers = {$MSFT_WebReportManager1ref};",
+        "PartialConfigurations = {$MSFT_PartialConfiguration1ref};",
+        "ConfigurationNames = {\"Web.web-2\", \"Base\"};",
+        "RegistrationKey = \"secret-key\";",
+        "ConfigurationSource = {\"[ConfigurationRepositoryWeb]pull\"};",
+        "MinimumCompatibleVersion = \"2.0.0\";",
+    ] {
+        assert!(
+            text.contains(part) || text.contains(&part.replace(['{', '}'], "")),
+            "{part}\n{text}"
+        );
+    }
+    let document = oms_dsc::mof::parse(text.as_bytes()).into_result().expect("MOF");
+    let options = oms_dsc::configuration::CheckOptions { refuses_unknown_classes: true };
+    assert_eq!(schemas().check(&document, options), []);
+    // Our own node reads it too.
+    let read = oms_dsc::Metaconfiguration::parse("web-1", compiled[0].text.as_bytes());
+    let read = read.expect("a metaconfiguration");
+    assert_eq!(read.configuration_names, ["Web.web-1", "Base"]);
+    assert!(read.reports && read.reboot_node_if_needed);
+}
+
+#[test]
+fn metaconfigurations_that_cannot_be_are_told() {
+    check_wrong(
+        "configuration: Lcm
+settings:
+  RefreshMode: Pull
+  RefreshFrequencyMins: 5
+  ConfigurationMode: Sometimes
+  RebootNodeIfNeded: true
+  PartialConfigurations: []
+resources:
+- type: ConfigurationRepositoryWeb
+  name: a
+  properties: {RegistrationKey: k}
+- type: PartialConfiguration
+  name: p
+  dependsOn: '[PartialConfiguration]q'
+  properties: {ConfigurationSource: ['[ConfigurationRepositoryWeb]b']}
+- type: PartialConfiguration
+  name: p
+- {type: nxFile, name: f}
+",
+        "4:25: `RefreshFrequencyMins` is 30 to 44640 minutes, not 5
+5:22: `ConfigurationMode` is one of `ApplyOnly`, `ApplyAndMonitor`, `ApplyAndAutoCorrect`, `MonitorOnly`, not `Sometimes`
+6:3: `MSFT_DSCMetaConfiguration` has no property `RebootNodeIfNeded`; did you mean `RebootNodeIfNeeded`?
+7:3: `PartialConfigurations` are given as resources
+9:3: the required property `ServerURL` of `MSFT_WebDownloadManager` is missing
+14:14: nothing has the id `[PartialConfiguration]q` that is referred to; did you mean `[partialconfiguration]p`?
+15:37: nothing has the id `[ConfigurationRepositoryWeb]b` that is referred to; did you mean `[configurationrepositoryweb]a`?
+16:3: `[PartialConfiguration]p` is declared twice
+18:3: `nxFile` is no part of a metaconfiguration",
+    );
+    check_wrong(
+        "configuration: Lcm\nsettings: {RefreshMode: Pull}\nresources: []",
+        "2:12: the node pulls, and there is no repository to pull from",
+    );
+}

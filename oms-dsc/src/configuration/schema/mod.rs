@@ -156,7 +156,7 @@ impl Schemas {
     }
 
     /// Whether a class is another or extends it.
-    fn is_a(&self, class: &ResourceClass, name: &str) -> bool {
+    pub(crate) fn is_a(&self, class: &ResourceClass, name: &str) -> bool {
         let lineage = self.lineage(class).unwrap_or_default();
         lineage.iter().any(|class| class.name.eq_ignore_ascii_case(name))
     }

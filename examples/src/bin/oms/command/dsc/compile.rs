@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Compile {
     /// The source, in YAML or JSON; a configuration document of DSC version 3 is one too.
     pub(super) file: PathBuf,
-    /// The folder for NAME.NODE.mof and its checksum; the configuration's name by default.
+    /// The folder for NAME.NODE.mof and its checksum, or NODE.meta.mof; the configuration's name by
+    /// default.
     #[arg(long)]
     pub(super) output: Option<PathBuf>,
     /// The configuration's name, in place of the source's own.
@@ -70,11 +71,16 @@ impl Compile {
                 .as_str()
                 .split_at(node.name.as_str().len().saturating_sub(node.node.len() + 1));
             let folder = self.output.clone().unwrap_or_else(|| PathBuf::from(configuration));
-            let path = folder.join(format!("{}.mof", node.name));
+            let path = match node.is_metaconfiguration {
+                true => folder.join(format!("{}.meta.mof", node.node)),
+                false => folder.join(format!("{}.mof", node.name)),
+            };
             if !self.check {
                 std::fs::create_dir_all(&folder)
                     .with_context(|| format!("folder {}", folder.display()))?;
                 write(&path, node.text.as_bytes())?;
+            }
+            if !self.check && !node.is_metaconfiguration {
                 let checksum = folder.join(format!("{}.mof.checksum", node.name));
                 write(&checksum, node.checksum.to_string().as_bytes())?;
             }
