@@ -58,7 +58,7 @@ pub enum Error {
         kind: String,
     },
     /// The runbook has no published version, so it cannot be started.
-    #[error("runbook is not published. runbook=`{runbook}`, state=`{state:?}`")]
+    #[error("runbook is not published: {}. runbook=`{runbook}`", state.description())]
     NotPublished {
         /// The runbook.
         runbook: RunbookName,
@@ -66,9 +66,7 @@ pub enum Error {
         state: RunbookState,
     },
     /// The runbook is in a state that does not allow this.
-    #[error(
-        "runbook refuses this now. runbook=`{runbook}`, operation=`{operation}`, state=`{state:?}`"
-    )]
+    #[error("{operation} is not possible now: {}. runbook=`{runbook}`", state.description())]
     RunbookState {
         /// The runbook.
         runbook: RunbookName,
@@ -112,7 +110,7 @@ pub enum Error {
         job: JobId,
     },
     /// The job is in a state that does not allow this.
-    #[error("job refuses this now. job=`{job}`, operation=`{operation}`, state=`{state:?}`")]
+    #[error("{operation} is not possible now: {}. job=`{job}`", state.description())]
     JobState {
         /// The job.
         job: JobId,

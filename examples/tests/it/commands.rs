@@ -247,6 +247,36 @@ fn a_folder_goes_into_a_vault_and_back() {
         .path("target")
         .join(place.path("source/file").strip_prefix("/").expect("a whole path"));
     assert_eq!(fs::read_to_string(restored).expect("restored"), "bytes");
+    let coded = |arguments: &[&str]| {
+        let all = with(arguments);
+        let output = place.run(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    // A restore into what is there says how it goes on; the vault is not backed up into itself; and what
+    // is missing is told by a status of its own.
+    let (code, why) = coded(&["restore", "--to", "target"]);
+    assert!(code == Some(1) && why.contains("--overwrite"), "{why}");
+    let (code, said) = coded(&["restore", "--overwrite", "--to", "target"]);
+    assert!(code == Some(0) && said.contains("1 files were there already and are right"), "{said}");
+    let (code, said) = coded(&["run", "."]);
+    assert!(code == Some(0) && said.contains("left out, it is the vault itself: "), "{said}");
+    fs::write(place.path("patterns"), "# mine\n*.tmp\n").expect("patterns");
+    fs::write(place.path("source/x.tmp"), "x").expect("a file");
+    let patterns = ["run", "source", "no-such", "--exclude-file", "patterns", "-e", "*.o"];
+    let (code, said) = coded(&patterns);
+    assert!(code == Some(3) && said.contains("no-such: not there, so not backed up"), "{said}");
+    assert!(said.contains("1 files and folders excluded"), "{said}");
+    let (code, why) = coded(&["run", "no-such"]);
+    assert!(code == Some(1) && why.contains("no-such"), "{why}");
+    let (code, why) = coded(&["run", "source", "--exclude", "[a"]);
+    assert!(code == Some(1) && why.contains("[a"), "{why}");
+    // Damage is told once.
+    let pack = fs::read_dir(place.path("vault/data")).expect("packs").flatten();
+    let mut packs = pack.filter_map(|it| fs::read_dir(it.path()).ok()?.flatten().next());
+    fs::remove_file(packs.next().expect("a pack").path()).expect("removed");
+    let (code, said) = coded(&["check"]);
+    assert!(code == Some(1), "{said}");
+    assert_eq!(said.matches("it is missing, but an index names it").count(), 1, "{said}");
     fs::write(place.path("pass"), "wrong\n").expect("a passphrase");
     let all = with(&["points"]);
     let why = place.bad(&all.iter().map(String::as_str).collect::<Vec<_>>());

@@ -462,7 +462,8 @@ fn an_interrupt_ends_the_job_and_what_it_started() {
     let script = "sleep 1000 & echo $! $$ > pids.new; mv pids.new pids; wait\n";
     fs::write(place.path("long.sh"), script).expect("a script");
     place.good(&["automation", "runbook", "publish", "long.sh"]);
-    let start = place.oms(&["automation", "start", "long"]).stderr(Stdio::piped()).spawn();
+    let mut start = place.oms(&["automation", "start", "long"]);
+    let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let start = start.expect("the program starts");
     let mut pids = String::new();
     for look in 0.. {
@@ -476,14 +477,80 @@ fn an_interrupt_ends_the_job_and_what_it_started() {
     let asked = Command::new("kill").args(["-INT", &start.id().to_string()]).status();
     assert!(asked.expect("kill").success());
     let ended = start.wait_with_output().expect("its end");
-    let why = text(&ended.stderr);
-    assert!(ended.status.code() == Some(1) && why.contains("the job was ended"), "{why}");
+    let told = text(&ended.stdout);
+    assert!(ended.status.code() == Some(130) && told.contains("Stopped"), "{told}");
     let pids: Vec<&str> = pids.split_whitespace().collect();
     assert_eq!(pids.len(), 2, "{pids:?}");
     for pid in pids {
         assert!(!is_running(pid), "{pid} is left");
     }
-    assert!(place.good(&["automation", "job"]).contains("Failed"));
+    assert!(place.good(&["automation", "job"]).contains("Stopped"));
+}
+
+/// Ctrl-C while a folder is backed up, or restored: no lock and no unfinished file is left, and a restore
+/// goes on where it was.
+#[test]
+fn an_interrupted_backup_leaves_no_lock_and_a_restore_goes_on() {
+    let place = Place::new();
+    fs::create_dir(place.path("source")).expect("a folder");
+    let noise =
+        |file: u64| (0..4_000_000_u64).map(move |at| (at.wrapping_mul(at ^ file) >> 7) as u8);
+    for file in 0..12 {
+        let bytes: Vec<u8> = noise(file).collect();
+        fs::write(place.path(&format!("source/{file}")), bytes).expect("a file");
+    }
+    fs::write(place.path("pass"), "secret\n").expect("a passphrase");
+    let with = |arguments: &[&'static str]| {
+        [&["backup"], arguments, &["--vault", "vault", "--passphrase-file", "pass"]].concat()
+    };
+    place.good(&with(&["vault", "create"]));
+    // As soon as it says by what it makes that it is on its way.
+    let interrupt = |arguments: &[&'static str], has_begun: &dyn Fn() -> bool| {
+        let mut child = place.oms(&with(arguments)).stdout(Stdio::piped()).spawn().expect("starts");
+        while child.try_wait().expect("its state").is_none() && !has_begun() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        child.wait().expect("its end").code()
+    };
+    let is_in = |name: &str| fs::read_dir(place.path(name)).is_ok_and(|it| it.count() > 0);
+    let code = interrupt(&["run", "source"], &|| is_in("vault/locks"));
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+    assert!(!is_in("vault/locks"), "a lock is left");
+    place.good(&with(&["run", "source"]));
+    let code = interrupt(&["restore", "--to", "target"], &|| place.path("target").exists());
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+    assert!(!is_in("vault/locks"), "a lock is left");
+    place.good(&with(&["restore", "--overwrite", "--to", "target"]));
+    let below = place.path("source").strip_prefix("/").expect("a whole path").to_owned();
+    for file in 0..12 {
+        let restored = place.path("target").join(&below).join(file.to_string());
+        assert!(fs::read(restored).expect("restored").into_iter().eq(noise(file)), "{file}");
+    }
+    assert_eq!(fs::read_dir(place.path("target").join(&below)).expect("a folder").count(), 12);
+}
+
+/// Nobody listens, or nothing can be written down: a status that shells know, and no panic.
+#[test]
+fn a_closed_or_full_standard_output_ends_a_command_quietly_or_with_an_error() {
+    let place = Place::new();
+    place.good(&["recovery", "status"]);
+    for arguments in [&["recovery", "status"][..], &["--help"], &["logs", "--help"], &["--version"]]
+    {
+        let ended = |output: Stdio| {
+            let child = place.oms(arguments).stdout(output).stderr(Stdio::piped()).spawn();
+            let ended = child.expect("starts").wait_with_output().expect("its end");
+            (ended.status.code(), text(&ended.stderr))
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (code, told) = ended(writer.into());
+        assert_eq!((code, told.as_str()), (Some(141), ""), "{arguments:?}");
+        let full = fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let (code, told) = ended(full.into());
+        assert!(code == Some(1) && told.contains("standard output"), "{arguments:?}: {told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
 }
 
 /// Whether a process has not ended; who inherits it may be late to take note of its end.

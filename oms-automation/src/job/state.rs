@@ -72,6 +72,26 @@ impl JobState {
         Removing
     });
 
+    /// In plain words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::New => "the job waits for a worker",
+            Self::Activating => "the job is being started",
+            Self::Running => "the job runs",
+            Self::Completed => "the job has completed",
+            Self::Failed => "the job has failed",
+            Self::Stopped => "the job was stopped",
+            Self::Blocked => "the job waits for another one",
+            Self::Suspended => "the job is suspended",
+            Self::Disconnected => "the job's worker does not answer",
+            Self::Suspending => "the job is being suspended",
+            Self::Stopping => "the job is being stopped",
+            Self::Resuming => "the job is being resumed",
+            Self::Removing => "the job is being deleted",
+        }
+    }
+
     /// Whether it has ended for good.
     #[must_use]
     pub const fn is_final(self) -> bool {

@@ -43,6 +43,19 @@ pub enum RunbookEvent {
     Delete,
 }
 
+impl RunbookState {
+    /// In plain words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Absent => "there is none of this name",
+            Self::New => "it was never published",
+            Self::Published => "it is published and has no draft",
+            Self::Edit => "it has a draft beside what is published",
+        }
+    }
+}
+
 impl Lifecycle for RunbookState {
     type Event = RunbookEvent;
 

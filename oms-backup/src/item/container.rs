@@ -655,6 +655,7 @@ fn work(
                 parent: Parent::Newest,
                 one_file_system: item.options.one_file_system,
                 write,
+                ..BackupOptions::default()
             };
             let report = vault.plan_backup(&options)?.run(control)?;
             for warning in &report.warnings.listed {

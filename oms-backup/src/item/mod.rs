@@ -98,7 +98,7 @@ impl ProtectedItem {
             ItemEvent::Enabled { .. } => return Err(self.refuse("is enabled already")),
             ItemEvent::Changed { event, point, .. } => {
                 self.state =
-                    self.state.next(*event).map_err(|illegal| self.refuse(&illegal.to_string()))?;
+                    self.state.next(*event).map_err(|it| self.refuse(it.state.description()))?;
                 self.latest = point.map(|point| (point, time)).or(self.latest);
             }
         }
@@ -112,7 +112,7 @@ impl ProtectedItem {
         event: ProtectionEvent,
         point: Option<SnapshotId>,
     ) -> Result<ItemEvent, Error> {
-        let state = self.state.next(event).map_err(|illegal| self.refuse(&illegal.to_string()))?;
+        let state = self.state.next(event).map_err(|it| self.refuse(it.state.description()))?;
         Ok(ItemEvent::Changed { event, state, name: self.options.name.clone(), point })
     }
 

@@ -54,6 +54,17 @@ impl ProtectionState {
         ProtectionStopped
     });
 
+    /// In plain words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::IrPending => "it waits for its first backup",
+            Self::Protected => "it is protected",
+            Self::ProtectionError => "it is protected, and its last backup failed",
+            Self::ProtectionStopped => "its protection is stopped",
+        }
+    }
+
     /// The name that Azure Backup gives the state.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -270,7 +270,7 @@ impl Job {
         self.state.next(event).map_err(|illegal| Error::State {
             what: "backup job",
             id: self.id.to_string(),
-            reason: illegal.to_string(),
+            reason: illegal.state.description().to_owned(),
         })
     }
 

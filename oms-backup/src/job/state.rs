@@ -66,6 +66,20 @@ impl JobState {
         Cancelled
     });
 
+    /// In plain words.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Queued => "it waits for its turn",
+            Self::InProgress => "it is under way",
+            Self::Cancelling => "it is being cancelled",
+            Self::Completed => "it is done",
+            Self::CompletedWithWarnings => "it is done, with warnings",
+            Self::Failed => "it has failed",
+            Self::Cancelled => "it was cancelled",
+        }
+    }
+
     /// Whether it will not change any more.
     #[must_use]
     pub const fn is_final(self) -> bool {

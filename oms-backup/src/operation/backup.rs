@@ -3,13 +3,16 @@
 use super::{Control, Entries, observed};
 use crate::error::Error;
 use crate::item::source::{
-    FileSource, FileState, SourceTree, SourceWarning, SourceWarningKind, Step, same_moment,
+    Excludes, FileSource, FileState, Selection, SourceTree, SourceWarning, SourceWarningKind, Step,
+    same_moment,
 };
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::chunk::{CHUNK_BYTES_MAX, Chunker};
-use crate::vault::format::{BlobId, BlobKind, Node, NodeKind, Snapshot, SnapshotId, Summary, Tree};
+use crate::vault::format::{
+    BlobId, BlobKind, Node, NodeKind, SMALL_FILE_BYTES_MAX, Snapshot, SnapshotId, Summary, Tree,
+};
 use crate::vault::{
-    Added, BlobReader, BlobWriter, Catalog, Core, FileId as _, LockGuard, Open, Vault,
+    Added, BlobReader, BlobWriter, CONFIG, Catalog, Core, FileId as _, LockGuard, Open, Vault,
     WriteSettings,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -26,6 +29,9 @@ const HARD_LINKS_MAX: usize = 1_000_000;
 
 /// The most entries one folder may have; its list is one blob.
 const FOLDER_ENTRIES_MAX: usize = 1_000_000;
+
+/// The most places that are told at which the vault itself was left out.
+const OWN_VAULTS_MAX: usize = 100;
 
 /// A file whose change time is this close before its backup may have been written again within
 /// one tick of its file system's clock, unseen: it is read again.
@@ -55,6 +61,13 @@ pub struct BackupOptions {
     pub parent: Parent,
     /// Whether folders on other file systems stay empty.
     pub one_file_system: bool,
+    /// Patterns of what is left out, as restic's `--exclude` has them: `*.tmp`, `/var/cache`,
+    /// `**/target`, and `!keep.tmp` to take one back.
+    pub excludes: Vec<String>,
+    /// Whether folders with a `CACHEDIR.TAG` are left out but for that file.
+    pub exclude_caches: bool,
+    /// Whether the vault itself is backed up, too, where it lies in what is.
+    pub include_own_vault: bool,
     /// How to store.
     pub write: WriteSettings,
 }
@@ -65,6 +78,7 @@ pub struct BackupPlan {
     core: Arc<Core>,
     options: BackupOptions,
     paths: Vec<PathBuf>,
+    missing: Vec<SourceWarning>,
     parent: Option<RecoveryPoint>,
 }
 
@@ -79,6 +93,13 @@ pub struct BackupReport {
     pub summary: Summary,
     /// What is not in the recovery point, or not as it should be.
     pub warnings: Entries<SourceWarning>,
+    /// Whether something that was to be backed up is not in the recovery point, or not with all of its
+    /// metadata. What only changed while it was read is there.
+    pub is_partial: bool,
+    /// How many files and folders the options leave out, without what is in those folders.
+    pub excluded: u64,
+    /// Where the vault itself, or a copy of it, was left out.
+    pub own_vaults: Vec<PathBuf>,
 }
 
 impl BackupPlan {
@@ -90,8 +111,10 @@ impl BackupPlan {
                 return Err(Error::Invalid { what: "tag", value: tag.clone(), reason });
             }
         }
+        // Patterns are understood before anything is done.
+        Excludes::parse(&options.excludes)?;
         let tree = vault.core().source_tree();
-        let source = FileSource::new(tree, &options.paths, options.one_file_system)?;
+        let (source, missing) = FileSource::new(tree, &options.paths, Selection::default())?;
         let paths = source.roots().to_vec();
         let parent = match &options.parent {
             Parent::None => None,
@@ -99,12 +122,26 @@ impl BackupPlan {
             Parent::Newest => {
                 let hostname = &vault.core().holder.hostname;
                 let names = names(&paths);
+                // As when those that are missing were there.
+                let mut whole = names.clone();
+                whole.extend(missing.iter().map(|it| it.path.to_string_lossy().into_owned()));
+                whole.sort();
                 let mut points = vault.points()?;
-                points.retain(|p| p.snapshot.hostname == *hostname && p.snapshot.paths == names);
+                points.retain(|p| {
+                    let is_same = p.snapshot.paths == names || p.snapshot.paths == whole;
+                    p.snapshot.hostname == *hostname && is_same
+                });
                 points.pop()
             }
         };
-        Ok(Self { core: Arc::clone(vault.core()), options: options.clone(), paths, parent })
+        let (core, options) = (Arc::clone(vault.core()), options.clone());
+        Ok(Self { core, options, paths, missing, parent })
+    }
+
+    /// The given paths that are not there or cannot be looked at; the others are backed up.
+    #[must_use]
+    pub fn missing(&self) -> &[SourceWarning] {
+        &self.missing
     }
 
     /// The absolute paths that will be backed up.
@@ -149,16 +186,18 @@ impl BackupPlan {
             trusted_before: self.parent.as_ref().map(|p| p.snapshot.time - CLOCK_TICK_MAX),
             buffer: vec![0; READ_BYTES],
             summary: Summary::default(),
-            warnings: Entries::default(),
+            told: Told::default(),
         };
+        self.missing.iter().for_each(|missing| archiver.told.warn(missing.clone()));
         let parent_tree = self.parent.as_ref().map(|parent| parent.snapshot.tree);
         archiver.push_frame(None, parent_tree);
-        let mut source = FileSource::new(tree, &self.paths, self.options.one_file_system)?;
+        let (mut source, gone) = FileSource::new(tree, &self.paths, self.selection()?)?;
+        gone.into_iter().for_each(|gone| archiver.told.warn(gone));
         while let Some(step) = source.next() {
             control.check()?;
             archiver.take(step)?;
         }
-        let (tree, added, mut summary, warnings) = archiver.finish(&self.paths)?;
+        let (tree, added, mut summary, told) = archiver.finish(&self.paths, source.has_any())?;
         summary.backup_start = start;
         summary.backup_end = core.store.clock.now();
         summary.data_blobs = added.data_blobs;
@@ -176,7 +215,19 @@ impl BackupPlan {
         tracing::Span::current().record("point", tracing::field::display(point));
         metrics::counter!("oms_backup_stored_bytes_total").increment(added.stored_bytes);
         tracing::info!(%point, files = summary.total_files_processed, "recovery point committed");
-        Ok(BackupReport { point, parent: self.parent.map(|parent| parent.id), summary, warnings })
+        let parent = self.parent.map(|parent| parent.id);
+        let Told { warnings, is_partial, excluded, own_vaults } = told;
+        Ok(BackupReport { point, parent, summary, warnings, is_partial, excluded, own_vaults })
+    }
+
+    fn selection(&self) -> Result<Selection, Error> {
+        let BackupOptions { one_file_system, exclude_caches, include_own_vault, .. } = self.options;
+        let own_config = match include_own_vault {
+            true => None,
+            false => Some(self.core.store.read_path(Path::new(CONFIG), SMALL_FILE_BYTES_MAX)?),
+        };
+        let excludes = Excludes::parse(&self.options.excludes)?;
+        Ok(Selection { one_file_system, excludes, exclude_caches, own_config })
     }
 
     fn snapshot(&self, time: Timestamp, tree: BlobId, summary: Summary) -> Snapshot {
@@ -190,7 +241,7 @@ impl BackupPlan {
             username: holder.username.clone(),
             uid: holder.uid,
             gid: holder.gid,
-            excludes: Vec::new(),
+            excludes: self.options.excludes.clone(),
             tags: self.options.tags.clone(),
             original: None,
             program_version: concat!("oms-backup ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -227,7 +278,23 @@ struct Archiver<'a> {
     trusted_before: Option<Timestamp>,
     buffer: Vec<u8>,
     summary: Summary,
+    told: Told,
+}
+
+/// What a report tells of the source.
+#[derive(Default)]
+struct Told {
     warnings: Entries<SourceWarning>,
+    is_partial: bool,
+    excluded: u64,
+    own_vaults: Vec<PathBuf>,
+}
+
+impl Told {
+    fn warn(&mut self, warning: SourceWarning) {
+        self.is_partial |= warning.kind != SourceWarningKind::Changed;
+        self.warnings.push(warning);
+    }
 }
 
 /// Why a file is not in the backup, or why the backup ends.
@@ -260,7 +327,19 @@ impl Archiver<'_> {
             Step::Leave => self.leave(),
             Step::Entry { path, node, state } => self.entry(path, *node, &state),
             Step::Warning(warning) => {
-                self.warnings.push(warning);
+                self.told.warn(warning);
+                Ok(())
+            }
+            Step::Excluded => {
+                self.told.excluded += 1;
+                Ok(())
+            }
+            Step::OwnVault(path) => {
+                tracing::info!(path = %path.display(), "the vault itself is left out");
+                // Enough for a person; each is another copy of one vault.
+                if self.told.own_vaults.len() < OWN_VAULTS_MAX {
+                    self.told.own_vaults.push(path);
+                }
                 Ok(())
             }
         }
@@ -315,7 +394,7 @@ impl Archiver<'_> {
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Source(error)) => {
                     let (kind, reason) = (SourceWarningKind::Unreadable, error.to_string());
-                    self.warnings.push(SourceWarning { path, kind, reason });
+                    self.told.warn(SourceWarning { path, kind, reason });
                     return Ok(());
                 }
             }
@@ -398,7 +477,7 @@ impl Archiver<'_> {
         if file.state()? != *state || size != state.size {
             let (path, kind) = (path.to_owned(), SourceWarningKind::Changed);
             let reason = format!("{size} bytes were read");
-            self.warnings.push(SourceWarning { path, kind, reason });
+            self.told.warn(SourceWarning { path, kind, reason });
         }
         Ok(content)
     }
@@ -417,17 +496,27 @@ impl Archiver<'_> {
     fn finish(
         mut self,
         paths: &[PathBuf],
-    ) -> Result<(BlobId, Added, Summary, Entries<SourceWarning>), Error> {
+        has_any: bool,
+    ) -> Result<(BlobId, Added, Summary, Told), Error> {
         let Some(Frame { node: None, nodes, .. }) = self.frames.pop() else {
             return Err(Error::Internal { reason: "the walk ended inside a folder".to_owned() });
         };
-        if nodes.is_empty() && !paths.iter().any(|path| path == Path::new("/")) {
+        if !has_any {
             let path = paths.first().cloned().unwrap_or_default();
+            let value = path.display().to_string();
+            if self.told.own_vaults.contains(&path) {
+                let reason = "is the vault itself";
+                return Err(Error::Invalid { what: "backup source", value, reason });
+            }
+            if self.told.excluded > 0 && !self.told.is_partial {
+                let reason = "everything of it is excluded";
+                return Err(Error::Invalid { what: "backup source", value, reason });
+            }
             let source = io::Error::new(io::ErrorKind::NotFound, "nothing of it could be read");
             return Err(Error::Source { path, source });
         }
         let tree = self.store_tree(nodes)?;
         let added = self.writer.finish()?;
-        Ok((tree, added, self.summary, self.warnings))
+        Ok((tree, added, self.summary, self.told))
     }
 }

@@ -8,6 +8,7 @@ mod restore;
 mod target;
 mod verify;
 
+pub use crate::item::source::exclude_file_patterns;
 pub use backup::{BackupOptions, BackupPlan, BackupReport, Parent};
 pub use restore::{CopyOption, RestoreOptions, RestorePlan, RestoreReport, RestoreWarning};
 pub use verify::{Finding, VerifyOptions, VerifyPlan, VerifyReport};

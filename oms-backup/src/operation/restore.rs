@@ -19,7 +19,8 @@ use crate::vault::{BlobReader, Catalog, Core, LockGuard, Open, Vault};
 use oms_core::ErrorKind;
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,6 +115,10 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// What was there already and was kept.
     pub skipped: u64,
+    /// Files that were there already with the right content, which was verified.
+    pub kept: u64,
+    /// Unfinished files of interrupted restores that were removed.
+    pub leftovers: u64,
     /// What is not restored, and why.
     pub failures: Entries<RestoreWarning>,
     /// What is restored without some of its metadata.
@@ -247,6 +252,8 @@ impl RestorePlan {
                 others: 0,
                 bytes: 0,
                 skipped: 0,
+                kept: 0,
+                leftovers: 0,
                 failures: Entries::default(),
                 warnings: Entries::default(),
             }),
@@ -277,7 +284,10 @@ impl RestorePlan {
                     walk.full_folders
                         .extend(node.filter(|_| is_new).map(|n| (root.path.clone(), *n)));
                 }
-                Top::Single(node) => walk.entry(&root, *node, &files),
+                Top::Single(node) => {
+                    shared.remove_leftovers(&root, std::slice::from_ref(&node));
+                    walk.entry(&root, *node, &files);
+                }
             }
         });
         walk.finish();
@@ -387,9 +397,21 @@ impl Shared {
         if self.copy == CopyOption::Skip && matches!(folder.has(&node.name), Ok(true)) {
             return self.report(|report| report.skipped += 1);
         }
+        if self.copy == CopyOption::Overwrite
+            && let Some(metadata) = self.keep(folder, node)
+        {
+            self.control.add_file();
+            return self.report(|report| {
+                report.kept += 1;
+                for reason in metadata {
+                    report.warnings.push(RestoreWarning { path: path.clone(), reason });
+                }
+            });
+        }
         let temporary = temporary_name(&*self.core.store.entropy);
         match self.write_file(folder, node, &temporary) {
-            Ok((bytes, metadata)) => {
+            // It stays open until it has its name, as nobody's leftover.
+            Ok((_file, bytes, metadata)) => {
                 let placed = folder.place(&temporary, &node.name, self.copy);
                 self.placed(path, placed, &metadata, |report| {
                     report.files += 1;
@@ -428,13 +450,50 @@ impl Shared {
         }
     }
 
-    /// Writes content, then metadata; answers how much, and what metadata could not be set.
+    /// Keeps a file that is there with the right content, and gives it its metadata; answers what of
+    /// that could not be set. None if it is to be written.
+    fn keep(&self, folder: &Folder, node: &Node) -> Option<Vec<String>> {
+        let mut file = folder.open_existing(&node.name)?;
+        if file.metadata().ok()?.len() != node.size {
+            return None;
+        }
+        let mut rest = node.size;
+        for id in node.content.iter().flatten() {
+            if self.control.is_cancelled() {
+                return None;
+            }
+            let length = self.reader.catalog().plain_length(BlobKind::Data, *id)?;
+            rest = rest.checked_sub(u64::from(length))?;
+            let mut bytes = vec![0; length as usize];
+            file.read_exact(&mut bytes).ok()?;
+            if BlobId::of(&bytes) != *id {
+                return None;
+            }
+            self.control.add_bytes(u64::from(length));
+        }
+        (rest == 0).then(|| finish_file(&file, node, self.ownership))
+    }
+
+    /// Removes what interrupted restores left in a folder. What cannot be removed stays in nobody's way.
+    fn remove_leftovers(&self, folder: &Folder, nodes: &[impl std::borrow::Borrow<Node>]) {
+        let is_kept = |name: &[u8]| nodes.iter().any(|it| it.borrow().name.as_bytes() == name);
+        match folder.remove_leftovers(self.core.store.clock.now(), is_kept) {
+            Ok(0) => {}
+            Ok(count) => self.report(|report| report.leftovers += count),
+            Err(error) => {
+                let path = folder.path.display();
+                tracing::warn!(%error, %path, "leftovers of a restore cannot be removed");
+            }
+        }
+    }
+
+    /// Writes content, then metadata; answers the file, how much, and what metadata could not be set.
     fn write_file(
         &self,
         folder: &Folder,
         node: &Node,
         temporary: &str,
-    ) -> Result<(u64, Vec<String>), Unwritten> {
+    ) -> Result<(File, u64, Vec<String>), Unwritten> {
         let file = folder.create_file(temporary).map_err(Unwritten::Target)?;
         let mut offset = 0u64;
         for id in node.content.iter().flatten() {
@@ -454,7 +513,7 @@ impl Shared {
         if offset != node.size {
             failed.push(format!("content has {offset} bytes, its folder says {}", node.size));
         }
-        Ok((offset, failed))
+        Ok((file, offset, failed))
     }
 }
 
@@ -545,6 +604,9 @@ impl Walk<'_> {
                 Vec::new()
             }
         };
+        if !is_new {
+            self.shared.remove_leftovers(&folder, &nodes);
+        }
         let name_path = folder.path.clone();
         let frame =
             Frame { node, name_path, folder: Some(folder), nodes: nodes.into_iter(), is_new };

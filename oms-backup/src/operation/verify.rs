@@ -164,7 +164,8 @@ impl Verifier {
 
     fn found(&self, path: impl Into<String>, reason: impl Into<String>) {
         let finding = Finding { path: path.into(), reason: reason.into() };
-        tracing::warn!(%finding, "vault is damaged");
+        // The report tells it.
+        tracing::debug!(%finding, "vault is damaged");
         self.report(|report| report.findings.push(finding));
     }
 

@@ -56,7 +56,7 @@ use std::path::Path;
 use std::sync::Arc;
 use store::Store;
 
-const CONFIG: &str = "config";
+pub(crate) const CONFIG: &str = "config";
 
 /// The most key files tried with a passphrase.
 const KEYS_MAX: usize = 20;
@@ -161,7 +161,7 @@ impl Vault<Locked> {
     /// two programs must not create one vault at the same time.
     ///
     /// # Errors
-    /// [`Error::VaultExists`]; [`Error::Corrupt`] if there are recovery points but no `config`,
+    /// [`Error::VaultExists`]; [`Error::Invalid`] if there are other files; [`Error::Corrupt`] if there are recovery points but no `config`,
     /// which is a vault to repair and not a place for a new one; [`Error::EmptyPassphrase`];
     /// [`Error::Full`] or [`Error::Disk`].
     pub fn create(self, passphrase: &Secret) -> Result<Vault<Open>, Error> {
@@ -178,6 +178,7 @@ impl Vault<Locked> {
         if is_used {
             return Err(Error::corrupt(CONFIG, "it is missing, but the vault has data"));
         }
+        store.check_free()?;
         store.create_folders()?;
         for leftover in store.list::<KeyId>()? {
             store.remove(leftover)?;

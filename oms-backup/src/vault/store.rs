@@ -24,6 +24,10 @@ pub(crate) const PACK_BYTES_MAX: usize = 1 << 30;
 /// How old a file under `oms/tmp/` must be before it counts as left over by a crash.
 const LEFTOVER_AGE_MIN: SignedDuration = SignedDuration::from_hours(24);
 
+/// What an interrupted creation leaves in a vault's folder, and what a new file system has.
+const ROOT_NAMES: [&str; 8] =
+    ["config", "keys", "index", "snapshots", "locks", "data", "oms", "lost+found"];
+
 const TMP_FOLDER: &str = "oms/tmp";
 
 /// An id that names a file of one folder.
@@ -80,6 +84,22 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// Refuses a folder in which somebody else's files are: a vault has one of its own.
+    pub(crate) fn check_free(&self) -> Result<(), Error> {
+        let names = self.names(Path::new(""))?;
+        match names.into_iter().find(|name| !ROOT_NAMES.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let reason = "holds other files: a vault wants a new or empty folder";
+                Err(Error::Invalid {
+                    what: "folder of a vault",
+                    value: format!("in it: {name}"),
+                    reason,
+                })
+            }
+        }
+    }
+
     /// Makes the folders of a new vault, except those of packs, which are made as needed.
     pub(crate) fn create_folders(&self) -> Result<(), Error> {
         for folder in ["keys", "index", "snapshots", "locks", "data", TMP_FOLDER] {

@@ -115,3 +115,95 @@ fn restic_keeps_away_from_a_vault_we_work_on() {
     restic(folder.path(), &vault, &["prune"]);
     assert!(verify(&ours, true).is_clean());
 }
+
+/// The same patterns leave out the same files.
+#[test]
+fn restic_and_we_leave_out_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, vault) = (folder.path().join("source"), folder.path().join("vault"));
+    for name in [
+        "a.c",
+        "a.o",
+        "sub/a.o",
+        "sub/deep/b.c",
+        "target/x",
+        "sub/target/deep/y",
+        "foo/bar/z",
+        "foo/1/2/bar/z",
+        "foobar/z",
+        "[x]/q",
+        "x/q",
+        "ab1",
+        "ab2",
+        "Documents/keep",
+        "Documents/no.tmp",
+        "star*name/f",
+        "cache/CACHEDIR.TAG",
+        "cache/deep/f",
+        "hidden/.git/objects",
+        "sp ace/f",
+        "日本語/f",
+        "d$x/f",
+    ] {
+        write(&source.join(name), name.as_bytes());
+    }
+    let tag = b"Signature: 8a477f597d28d172789f06886806bc55\n# mine\n";
+    write(&source.join("cache/CACHEDIR.TAG"), tag);
+    write(&source.join("hidden/CACHEDIR.TAG"), b"no signature");
+    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
+    run(&["init", "--repository-version", "2"]);
+    let ours = open(local(&vault));
+    let path = source.display().to_string();
+    let listed = || {
+        let listed = run(&["ls", "latest"]);
+        let names = listed.lines().filter(|line| line.starts_with(&path)).map(str::to_owned);
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let whole = format!("{path}/sub");
+    let taken_back = format!("!{path}/Documents/keep");
+    let sets: [&[&str]; 18] = [
+        &["*.o"],
+        &["target"],
+        &["foo/bar"],
+        &["foo/**/bar"],
+        &["foo/**"],
+        &["**/deep/**"],
+        &[&whole],
+        &["/sub"],
+        &["ab[1x]"],
+        &["ab[^1]"],
+        &[r"\[x\]"],
+        &["x"],
+        &[r"star\*name"],
+        &["*.tmp", "Documents/*", &taken_back],
+        &["./sub//deep/../a.o"],
+        &["日*"],
+        &["sp ace/"],
+        &["?.c", "!a.c"],
+    ];
+    let mut left_out = 0;
+    for patterns in sets {
+        let mut arguments = vec!["backup", &path];
+        patterns.iter().for_each(|pattern| arguments.extend(["--exclude", *pattern]));
+        run(&arguments);
+        let theirs = listed();
+        let excludes = patterns.iter().map(ToString::to_string).collect();
+        let options = oms_backup::operation::BackupOptions { excludes, ..options(&source) };
+        let plan = ours.plan_backup(&options).expect("a plan");
+        let report = plan.run(&oms_backup::operation::Control::default()).expect("a point");
+        assert_eq!(listed(), theirs, "{patterns:?}");
+        left_out += u64::from(report.excluded > 0);
+    }
+    assert!(left_out > 14, "too easy: {left_out}");
+    std::fs::write(folder.path().join("patterns"), "# mine\n  *.c  \n\nsub\n$$x\nd$$x\n")
+        .expect("written");
+    let file = folder.path().join("patterns").display().to_string();
+    run(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
+    let theirs = listed();
+    let text = std::fs::read_to_string(file).expect("read");
+    let excludes = oms_backup::operation::exclude_file_patterns(&text, |_| None);
+    let options =
+        oms_backup::operation::BackupOptions { excludes, exclude_caches: true, ..options(&source) };
+    ours.plan_backup(&options).expect("a plan").run(&Default::default()).expect("a point");
+    assert_eq!(listed(), theirs);
+}

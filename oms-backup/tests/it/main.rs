@@ -16,6 +16,10 @@ mod interop;
 #[cfg(test)]
 mod released;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod select;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod writers;

@@ -1,17 +1,18 @@
 //! The command line.
 
-use crate::command::{Command, Dsc, Output, Place};
+use crate::command::{Command, Dsc, Interrupted, Output, Place};
 use crate::config::Config;
 use crate::data::{DataDir, OpenError};
 use crate::logging::Format;
 use crate::suite::{Suite, Wanted};
 use crate::{admin, logging, progress, serve, socket, tour};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use oms_core::SystemEntropy;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// An operations management suite: logs, runbooks, desired state, backup and site recovery.
 #[derive(Debug, Parser)]
@@ -81,8 +82,10 @@ impl Cli {
         if let Verb::Serve(options) = &self.verb
             && options.print_config
         {
-            print(&config.effective(true).shown()?)?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(match print(&config.effective(true).shown()?)? {
+                Printed::Whole => ExitCode::SUCCESS,
+                Printed::Unwanted => ExitCode::from(BROKEN_PIPE),
+            });
         }
         config.check()?;
         // A serving process has another working directory, so paths are made whole here.
@@ -95,23 +98,49 @@ impl Cli {
             }
             Verb::Command(command) => {
                 let output = execute(&root, command.absolute()?, &config, self.json).await?;
+                let code = output.code();
                 let text = match self.json {
                     true => format!("{}\n", serde_json::to_string_pretty(&output.json)?),
                     false => output.text,
                 };
-                print(&text)?;
-                Ok(if output.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                Ok(match print(&text)? {
+                    Printed::Whole => ExitCode::from(code),
+                    Printed::Unwanted => ExitCode::from(BROKEN_PIPE),
+                })
             }
         }
     }
 }
 
-/// Prints to standard output. A reader that has gone, such as `head`, has what it wanted.
-fn print(text: &str) -> Result<()> {
+/// The status of a program whose reader has gone: 128 and the number of SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
+/// What became of what was printed.
+enum Printed {
+    Whole,
+    /// The reader, such as `head`, has what it wanted.
+    Unwanted,
+}
+
+/// Prints to standard output.
+fn print(text: &str) -> Result<Printed> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("standard output"),
+        Ok(()) => Ok(Printed::Whole),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Printed::Unwanted),
+        Err(error) => Err(error).context("standard output"),
+    }
+}
+
+/// Tells what a command line lacks, or the help that it asks for.
+pub(crate) fn tell_usage(told: &clap::Error) -> ExitCode {
+    match told.print() {
+        Ok(()) => ExitCode::from(told.exit_code().unsigned_abs() as u8),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
+        Err(error) => {
+            crate::tell(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -153,15 +182,32 @@ async fn execute(root: &Path, command: Command, config: &Config, json: bool) -> 
     output
 }
 
-/// Runs a command whose jobs are this process's own: a signal that asks it to end ends them first, with
-/// all that they started. Other commands are simply killed; what they acknowledged is durable.
+/// How long jobs that were asked to stop may take to end.
+const STOP_SECONDS_MAX: u64 = 30;
+
+/// Runs a command whose jobs are this process's own: a signal that asks it to end stops them first, with
+/// all that they started, as a person would. Other commands are simply killed; what they acknowledged is
+/// durable.
 async fn run_until_interrupted(command: &Command, suite: &Suite) -> Result<Output> {
     let mut signals = serve::Signals::listen()?;
-    tokio::select! {
-        output = command.run(suite) => output,
-        () = signals.next() => {
+    let mut running = std::pin::pin!(command.run(suite));
+    let signal = tokio::select! {
+        output = &mut running => return output,
+        signal = signals.number() => signal,
+    };
+    let asked = suite.ask_jobs_to_stop("interrupted").await;
+    let patience = tokio::time::sleep(Duration::from_secs(STOP_SECONDS_MAX));
+    let ended = tokio::select! {
+        output = &mut running, if asked.is_ok() => Some(output),
+        () = signals.next() => None,
+        () = patience => None,
+    };
+    match ended {
+        Some(output) => output.map(|output| output.interrupted(signal)),
+        None => {
             suite.stop_jobs().await;
-            bail!("interrupted; the job was ended, with every process that it had started")
+            let what = "the job was ended, with every process that it had started";
+            Err(Interrupted { signal, what }.into())
         }
     }
 }

@@ -38,26 +38,38 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return cli::tell_usage(&told),
+    };
     let config = match cli.configured() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("oms: {error:#}");
+            tell(&format!("{error:#}"));
             return ExitCode::FAILURE;
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("oms: no runtime: {error}");
+            tell(&format!("no runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(cli.run(config)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("oms: {error:#}");
-            ExitCode::FAILURE
+            tell(&format!("{error:#}"));
+            let interrupted = error.downcast_ref::<command::Interrupted>();
+            interrupted.map_or(ExitCode::FAILURE, |it| {
+                ExitCode::from(command::Interrupted::status(it.signal))
+            })
         }
     }
+}
+
+/// Says why it fails, if anybody listens.
+fn tell(why: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "oms: {why}");
 }

@@ -234,10 +234,16 @@ impl Signals {
     }
 
     pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+        let _ = self.number().await;
+    }
+
+    /// Waits for one; answers its number.
+    pub(crate) async fn number(&mut self) -> u8 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        kind.as_raw_value().unsigned_abs() as u8
     }
 }
 

@@ -120,6 +120,9 @@ pub(crate) struct Suite {
     computer: String,
 }
 
+/// The most jobs that are asked to stop at once.
+const JOBS_ASKED_MAX: usize = 10_000;
+
 impl Suite {
     /// Opens the wanted services.
     pub(crate) async fn open(data: DataDir, admin: &Admin, wanted: Wanted) -> Result<Self> {
@@ -347,6 +350,22 @@ impl Suite {
 
     pub(crate) fn recovery(&self) -> Result<&Arc<RecoveryVault>> {
         self.recovery.as_ref().ok_or_else(|| not_running(Service::Recovery))
+    }
+
+    /// Asks every job that has not ended to stop, as a person would.
+    pub(crate) async fn ask_jobs_to_stop(&self, reason: &str) -> Result<()> {
+        let Some(automation) = &self.automation else { return Ok(()) };
+        for job in automation.jobs(None, JOBS_ASKED_MAX).await? {
+            if job.state.is_final() {
+                continue;
+            }
+            match automation.stop_job(job.id, reason).await {
+                // It has ended meanwhile.
+                Ok(_) | Err(oms_automation::Error::JobState { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the jobs that run, so that who waits for them gets an answer.

@@ -1,7 +1,7 @@
 //! Systems whose files this version cannot read as recovery points keep them: with owners, modes,
 //! inodes, extended attributes and names of any bytes.
 
-use super::{SourceEntry, SourceFile, SourceTree, Step};
+use super::{Selection, SourceEntry, SourceFile, SourceTree, SourceWarning, Step};
 use crate::error::Error;
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -45,13 +45,17 @@ impl FileSource {
     pub(crate) fn new(
         _tree: Arc<dyn SourceTree>,
         paths: &[PathBuf],
-        _is_one_file_system: bool,
-    ) -> Result<Self, Error> {
+        _selection: Selection,
+    ) -> Result<(Self, Vec<SourceWarning>), Error> {
         let Some(path) = paths.first() else {
             let (what, value) = ("backup source", String::new());
             return Err(Error::Invalid { what, value, reason: "no path is given" });
         };
         Err(Error::Source { path: path.clone(), source: unsupported() })
+    }
+
+    pub(crate) const fn has_any(&self) -> bool {
+        match self.never {}
     }
 
     pub(crate) fn roots(&self) -> &[PathBuf] {

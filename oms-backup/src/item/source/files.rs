@@ -5,7 +5,9 @@
 //! ```
 //! Folders above the given paths appear with their own metadata and nothing else in them.
 
-use super::{FileState, SourceEntry, SourceTree, SourceWarning, SourceWarningKind, Step};
+use super::{
+    FileState, Selection, SourceEntry, SourceTree, SourceWarning, SourceWarningKind, Step,
+};
 use crate::error::Error;
 use crate::vault::format::{Node, NodeKind};
 use std::collections::BTreeMap;
@@ -18,14 +20,20 @@ use std::sync::Arc;
 /// How deep folders may lie in each other.
 const DEPTH_MAX: usize = 4096;
 
+/// The file that marks a cache, and how it begins.
+const CACHE_TAG: &str = "CACHEDIR.TAG";
+const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
 /// A walk over files and folders.
 #[derive(Debug)]
 pub(crate) struct FileSource {
     tree: Arc<dyn SourceTree>,
     roots: Vec<PathBuf>,
-    is_one_file_system: bool,
+    selection: Selection,
     frames: Vec<Frame>,
     pending: Vec<Step>,
+    /// Whether anything of the given paths came, and not only the folders above them.
+    has_any: bool,
 }
 
 /// What of a folder is left to walk.
@@ -52,41 +60,60 @@ struct Chosen {
 }
 
 impl FileSource {
-    /// A walk over `paths` of a tree, made absolute. Paths inside another one of them add nothing.
+    /// A walk over `paths` of a tree, made absolute, and a warning for each that cannot be looked at.
+    /// Paths inside another one of them add nothing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is none; [`Error::Source`] if one is not there.
+    /// [`Error::Invalid`] if there is none; [`Error::Source`] if none can be looked at.
     pub(crate) fn new(
         tree: Arc<dyn SourceTree>,
         paths: &[PathBuf],
-        is_one_file_system: bool,
-    ) -> Result<Self, Error> {
-        let mut roots = Vec::new();
+        selection: Selection,
+    ) -> Result<(Self, Vec<SourceWarning>), Error> {
+        let (mut roots, mut missing) = (Vec::new(), Vec::new());
         for path in paths {
             let absolute = absolute(path)?;
             // The root has no node of its own.
-            if absolute.file_name().is_some() {
-                tree.look_at(&absolute, false)
-                    .map_err(|source| Error::Source { path: absolute.clone(), source })?;
+            let found =
+                absolute.file_name().map_or(Ok(()), |_| tree.look_at(&absolute, false).map(drop));
+            match found {
+                Ok(()) => roots.push(absolute),
+                Err(source) => missing.push((absolute, source)),
             }
-            roots.push(absolute);
         }
         if roots.is_empty() {
             let (what, value) = ("backup source", String::new());
-            return Err(Error::Invalid { what, value, reason: "no path is given" });
+            return Err(match missing.into_iter().next() {
+                Some((path, source)) => Error::Source { path, source },
+                None => Error::Invalid { what, value, reason: "no path is given" },
+            });
         }
+        let missing = missing.into_iter().map(|(path, source)| {
+            let kind = match source.kind() {
+                io::ErrorKind::NotFound => SourceWarningKind::Missing,
+                _ => SourceWarningKind::Unreadable,
+            };
+            SourceWarning { path, kind, reason: source.to_string() }
+        });
         roots.sort();
         roots.dedup();
         let chosen = choose(&roots);
         let path = PathBuf::from("/");
-        let rest = if chosen.is_whole {
+        let chosen_all = chosen.is_whole;
+        let rest = if chosen_all {
             let names = list(&*tree, &path);
             Rest::Names(names.map_err(|source| Error::Source { path: path.clone(), source })?)
         } else {
             Rest::Chosen(chosen.inside.into_iter())
         };
         let frames = vec![Frame { path, device: None, rest }];
-        Ok(Self { tree, roots, is_one_file_system, frames, pending: Vec::new() })
+        let (missing, has_any) = (missing.collect(), chosen_all);
+        Ok((Self { tree, roots, selection, frames, pending: Vec::new(), has_any }, missing))
+    }
+
+    /// Whether anything of the given paths has come yet, and not only the folders above them.
+    pub(crate) const fn has_any(&self) -> bool {
+        self.has_any
     }
 
     /// The absolute paths.
@@ -124,6 +151,9 @@ impl FileSource {
     /// says.
     fn visit(&mut self, path: PathBuf, chosen: Option<Chosen>, device: Option<u64>) {
         let leads_on = chosen.as_ref().is_some_and(|chosen| !chosen.is_whole);
+        if !leads_on && self.selection.excludes.leave_out(&path) {
+            return self.pending.insert(0, Step::Excluded);
+        }
         let looked_at = match self.tree.look_at(&path, leads_on) {
             Ok(entry) if entry.node.kind == NodeKind::Unknown => {
                 Err(io::Error::new(io::ErrorKind::Unsupported, "unknown type of file"))
@@ -138,6 +168,7 @@ impl FileSource {
                 if node.kind == NodeKind::Dir {
                     self.enter(path, node, &state, chosen, device);
                 } else {
+                    self.has_any = true;
                     self.pending.insert(0, Step::Entry { path, node: Box::new(node), state });
                 }
             }
@@ -159,14 +190,22 @@ impl FileSource {
         let rest = match chosen {
             Some(chosen) if !chosen.is_whole => Rest::Chosen(chosen.inside.into_iter()),
             // A mount point stays as an empty folder.
-            None if self.is_one_file_system && is_elsewhere => Rest::Names(Vec::new()),
+            None if self.selection.one_file_system && is_elsewhere => Rest::Names(Vec::new()),
             _ if self.frames.len() >= DEPTH_MAX => {
                 let reason = format!("folders lie deeper than {DEPTH_MAX}");
                 self.warn(path.clone(), SourceWarningKind::FolderUnreadable, reason);
                 Rest::Names(Vec::new())
             }
             _ => match list(&*self.tree, &path) {
-                Ok(names) => Rest::Names(names),
+                Ok(names) if self.is_own_vault(&path, &names) => {
+                    return self.pending.insert(0, Step::OwnVault(path));
+                }
+                Ok(mut names) => {
+                    if self.is_cache(&path, &names) {
+                        names.retain(|name| name == CACHE_TAG);
+                    }
+                    Rest::Names(names)
+                }
                 Err(error) => {
                     let reason = error.to_string();
                     self.warn(path.clone(), SourceWarningKind::FolderUnreadable, reason);
@@ -175,8 +214,30 @@ impl FileSource {
             },
         };
         let device = matches!(rest, Rest::Names(_)).then_some(state.device);
+        self.has_any |= device.is_some();
         self.pending.insert(0, Step::Enter(Box::new(node)));
         self.frames.push(Frame { path, device, rest });
+    }
+
+    /// Whether a folder is the vault that is written to: its configuration is, which is no other's.
+    fn is_own_vault(&self, folder: &Path, names: &[OsString]) -> bool {
+        let Some(config) = &self.selection.own_config else { return false };
+        let has = |wanted: &str| names.iter().any(|name| name == wanted);
+        ["config", "keys", "snapshots"].into_iter().all(has)
+            && self.begins_with(&folder.join("config"), config)
+    }
+
+    /// Whether a folder says of itself that it is a cache, see <https://bford.info/cachedir/>.
+    fn is_cache(&self, folder: &Path, names: &[OsString]) -> bool {
+        self.selection.exclude_caches
+            && names.iter().any(|name| name == CACHE_TAG)
+            && self.begins_with(&folder.join(CACHE_TAG), CACHE_SIGNATURE)
+    }
+
+    fn begins_with(&self, file: &Path, wanted: &[u8]) -> bool {
+        let mut found = vec![0; wanted.len()];
+        let read = self.tree.open(file).and_then(|mut file| file.read_exact(&mut found));
+        read.is_ok() && found == wanted
     }
 
     /// Warnings come out before the step they belong to; `pending` is taken from its end.
@@ -230,7 +291,10 @@ mod tests {
     use super::*;
 
     fn source(paths: &[PathBuf]) -> Result<FileSource, Error> {
-        FileSource::new(Arc::new(LocalTree::load()), paths, false)
+        let (source, missing) =
+            FileSource::new(Arc::new(LocalTree::load()), paths, Selection::default())?;
+        assert!(missing.is_empty(), "{missing:?}");
+        Ok(source)
     }
 
     fn walk(source: &mut FileSource, below: &Path) -> String {
@@ -252,6 +316,8 @@ mod tests {
                 }
                 Step::Entry { node, .. } => text += &format!("{} ", node.name),
                 Step::Warning(warning) => text += &format!("!{:?} ", warning.kind),
+                Step::Excluded => text += "- ",
+                Step::OwnVault(_) => text += "vault ",
             }
         }
         assert_eq!(level, 0);

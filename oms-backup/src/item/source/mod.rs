@@ -4,10 +4,13 @@
 mod accounts;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
+mod exclude;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(target_os = "linux")]
 mod metadata;
+
+pub use exclude::{EXCLUDE_BYTES_MAX, EXCLUDES_MAX, Excludes, exclude_file_patterns};
 
 #[cfg(unix)]
 pub(crate) use accounts::Accounts;
@@ -84,6 +87,7 @@ pub struct SourceWarning {
 impl fmt::Display for SourceWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
+            SourceWarningKind::Missing => "not there, so not backed up",
             SourceWarningKind::Unreadable => "not backed up",
             SourceWarningKind::FolderUnreadable => "backed up without its content",
             SourceWarningKind::Changed => "changed while it was read",
@@ -97,6 +101,8 @@ impl fmt::Display for SourceWarning {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum SourceWarningKind {
+    /// It was to be backed up and is not there.
+    Missing,
     /// It could not be read and is not in the recovery point.
     Unreadable,
     /// The folder is in the recovery point, but nothing that is in it.
@@ -105,6 +111,20 @@ pub enum SourceWarningKind {
     Changed,
     /// Its content is in the recovery point, but an extended attribute is not.
     Metadata,
+}
+
+/// What of the given paths is walked.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
+pub(crate) struct Selection {
+    /// Whether folders on other file systems stay empty.
+    pub(crate) one_file_system: bool,
+    /// What is left out.
+    pub(crate) excludes: Excludes,
+    /// Whether caches are left out but for what marks them.
+    pub(crate) exclude_caches: bool,
+    /// The configuration of the vault that is left out, if it is.
+    pub(crate) own_config: Option<Vec<u8>>,
 }
 
 /// One step of a walk over files and folders.
@@ -119,6 +139,10 @@ pub(crate) enum Step {
     Entry { path: PathBuf, node: Box<Node>, state: FileState },
     /// Something is not as it should be.
     Warning(SourceWarning),
+    /// A pattern leaves something out.
+    Excluded,
+    /// The vault itself, which is left out.
+    OwnVault(PathBuf),
 }
 
 /// What tells two states of one file apart without reading it.

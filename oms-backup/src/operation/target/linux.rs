@@ -1,12 +1,14 @@
 //! The target on Linux.
 
-use super::{CopyOption, Ownership, Placed};
+use super::{CopyOption, Ownership, Placed, is_temporary_name};
 use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -19,6 +21,9 @@ pub(crate) struct Folder {
     fd: Arc<OwnedFd>,
     pub(crate) path: PathBuf,
 }
+
+/// How old a link or pipe with a temporary name is before it counts as left, in seconds.
+const LEFTOVER_SECONDS_MIN: i64 = 2;
 
 const FOLDER_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -141,12 +146,63 @@ impl Folder {
         let _ = rustix::fs::unlinkat(&*self.fd, temporary, AtFlags::empty());
     }
 
-    /// Makes an empty file for writing.
+    /// Makes an empty file for writing. While it is open another restore takes it for no leftover.
     pub(crate) fn create_file(&self, temporary: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let fd = rustix::fs::openat(&*self.fd, temporary, flags | OFlags::CLOEXEC, mode)?;
+        // Where a file system has no locks there is nothing to be told by them.
+        let _ = rustix::fs::flock(&fd, FlockOperation::LockExclusive);
+        if rustix::fs::fstat(&fd)?.st_nlink == 0 {
+            return Err(io::Error::other("another restore into this folder has just begun"));
+        }
         Ok(fd.into())
+    }
+
+    /// Opens a regular file that has this name and no other one, to be looked at; none if there is no
+    /// such file, or it may not be read.
+    pub(crate) fn open_existing(&self, name: &NodeName) -> Option<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), flags, Mode::empty()).ok()?;
+        let stat = rustix::fs::fstat(&fd).ok()?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        (is_file && stat.st_nlink == 1).then(|| fd.into())
+    }
+
+    /// Removes what restores left here that did not come to their end, but nothing that `is_kept` says
+    /// is a file of the recovery point. Answers how many there were.
+    pub(crate) fn remove_leftovers(
+        &self,
+        now: jiff::Timestamp,
+        is_kept: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<u64> {
+        let mut removed = 0;
+        for entry in rustix::fs::Dir::read_from(&*self.fd)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_temporary_name(name.to_bytes())
+                && !is_kept(name.to_bytes())
+                && self.is_left(name, now).unwrap_or(false)
+            {
+                rustix::fs::unlinkat(&*self.fd, name, AtFlags::empty())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether nobody works on a file with a temporary name any more.
+    fn is_left(&self, name: &CStr, now: jiff::Timestamp) -> rustix::io::Result<bool> {
+        let stat = rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && stat.st_nlink == 1 {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let Ok(fd) = rustix::fs::openat(&*self.fd, name, flags, Mode::empty()) {
+                return Ok(rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok());
+            }
+        }
+        // Links and pipes have their temporary name for a moment only, and nothing that locks them.
+        Ok(now.as_second() - stat.st_ctime > LEFTOVER_SECONDS_MIN)
     }
 
     /// Makes a link, pipe, socket or device file.

@@ -26,7 +26,8 @@ pub enum CopyOption {
     FailOnConflict,
     /// What is there stays (`Skip`).
     Skip,
-    /// What is there is replaced; folders are merged (`Overwrite`).
+    /// What is there is replaced; folders are merged (`Overwrite`). A file whose content is right, which
+    /// is verified, stays and gets its metadata: so a restore that was interrupted goes on.
     Overwrite,
 }
 
@@ -45,7 +46,16 @@ pub(crate) enum Placed {
     KeptExisting,
 }
 
+const TEMPORARY: &str = ".oms-restore-";
+
 /// A name that no file of the recovery point is likely to have.
 pub(crate) fn temporary_name(entropy: &dyn Entropy) -> String {
-    format!(".oms-restore-{:016x}", entropy.number())
+    format!("{TEMPORARY}{:016x}", entropy.number())
+}
+
+/// Whether a name is one of those.
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is restored there"))]
+pub(crate) fn is_temporary_name(name: &[u8]) -> bool {
+    let number = name.strip_prefix(TEMPORARY.as_bytes());
+    number.is_some_and(|it| it.len() == 16 && it.iter().all(u8::is_ascii_hexdigit))
 }

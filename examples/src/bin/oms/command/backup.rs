@@ -1,17 +1,20 @@
 //! `oms backup`: vaults in restic's format that their operator owns.
 
-use super::{Output, absolute};
+use super::{Interrupted, Output, absolute};
 use crate::data::read_secret;
 use crate::progress::{Done, Line};
+use crate::serve::Signals;
 use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use oms_backup::operation::{BackupOptions, Control, RestoreOptions, VerifyOptions};
+use oms_backup::operation::{
+    BackupOptions, Control, CopyOption, RestoreOptions, VerifyOptions, exclude_file_patterns,
+};
 use oms_backup::vault::{Open, Vault};
 use oms_core::{Clock, LocalDisk, SystemClock};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which vault, and how it opens.
@@ -30,13 +33,13 @@ pub(crate) enum Backup {
     /// Makes vaults.
     #[command(subcommand)]
     Vault(VaultCommand),
-    /// Backs files and folders up.
+    /// Backs files and folders up. Ends with 0 if everything is in the recovery point, with 3 if there is
+    /// one and something is missing from it, with 1 if there is none.
     Run {
         #[command(flatten)]
         vault: VaultArgs,
-        /// What to back up.
-        #[arg(required = true)]
-        paths: Vec<PathBuf>,
+        #[command(flatten)]
+        what: What,
     },
     /// Lists recovery points.
     Points {
@@ -66,7 +69,54 @@ pub(crate) enum Backup {
         /// The folder to restore to.
         #[arg(long)]
         to: PathBuf,
+        /// Replace what is there: go on with a restore that was interrupted. Files whose content is right,
+        /// which is verified, stay.
+        #[arg(long)]
+        overwrite: bool,
     },
+}
+
+/// What is backed up.
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
+pub(crate) struct What {
+    /// What to back up.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Leave out what fits a pattern, as for restic: `*.tmp`, `/var/cache`, `**/target`; `!keep.tmp` takes
+    /// one back.
+    #[arg(short, long = "exclude", value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out what fits the patterns of a file, one a line.
+    #[arg(long = "exclude-file", value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out the content of folders with a CACHEDIR.TAG.
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out what lies on other file systems.
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Back up the vault itself, too, where it lies in what is backed up.
+    #[arg(long)]
+    include_vault: bool,
+}
+
+impl What {
+    fn options(&self) -> Result<BackupOptions> {
+        let mut excludes = self.exclude.clone();
+        for file in &self.exclude_file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("exclude file {}", file.display()))?;
+            excludes.extend(exclude_file_patterns(&text, |name| std::env::var(name).ok()));
+        }
+        Ok(BackupOptions {
+            paths: self.paths.clone(),
+            excludes,
+            exclude_caches: self.exclude_caches,
+            one_file_system: self.one_file_system,
+            include_own_vault: self.include_vault,
+            ..BackupOptions::default()
+        })
+    }
 }
 
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
@@ -82,7 +132,7 @@ impl Backup {
     pub(super) fn absolute(&mut self) -> Result<()> {
         // The vault stays as it was given: it may be an address.
         match self {
-            Self::Run { paths, .. } => absolute(paths),
+            Self::Run { what, .. } => absolute(what.paths.iter_mut().chain(&mut what.exclude_file)),
             Self::Restore { to, .. } => absolute([to]),
             Self::Vault(_) | Self::Points { .. } | Self::Check { .. } | Self::Prune { .. } => {
                 Ok(())
@@ -90,23 +140,63 @@ impl Backup {
         }
     }
 
-    /// Vaults block on their disk, so the work has a thread of its own.
+    /// Vaults block on their disk, so the work has a thread of its own. A signal that asks the process to
+    /// end lets it put its lock away and what is unfinished.
     pub(super) async fn run(&self) -> Result<Output> {
         let text = serde_json::to_value(self)?;
         let command: Self = serde_json::from_value(text)?;
-        tokio::task::spawn_blocking(move || command.run_blocking()).await?
-    }
-
-    fn run_blocking(&self) -> Result<Output> {
-        match self {
-            Self::Vault(VaultCommand::Create { vault }) => create(vault),
-            Self::Run { vault, paths } => back_up(&vault.open()?, paths),
-            Self::Points { vault } => points(&vault.open()?),
-            Self::Check { vault, read_data } => check(&vault.open()?, *read_data),
-            Self::Prune { .. } => bail!("prune is not supported in this version"),
-            Self::Restore { vault, point, to } => restore(&vault.open()?, point, to),
+        let control = Control::default();
+        let watched = control.clone();
+        let mut work = tokio::task::spawn_blocking(move || command.run_blocking(&watched));
+        let mut signals = Signals::listen()?;
+        let signal = tokio::select! {
+            output = &mut work => return output?,
+            signal = signals.number() => signal,
+        };
+        control.cancel();
+        tokio::select! {
+            output = &mut work => match output? {
+                Err(error) if is_cancelled(&error) => {
+                    Err(Interrupted { signal, what: self.interrupted() }.into())
+                }
+                // It was done already.
+                output => output,
+            },
+            () = signals.next() => {
+                // The work's thread may hang in a call; nothing that was acknowledged hangs on it.
+                crate::tell("ended at once by a second signal; the vault's lock goes stale by itself");
+                std::process::exit(Interrupted::status(signal).into());
+            }
         }
     }
+
+    /// What a signal left of it.
+    const fn interrupted(&self) -> &'static str {
+        match self {
+            Self::Run { .. } => "no recovery point was made, and the vault is not locked",
+            Self::Restore { .. } => {
+                "the files that were restored are whole; `--overwrite` goes on with the others"
+            }
+            _ => "the vault is not locked",
+        }
+    }
+
+    fn run_blocking(&self, control: &Control) -> Result<Output> {
+        match self {
+            Self::Vault(VaultCommand::Create { vault }) => create(vault),
+            Self::Run { vault, what } => back_up(&vault.open()?, &what.options()?, control),
+            Self::Points { vault } => points(&vault.open()?),
+            Self::Check { vault, read_data } => check(&vault.open()?, *read_data, control),
+            Self::Prune { .. } => bail!("prune is not supported in this version"),
+            Self::Restore { vault, point, to, overwrite } => {
+                restore(&vault.open()?, point, to, *overwrite, control)
+            }
+        }
+    }
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(oms_backup::Error::Cancelled))
 }
 
 impl VaultArgs {
@@ -149,12 +239,10 @@ fn create(args: &VaultArgs) -> Result<Output> {
     Ok(Output::new(text, json!({"id": id, "vault": path})))
 }
 
-fn back_up(vault: &Vault<Open>, paths: &[PathBuf]) -> Result<Output> {
-    let options = BackupOptions { paths: paths.to_vec(), ..Default::default() };
+fn back_up(vault: &Vault<Open>, options: &BackupOptions, control: &Control) -> Result<Output> {
     let begin = SystemClock.monotonic();
-    let control = Control::default();
-    let line = watched("backup", &control, None);
-    let report = vault.plan_backup(&options)?.run(&control)?;
+    let line = watched("backup", control, None);
+    let report = vault.plan_backup(options)?.run(control)?;
     drop(line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let summary = &report.summary;
@@ -165,11 +253,23 @@ fn back_up(vault: &Vault<Open>, paths: &[PathBuf]) -> Result<Output> {
         bytes(summary.total_bytes_processed),
         bytes(summary.data_added_packed),
     );
+    for vault in &report.own_vaults {
+        text.push_str(&format!("left out, it is the vault itself: {}\n", vault.display()));
+    }
+    if report.excluded > 0 {
+        text.push_str(&format!("{} files and folders excluded\n", report.excluded));
+    }
     for warning in &report.warnings.listed {
         text.push_str(&format!("warning: {warning}\n"));
     }
+    if report.is_partial {
+        text.push_str("the recovery point is not complete\n");
+    }
     let json = json!({
         "point": report.point.to_string(),
+        "is_partial": report.is_partial,
+        "excluded": report.excluded,
+        "own_vaults": report.own_vaults,
         "parent": report.parent.map(|parent| parent.to_string()),
         "files": summary.total_files_processed,
         "bytes": summary.total_bytes_processed,
@@ -178,7 +278,7 @@ fn back_up(vault: &Vault<Open>, paths: &[PathBuf]) -> Result<Output> {
         "seconds": seconds,
     });
     let output = Output::new(text, json);
-    Ok(if report.warnings.total > 0 { output.failed() } else { output })
+    Ok(if report.is_partial { output.partial() } else { output })
 }
 
 fn points(vault: &Vault<Open>) -> Result<Output> {
@@ -199,11 +299,10 @@ fn points(vault: &Vault<Open>) -> Result<Output> {
     Ok(Output::new(text, json!(rows)))
 }
 
-fn check(vault: &Vault<Open>, read_data: bool) -> Result<Output> {
+fn check(vault: &Vault<Open>, read_data: bool, control: &Control) -> Result<Output> {
     let options = VerifyOptions { read_data, ..Default::default() };
-    let control = Control::default();
-    let line = watched("check", &control, None);
-    let report = vault.plan_verify(&options)?.run(&control)?;
+    let line = watched("check", control, None);
+    let report = vault.plan_verify(&options)?.run(control)?;
     drop(line);
     let mut text = format!(
         "{} recovery points, {} packs, {} read\n",
@@ -224,13 +323,26 @@ fn check(vault: &Vault<Open>, read_data: bool) -> Result<Output> {
     Ok(if report.is_clean() { output } else { output.failed() })
 }
 
-fn restore(vault: &Vault<Open>, point: &str, to: &std::path::Path) -> Result<Output> {
-    let options = RestoreOptions { point: point.to_owned(), ..RestoreOptions::latest(to) };
+fn restore(
+    vault: &Vault<Open>,
+    point: &str,
+    to: &Path,
+    overwrite: bool,
+    control: &Control,
+) -> Result<Output> {
+    let copy = if overwrite { CopyOption::Overwrite } else { CopyOption::FailOnConflict };
+    let options = RestoreOptions { point: point.to_owned(), copy, ..RestoreOptions::latest(to) };
     let begin = SystemClock.monotonic();
-    let plan = vault.plan_restore(&options)?;
-    let control = Control::default();
-    let line = watched("restore", &control, Some(plan.bytes()));
-    let report = plan.run(&control)?;
+    let plan = match vault.plan_restore(&options) {
+        Err(error @ oms_backup::Error::Conflict { .. }) => {
+            let cure = "nothing was restored; --overwrite replaces what is there, and so goes on with a \
+                        restore that was interrupted";
+            return Err(anyhow::Error::new(error).context(cure));
+        }
+        plan => plan?,
+    };
+    let line = watched("restore", control, Some(plan.bytes()));
+    let report = plan.run(control)?;
     drop(line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let mut text = format!(
@@ -239,6 +351,13 @@ fn restore(vault: &Vault<Open>, point: &str, to: &std::path::Path) -> Result<Out
         bytes(report.bytes),
         to.display()
     );
+    if report.kept > 0 {
+        text.push_str(&format!("{} files were there already and are right\n", report.kept));
+    }
+    if report.leftovers > 0 {
+        let count = report.leftovers;
+        text.push_str(&format!("{count} unfinished files of an interrupted restore removed\n"));
+    }
     for warning in &report.warnings.listed {
         text.push_str(&format!("warning: {warning}\n"));
     }
@@ -247,8 +366,9 @@ fn restore(vault: &Vault<Open>, point: &str, to: &std::path::Path) -> Result<Out
     }
     let json = json!({
         "point": report.point.id.to_string(), "files": report.files, "bytes": report.bytes,
+        "kept": report.kept, "leftovers": report.leftovers,
         "warnings": report.warnings.total, "failures": report.failures.total, "seconds": seconds,
     });
     let output = Output::new(text, json);
-    Ok(if report.failures.total > 0 { output.failed() } else { output })
+    Ok(if report.failures.total > 0 { output.partial() } else { output })
 }

@@ -52,6 +52,28 @@ pub(crate) struct Output {
     pub(crate) json: serde_json::Value,
     /// Whether everything came out as it should; the process ends with 1 if not.
     pub(crate) is_success: bool,
+    /// What the process ends with in place of 1.
+    #[serde(default)]
+    pub(crate) status: Option<u8>,
+}
+
+/// The status of what was done in part, as restic has it.
+pub(crate) const PARTIAL: u8 = 3;
+
+/// Why a command ended before it was done. A shell knows it by 128 and the signal's number.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; {what}")]
+pub(crate) struct Interrupted {
+    pub(crate) signal: u8,
+    /// What that means for what was under way.
+    pub(crate) what: &'static str,
+}
+
+impl Interrupted {
+    /// What the process ends with.
+    pub(crate) const fn status(signal: u8) -> u8 {
+        128 + signal
+    }
 }
 
 impl Output {
@@ -60,12 +82,33 @@ impl Output {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        Self { text, json, is_success: true }
+        Self { text, json, is_success: true, status: None }
     }
 
     pub(crate) const fn failed(mut self) -> Self {
         self.is_success = false;
         self
+    }
+
+    /// Something was done and something was not.
+    pub(crate) const fn partial(mut self) -> Self {
+        self.status = Some(PARTIAL);
+        self.failed()
+    }
+
+    /// It came out so because of a signal.
+    pub(crate) const fn interrupted(mut self, signal: u8) -> Self {
+        self.status = Some(Interrupted::status(signal));
+        self.failed()
+    }
+
+    /// What the process ends with.
+    pub(crate) const fn code(&self) -> u8 {
+        match (self.is_success, self.status) {
+            (true, _) => 0,
+            (false, Some(status)) => status,
+            (false, None) => 1,
+        }
     }
 }
 
