@@ -111,10 +111,10 @@ fn restores_until_it_is_killed() {
 fn a_killed_restore_goes_on_where_it_was() {
     let folder = tempfile::tempdir().expect("a folder");
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));
-    for number in 0..300 {
-        write(&source.join(format!("d{}/f{number}", number % 7)), &random(number, 60_000));
+    for number in 0..120 {
+        write(&source.join(format!("d{}/f{number}", number % 7)), &random(number, 30_000));
     }
-    write(&source.join("large"), &random(1_000, 30_000_000));
+    write(&source.join("large"), &random(1_000, 6_000_000));
     let vault = create(local(&folder.path().join("vault")));
     backup(&vault, &source);
     // A target that is there already keeps its own metadata, as ever.
@@ -125,7 +125,7 @@ fn a_killed_restore_goes_on_where_it_was() {
     };
     let wanted = inside(&source);
     let (mut killed, mut resumed) = (0, 0);
-    for round in 0..40 {
+    for round in 0..15 {
         let mut child = Command::new(env::current_exe().expect("this test"))
             .args(["--exact", "resume::restores_until_it_is_killed", "--test-threads=1"])
             .env(KILLED, folder.path())
@@ -133,7 +133,7 @@ fn a_killed_restore_goes_on_where_it_was() {
             .spawn()
             .expect("it starts");
         // The moment is where the restore is, not when: so many files are there, or one unfinished.
-        let files = 1 + round * 17 % 290;
+        let files = 1 + round * 17 % 110;
         let is_far = |target: &Path| target.is_dir() && count(target) >= files;
         let is_ended = loop {
             match child.try_wait().expect("its state") {
@@ -153,7 +153,7 @@ fn a_killed_restore_goes_on_where_it_was() {
         assert_same(&wanted, &inside(&target));
         std::fs::remove_dir_all(&target).expect("removed");
     }
-    assert!(killed > 10 && resumed > 10, "too easy: killed {killed}, resumed {resumed}");
+    assert!(killed > 3 && resumed > 3, "too easy: killed {killed}, resumed {resumed}");
 }
 
 /// How many files there are, whatever goes on meanwhile.
