@@ -54,7 +54,8 @@
 //!
 //! # What it is not
 //! It does not compile configuration scripts of PowerShell: documents come as MOF, or are written in
-//! YAML, JSON or Rust ([`authoring`]). It does not run PowerShell resources; a class that no [`resource::Resource`] serves is an error that names it.
+//! YAML, JSON or Rust ([`authoring`]). It does not run PowerShell resources; a class that no
+//! [`resource::Resource`] serves is an error that names it.
 //! Certificates of nodes are recorded and not checked: a node is whoever knows its AgentId. Our own
 //! node has no certificate, so a pull server that insists on one will not register it.
 

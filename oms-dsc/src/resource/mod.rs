@@ -213,6 +213,11 @@ impl Registry {
         self
     }
 
+    /// The classes that are served, in lower case and in the order of the alphabet.
+    pub fn classes(&self) -> impl Iterator<Item = &str> {
+        self.by_class.keys().map(String::as_str)
+    }
+
     /// The resource of an instance.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use oms_dsc::configuration::{CheckOptions, Schemas};
 use oms_dsc::mof;
+use oms_dsc::resource::Registry;
 
 const CLASSES: &str = r#"
     [ClassVersion("1.0.0"), FriendlyName("Site")]
@@ -174,4 +175,14 @@ fn schema_files_that_contradict_themselves_are_refused_with_each_place() {
          at 1:18 already; 2:19: `nothing` is no type of a property; 3:1: the class `a` was declared \
          at 1:1 already`"
     );
+}
+
+/// What this crate's node brings into its state can be compiled without a schema of the user's own.
+#[test]
+fn every_class_that_a_node_serves_has_a_schema() {
+    let (schemas, served) = (schemas(), Registry::standard(None).expect("every resource"));
+    let unknown: Vec<&str> =
+        served.classes().filter(|class| schemas.class(class).is_none()).collect();
+    assert_eq!(unknown, [""; 0]);
+    assert!(served.classes().count() > 20);
 }

@@ -97,7 +97,8 @@ impl Cli {
                 serve::run(&root, &config, options.registration_key()?).await
             }
             Verb::Command(command) => {
-                let output = execute(&root, command.absolute()?, &config, self.json).await?;
+                let done = execute(&root, command.absolute()?, &config, self.json);
+                let output = Box::pin(done).await?;
                 let code = output.code();
                 let text = match self.json {
                     true => format!("{}\n", serde_json::to_string_pretty(&output.json)?),
