@@ -5,7 +5,7 @@
 //! into it, so one that is there is whole. What the archive does not name stays.
 
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Place, Root};
+use super::tree::{Attributes, Place, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -39,27 +39,18 @@ const FILE_BYTES_MAX: u64 = crate::module::INFLATED_BYTES_MAX;
 /// The most differences that are told; one more says that there are more.
 const DIFFERENCES_MAX: usize = 50;
 
-/// Unpacked archives.
-#[derive(Clone, Debug)]
-pub struct ArchiveResource {
-    root: Root,
+rooted! {
+    /// Unpacked archives.
+    pub struct ArchiveResource;
+
+    /// A resource that may change any path that the process may.
+    everywhere;
+
+    /// A resource that refuses every path outside of `root`, which must exist.
+    within;
 }
 
 impl ArchiveResource {
-    /// A resource that may change any path that the process may.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// A resource that refuses every path outside of `root`, which must exist.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

@@ -6,7 +6,7 @@
 
 use super::accounts::{Account, Names};
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Root};
+use super::tree::{Attributes, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -26,27 +26,18 @@ const KNOWN: [&str; 4] = ["KeyComment", "Username", "Ensure", "Key"];
 /// The largest file of keys, in bytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Keys of users.
-#[derive(Clone, Debug)]
-pub struct SshAuthorizedKeysResource {
-    root: Root,
+rooted! {
+    /// Keys of users.
+    pub struct SshAuthorizedKeysResource;
+
+    /// The users of this system.
+    everywhere;
+
+    /// The users of the system whose files are below `root`.
+    within;
 }
 
 impl SshAuthorizedKeysResource {
-    /// The users of this system.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// The users of the system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

@@ -5,7 +5,7 @@
 //! the others stay.
 
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Root};
+use super::tree::{Attributes, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use oms_core::task::blocking;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 const CLASSES: [&str; 3] =
     ["MSFT_EnvironmentResource", "MSFT_nxEnvironmentResource", "MSFT_nxEnvironment"];
@@ -22,27 +21,18 @@ const KNOWN: [&str; 5] = ["Name", "Value", "Ensure", "Path", "Target"];
 
 const FILE: &str = "/etc/environment";
 
-/// Environment variables of a system.
-#[derive(Clone, Debug)]
-pub struct EnvironmentResource {
-    root: Root,
+rooted! {
+    /// Environment variables of a system.
+    pub struct EnvironmentResource;
+
+    /// The variables of this system.
+    everywhere;
+
+    /// The variables of the system whose files are below `root`.
+    within;
 }
 
 impl EnvironmentResource {
-    /// The variables of this system.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// The variables of the system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

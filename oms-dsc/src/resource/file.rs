@@ -14,7 +14,7 @@ mod copy;
 mod desired;
 
 use super::property::Ensure;
-use super::tree::{Attributes, Found, Place, Root};
+use super::tree::{Attributes, Found, Place, Root, rooted};
 use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -26,7 +26,7 @@ use oms_core::task::blocking;
 use rustix::fs::FileType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The largest file that is compared or copied, in bytes.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -34,27 +34,18 @@ pub const FILE_BYTES_MAX: u64 = 256 << 20;
 const CLASSES: [&str; 3] =
     ["MSFT_FileDirectoryConfiguration", "MSFT_nxFileResource", "MSFT_nxFile"];
 
-/// Files and directories.
-#[derive(Clone, Debug)]
-pub struct FileResource {
-    root: Root,
+rooted! {
+    /// Files and directories.
+    pub struct FileResource;
+
+    /// A resource that may change any path that the process may.
+    everywhere;
+
+    /// A resource that refuses every path outside of `root`, which must exist.
+    within;
 }
 
 impl FileResource {
-    /// A resource that may change any path that the process may.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// A resource that refuses every path outside of `root`, which must exist.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

@@ -5,7 +5,7 @@
 //! byte. A file that is not there is one without lines.
 
 use super::property::Properties;
-use super::tree::{Attributes, Place, Root};
+use super::tree::{Attributes, Place, Root, rooted};
 use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -26,27 +26,18 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The largest compiled pattern, in bytes.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
-/// Lines of files.
-#[derive(Clone, Debug)]
-pub struct FileLineResource {
-    root: Root,
+rooted! {
+    /// Lines of files.
+    pub struct FileLineResource;
+
+    /// A resource that may change any file that the process may.
+    everywhere;
+
+    /// A resource that refuses every path outside of `root`, which must exist.
+    within;
 }
 
 impl FileLineResource {
-    /// A resource that may change any file that the process may.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// A resource that refuses every path outside of `root`, which must exist.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

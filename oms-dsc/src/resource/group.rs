@@ -2,7 +2,7 @@
 
 use super::accounts::{Accounts, AccountsLock, Order, check_name, list};
 use super::property::{Ensure, Properties};
-use super::tree::Root;
+use super::tree::{Root, rooted};
 use super::user::{IDS, free_id, put_group};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
@@ -11,34 +11,24 @@ use async_trait::async_trait;
 use oms_core::task::blocking;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 const CLASSES: [&str; 3] = ["MSFT_GroupResource", "MSFT_nxGroupResource", "MSFT_nxGroup"];
 
 const KNOWN: [&str; 6] =
     ["GroupName", "Ensure", "Members", "MembersToInclude", "MembersToExclude", "PreferredGroupID"];
 
-/// Groups of a system.
-#[derive(Clone, Debug)]
-pub struct GroupResource {
-    root: Root,
+rooted! {
+    /// Groups of a system.
+    pub struct GroupResource;
+
+    /// The groups of this system.
+    everywhere;
+
+    /// The groups of the system whose files are below `root`.
+    within;
 }
 
 impl GroupResource {
-    /// The groups of this system.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// The groups of the system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

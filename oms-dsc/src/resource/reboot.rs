@@ -4,7 +4,7 @@
 //! finds outlives every crash, and no restart is asked for twice.
 
 use super::property::Properties;
-use super::tree::Root;
+use super::tree::rooted;
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -12,34 +12,24 @@ use async_trait::async_trait;
 use oms_core::task::blocking;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 const CLASSES: [&str; 2] = ["DSC_PendingReboot", "MSFT_PendingReboot"];
 
 const FILE: &str = "/run/reboot-required";
 const PACKAGES: &str = "/run/reboot-required.pkgs";
 
-/// Whether a system waits for a restart.
-#[derive(Clone, Debug)]
-pub struct PendingRebootResource {
-    root: Root,
+rooted! {
+    /// Whether a system waits for a restart.
+    pub struct PendingRebootResource;
+
+    /// This system.
+    everywhere;
+
+    /// The system whose files are below `root`.
+    within;
 }
 
 impl PendingRebootResource {
-    /// This system.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere() }
-    }
-
-    /// The system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())? })
-    }
-
     /// The packages that wait for a restart; none if nothing does.
     async fn waiting(&self, instance: &ResourceInstance) -> Result<Option<Vec<String>>, Error> {
         let read = Properties::new(instance, "PendingReboot resource", &["Name"])?;

@@ -32,6 +32,44 @@ pub(super) struct Root {
     folder: Option<(PathBuf, PathBuf)>,
 }
 
+/// A resource that knows nothing but where its paths may lead, and the two ways of making one.
+macro_rules! rooted {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident;
+        $(#[$everywhere:meta])*
+        everywhere;
+        $(#[$within:meta])*
+        within;
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            root: $crate::resource::tree::Root,
+        }
+
+        impl $name {
+            $(#[$everywhere])*
+            #[must_use]
+            pub fn unrestricted() -> Self {
+                Self { root: $crate::resource::tree::Root::everywhere() }
+            }
+
+            $(#[$within])*
+            ///
+            /// # Errors
+            /// [`Error::Io`](crate::Error::Io) if there is no such folder.
+            pub fn within(
+                root: impl Into<::std::path::PathBuf>,
+            ) -> ::std::result::Result<Self, $crate::Error> {
+                Ok(Self { root: $crate::resource::tree::Root::only(root.into())? })
+            }
+        }
+    };
+}
+
+pub(super) use rooted;
+
 impl Root {
     pub(super) const fn everywhere() -> Self {
         Self { folder: None }
