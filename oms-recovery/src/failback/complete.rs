@@ -13,7 +13,7 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]. On any other error production stays at the recovery site.
     pub async fn failback(&self) -> Result<ChosenPoint> {
-        self.whole(|item| async move {
+        self.operation("failback", |item| async move {
             let mut runtime = item.begin().await?;
             if runtime.item.state != ProtectionState::ReverseProtected {
                 return Err(illegal(&runtime.item, "failback"));

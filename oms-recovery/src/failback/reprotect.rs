@@ -14,7 +14,7 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]; [`crate::Error::Disk`] if the other site is away, and those
     /// of [`replicate`](Self::replicate): call that to go on.
     pub async fn reprotect(&self) -> Result<ReplicationReport> {
-        self.whole(|item| async move {
+        self.operation("reprotect", |item| async move {
             let mut runtime = item.begin().await?;
             item.append(&mut runtime, ItemEvent::ReverseReplicationStarted).await?;
             // The device goes on; only the replica is new, and opening it makes it.

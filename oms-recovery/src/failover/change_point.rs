@@ -12,7 +12,8 @@ impl ProtectedItem {
     /// # Errors
     /// [`crate::Error::IllegalState`]; [`crate::Error::NotFound`].
     pub async fn change_point(&self, choice: PointChoice) -> Result<ChosenPoint> {
-        self.whole(move |item| async move { item.change_to(choice).await }).await
+        self.operation("change_point", move |item| async move { item.change_to(choice).await })
+            .await
     }
 
     async fn change_to(&self, choice: PointChoice) -> Result<ChosenPoint> {

@@ -15,7 +15,7 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]. On [`Error::Disk`] the handles given out before refuse writes; it
     /// is completed when the device is used next.
     pub async fn commit(&self) -> Result<()> {
-        self.whole(|item| async move {
+        self.operation("commit", |item| async move {
             let mut runtime = item.begin().await?;
             runtime.item.check(&ItemEvent::Committed)?;
             item.need_device(&mut runtime).await?;

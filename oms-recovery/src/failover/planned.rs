@@ -15,7 +15,7 @@ impl ProtectedItem {
     /// [`crate::Error::IllegalState`]. On any other error production stays where it was and the
     /// source may be started again.
     pub async fn planned_failover(&self) -> Result<ChosenPoint> {
-        self.whole(|item| async move {
+        self.operation("planned_failover", |item| async move {
             let mut runtime = item.begin().await?;
             if runtime.item.state != ProtectionState::Protected {
                 return Err(illegal(&runtime.item, "planned failover"));

@@ -45,7 +45,8 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::NotFound`] for the point; [`Error::Corrupt`] if the log is
     /// damaged, in which case the drill is cleaned up as failed.
     pub async fn test_failover(&self, choice: PointChoice) -> Result<TestFailover> {
-        self.whole(move |item| async move { item.begin_test(choice).await }).await
+        self.operation("test_failover", move |item| async move { item.begin_test(choice).await })
+            .await
     }
 
     async fn begin_test(&self, choice: PointChoice) -> Result<TestFailover> {
@@ -83,7 +84,7 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::Disk`], and then this is to be called again.
     pub async fn cleanup_test_failover(&self, comments: &str) -> Result<()> {
         let comments = comments.to_owned();
-        self.whole(|item| async move {
+        self.operation("cleanup_test_failover", |item| async move {
             let mut runtime = item.begin().await?;
             let is_success = runtime.test.is_some();
             item.end_test(&mut runtime, comments, is_success).await

@@ -24,7 +24,7 @@ impl ProtectedItem {
         choice: PointChoice,
         source_operations: SourceOperations,
     ) -> Result<ChosenPoint> {
-        self.whole(move |item| async move {
+        self.operation("unplanned_failover", move |item| async move {
             let mut runtime = item.begin().await?;
             let event = ItemEvent::UnplannedFailoverStarted { choice, source_operations };
             item.append(&mut runtime, event).await?;

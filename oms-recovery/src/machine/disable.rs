@@ -35,7 +35,7 @@ impl ProtectedItem {
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Journal`].
     pub async fn disable_protection(&self) -> Result<DisableReport> {
-        self.whole(|item| async move {
+        self.operation("disable_protection", |item| async move {
             let mut runtime = item.begin().await?;
             if runtime.item.state.is_uncommitted() && item.need_device(&mut runtime).await.is_ok() {
                 return Err(illegal(&runtime.item, "disabling the protection before a commit"));

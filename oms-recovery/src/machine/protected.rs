@@ -2,7 +2,7 @@
 
 use super::disk::OverlayDevice;
 use super::site::{Active, make_sites, open_active, open_replica, unmake_sites};
-use super::{ItemEvent, ReplicationProtectedItem};
+use super::{ItemEvent, ItemId, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::recovery_point::{Consistency, PointId, Quiescer, RecoveryPoint};
 use crate::replication::health::{Health, ProtectionHealth};
@@ -61,6 +61,9 @@ pub struct ItemStatus {
 pub struct ProtectedItem {
     /// Itself, for operations that outlive their callers.
     this: Weak<Self>,
+    id: ItemId,
+    /// The machine's name.
+    name: String,
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::sync::Mutex<Runtime>,
     device: Mutex<Option<Arc<TrackedDevice>>>,
@@ -153,10 +156,13 @@ impl ProtectedItem {
             }
         }
         let device = Mutex::new(runtime.active.as_ref().map(|it| Arc::clone(&it.device)));
+        let (id, name) = (runtime.item.id, runtime.item.machine.name.clone());
         let runtime = tokio::sync::Mutex::new(runtime);
         let is_closed = AtomicBool::new(false);
         Ok(Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
+            id,
+            name,
             shared,
             runtime,
             device,
@@ -173,6 +179,41 @@ impl ProtectedItem {
     {
         let gone = || Error::Internal { reason: "an item without an owner".to_owned() };
         whole(work(self.this.upgrade().ok_or_else(gone)?)).await
+    }
+
+    /// Does an operation as [`whole`](Self::whole) does, in a span of its own, and measures it to its
+    /// end, whoever still waits for it.
+    pub(crate) async fn operation<T, F>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let span = tracing::info_span!(
+            "recovery_operation",
+            operation,
+            item = %self.id.0,
+            machine = %self.name,
+            outcome = Empty
+        );
+        self.whole(|item| {
+            let work = work(item);
+            async move {
+                let watch = Stopwatch::start();
+                let done = work.instrument(span.clone()).await;
+                let outcome = ErrorKind::outcome(&done, Error::kind);
+                span.record("outcome", outcome);
+                metrics::histogram!(
+                    "oms_recovery_operation_seconds", "operation" => operation, "outcome" => outcome
+                )
+                .record(watch.seconds());
+                done
+            }
+        })
+        .await
     }
 
     /// Production's disk, wherever it runs. After production has moved, handles from before refuse
@@ -259,7 +300,7 @@ impl ProtectedItem {
     /// # Errors
     /// As [`replicate`](Self::replicate).
     pub async fn repair_replication(&self) -> Result<ReplicationReport> {
-        self.whole(|item| async move {
+        self.operation("repair_replication", |item| async move {
             let mut runtime = item.begin().await?;
             item.append(&mut runtime, ItemEvent::RepairStarted).await?;
             item.replicate_in(&mut runtime).await
@@ -286,7 +327,7 @@ impl ProtectedItem {
     /// a quiescer; [`Error::Quiesce`]; those of [`replicate`](Self::replicate).
     pub async fn take_recovery_point(&self, consistency: Consistency) -> Result<RecoveryPoint> {
         use ProtectionState as S;
-        self.whole(move |item| async move {
+        self.operation("take_recovery_point", move |item| async move {
             let mut runtime = item.begin().await?;
             if !matches!(runtime.item.state, S::Protected | S::ReverseProtected) {
                 return Err(illegal(&runtime.item, "taking a recovery point"));

@@ -14,6 +14,7 @@ mod journey;
 mod released;
 mod restart;
 mod simulation;
+mod spans;
 mod states;
 mod unheard;
 mod vault;
