@@ -140,8 +140,8 @@ impl Resource for UserResource {
     }
 }
 
-/// What should be.
-#[derive(Clone, Debug)]
+/// What should be. It is not shown: the hash of a password is nobody's business.
+#[derive(Clone)]
 struct Desired {
     name: String,
     ensure: Ensure,
