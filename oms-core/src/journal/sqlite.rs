@@ -13,8 +13,6 @@
 
 mod file;
 
-mod insert;
-
 mod writer;
 
 mod reader;
@@ -290,8 +288,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = JournalFile::open(&directory.path().join("journal.sqlite")).expect("open");
         let connection = file.connect_writer().expect("connect");
-        let synchronous = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
-        assert_eq!(synchronous, Ok(2));
+        let number = |name| {
+            connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).expect("a pragma")
+        };
+        assert_eq!((number("synchronous"), number("foreign_keys")), (2, 1));
         let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
         assert_eq!(mode, Ok("wal".to_owned()));
     }

@@ -239,9 +239,7 @@ fn prepare_writer(connection: &Connection) -> Result<(), JournalError> {
         let mode = connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // The writer itself keeps what refers to a history beside it; to look each one up again
-        // for every event costs a tenth of an append.
-        connection.pragma_update(None, "foreign_keys", false)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.pragma_update_and_check(
             None,

@@ -1,11 +1,10 @@
 //! The one thread that writes, many requests to a transaction.
 
 use super::failure;
-use super::insert::Inserts;
 use super::reader::unstored;
 use crate::clock::Stopwatch;
 use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
-use crate::journal::row::{AppendRows, SnapshotRow, stored};
+use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
 use crate::journal::{HistoryId, JournalError};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
@@ -60,8 +59,12 @@ impl Broken {
     }
 }
 
-/// What one request came to within a transaction: the new version of each history appended to.
-type Applied = Result<Vec<u64>, JournalError>;
+/// What one request did within a transaction.
+#[derive(Debug)]
+struct Applied {
+    versions: Vec<u64>,
+    last_position: Option<u64>,
+}
 
 impl Writer {
     /// A writer over `connection`, and the last position that the file ever gave out.
@@ -124,38 +127,35 @@ impl Writer {
     }
 
     fn transact(&mut self, group: &[Request]) -> Result<(Vec<Answer>, Option<u64>), Broken> {
+        let mut answers = Vec::with_capacity(group.len());
+        let mut last_position = None;
         self.execute("BEGIN IMMEDIATE").map_err(Broken::Before)?;
-        let (answers, last_position) = self.apply_all(group).map_err(Broken::Before)?;
+        self.forget_if_foreign().map_err(Broken::Before)?;
+        for request in group {
+            let applied = self.apply(&request.work).map_err(Broken::Before)?;
+            answers.push(applied.map(|applied| {
+                last_position = applied.last_position.or(last_position);
+                applied.versions
+            }));
+        }
         let watch = Stopwatch::start();
         self.execute("COMMIT").map_err(Broken::Commit)?;
         metrics::histogram!("oms_journal_commit_seconds").record(watch.seconds());
         Ok((answers, last_position))
     }
 
-    fn apply_all(&mut self, group: &[Request]) -> rusqlite::Result<(Vec<Answer>, Option<u64>)> {
-        self.forget_if_foreign()?;
-        let mut inserts = Inserts::default();
-        let mut answers = Vec::with_capacity(group.len());
-        for request in group {
-            answers.push(match &request.work {
-                Work::Append(appends) => self.append(appends, &mut inserts)?,
-                Work::Snapshot(history, snapshot) => self.save_snapshot(history, snapshot)?,
-                Work::Delete(history, expected) => {
-                    // Its events may be among those that wait.
-                    inserts.flush(&self.connection)?;
-                    self.delete(history, *expected)?
-                }
-            });
+    fn apply(&mut self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
+        match work {
+            Work::Append(appends) => self.append(appends),
+            Work::Snapshot(history, snapshot) => self.save_snapshot(history, snapshot),
+            Work::Delete(history, expected) => self.delete(history, *expected),
         }
-        inserts.flush(&self.connection)?;
-        Ok((answers, inserts.last_position()))
     }
 
-    fn append<'a>(
+    fn append(
         &mut self,
-        appends: &'a [AppendRows],
-        inserts: &mut Inserts<'a>,
-    ) -> rusqlite::Result<Applied> {
+        appends: &[AppendRows],
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
         let mut ids = Vec::with_capacity(appends.len());
         for append in appends {
             let found = self.find(&append.history)?;
@@ -174,17 +174,20 @@ impl Writer {
             }
             let id = self.advance(&append.history, id, version)?;
             for event in &append.events {
-                inserts.push(&self.connection, id, event)?;
+                self.insert(id, event)?;
             }
         }
-        Ok(Ok(versions))
+        // The event inserted last has the highest position, and there is one: not all appends of
+        // a request are conditions.
+        let last_position = u64::try_from(self.connection.last_insert_rowid()).ok();
+        Ok(Ok(Applied { versions, last_position }))
     }
 
     fn save_snapshot(
         &mut self,
         history: &HistoryId,
         snapshot: &SnapshotRow,
-    ) -> rusqlite::Result<Applied> {
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
         let (id, actual) = self.find(history)?.unwrap_or_default();
         if actual == 0 || actual < snapshot.version {
             return Ok(Err(conflict(history, snapshot.version, actual)));
@@ -196,23 +199,22 @@ impl Writer {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![id, stored(*version), format, body, checksum])?;
-        Ok(Ok(Vec::new()))
+        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
     }
 
-    fn delete(&mut self, history: &HistoryId, expected: u64) -> rusqlite::Result<Applied> {
+    fn delete(
+        &mut self,
+        history: &HistoryId,
+        expected: u64,
+    ) -> rusqlite::Result<Result<Applied, JournalError>> {
         let (id, actual) = self.find(history)?.unwrap_or_default();
         if actual != expected {
             return Ok(Err(conflict(history, expected, actual)));
         }
         self.known.rows.remove(history);
-        for statement in [
-            "DELETE FROM event WHERE history = ?1",
-            "DELETE FROM snapshot WHERE history = ?1",
-            "DELETE FROM history WHERE id = ?1",
-        ] {
-            self.connection.prepare_cached(statement)?.execute([id])?;
-        }
-        Ok(Ok(Vec::new()))
+        // Its events and its snapshot refer to it and go with it.
+        self.connection.prepare_cached("DELETE FROM history WHERE id = ?1")?.execute([id])?;
+        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
     }
 
     /// Another process may have written to the file, though it should not: what is remembered is
@@ -264,6 +266,28 @@ impl Writer {
             row.1 = version;
         }
         Ok(id)
+    }
+
+    fn insert(&self, history: i64, event: &EventRow) -> rusqlite::Result<()> {
+        let EventRow { version, kind, format, time, actor, correlation, body, checksum } = event;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO event
+                     (history, version, kind, format, time, actor, correlation, body, checksum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(params![
+                history,
+                stored(*version),
+                kind,
+                format,
+                time,
+                actor,
+                correlation,
+                body,
+                checksum
+            ])?;
+        Ok(())
     }
 
     fn execute(&self, statement: &str) -> rusqlite::Result<()> {
@@ -366,8 +390,7 @@ mod tests {
                     parent INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED
                 );
                 CREATE TRIGGER poison AFTER INSERT ON event WHEN new.kind = 'poison'
-                    BEGIN INSERT INTO child VALUES (1); END;
-                PRAGMA foreign_keys = ON;";
+                    BEGIN INSERT INTO child VALUES (1); END;";
             connection.execute_batch(poison).expect("create");
         });
         assert_eq!(summary(writer.answers(&[request("a", 0, "k", 1)])), ["[1]"]);
