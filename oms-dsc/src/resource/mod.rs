@@ -4,64 +4,10 @@
 //! class that no resource serves is an error that names it.
 
 #[cfg(target_os = "linux")]
-mod accounts;
-#[cfg(target_os = "linux")]
-mod archive;
-#[cfg(target_os = "linux")]
-mod authorized_key;
-#[cfg(target_os = "linux")]
-mod command;
-#[cfg(target_os = "linux")]
-mod diff;
-#[cfg(target_os = "linux")]
-mod environment;
-#[cfg(target_os = "linux")]
-mod file;
-#[cfg(target_os = "linux")]
-mod file_line;
-#[cfg(target_os = "linux")]
-mod group;
-#[cfg(target_os = "linux")]
-mod log;
-#[cfg(target_os = "linux")]
-mod package;
-#[cfg(target_os = "linux")]
-mod property;
-#[cfg(target_os = "linux")]
-mod reboot;
-#[cfg(target_os = "linux")]
-mod script;
-#[cfg(target_os = "linux")]
-mod service;
-#[cfg(target_os = "linux")]
-mod tree;
-#[cfg(target_os = "linux")]
-mod user;
+mod linux;
 
 #[cfg(target_os = "linux")]
-pub use archive::ArchiveResource;
-#[cfg(target_os = "linux")]
-pub use authorized_key::SshAuthorizedKeysResource;
-#[cfg(target_os = "linux")]
-pub use environment::EnvironmentResource;
-#[cfg(target_os = "linux")]
-pub use file::{FILE_BYTES_MAX, FileResource};
-#[cfg(target_os = "linux")]
-pub use file_line::FileLineResource;
-#[cfg(target_os = "linux")]
-pub use group::GroupResource;
-#[cfg(target_os = "linux")]
-pub use log::LogResource;
-#[cfg(target_os = "linux")]
-pub use package::PackageResource;
-#[cfg(target_os = "linux")]
-pub use reboot::PendingRebootResource;
-#[cfg(target_os = "linux")]
-pub use script::{REBOOT_EXIT_CODE, ScriptResource};
-#[cfg(target_os = "linux")]
-pub use service::{ServiceController, ServiceResource, ServiceState, Systemd};
-#[cfg(target_os = "linux")]
-pub use user::UserResource;
+pub use linux::*;
 
 use crate::Error;
 use crate::configuration::ResourceInstance;

@@ -13,7 +13,6 @@ use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oms_core::task::blocking;
 use rustix::fs::FileType;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,17 +36,6 @@ rooted! {
     within;
 }
 
-impl SshAuthorizedKeysResource {
-    async fn with<T: Send + 'static>(
-        &self,
-        instance: &ResourceInstance,
-        work: fn(&Root, &Desired) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || work(&root, &desired)).await
-    }
-}
-
 #[async_trait]
 impl Resource for SshAuthorizedKeysResource {
     fn classes(&self) -> &[&str] {
@@ -55,25 +43,31 @@ impl Resource for SshAuthorizedKeysResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        self.with(instance, |root, desired| {
-            let found = Keys::of(root, desired)?.found(&desired.comment);
-            let ensure = if found.is_some() { "present" } else { "absent" };
-            Ok(BTreeMap::from([
-                ("KeyComment".to_owned(), json!(desired.comment)),
-                ("Username".to_owned(), json!(desired.user)),
-                ("Ensure".to_owned(), json!(ensure)),
-                ("Key".to_owned(), json!(found)),
-            ]))
-        })
-        .await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| {
+                let found = Keys::of(root, desired)?.found(&desired.comment);
+                let ensure = if found.is_some() { "present" } else { "absent" };
+                Ok(BTreeMap::from([
+                    ("KeyComment".to_owned(), json!(desired.comment)),
+                    ("Username".to_owned(), json!(desired.user)),
+                    ("Ensure".to_owned(), json!(ensure)),
+                    ("Key".to_owned(), json!(found)),
+                ]))
+            })
+            .await
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.with(instance, |root, desired| Ok(Keys::of(root, desired)?.differences(desired))).await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| {
+                Ok(Keys::of(root, desired)?.differences(desired))
+            })
+            .await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        self.with(instance, |root, desired| Keys::of(root, desired)?.set(desired))
+        self.root
+            .with(Desired::of(instance)?, |root, desired| Keys::of(root, desired)?.set(desired))
             .await
             .map(|()| SetReport::default())
     }

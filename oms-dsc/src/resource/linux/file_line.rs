@@ -10,7 +10,6 @@ use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
-use oms_core::task::blocking;
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,17 +36,6 @@ rooted! {
     within;
 }
 
-impl FileLineResource {
-    async fn with<T: Send + 'static>(
-        &self,
-        instance: &ResourceInstance,
-        work: fn(&Root, &Desired) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || work(&root, &desired)).await
-    }
-}
-
 #[async_trait]
 impl Resource for FileLineResource {
     fn classes(&self) -> &[&str] {
@@ -55,15 +43,15 @@ impl Resource for FileLineResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        self.with(instance, get).await
+        self.root.with(Desired::of(instance)?, get).await
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.with(instance, test).await
+        self.root.with(Desired::of(instance)?, test).await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        self.with(instance, set).await.map(|()| SetReport::default())
+        self.root.with(Desired::of(instance)?, set).await.map(|()| SetReport::default())
     }
 }
 

@@ -10,7 +10,6 @@ use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
-use oms_core::task::blocking;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -32,17 +31,6 @@ rooted! {
     within;
 }
 
-impl EnvironmentResource {
-    async fn with<T: Send + 'static>(
-        &self,
-        instance: &ResourceInstance,
-        work: fn(&Root, &Desired) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || work(&root, &desired)).await
-    }
-}
-
 #[async_trait]
 impl Resource for EnvironmentResource {
     fn classes(&self) -> &[&str] {
@@ -50,29 +38,31 @@ impl Resource for EnvironmentResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        self.with(instance, |root, desired| {
-            let text = root.read_system(FILE)?.unwrap_or_default();
-            let found = found(&text, &desired.name);
-            let ensure = if found.is_some() { "present" } else { "absent" };
-            Ok(BTreeMap::from([
-                ("Name".to_owned(), json!(desired.name)),
-                ("Ensure".to_owned(), json!(ensure)),
-                ("Value".to_owned(), json!(found)),
-            ]))
-        })
-        .await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| {
+                let text = root.read_system(FILE)?.unwrap_or_default();
+                let found = found(&text, &desired.name);
+                let ensure = if found.is_some() { "present" } else { "absent" };
+                Ok(BTreeMap::from([
+                    ("Name".to_owned(), json!(desired.name)),
+                    ("Ensure".to_owned(), json!(ensure)),
+                    ("Value".to_owned(), json!(found)),
+                ]))
+            })
+            .await
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.with(instance, |root, desired| {
-            let text = root.read_system(FILE)?.unwrap_or_default();
-            Ok(desired.differences(found(&text, &desired.name)))
-        })
-        .await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| {
+                let text = root.read_system(FILE)?.unwrap_or_default();
+                Ok(desired.differences(found(&text, &desired.name)))
+            })
+            .await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        self.with(instance, set).await.map(|()| SetReport::default())
+        self.root.with(Desired::of(instance)?, set).await.map(|()| SetReport::default())
     }
 }
 

@@ -8,7 +8,6 @@ use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
-use oms_core::task::blocking;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,17 +27,6 @@ rooted! {
     within;
 }
 
-impl GroupResource {
-    async fn with<T: Send + 'static>(
-        &self,
-        instance: &ResourceInstance,
-        work: fn(&Root, &Desired) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let (desired, root) = (Desired::of(instance)?, self.root.clone());
-        blocking(move || work(&root, &desired)).await
-    }
-}
-
 #[async_trait]
 impl Resource for GroupResource {
     fn classes(&self) -> &[&str] {
@@ -46,15 +34,21 @@ impl Resource for GroupResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        self.with(instance, |root, desired| Ok(desired.found(&Accounts::read(root)?))).await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| Ok(desired.found(&Accounts::read(root)?)))
+            .await
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.with(instance, |root, desired| desired.differences(&Accounts::read(root)?)).await
+        self.root
+            .with(Desired::of(instance)?, |root, desired| {
+                desired.differences(&Accounts::read(root)?)
+            })
+            .await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        self.with(instance, set).await.map(|()| SetReport::default())
+        self.root.with(Desired::of(instance)?, set).await.map(|()| SetReport::default())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use jiff::Timestamp;
+use oms_core::task::blocking;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
     chownat, fchmod, fchown, fsync, futimens, mkdirat, openat, openat2, readlinkat, renameat,
@@ -45,14 +46,14 @@ macro_rules! rooted {
         $(#[$about])*
         #[derive(Clone, Debug)]
         pub struct $name {
-            root: $crate::resource::tree::Root,
+            root: $crate::resource::linux::tree::Root,
         }
 
         impl $name {
             $(#[$everywhere])*
             #[must_use]
             pub fn unrestricted() -> Self {
-                Self { root: $crate::resource::tree::Root::everywhere() }
+                Self { root: $crate::resource::linux::tree::Root::everywhere() }
             }
 
             $(#[$within])*
@@ -62,7 +63,7 @@ macro_rules! rooted {
             pub fn within(
                 root: impl Into<::std::path::PathBuf>,
             ) -> ::std::result::Result<Self, $crate::Error> {
-                Ok(Self { root: $crate::resource::tree::Root::only(root.into())? })
+                Ok(Self { root: $crate::resource::linux::tree::Root::only(root.into())? })
             }
         }
     };
@@ -82,6 +83,16 @@ impl Root {
             source,
         })?;
         Ok(Self { folder: Some((folder, resolved)) })
+    }
+
+    /// Looks or changes below the root, on a thread where that may take its time.
+    pub(super) async fn with<D: Send + 'static, T: Send + 'static>(
+        &self,
+        desired: D,
+        work: fn(&Self, &D) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let root = self.clone();
+        blocking(move || work(&root, &desired)).await
     }
 
     /// Whether every path is allowed.

@@ -1,0 +1,50 @@
+//! The resources of Linux.
+
+mod accounts;
+
+mod archive;
+
+mod authorized_key;
+
+mod command;
+
+mod diff;
+
+mod environment;
+
+mod file;
+
+mod file_line;
+
+mod group;
+
+mod log;
+
+mod package;
+
+mod property;
+
+mod reboot;
+
+mod script;
+
+mod service;
+
+mod tree;
+
+mod user;
+
+pub use archive::ArchiveResource;
+pub use authorized_key::SshAuthorizedKeysResource;
+pub use environment::EnvironmentResource;
+pub use file::{FILE_BYTES_MAX, FileResource};
+pub use file_line::FileLineResource;
+pub use group::GroupResource;
+pub use log::LogResource;
+pub use package::PackageResource;
+pub use reboot::PendingRebootResource;
+pub use script::{REBOOT_EXIT_CODE, ScriptResource};
+pub use service::{ServiceController, ServiceResource, ServiceState, Systemd};
+pub use user::UserResource;
+
+use super::{Difference, Resource, SetReport};
