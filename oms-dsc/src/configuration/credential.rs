@@ -20,7 +20,7 @@ use sha1::Sha1;
 use sha2::Digest as _;
 use std::fmt::Write as _;
 use x509_cert::Certificate;
-use x509_cert::der::{DecodePem as _, Encode as _};
+use x509_cert::der::Encode as _;
 
 /// The first line of an encrypted password.
 pub const CMS_BEGIN: &str = "-----BEGIN CMS-----";
@@ -48,7 +48,9 @@ impl Recipient {
     /// [`Error::Invalid`] if it is none, or its key is not RSA of at least 2048 bits.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
         let refused = |reason: String| Error::Invalid { what: "certificate", reason };
-        let certificate = Certificate::from_pem(pem).map_err(|error| refused(error.to_string()))?;
+        let chain = Certificate::load_pem_chain(pem).map_err(|error| refused(error.to_string()))?;
+        let first = chain.into_iter().next();
+        let certificate = first.ok_or_else(|| refused("there is none".to_owned()))?;
         let whole = certificate.to_der().map_err(|error| refused(error.to_string()))?;
         let about = certificate.tbs_certificate();
         let der = |encoded: Result<Vec<u8>, x509_cert::der::Error>| {

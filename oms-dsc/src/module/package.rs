@@ -73,6 +73,11 @@ impl<'a> Package<'a> {
         }
         let package = Self { bytes, entries: directory(bytes)? };
         check_paths(&package.entries)?;
+        // Entries that share their bytes would be unpacked again and again.
+        let stored = package.entries.iter().fold(0, |sum: usize, it| sum.saturating_add(it.stored));
+        if stored > bytes.len() {
+            return Err(invalid("its entries have more bytes than it has"));
+        }
         let mut total = 0_u64;
         for entry in &package.entries {
             total = total.saturating_add(entry.len);
@@ -201,6 +206,10 @@ fn directory(bytes: &[u8]) -> Result<Vec<PackageEntry>, Error> {
         });
     }
     let mut at = fields.len(end + 16)?;
+    // Some programs find it by where it begins, and others by how long it is.
+    if at.checked_add(fields.len(end + 12)?) != Some(end) {
+        return Err(invalid("its directory has another size than it says"));
+    }
     let mut entries = Vec::new();
     for _ in 0..count {
         if at >= end || fields.u32(at)? != CENTRAL_HEADER {
@@ -248,10 +257,8 @@ fn entry(fields: &Fields<'_>, at: usize, name_len: usize) -> Result<PackageEntry
             return Err(Error::Unsupported { what: "compressed entry of a module", name });
         }
     };
-    // The upper half is the mode where the archive was made on Unix.
-    let (system, mode) = (fields.u16(at + 4)? >> 8, fields.u32(at + 38)? >> 16);
-    const UNIX: u16 = 3;
-    let kind = if system == UNIX { mode & 0o170_000 } else { 0 };
+    // The upper half is a mode, by whichever system it was made: some programs ask no further.
+    let kind = (fields.u32(at + 38)? >> 16) & 0o170_000;
     if !matches!(kind, 0 | 0o100_000 | 0o040_000) {
         return Err(Error::Unsupported { what: "link or device in a module", name: path });
     }
@@ -280,8 +287,31 @@ fn entry(fields: &Fields<'_>, at: usize, name_len: usize) -> Result<PackageEntry
     if is_folder && len > 0 {
         return refuse("it is a folder and has content");
     }
-    let start = local + LOCAL_BYTES + local_name + usize::from(fields.u16(local + 28)?);
+    let local_extra = usize::from(fields.u16(local + 28)?);
+    let extra = usize::from(fields.u16(at + 30)?);
+    for (from, len) in
+        [(at + CENTRAL_BYTES + name_len, extra), (local + LOCAL_BYTES + local_name, local_extra)]
+    {
+        if has_another_name(fields.bytes(from, len)?) {
+            return refuse("it has a second path");
+        }
+    }
+    let start = local + LOCAL_BYTES + local_name + local_extra;
     Ok(PackageEntry { path, is_folder, len: len as u64, start, stored, method, checksum })
+}
+
+/// Whether extra fields give a path, which some programs take in place of the entry's own (Info-ZIP's
+/// `0x7075`).
+fn has_another_name(mut extra: &[u8]) -> bool {
+    const UNICODE_PATH: u16 = 0x7075;
+    while let Some((head, rest)) = extra.split_first_chunk::<4>() {
+        let [a, b, c, d] = *head;
+        if u16::from_le_bytes([a, b]) == UNICODE_PATH {
+            return true;
+        }
+        extra = rest.get(usize::from(u16::from_le_bytes([c, d]))..).unwrap_or_default();
+    }
+    false
 }
 
 /// The path of an entry, if it stays within the folder that a package is unpacked to, on every

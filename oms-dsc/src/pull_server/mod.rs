@@ -260,9 +260,13 @@ impl PullServer {
         version: ModuleVersion,
         package: &[u8],
     ) -> Result<PublishedModule, Error> {
-        module::check_package(name, package)?;
         let (content, bytes) = (self.library.content.clone(), Bytes::copy_from_slice(package));
-        let checksum = blocking(move || content.put(&bytes)).await?;
+        let module = name.to_owned();
+        let checksum = blocking(move || {
+            module::check_package(&module, &bytes)?;
+            content.put(&bytes)
+        })
+        .await?;
         let bytes = package.len() as u64;
         let published = PublishedModule { name: name.to_owned(), version, checksum, bytes };
         self.library.publish_module(published.clone(), "local").await?;

@@ -137,3 +137,14 @@ fn openssl_reads_an_encrypted_password() {
         }
     }
 }
+
+/// A file of a certificate and those that vouch for it.
+#[test]
+fn the_first_certificate_of_several_is_the_nodes() {
+    let elliptic = include_bytes!("../fixtures/certificates/elliptic.pem");
+    let alone = Recipient::from_pem(CERTIFICATE).expect("a certificate");
+    let chain = [CERTIFICATE, elliptic].concat();
+    assert_eq!(Recipient::from_pem(&chain).expect("its first").thumbprint(), alone.thumbprint());
+    assert!(Recipient::from_pem(&[&elliptic[..], CERTIFICATE].concat()).is_err(), "no RSA");
+    assert!(Recipient::from_pem(b"").is_err());
+}

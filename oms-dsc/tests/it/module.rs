@@ -16,7 +16,10 @@ pub(crate) struct Entry {
     crc: u32,
     method: u16,
     flags: u16,
+    /// The system whose tool made it: 3 is Unix, 0 DOS.
+    system: u8,
     mode: u32,
+    extra: Vec<u8>,
 }
 
 impl Entry {
@@ -31,7 +34,9 @@ impl Entry {
             crc: crc.sum(),
             method: 0,
             flags: 0,
+            system: 3,
             mode: 0o100_644,
+            extra: Vec::new(),
         }
     }
 
@@ -72,16 +77,20 @@ impl Zip {
             bytes.extend(b"PK\x03\x04");
             bytes.extend(&common);
             bytes.extend(len(&entry.local_name));
-            bytes.extend([0, 0]);
+            bytes.extend(len(&entry.extra));
             bytes.extend(&entry.local_name);
+            bytes.extend(&entry.extra);
             bytes.extend(&entry.content);
-            directory.extend(b"PK\x01\x02\x14\x03");
+            directory.extend(b"PK\x01\x02\x14");
+            directory.push(entry.system);
             directory.extend(&common);
             directory.extend(len(&entry.name));
-            directory.extend([0; 8]);
+            directory.extend(len(&entry.extra));
+            directory.extend([0; 6]); // no comment, the first volume, a binary
             directory.extend((entry.mode << 16).to_le_bytes());
             directory.extend(offset.to_le_bytes());
             directory.extend(&entry.name);
+            directory.extend(&entry.extra);
         }
         let start = u32::try_from(bytes.len()).expect("small");
         let count = u16::try_from(self.0.len()).expect("few").to_le_bytes();
@@ -249,4 +258,65 @@ proptest! {
         let _ = Package::read(&bytes);
         let _ = Package::read(&[&bytes[..], b"PK\x05\x06", &bytes[..]].concat());
     }
+}
+
+/// The end of an archive without a comment.
+const END_BYTES: usize = 22;
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"))
+}
+
+/// Programs that find the directory by its size see an entry that others do not.
+#[test]
+fn an_entry_before_the_directory_is_refused() {
+    let mut bytes = Zip::of(&[("../evil", b"x"), ("nx/good", b"y")]).finish();
+    let end = bytes.len() - END_BYTES;
+    let first = u32::try_from(46 + "../evil".len()).expect("small");
+    let start = number(&bytes, end + 16) + first;
+    bytes[end + 8..end + 12].copy_from_slice(&[1, 0, 1, 0]);
+    bytes[end + 16..end + 20].copy_from_slice(&start.to_le_bytes());
+    let refused = Package::read(&bytes).expect_err("one is hidden").to_string();
+    assert!(refused.contains("another size"), "{refused}");
+    let whole = Zip::of(&[("nx/good", b"y")]).finish();
+    assert_eq!(Package::read(&whole).expect("right").entries().len(), 1);
+}
+
+#[test]
+fn links_by_any_system_and_second_paths_are_refused() {
+    for system in [0, 3, 19] {
+        let link = Entry { system, mode: 0o120_777, ..Entry::stored("nx/link", b"/etc/passwd") };
+        let refused = Package::read(&Zip::one(link).finish()).expect_err("a link").to_string();
+        assert!(refused.contains("nx/link"), "{refused}");
+    }
+    // One of a time before it.
+    let mut extra = vec![0x55, 0x54, 5, 0, 1, 0, 0, 0, 0];
+    let timed = Entry { extra: extra.clone(), ..Entry::stored("nx/file", b"x") };
+    Package::read(&Zip::one(timed).finish()).expect("times are no paths");
+    extra.extend([0x75, 0x70, 6, 0, 1, 0, 0, 0, 0, b'e']);
+    let named = Entry { extra, ..Entry::stored("nx/file", b"x") };
+    let refused = Package::read(&Zip::one(named).finish()).expect_err("two paths").to_string();
+    assert!(refused.contains("`nx/file`: it has a second path"), "{refused}");
+}
+
+/// An entry whose bytes lie in those of another one could be there a thousand times.
+#[test]
+fn entries_that_share_their_bytes_are_refused() {
+    let inner = Zip::one(Entry::stored("b", &[7; 4_000])).finish();
+    let inner_end = inner.len() - END_BYTES;
+    let directory = number(&inner, inner_end + 16) as usize;
+    let outer = Zip::one(Entry::stored("a", &inner[..directory])).finish();
+    let end = outer.len() - END_BYTES;
+    let mut bytes = outer[..end].to_vec();
+    let mut second = inner[directory..inner_end].to_vec();
+    let within = u32::try_from(30 + "a".len()).expect("small");
+    second[42..46].copy_from_slice(&within.to_le_bytes());
+    bytes.extend(&second);
+    let mut tail = outer[end..].to_vec();
+    tail[8..12].copy_from_slice(&[2, 0, 2, 0]);
+    let size = number(&outer, end + 12) + u32::try_from(second.len()).expect("small");
+    tail[12..16].copy_from_slice(&size.to_le_bytes());
+    bytes.extend(&tail);
+    let refused = Package::read(&bytes).expect_err("they share").to_string();
+    assert!(refused.contains("more bytes than it has"), "{refused}");
 }

@@ -242,3 +242,33 @@ async fn damaged_data_files_are_put_aside_and_the_rest_is_read() {
     assert_eq!(numbers(&workspace).await, rest);
     assert!(kept.exists());
 }
+
+/// A commit behind a log that cannot be read would be made, and nobody could tell what it removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_data_files_of_a_damaged_log_stay_until_it_is_mended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    filled(folder.path()).await;
+    let day = folder.path().join("tables/Perf/TimeGeneratedDay=2026-11-23");
+    let data = std::fs::read_dir(&day).expect("a day").next().expect("a file").expect("one").path();
+    let mut bytes = std::fs::read(&data).expect("a file");
+    bytes[30] ^= 1;
+    std::fs::write(&data, bytes).expect("damaged");
+    // One of many commits, which a checkpoint has made needless for most readers.
+    let commit = log_of(folder.path()).join("00000000000000000001.json");
+    let whole = std::fs::read(&commit).expect("a commit");
+    let mut flipped = whole.clone();
+    flipped[60] ^= 4;
+    std::fs::write(&commit, flipped).expect("damaged");
+    let workspace = quiet(folder.path()).build().await.expect("a workspace");
+    let options = CheckOptions { reads_data: true, quarantines: true, ..CheckOptions::default() };
+    let report = workspace.check(&options).await.expect("checked");
+    let aside: Vec<bool> = report.findings.iter().map(|finding| finding.is_aside).collect();
+    assert_eq!((aside, report.rows_lost()), (vec![false, false], 0), "{report:?}");
+    assert!(!folder.path().join("tables/Perf/_oms/quarantine").exists());
+    drop(workspace);
+    std::fs::write(&commit, whole).expect("mended");
+    let workspace = quiet(folder.path()).build().await.expect("a workspace");
+    let report = workspace.check(&options).await.expect("checked");
+    assert_eq!((report.findings.len(), report.rows_lost()), (1, 1), "{report:?}");
+    assert_eq!(numbers(&workspace).await.len() as u64, COMMITS - 1);
+}

@@ -196,15 +196,24 @@ async fn run_until_interrupted(command: &Command, suite: &Suite) -> Result<Outpu
         output = &mut running => return output,
         signal = signals.number() => signal,
     };
-    let asked = suite.ask_jobs_to_stop("interrupted").await;
-    let patience = tokio::time::sleep(Duration::from_secs(STOP_SECONDS_MAX));
+    let stopped = async {
+        if let Err(error) = suite.ask_jobs_to_stop("interrupted").await {
+            tracing::warn!(error = format!("{error:#}"), "jobs were not asked to stop");
+            return None;
+        }
+        Some((&mut running).await)
+    };
     let ended = tokio::select! {
-        output = &mut running, if asked.is_ok() => Some(output),
+        output = stopped => output,
         () = signals.next() => None,
-        () = patience => None,
+        () = tokio::time::sleep(Duration::from_secs(STOP_SECONDS_MAX)) => None,
     };
     match ended {
-        Some(output) => output.map(|output| output.interrupted(signal)),
+        // What succeeded all the same keeps its status.
+        Some(output) => output.map(|output| match output.is_success {
+            true => output,
+            false => output.interrupted(signal),
+        }),
         None => {
             suite.stop_jobs().await;
             let what = "the job was ended, with every process that it had started";

@@ -121,7 +121,7 @@ pub(crate) struct Suite {
 }
 
 /// The most jobs that are asked to stop at once.
-const JOBS_ASKED_MAX: usize = 10_000;
+const JOBS_PAGE: usize = 1_000;
 
 impl Suite {
     /// Opens the wanted services.
@@ -355,17 +355,20 @@ impl Suite {
     /// Asks every job that has not ended to stop, as a person would.
     pub(crate) async fn ask_jobs_to_stop(&self, reason: &str) -> Result<()> {
         let Some(automation) = &self.automation else { return Ok(()) };
-        for job in automation.jobs(None, JOBS_ASKED_MAX).await? {
-            if job.state.is_final() {
-                continue;
-            }
-            match automation.stop_job(job.id, reason).await {
-                // It has ended meanwhile.
-                Ok(_) | Err(oms_automation::Error::JobState { .. }) => {}
-                Err(error) => return Err(error.into()),
+        let mut last = None;
+        loop {
+            // Their order is none of time, so the one that runs may be the last.
+            let jobs = automation.jobs(last, JOBS_PAGE).await?;
+            let Some(end) = jobs.last() else { return Ok(()) };
+            last = Some(end.id);
+            for job in jobs.iter().filter(|job| !job.state.is_final()) {
+                match automation.stop_job(job.id, reason).await {
+                    // It has ended meanwhile.
+                    Ok(_) | Err(oms_automation::Error::JobState { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        Ok(())
     }
 
     /// Ends the jobs that run, so that who waits for them gets an answer.

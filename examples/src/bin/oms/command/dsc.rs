@@ -11,9 +11,11 @@ use crate::{config, serve};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use oms_core::Secret;
+use oms_dsc::configuration::Configuration;
 use oms_dsc::configuration::credential::clear_passwords;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -265,14 +267,27 @@ async fn publish(suite: &Suite, name: Option<&str>, files: &[PathBuf]) -> Result
     if name.is_some() && files.len() > 1 {
         bail!("--name is for one document. documents=`{}`", files.len());
     }
-    let (mut text, mut rows) = (String::new(), Vec::new());
+    // All of them are read before any is published.
+    let mut documents = Vec::new();
+    let mut named = HashMap::new();
     for file in files {
         let name = match name {
             Some(name) => name,
             None => stem(file)?,
         };
         let document = read(file)?;
-        let published = suite.dsc()?.publish(name, &document).await.map_err(shown)?;
+        Configuration::parse(name, &document).map_err(shown)?;
+        if let Some(first) = named.insert(name.to_lowercase(), file) {
+            bail!("two documents are {name}. paths=`{}`, `{}`", first.display(), file.display());
+        }
+        documents.push((name, document));
+    }
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for (name, document) in documents {
+        let published = suite.dsc()?.publish(name, &document).await.map_err(shown);
+        let published = published.with_context(|| {
+            format!("{} of {} documents are published", rows.len(), files.len())
+        })?;
         let (name, checksum) = (published.name.to_string(), published.checksum.to_string());
         text.push_str(&format!(
             "configuration {name} published, {} bytes\nSHA-256 {checksum}\n",

@@ -122,12 +122,14 @@ impl Compile {
     }
 }
 
-/// Writes a file for its owner alone: a document may hold what others should not read.
+/// Writes a file whole or not at all, for its owner alone: a document may hold what others should not
+/// read. One that was there is replaced, with whatever mode it had.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
-    written.with_context(|| format!("file {}", path.display()))
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)
+    });
+    written.map(drop).with_context(|| format!("file {}", path.display()))
 }

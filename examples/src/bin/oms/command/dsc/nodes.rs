@@ -93,7 +93,9 @@ pub(super) async fn report(
     if let Some(job) = job {
         let report = server.report(node.agent_id, job.parse()?).await?;
         let text = in_full(&report);
-        return Ok(Output::new(text, serde_json::to_value(report)?));
+        let mut json = serde_json::to_value(report)?;
+        hide(&mut json, &node.agent_id.to_string(), &node.handle());
+        return Ok(Output::new(text, json));
     }
     let reports = server.reports(node.agent_id).await?;
     if reports.is_empty() {
@@ -117,6 +119,26 @@ pub(super) async fn report(
         }));
     }
     Ok(Output::new(text, json!(rows)))
+}
+
+/// Puts a node's handle in place of its AgentId, which is a secret and which a report holds; a long text
+/// of one is in pieces.
+fn hide(json: &mut Value, agent_id: &str, handle: &str) {
+    let hidden =
+        |text: &str| text.replace(agent_id, handle).replace(&agent_id.to_uppercase(), handle);
+    match json {
+        Value::String(text) => *text = hidden(text),
+        Value::Array(values) if values.iter().all(Value::is_string) => {
+            let whole: String = values.iter().filter_map(Value::as_str).collect();
+            let shown = hidden(&whole);
+            if shown != whole {
+                *values = vec![shown.into()];
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| hide(value, agent_id, handle)),
+        Value::Object(map) => map.values_mut().for_each(|value| hide(value, agent_id, handle)),
+        _ => {}
+    }
 }
 
 fn in_full(report: &StatusReport) -> String {
@@ -171,7 +193,9 @@ pub(super) async fn diff(suite: &Suite, node: &str) -> Result<Output> {
         let said = match (&difference.running, &difference.published, &difference.changes) {
             (_, None, _) => "nothing is published under the name".to_owned(),
             (None, Some(new), _) => {
-                format!("the node has not said what it has; it would get {new}")
+                format!(
+                    "the node has not said what it has since the server's start; it would get {new}"
+                )
             }
             (Some(_), Some(_), Some(changes)) if changes.is_empty() => {
                 "nothing would change".to_owned()
