@@ -117,12 +117,59 @@ async fn packages_are_installed_updated_and_removed() {
     system.fail(&package(&file), "exit code 1").await;
     for (properties, reason) in [
         ("Name = \"-o\";", "`-o` is not the name of a package"),
+        ("Name = \"oms-test-\";", "[Thing]x has Name: `oms-test-` ends with `-`"),
         ("Name = \"a\"; PackageManager = \"yum\";", "name=`PackageManager `yum` of [Thing]x`"),
         ("Name = \"a\"; PackageGroup = True;", "name=`PackageGroup of [Thing]x`"),
         ("Name = \"a\"; FilePath = \"/etc/passwd\";", "outside of the allowed root"),
     ] {
         system.fail(&package(properties), reason).await;
     }
+}
+
+/// What a name says to `apt-get` beside being a name is not done.
+#[tokio::test]
+async fn a_name_is_a_name_and_no_expression() {
+    let system = system();
+    let repository = system.root().join("repo");
+    let names = ["oms-test", "oms-other", "oms.test++"];
+    publish(&system, &names.map(|name| build(&repository, name, "1.0", None)));
+    let package = |name: &str, more: &str| {
+        instance("MSFT_nxPackageResource", &format!("Name = \"{name}\"; {more}"))
+    };
+    system.converge(&package("oms-test", "")).await;
+    let before = system.read("var/lib/dpkg/status");
+    // As a regular expression this would be every package that there is.
+    for (name, reason) in [
+        ("oms.*", "`oms.*` is not the name of a package"),
+        ("oms.other", "Unable to locate package oms.other"),
+        ("oms-other+", "no such package. name=`oms-other+`"),
+        ("oms-test-", "`oms-test-` ends with `-`"),
+    ] {
+        system.fail(&package(name, ""), reason).await;
+        assert_eq!(system.read("var/lib/dpkg/status"), before, "{name}");
+    }
+    for name in ["oms.test++", "oms-other"] {
+        system.converge(&package(name, "")).await;
+        system.converge(&package(name, "Ensure = \"Absent\";")).await;
+    }
+}
+
+/// A kill in the middle of `dpkg` leaves notes that nobody took over yet, of any package.
+#[tokio::test]
+async fn what_was_interrupted_is_brought_to_its_end_first() {
+    let system = system();
+    let repository = system.root().join("repo");
+    let packages = ["oms-test", "oms-half"].map(|name| build(&repository, name, "1.0", None));
+    publish(&system, &packages);
+    let package = |name: &str| instance("MSFT_nxPackage", &format!("Name = \"{name}\";"));
+    system.converge(&package("oms-half")).await;
+    let text = system.read("var/lib/dpkg/status");
+    let half = text.replace("install ok installed", "install ok unpacked");
+    assert_ne!(half, text);
+    system.write("var/lib/dpkg/updates/0000", half.trim_start());
+    system.converge(&package("oms-test")).await;
+    system.stay(&package("oms-half")).await;
+    assert!(!Path::new(&system.path("var/lib/dpkg/updates/0000")).exists());
 }
 
 /// What other programs of the system read of what was written.

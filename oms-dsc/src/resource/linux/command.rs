@@ -1,8 +1,10 @@
 //! Programs of other people, run with bounds: an environment of its own, a time limit, a limit on what
-//! they print, and an end for everything that they started.
+//! they print, and an end for everything that they started. A program that must not be ended in the
+//! middle goes on to its own end.
 
 use crate::Error;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -32,6 +34,9 @@ pub(super) struct Program {
     pub(super) timeout: Duration,
     /// User and group to run as.
     pub(super) identity: (Option<u32>, Option<u32>),
+    /// Whether it may be ended in the middle. One that may not goes on by itself when nobody waits for
+    /// it any more, as when it takes too long or this process ends.
+    pub(super) is_interruptible: bool,
 }
 
 /// What a program came to.
@@ -79,16 +84,55 @@ impl Program {
             input: Vec::new(),
             timeout: TIMEOUT,
             identity: (None, None),
+            is_interruptible: true,
         }
     }
 
-    /// Runs it to its end. When this future is dropped, the program ends too, with everything that it
-    /// started and that stayed in its process group.
+    /// Runs it to its end. When this future is dropped, an interruptible program ends too, with
+    /// everything that it started and that stayed in its process group.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such program, [`Error::Io`] if it cannot be started, or
     /// [`Error::Program`] if it takes too long.
     pub(super) async fn run(&self) -> Result<Ran, Error> {
+        match self.is_interruptible {
+            true => self.run_interruptible().await,
+            false => self.run_whole().await,
+        }
+    }
+
+    async fn run_interruptible(&self) -> Result<Ran, Error> {
+        let mut command = self.command()?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut group = Group(self.spawn(command)?);
+        let ran = tokio::time::timeout(self.timeout, self.finish(&mut group.0)).await;
+        ran.unwrap_or_else(|_elapsed| Err(self.too_slow("it was ended")))
+    }
+
+    /// What it prints goes to memory and into no pipe, which would end it as soon as nobody reads.
+    async fn run_whole(&self) -> Result<Ran, Error> {
+        let (output, errors) = (self.memory("output")?, self.memory("errors")?);
+        let failed = |source| self.io("wait for", source);
+        let mut command = self.command()?;
+        command
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(errors.try_clone().map_err(failed)?);
+        let mut child = self.spawn(command)?;
+        let Ok(status) = tokio::time::timeout(self.timeout, child.wait()).await else {
+            return Err(self.too_slow("it goes on by itself"));
+        };
+        let code = status.map_err(failed)?.code();
+        let beginning = |file: std::fs::File| {
+            let mut kept = vec![0; OUTPUT_BYTES_MAX];
+            let read = file.read_at(&mut kept, 0).map_err(failed)?;
+            kept.truncate(read);
+            Ok::<_, Error>(kept)
+        };
+        Ok(Ran { code, output: beginning(output)?, errors: beginning(errors)? })
+    }
+
+    /// All but where its output goes.
+    fn command(&self) -> Result<Command, Error> {
         let mut command = Command::new(&self.name);
         command
             .args(&self.arguments)
@@ -98,9 +142,6 @@ impl Program {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .process_group(0)
-            .kill_on_drop(true)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
             .stdin(self.stdin()?);
         if let Some(group) = self.identity.1 {
             command.gid(group);
@@ -108,19 +149,26 @@ impl Program {
         if let Some(user) = self.identity.0 {
             command.uid(user);
         }
-        let child = command.spawn().map_err(|source| match source.kind() {
+        Ok(command)
+    }
+
+    /// Starts it. This process keeps none of the streams that it gave away.
+    fn spawn(&self, mut command: Command) -> Result<Child, Error> {
+        command.spawn().map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::NotFound { what: "program", name: self.name.display().to_string() }
             }
-            _ => Error::Io { operation: "start", path: self.name.clone(), source },
-        })?;
-        drop(command);
-        let mut group = Group(child);
-        let ran = tokio::time::timeout(self.timeout, self.finish(&mut group.0)).await;
-        ran.unwrap_or_else(|_elapsed| {
-            let seconds = self.timeout.as_secs();
-            Err(self.failed(format!("not done after {seconds} seconds, so it was ended")))
+            _ => self.io("start", source),
         })
+    }
+
+    fn too_slow(&self, consequence: &str) -> Error {
+        let seconds = self.timeout.as_secs();
+        self.failed(format!("not done after {seconds} seconds, so {consequence}"))
+    }
+
+    fn io(&self, operation: &'static str, source: std::io::Error) -> Error {
+        Error::Io { operation, path: self.name.clone(), source }
     }
 
     async fn finish(&self, child: &mut Child) -> Result<Ran, Error> {
@@ -140,11 +188,7 @@ impl Program {
                 _ = &mut drains => child.wait().await,
             }
         };
-        let status = status.map_err(|source| Error::Io {
-            operation: "wait for",
-            path: self.name.clone(),
-            source,
-        })?;
+        let status = status.map_err(|source| self.io("wait for", source))?;
         Ok(Ran { code: status.code(), output, errors })
     }
 
@@ -166,14 +210,17 @@ impl Program {
         if self.input.is_empty() {
             return Ok(Stdio::null());
         }
-        let failed =
-            |source| Error::Io { operation: "hand input to", path: self.name.clone(), source };
-        let memory = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)
-            .map_err(|errno| failed(errno.into()))?;
-        let mut file = std::fs::File::from(memory);
+        let failed = |source| self.io("hand input to", source);
+        let mut file = self.memory("input")?;
         file.write_all(&self.input).map_err(failed)?;
         std::io::Seek::rewind(&mut file).map_err(failed)?;
         Ok(file.into())
+    }
+
+    /// A file without a name, in memory.
+    fn memory(&self, name: &str) -> Result<std::fs::File, Error> {
+        let memory = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
+        memory.map(Into::into).map_err(|errno| self.io("make a stream of", errno.into()))
     }
 }
 
@@ -207,4 +254,45 @@ pub(super) fn find(names: &[&str]) -> Option<PathBuf> {
     names.iter().find_map(|name| {
         folders.clone().map(|folder| folder.join(name)).find(|path| path.is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that is asked to end, and a program that takes too long: a package manager is not cut off
+    /// in the middle, though nobody reads any more what it prints.
+    #[tokio::test]
+    async fn what_must_not_be_interrupted_goes_on_by_itself() {
+        for timeout in [Duration::ZERO, TIMEOUT] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let script = "until [ -e go ]; do sleep 0.01; done; echo x; echo y >&2; : > done";
+            let script = format!("cd '{}'; : > begun; {script}", folder.path().display());
+            let mut program = Program::new("/bin/sh", ["-ec", &script]);
+            (program.is_interruptible, program.timeout) = (false, timeout);
+            let is_there = |name: &str| folder.path().join(name).exists();
+            let has_begun = async {
+                while !is_there("begun") {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                ran = program.run(), if timeout == TIMEOUT => panic!("nobody let it go: {ran:?}"),
+                ran = program.run(), if timeout != TIMEOUT => {
+                    let error = ran.expect_err("too slow").to_string();
+                    assert!(error.contains("after 0 seconds, so it goes on by itself"), "{error}");
+                }
+                () = has_begun => {}
+            }
+            std::fs::write(folder.path().join("go"), "").expect("written");
+            while !is_there("done") {
+                std::thread::yield_now();
+            }
+        }
+        let mut program = Program::new("/bin/sh", ["-c", "echo out; echo err >&2; exit 3"]);
+        program.is_interruptible = false;
+        let ran = program.run().await.expect("it runs");
+        assert_eq!((ran.code, &*ran.output, &*ran.errors), (Some(3), &b"out\n"[..], &b"err\n"[..]));
+    }
 }

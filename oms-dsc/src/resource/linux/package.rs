@@ -1,7 +1,9 @@
 //! Packages of Debian: `nxPackage`, by `dpkg` and `apt-get`.
 //!
 //! A package is there when `dpkg` has it as installed: one that is unpacked and not configured, as a
-//! crash leaves it, is not, and is brought to its end first.
+//! crash leaves it, is not. What was begun and not ended, of any package, is brought to its end first.
+//! `apt-get` and `dpkg` themselves are never ended in the middle: what takes too long, or is under way
+//! when this process ends, goes on by itself.
 
 use super::command::{Program, Ran, find};
 use super::property::{Ensure, Properties};
@@ -23,8 +25,9 @@ const KNOWN: [&str; 7] =
 /// How long a package may take to be fetched and installed.
 const TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// What is installed asks nobody, keeps changed settings, and waits for whoever else installs.
-const APT_OPTIONS: [&str; 8] = [
+/// What is installed asks nobody, keeps changed settings, and waits for whoever else installs. A name
+/// is a name: without the last option one that is unknown would be a regular expression.
+const APT_OPTIONS: [&str; 10] = [
     "-y",
     "-q",
     "-o",
@@ -33,6 +36,8 @@ const APT_OPTIONS: [&str; 8] = [
     "Dpkg::Options::=--force-confold",
     "-o",
     "DPkg::Lock::Timeout=120",
+    "-o",
+    "APT::Cmd::Pattern-Only=true",
 ];
 
 /// Packages of a system.
@@ -69,6 +74,7 @@ impl PackageResource {
     /// `dpkg`, about the right system.
     fn dpkg(&self, arguments: &[&str]) -> Result<Program, Error> {
         let mut program = self.program("dpkg", &["--force-confdef", "--force-confold"])?;
+        program.is_interruptible = false;
         if !self.root.is_everywhere() {
             program.arguments.push(format!("--root={}", self.root.system("/").display()));
         }
@@ -79,23 +85,65 @@ impl PackageResource {
     /// `apt-get`, about the right system.
     fn apt(&self, arguments: &[String]) -> Result<Program, Error> {
         let mut program = self.program("apt-get", &APT_OPTIONS)?;
-        if !self.root.is_everywhere() {
-            let root = self.root.system("/").display().to_string();
-            for option in [
-                format!("Dir={root}"),
-                format!("Dir::State::status={root}/var/lib/dpkg/status"),
-                format!("Dpkg::Options::=--root={root}"),
-                // What this system says of its own caches does not fit there.
-                "Dir::Cache::pkgcache=pkgcache.bin".to_owned(),
-                "Dir::Cache::srcpkgcache=srcpkgcache.bin".to_owned(),
-                // The folder may be for its owner alone, and so closed to the user that fetches.
-                "APT::Sandbox::User=root".to_owned(),
-            ] {
-                program.arguments.extend(["-o".to_owned(), option]);
-            }
-        }
+        program.is_interruptible = false;
+        program.arguments.extend(self.apt_root());
         program.arguments.extend_from_slice(arguments);
         Ok(program)
+    }
+
+    /// The options that make programs of `apt` work on the right system.
+    fn apt_root(&self) -> Vec<String> {
+        if self.root.is_everywhere() {
+            return Vec::new();
+        }
+        let root = self.root.system("/").display().to_string();
+        let options = [
+            format!("Dir={root}"),
+            format!("Dir::State::status={root}/var/lib/dpkg/status"),
+            format!("Dpkg::Options::=--root={root}"),
+            // What this system says of its own caches does not fit there.
+            "Dir::Cache::pkgcache=pkgcache.bin".to_owned(),
+            "Dir::Cache::srcpkgcache=srcpkgcache.bin".to_owned(),
+            // The folder may be for its owner alone, and so closed to the user that fetches.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect()
+    }
+
+    /// Whether `apt` knows a package of exactly that name.
+    async fn is_known(&self, name: &str) -> Result<bool, Error> {
+        let mut program = self.program("apt-cache", &[])?;
+        program.arguments.extend(self.apt_root());
+        program.arguments.extend(["pkgnames", "--", name].map(str::to_owned));
+        let ran = program.run_well().await?;
+        Ok(ran.output.split(|byte| *byte == b'\n').any(|line| line == name.as_bytes()))
+    }
+
+    /// Refuses a name with a `+` at its end that `apt` does not know: it would install the package of
+    /// the name before the sign, whatever it was asked to do.
+    async fn check_known(&self, name: &str) -> Result<(), Error> {
+        if !name.ends_with('+') || self.is_known(name).await? {
+            return Ok(());
+        }
+        // The lists may be of yesterday.
+        self.apt(&["update".to_owned()])?.run_well().await?;
+        match self.is_known(name).await? {
+            true => Ok(()),
+            false => Err(Error::NotFound { what: "package", name: name.to_owned() }),
+        }
+    }
+
+    /// Brings to its end what was interrupted. Before that `apt-get` refuses to do anything.
+    async fn finish_interrupted(&self) -> Result<(), Error> {
+        let program = self.dpkg(&["--configure", "-a"])?;
+        let ran = program.run().await?;
+        if !ran.is_success() {
+            // It may be the fault of another package, or somebody else installs: what comes next waits
+            // for that, or says what is in its way.
+            let (ending, said) = (ran.ending(), ran.last_words());
+            tracing::warn!(ending, said, "what was interrupted is not brought to its end");
+        }
+        Ok(())
     }
 
     /// Status and version of a package, as `dpkg` has them; none if it never heard of it.
@@ -151,13 +199,7 @@ impl PackageResource {
     }
 
     async fn apply(&self, desired: &Desired) -> Result<(), Error> {
-        // What was interrupted before is finished before anything else is begun.
-        let installed = self.installed(&desired.name).await?;
-        let is_half =
-            |status: &str| matches!(status, "unpacked" | "half-configured" | "triggers-pending");
-        if installed.is_some_and(|installed| is_half(&installed.status)) {
-            self.dpkg(&["--configure", "-a"])?.run_well().await?;
-        }
+        self.finish_interrupted().await?;
         let arguments = |verb: &str| -> Vec<String> {
             let given = desired.arguments.iter().cloned();
             std::iter::once(verb.to_owned())
@@ -165,6 +207,9 @@ impl PackageResource {
                 .chain(["--".to_owned(), desired.name.clone()])
                 .collect()
         };
+        if desired.file.is_none() || desired.ensure == Ensure::Absent {
+            self.check_known(&desired.name).await?;
+        }
         let program = match (desired.ensure, &desired.file) {
             (Ensure::Present, Some(path)) => {
                 desired.check_file(path, &self.in_file(path).await?.0)?;
@@ -256,6 +301,10 @@ impl Desired {
         let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.:".contains(c);
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(is_name) {
             return Err(read.invalid("Name", &format!("`{name}` is not the name of a package")));
+        }
+        // With that sign at its end, `apt` removes the package of the name before it.
+        if name.ends_with('-') {
+            return Err(read.invalid("Name", &format!("`{name}` ends with `-`")));
         }
         match read.word("PackageManager")?.as_deref() {
             None | Some("apt" | "dpkg") => {}
