@@ -198,7 +198,94 @@ async fn a_user_comes_changes_and_goes() {
     let text = system.read("etc/passwd").replace("jo:", "jim:");
     system.write("etc/passwd", &text);
     system.converge(&user("UserName = \"jo\"; Ensure = \"absent\";")).await;
-    assert!(!system.read("etc/shadow").contains("jo:") && !system.read("etc/group").contains("jo"));
+    assert!(!system.read("etc/shadow").contains("jo:"));
+    assert_eq!(system.read("etc/group"), "root:x:0:\ndaemon:x:1:\nusers:x:100:\njo:x:1000:\n");
+}
+
+/// A group that another resource looks after has the name of a user who should not be.
+#[tokio::test]
+async fn a_group_that_was_never_the_users_stays() {
+    let system = System::with_accounts();
+    let deploy = group("GroupName = \"deploy\";");
+    let nobody = user("UserName = \"deploy\"; Ensure = \"Absent\";");
+    system.converge(&deploy).await;
+    system.stay(&nobody).await;
+    system.stay(&deploy).await;
+    // Nor does it go with a user of that name whose first group is another.
+    system.write("etc/passwd", "deploy:x:1500:100::/home/deploy:/bin/sh\n");
+    system.converge(&nobody).await;
+    system.stay(&deploy).await;
+    // A user's own group goes with the user, also at the second attempt, after a crash that left the
+    // user and took the line of the group's password.
+    system.write("etc/passwd", "jo:x:1000:1000::/home/jo:/bin/sh\n");
+    system.write("etc/gshadow", "users:*::jo\ndeploy:!::\n");
+    system.converge(&user("UserName = \"jo\"; Ensure = \"Absent\";")).await;
+    assert_eq!(system.read("etc/gshadow"), "users:*::\ndeploy:!::\n");
+    assert!(!system.read("etc/group").contains("jo"));
+}
+
+/// Several configurations are applied in one process at a time: none of them undoes another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn accounts_that_are_changed_at_the_same_time_are_all_there() {
+    const GROUPS: usize = 40;
+    let system = Arc::new(System::with_accounts());
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..GROUPS {
+        let system = Arc::clone(&system);
+        tasks.spawn(async move {
+            let new = format!("GroupName = \"g{index}\"; Members = {{\"jo\"}};");
+            system.apply(&group(&new)).await
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        let done = done.expect("it ends");
+        assert_eq!(done.outcome, ResourceOutcome::Corrected, "{done:?}");
+    }
+    for file in ["etc/group", "etc/gshadow"] {
+        let text = system.read(file);
+        for index in 0..GROUPS {
+            assert!(text.contains(&format!("\ng{index}:")), "g{index} is not in {file}: {text}");
+        }
+    }
+}
+
+/// Accounts of an old system: its names are of another character set. Everything that nobody asked
+/// about is written as it was.
+#[tokio::test]
+async fn accounts_and_keys_that_are_not_utf8_keep_their_bytes() {
+    let system = System::with_accounts();
+    let (uid, gid) = mapped();
+    let write = |name: &str, bytes: &[u8]| fs::write(system.path(name), bytes).expect("written");
+    let read = |name: &str| fs::read(system.path(name)).expect("read");
+    let jo = format!("jo:x:{uid}:{gid}:").into_bytes();
+    write("etc/passwd", &[&*jo, b"J\xf6,Z\xfcrich,,:/home/jo:/bin/sh\n"].concat());
+    write("etc/group", b"users:x:100:j\xfcrgen,jo\nm\xfcll:x:1001:jo\n");
+    write("etc/gshadow", b"users:*:j\xfcrgen:j\xfcrgen,jo\n");
+    let changed = "UserName = \"jo\"; Description = \"on call\"; HomeDirectory = \"/home/jo\";";
+    system.converge(&user(changed)).await;
+    let wanted = [&*jo, b"J\xf6,Z\xfcrich,,,on call:/home/jo:/bin/sh\n"].concat();
+    assert_eq!(read("etc/passwd"), wanted);
+    system.converge(&group("GroupName = \"users\"; MembersToExclude = {\"jo\"};")).await;
+    assert_eq!(read("etc/group"), b"users:x:100:j\xfcrgen\nm\xfcll:x:1001:jo\n");
+    assert_eq!(read("etc/gshadow"), b"users:*:j\xfcrgen:j\xfcrgen\n");
+
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+    let other = [b"command=\"/srv/\xe9t\xe9\" ", key.as_bytes(), b" andr\xe9\n"].concat();
+    fs::create_dir(system.path("home/jo/.ssh")).expect("a folder");
+    write("home/jo/.ssh/authorized_keys", &other);
+    for name in ["home/jo/.ssh", "home/jo/.ssh/authorized_keys"] {
+        std::os::unix::fs::chown(system.path(name), Some(uid), Some(gid)).expect("root may");
+    }
+    let properties = format!("KeyComment = \"desk\"; Username = \"jo\"; Key = \"{key}\";");
+    system.converge(&instance("MSFT_nxSshAuthorizedKeys", &properties)).await;
+    let wanted = [&*other, key.as_bytes(), b" desk\n"].concat();
+    assert_eq!(read("home/jo/.ssh/authorized_keys"), wanted);
+
+    system.converge(&user("UserName = \"jo\"; Ensure = \"Absent\";")).await;
+    assert_eq!(read("etc/group"), b"users:x:100:j\xfcrgen\nm\xfcll:x:1001:\n");
+    // A home that is no text is no path that a configuration could name.
+    write("etc/passwd", &[&*jo, b":/home/j\xf6:/bin/sh\n"].concat());
+    system.fail(&user("UserName = \"jo\"; FullName = \"Jo\";"), "`jo` has a home that").await;
 }
 
 #[tokio::test]
@@ -262,6 +349,11 @@ async fn what_is_no_account_is_refused_by_name() {
         ),
         ("UserName = \"jo\"; GroupID = 77;", "no such group. name=`77`"),
         ("UserName = \"jo\"; HomeDirectory = \"x\";", "not an absolute path"),
+        ("UserName = \"jo\"; HomeDirectory = \"/home/a:b\";", "has HomeDirectory: a colon"),
+        (
+            "UserName = \"jo\"; HomeDirectory = \"/jo\\nmallory:*:0:0::/:/bin/sh\";",
+            "[Thing]x has HomeDirectory: a colon or a line break",
+        ),
         (
             "UserName = \"jo\"; PasswordNeverExpires = True;",
             "name=`PasswordNeverExpires of [Thing]x`",
@@ -332,6 +424,12 @@ async fn keys_of_a_user_come_change_and_go() {
     let stranger = format!("KeyComment = \"x\"; Username = \"nobody\"; Key = \"{one}\";");
     system.fail(&instance("MSFT_nxSshAuthorizedKeys", &stranger), "no such user").await;
 
+    // More blanks than one make no other key of it: it goes when it should.
+    let spaced = one.replace(' ', " \t ");
+    system.write("home/jo/.ssh/authorized_keys", &format!("no-pty  {spaced}   jo@desk\n{two} x\n"));
+    system.converge(&key("jo@desk", "Ensure = \"absent\";")).await;
+    assert_eq!(system.read("home/jo/.ssh/authorized_keys"), format!("{two} x\n"));
+
     fs::create_dir(system.path("victim")).expect("a folder");
     fs::remove_dir_all(system.path("home/jo/.ssh")).expect("removed");
     symlink(system.path("victim"), system.path("home/jo/.ssh")).expect("a link");
@@ -344,6 +442,55 @@ async fn keys_of_a_user_come_change_and_go() {
     let refused = system.apply(&present("x", one)).await;
     assert_eq!(refused.outcome, ResourceOutcome::Failed, "{refused:?}");
     assert_eq!(system.read("victim/keys"), "safe");
+}
+
+/// What a node that was killed in the middle left, or somebody who copied keys as root.
+#[tokio::test]
+async fn keys_and_their_folder_become_the_users() {
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+    let system = System::with_accounts();
+    let (user, group) = mapped();
+    system.write("etc/passwd", &format!("jo:x:{user}:{group}::/home/jo:/bin/sh\n"));
+    let properties = format!("KeyComment = \"desk\"; Username = \"jo\"; Key = \"{KEY}\";");
+    let present = instance("MSFT_nxSshAuthorizedKeys", &properties);
+    let of = |name: &str| {
+        let found = fs::metadata(system.path(name)).expect("there");
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    // The folder is a link of the user's own, to another folder of the home.
+    fs::create_dir_all(system.path("home/jo/dotfiles/ssh")).expect("a folder");
+    symlink("dotfiles/ssh", system.path("home/jo/.ssh")).expect("a link");
+    system.apply(&present).await;
+    system.stay(&present).await;
+    let file = "home/jo/dotfiles/ssh/authorized_keys";
+    assert_eq!(system.read(file), format!("{KEY} desk\n"));
+    assert!(fs::symlink_metadata(system.path("home/jo/.ssh")).expect("there").is_symlink());
+    // And so is the file.
+    fs::rename(system.path(file), system.path("home/jo/dotfiles/keys")).expect("moved");
+    symlink("../keys", system.path(file)).expect("a link");
+    system.stay(&present).await;
+    let second = properties.replace("desk", "lap");
+    system.converge(&instance("MSFT_nxSshAuthorizedKeys", &second)).await;
+    assert_eq!(system.read("home/jo/dotfiles/keys"), format!("{KEY} desk\n{KEY} lap\n"));
+    assert_eq!(of("home/jo/dotfiles/keys"), (0o600, user, group));
+    if !is_root() {
+        return;
+    }
+    let file = "home/jo/.ssh/authorized_keys";
+    fs::remove_file(system.path("home/jo/.ssh")).expect("removed");
+    system.write(file, &format!("# of root\n{KEY} desk\n"));
+    fs::set_permissions(system.path(file), fs::Permissions::from_mode(0o600)).expect("a mode");
+    let status = system.converge(&present).await;
+    let told: Vec<&str> = status.differences.iter().map(|d| &*d.property).collect();
+    assert_eq!(told, ["Owner of .ssh", "Owner of authorized_keys"]);
+    assert_eq!((of("home/jo/.ssh").1, of(file)), (user, (0o600, user, group)));
+    assert_eq!(system.read(file), format!("# of root\n{KEY} desk\n"));
+    // A user can give any file in the home that name; what is secret in it stays so.
+    system.write(file, "password = hunter2\n");
+    std::os::unix::fs::chown(system.path(file), Some(0), Some(0)).expect("root may");
+    system.fail(&present, "belongs to the user 0 and holds what is no key").await;
+    assert_eq!((of(file).1, system.read(file)), (0, "password = hunter2\n".to_owned()));
 }
 
 #[tokio::test]

@@ -1,22 +1,23 @@
 //! Keys with which a user may log in over SSH: `nxSshAuthorizedKeys`.
 //!
 //! A key is known by its comment: the line of that comment in `~/.ssh/authorized_keys` becomes the key,
-//! or goes. A user owns that folder, so it is walked with the user's home as the boundary: a link that
-//! leads out of it is refused.
+//! or goes. Every other line stays byte for byte. A user owns that folder, so it is walked with the
+//! user's home as the boundary: a link that leads out of it is refused. Folder and file become the
+//! user's, and closed to the writing of others, since the server for SSH takes no keys from them else.
 
 use super::accounts::{Account, Names};
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Root, rooted};
+use super::tree::{Attributes, Found, Place, Root, failed, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 const CLASSES: [&str; 2] = ["MSFT_nxSshAuthorizedKeysResource", "MSFT_nxSshAuthorizedKeys"];
 
@@ -45,7 +46,7 @@ impl Resource for SshAuthorizedKeysResource {
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
         self.root
             .with(Desired::of(instance)?, |root, desired| {
-                let found = Keys::of(root, desired)?.found(&desired.comment);
+                let found = Keys::of(root, desired)?.found(desired).map(|key| shown(&key));
                 let ensure = if found.is_some() { "present" } else { "absent" };
                 Ok(BTreeMap::from([
                     ("KeyComment".to_owned(), json!(desired.comment)),
@@ -80,22 +81,23 @@ struct Desired {
     user: String,
     ensure: Ensure,
     /// Options, type and body, without a comment.
-    key: String,
+    key: Vec<u8>,
 }
 
 impl Desired {
     fn of(instance: &ResourceInstance) -> Result<Self, Error> {
         let read = Properties::new(instance, "SshAuthorizedKeys resource", &KNOWN)?;
-        let comment = read.needed("KeyComment")?.trim();
+        let comment = read.needed("KeyComment")?.trim_ascii();
         if comment.is_empty() || comment.contains(char::is_control) {
             return Err(read.invalid("KeyComment", "no text of one line"));
         }
         let ensure = read.ensure()?;
         let key = match (ensure, read.filled("Key")?) {
-            (Ensure::Absent, None) => String::new(),
+            (Ensure::Absent, None) => Vec::new(),
             (Ensure::Present, None) => return Err(read.invalid("Key", "missing")),
             (_, Some(key)) => {
-                let parsed = Key::parse(key.trim()).filter(|_| !key.trim().contains(['\n', '\r']));
+                let line = key.trim_ascii();
+                let parsed = Key::parse(line.as_bytes()).filter(|_| !line.contains(['\n', '\r']));
                 parsed.ok_or_else(|| read.invalid("Key", "not a public key of one line"))?.text
             }
         };
@@ -106,66 +108,99 @@ impl Desired {
 
 /// A line of a file of keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Key {
-    /// Options, type and body.
-    text: String,
-    comment: String,
+pub(super) struct Key {
+    /// Options, type and body, with one blank between them.
+    pub(super) text: Vec<u8>,
+    pub(super) comment: Vec<u8>,
 }
 
 impl Key {
     /// Reads a line; none if it is a comment or no key.
-    fn parse(line: &str) -> Option<Self> {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
             return None;
         }
-        Self::without_options(line, 0).or_else(|| {
-            let end = options_end(line)?;
-            let rest = &line[end..];
-            Self::without_options(line, end + (rest.len() - rest.trim_start().len()))
+        Self::behind(b"", line).or_else(|| {
+            let (options, rest) = line.split_at(options_end(line)?);
+            Self::behind(options, rest.trim_ascii_start())
         })
     }
 
-    /// The key of a line whose type stands at `start`.
-    fn without_options(line: &str, start: usize) -> Option<Self> {
-        let mut parts = line[start..].splitn(3, [' ', '\t']);
-        let (kind, body) = (parts.next()?, parts.next()?);
+    /// The key that begins with its type, behind the options of its line.
+    fn behind(options: &[u8], key: &[u8]) -> Option<Self> {
+        let (kind, rest) = key.split_at(key.iter().position(|byte| b" \t".contains(byte))?);
+        let rest = rest.trim_ascii_start();
+        let end = rest.iter().position(|byte| b" \t\r".contains(byte)).unwrap_or(rest.len());
+        let (body, comment) = rest.split_at(end);
         let bytes = STANDARD.decode(body).ok()?;
         // The body says its type once more, behind its length.
         let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?);
-        let named = bytes.get(4..4 + usize::try_from(length).ok()?)?;
-        if kind.is_empty() || named != kind.as_bytes() {
+        let named = bytes.get(4..)?.get(..usize::try_from(length).ok()?)?;
+        if kind.is_empty() || named != kind {
             return None;
         }
-        let comment = parts.next().unwrap_or_default().trim().to_owned();
-        Some(Self { text: format!("{}{kind} {body}", &line[..start]), comment })
+        let parts = [options, kind, body];
+        let text = parts[usize::from(options.is_empty())..].join(&b' ');
+        Some(Self { text, comment: comment.trim_ascii().to_vec() })
     }
 }
 
-/// Where the options at the start of a line end: at the first blank outside of quotation marks.
-fn options_end(line: &str) -> Option<usize> {
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for (at, c) in line.char_indices() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            ' ' | '\t' if !is_quoted => return Some(at),
+/// Where the options at the start of a line end: at the first blank outside of quotation marks, as the
+/// server for SSH reads them. A backslash says something before a quotation mark only.
+fn options_end(line: &[u8]) -> Option<usize> {
+    let (mut is_quoted, mut at) = (false, 0);
+    while let Some(byte) = line.get(at) {
+        match byte {
+            b'\\' if line.get(at + 1) == Some(&b'"') => at += 1,
+            b'"' => is_quoted = !is_quoted,
+            b' ' | b'\t' if !is_quoted => return Some(at),
             _ => {}
         }
+        at += 1;
     }
     None
+}
+
+/// The text of a file of keys as it should be: one line of the comment, where the first one was or at
+/// the end; without a key, none. A line that says the same stays as it is.
+pub(super) fn with_key(text: &[u8], comment: &[u8], key: Option<&[u8]>) -> Vec<u8> {
+    let mut line = key.map(|key| [key, b" ", comment, b"\n"].concat());
+    let mut wanted = Vec::with_capacity(text.len());
+    for found in text.split_inclusive(|byte| *byte == b'\n') {
+        match Key::parse(found).filter(|found| found.comment == comment) {
+            None => wanted.extend_from_slice(found),
+            Some(parsed) => {
+                let is_same = key == Some(&*parsed.text);
+                match line.take() {
+                    Some(_) if is_same => wanted.extend_from_slice(found),
+                    Some(line) => wanted.extend_from_slice(&line),
+                    None => {}
+                }
+            }
+        }
+    }
+    if let Some(line) = line {
+        if !wanted.is_empty() && !wanted.ends_with(b"\n") {
+            wanted.push(b'\n');
+        }
+        wanted.extend_from_slice(&line);
+    }
+    wanted
+}
+
+fn shown(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 /// A user's file of keys.
 struct Keys {
     account: Account,
-    /// The user's home, as the boundary of what is touched.
-    home: Root,
-    folder: PathBuf,
-    text: String,
-    /// The modes of folder and file that are not what they should be, with their names.
-    open_to_others: Vec<(&'static str, u32)>,
+    /// The folder of keys and what is there, if it is.
+    folder: (Place, Option<Found>),
+    /// The file of keys and what is there, if its folder is.
+    file: Option<(Place, Option<Found>)>,
+    text: Vec<u8>,
 }
 
 impl Keys {
@@ -177,116 +212,152 @@ impl Keys {
             .follow(&path)?
             .filter(|(_, found)| found.file_type == FileType::Directory)
             .ok_or_else(not_found)?;
+        let path = place.path().join(".ssh");
+        // What is touched is below the home, also over links.
         let home = Root::only(place.path().to_owned())?;
-        let folder = place.path().join(".ssh");
-        let mut keys =
-            Self { account, home, folder, text: String::new(), open_to_others: Vec::new() };
-        let Some(place) = keys.home.place(&keys.folder.join("authorized_keys"), false)? else {
-            return Ok(keys);
-        };
-        if let Some(folder) = keys.home.place(&keys.folder, false)?
-            && let Some(found) = folder.found()?.filter(|found| found.mode & 0o022 != 0)
-        {
-            keys.open_to_others.push(("Mode of .ssh", found.mode));
-        }
-        if let Some(found) = place.found()? {
-            keys.text = String::from_utf8_lossy(&place.read(FILE_BYTES_MAX)?).into_owned();
-            if found.mode & 0o022 != 0 {
-                keys.open_to_others.push(("Mode of authorized_keys", found.mode));
+        let folder = followed(&home, &path, FileType::Directory)?;
+        let (mut file, mut text) = (None, Vec::new());
+        if folder.1.is_some() {
+            let path = folder.0.path().join("authorized_keys");
+            let (place, found) = followed(&home, &path, FileType::RegularFile)?;
+            if found.is_some() {
+                text = place.read(FILE_BYTES_MAX)?;
             }
+            file = Some((place, found));
         }
-        Ok(keys)
+        Ok(Self { account, folder, file, text })
     }
 
-    fn found(&self, comment: &str) -> Option<String> {
-        let mut keys = self.text.lines().filter_map(Key::parse);
-        keys.find(|key| key.comment == comment).map(|key| key.text)
+    fn found(&self, desired: &Desired) -> Option<Vec<u8>> {
+        let lines = self.text.split(|byte| *byte == b'\n');
+        let mut keys = lines.filter_map(Key::parse);
+        keys.find(|key| key.comment == desired.comment.as_bytes()).map(|key| key.text)
     }
 
     fn differences(&self, desired: &Desired) -> Vec<Difference> {
         let mut differences = Vec::new();
         if self.text != self.wanted(desired) {
-            let found = self.found(&desired.comment);
-            let shown = |key: Option<String>| key.unwrap_or_else(|| "absent".to_owned());
+            let found = self.found(desired).map_or_else(|| "absent".to_owned(), |key| shown(&key));
             let wanted = match desired.ensure {
-                Ensure::Present => desired.key.clone(),
+                Ensure::Present => shown(&desired.key),
                 Ensure::Absent => "absent".to_owned(),
             };
-            differences.push(Difference::new("Key", shown(found), wanted));
+            differences.push(Difference::new("Key", found, wanted));
         }
-        // The server for SSH ignores keys in what others may write to.
+        // A key that is gone lets nobody in, wherever it was.
         if desired.ensure == Ensure::Present {
-            for (property, mode) in &self.open_to_others {
-                let (found, wanted) = (format!("{mode:04o}"), format!("{:04o}", mode & !0o022));
-                differences.push(Difference::new(*property, found, wanted));
+            let file = self.file.as_ref().and_then(|(_, found)| found.as_ref());
+            for (name, found) in [(".ssh", self.folder.1.as_ref()), ("authorized_keys", file)] {
+                differences.extend(found.into_iter().flat_map(|found| self.unfit(name, found)));
             }
         }
         differences
     }
 
-    /// The file as it should be: one line of the comment, where the first one was or at the end.
-    fn wanted(&self, desired: &Desired) -> String {
-        let mut line = (desired.ensure == Ensure::Present)
-            .then(|| format!("{} {}\n", desired.key, desired.comment));
-        let mut text = String::with_capacity(self.text.len());
-        for found in self.text.split_inclusive('\n') {
-            match Key::parse(found) {
-                Some(key) if key.comment == desired.comment => {
-                    // A line that says the same stays as it is.
-                    let is_same = key.text == desired.key && line.is_some();
-                    match line.take() {
-                        Some(_) if is_same => text.push_str(found),
-                        Some(line) => text.push_str(&line),
-                        None => {}
-                    }
-                }
-                _ => text.push_str(found),
-            }
+    /// Why the server for SSH ignores what is in a file or folder, or cannot read it.
+    fn unfit(&self, name: &str, found: &Found) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        if found.owner.0 != self.account.id {
+            let (found, wanted) = (found.owner.0.to_string(), self.account.id.to_string());
+            differences.push(Difference::new(format!("Owner of {name}"), found, wanted));
         }
-        if let Some(line) = line {
-            if !text.is_empty() && !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push_str(&line);
+        if found.mode & 0o022 != 0 {
+            let mode = |mode: u32| format!("{mode:04o}");
+            let (found, wanted) = (mode(found.mode), mode(found.mode & !0o022));
+            differences.push(Difference::new(format!("Mode of {name}"), found, wanted));
         }
-        text
+        differences
+    }
+
+    fn wanted(&self, desired: &Desired) -> Vec<u8> {
+        let key = (desired.ensure == Ensure::Present).then_some(&*desired.key);
+        with_key(&self.text, desired.comment.as_bytes(), key)
     }
 
     fn set(&self, desired: &Desired) -> Result<(), Error> {
         if self.differences(desired).is_empty() {
             return Ok(());
         }
-        let missing =
-            || Error::NotFound { what: "folder", name: self.folder.display().to_string() };
-        let folder = self.home.place(&self.folder, false)?.ok_or_else(missing)?;
-        let owner = Attributes {
-            user: Some(self.account.id),
-            group: Some(self.account.group),
-            ..Attributes::default()
-        };
-        match folder.found()? {
-            None => {
-                folder.make_directory()?;
-                folder.set_attributes(Attributes { mode: Some(0o700), ..owner })?;
-            }
-            Some(found) if found.mode & 0o022 != 0 => {
-                folder.set_attributes(Attributes {
-                    mode: Some(found.mode & !0o022),
-                    ..Attributes::default()
-                })?;
-            }
-            Some(_) => {}
+        let wanted = self.wanted(desired);
+        if desired.ensure == Ensure::Absent {
+            let Some((place, found)) = &self.file else { return Ok(()) };
+            return place.write(&wanted, Attributes::default(), found.as_ref());
         }
-        let path = self.folder.join("authorized_keys");
-        let place = self.home.place(&path, false)?.ok_or_else(missing)?;
-        let found = place.found()?;
-        let mode = found.as_ref().map_or(0o600, |found| found.mode & !0o022);
-        place.write(
-            self.wanted(desired).as_bytes(),
-            Attributes { mode: Some(mode), ..owner },
-            found.as_ref(),
-        )
+        if let Some((place, Some(found))) = &self.file {
+            self.refuse_foreign(place, found)?;
+        }
+        self.set_folder()?;
+        let (place, found) = match &self.file {
+            Some((place, found)) => (place.clone(), found.as_ref()),
+            None => (self.folder.0.child("authorized_keys".as_ref())?, None),
+        };
+        let mode = found.map_or(0o600, |found| found.mode & !0o022);
+        let (user, group) = (Some(self.account.id), Some(self.account.group));
+        let attributes = Attributes { mode: Some(mode), user, group, ..Attributes::default() };
+        place.write(&wanted, attributes, found)
     }
+
+    /// A user can give any file that lies in the home this name. One that belongs to somebody else
+    /// becomes the user's only if it holds nothing but keys.
+    fn refuse_foreign(&self, place: &Place, found: &Found) -> Result<(), Error> {
+        let is_harmless = |line: &[u8]| {
+            let line = line.trim_ascii();
+            line.is_empty() || line.starts_with(b"#") || Key::parse(line).is_some()
+        };
+        if found.owner.0 == self.account.id
+            || self.text.split(|byte| *byte == b'\n').all(is_harmless)
+        {
+            return Ok(());
+        }
+        let (path, owner) = (place.path().display(), found.owner.0);
+        let reason = format!("{path} belongs to the user {owner} and holds what is no key");
+        Err(Error::Invalid { what: "file of keys", reason })
+    }
+
+    /// Makes the folder, or gives it to its user. What is changed is the folder that was opened: the
+    /// user may put something else in its place at any time.
+    fn set_folder(&self) -> Result<(), Error> {
+        let (place, found) = &self.folder;
+        if found.is_none() {
+            place.make_directory()?;
+        }
+        let folder = place.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let fail = |operation| failed(operation, place.path());
+        if found.as_ref().is_none_or(|found| found.owner.0 != self.account.id) {
+            let (user, group) = (self.account.id, self.account.group);
+            fchown(&folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+                .map_err(fail("change owner of"))?;
+        }
+        let mode = found.as_ref().map_or(0o700, |found| found.mode & !0o022);
+        if found.as_ref().is_none_or(|found| found.mode != mode) {
+            fchmod(&folder, Mode::from_raw_mode(mode)).map_err(fail("change mode of"))?;
+        }
+        fsync(&folder).map_err(fail("sync"))
+    }
+}
+
+/// What a path leads to over links, which is of that type or not there at all.
+fn followed(
+    home: &Root,
+    path: &Path,
+    file_type: FileType,
+) -> Result<(Place, Option<Found>), Error> {
+    let missing = || Error::NotFound { what: "folder of", name: path.display().to_string() };
+    let place = home.place(path, false)?.ok_or_else(missing)?;
+    let (place, found) = match place.found()? {
+        None => return Ok((place, None)),
+        Some(found) if found.file_type == FileType::Symlink => {
+            let target =
+                || Error::NotFound { what: "target of the link", name: path.display().to_string() };
+            home.follow(path)?.ok_or_else(target)?
+        }
+        Some(found) => (place, found),
+    };
+    if found.file_type != file_type {
+        let reason = format!("{} is {}", place.path().display(), found.kind_name());
+        return Err(Error::Invalid { what: "file of keys", reason });
+    }
+    Ok((place, Some(found)))
 }
 
 #[cfg(test)]
@@ -305,29 +376,70 @@ mod tests {
     fn lines_are_read_with_and_without_options_and_comment() {
         let body = body("ssh-ed25519", 1);
         let check = |line: &str, expect: Option<(&str, &str)>| {
-            let found = Key::parse(line);
-            let found = found.as_ref().map(|key| (key.text.as_str(), key.comment.as_str()));
+            let found =
+                Key::parse(line.as_bytes()).map(|key| (shown(&key.text), shown(&key.comment)));
+            let found = found.as_ref().map(|(text, comment)| (text.as_str(), comment.as_str()));
             assert_eq!(found, expect, "{line}");
         };
         let plain = format!("ssh-ed25519 {body}");
         check(&plain, Some((&plain, "")));
         check(&format!("{plain} jo at home\n"), Some((&plain, "jo at home")));
+        check(&format!(" ssh-ed25519 \t {body}  \tjo \r\n"), Some((&plain, "jo")));
         let options = format!("from=\"a b,\\\"c\",no-pty {plain}");
         check(&format!("{options} x"), Some((&options, "x")));
+        check(&format!("no-pty \t{plain}"), Some((&format!("no-pty {plain}"), "")));
+        // Here the quotation mark does not end, for the server for SSH.
+        check(&format!("command=\"a\\\\\" {plain}"), None);
         check(&format!("ssh-rsa {body} x"), None);
         for line in ["", "# x", "ssh-ed25519", "ssh-ed25519 ???", "x y z", "\"", "ssh-rsa AAAA x"] {
             check(line, None);
         }
     }
 
+    /// A line, a key more often than not.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => (0u8..3).prop_map(|seed| format!("ssh-ed25519 {}", body("ssh-ed25519", seed)).into_bytes()),
+            4 => prop_oneof![Just(" a"), Just("  b"), Just(" a b"), Just("no-pty "), Just("x=\"")]
+                .prop_map(|text| text.as_bytes().to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..6),
+        ];
+        proptest::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         /// Any line is read or is none, and what is read is read again.
         #[test]
-        fn any_line_is_looked_at(line in "\\PC{0,80}") {
+        fn any_line_is_looked_at(line in line()) {
             if let Some(key) = Key::parse(&line) {
-                let again = Key::parse(&format!("{} {}", key.text, key.comment));
-                prop_assert_eq!(again, Some(key));
+                let again = [&*key.text, b" ", &*key.comment].concat();
+                prop_assert_eq!(Key::parse(&again), Some(key));
             }
+        }
+
+        /// Whatever a file holds: a key that comes is there once and one that goes is not there, a
+        /// second time changes nothing, and every other line stays as it was.
+        #[test]
+        fn a_key_comes_and_goes_and_every_other_line_stays(
+            lines in proptest::collection::vec(line(), 0..6),
+            is_present in any::<bool>(),
+        ) {
+            let text = lines.join(&b'\n');
+            let key = format!("ssh-ed25519 {}", body("ssh-ed25519", 1)).into_bytes();
+            let key = is_present.then_some(&*key);
+            let wanted = with_key(&text, b"a", key);
+            prop_assert_eq!(&with_key(&wanted, b"a", key), &wanted);
+            let split = |text: &[u8]| -> (Vec<Key>, Vec<Vec<u8>>) {
+                let is_it = |line: &Vec<u8>| Key::parse(line).is_some_and(|key| key.comment == b"a");
+                let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec);
+                let (own, others): (Vec<_>, Vec<_>) = lines.partition(is_it);
+                let own = own.iter().filter_map(|line| Key::parse(line)).collect();
+                (own, others.into_iter().filter(|line| !line.is_empty()).collect())
+            };
+            let (own, others) = split(&wanted);
+            let own: Vec<&[u8]> = own.iter().map(|key| &*key.text).collect();
+            prop_assert_eq!(own, key.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(others, split(&text).1);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Groups: `Group` of Windows and `nxGroup`.
 
-use super::accounts::{Accounts, AccountsLock, Order, check_name, list};
+use super::accounts::{Accounts, AccountsLock, Row, check_name};
 use super::property::{Ensure, Properties};
 use super::tree::{Root, rooted};
 use super::user::{IDS, free_id, put_group};
@@ -57,15 +57,10 @@ fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
     let before = Accounts::read(root)?;
     let mut accounts = before.clone();
     match desired.ensure {
-        Ensure::Absent => {
-            desired.remove(&mut accounts)?;
-            accounts.save(root, &before, Order::Going)
-        }
-        Ensure::Present => {
-            desired.apply(&mut accounts)?;
-            accounts.save(root, &before, Order::Coming)
-        }
+        Ensure::Absent => desired.remove(&mut accounts)?,
+        Ensure::Present => desired.apply(&mut accounts)?,
     }
+    accounts.save(root, &before)
 }
 
 /// What should be.
@@ -116,8 +111,9 @@ impl Desired {
         match accounts.group.find(&self.name) {
             Some(group) => {
                 found.insert("Ensure".to_owned(), json!("present"));
-                found.insert("GroupID".to_owned(), json!(group.get(2)));
-                found.insert("Members".to_owned(), json!(members_of(&group)));
+                let members: Vec<_> = group.list(3).iter().map(|member| shown(member)).collect();
+                found.insert("GroupID".to_owned(), json!(group.shown(2)));
+                found.insert("Members".to_owned(), json!(members));
             }
             None => {
                 found.insert("Ensure".to_owned(), json!("absent"));
@@ -127,10 +123,14 @@ impl Desired {
     }
 
     /// The members that a group should have that has `found`.
-    fn wanted(&self, found: &BTreeSet<String>) -> BTreeSet<String> {
-        let mut wanted = self.members.clone().unwrap_or_else(|| found.clone());
-        wanted.extend(self.include.iter().cloned());
-        wanted.retain(|member| !self.exclude.contains(member));
+    fn wanted(&self, found: &BTreeSet<Vec<u8>>) -> BTreeSet<Vec<u8>> {
+        let bytes = |name: &String| name.clone().into_bytes();
+        let given = self.members.as_ref().map(|members| members.iter().map(bytes).collect());
+        let mut wanted: BTreeSet<Vec<u8>> = given.unwrap_or_else(|| found.clone());
+        wanted.extend(self.include.iter().map(bytes));
+        for member in &self.exclude {
+            wanted.remove(member.as_bytes());
+        }
         wanted
     }
 
@@ -144,25 +144,24 @@ impl Desired {
                 differences.push(Difference::new("Ensure", "present", "absent"));
             }
             (Ensure::Present, None, _) => {
-                self.check_members(accounts, &self.wanted(&BTreeSet::new()))?;
+                self.check_members(accounts)?;
                 differences.push(Difference::new("Ensure", "absent", "present"));
             }
             (Ensure::Present, Some(group), _) => {
-                let found = members_of(group);
+                let found = group.list(3);
                 let wanted = self.wanted(&found);
-                self.check_members(accounts, &wanted)?;
-                let shown = |members: &BTreeSet<String>| {
-                    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+                self.check_members(accounts)?;
+                let shown = |members: &BTreeSet<Vec<u8>>| {
+                    let members: Vec<_> = members.iter().map(|member| shown(member)).collect();
                     format!("{{{}}}", members.join(", "))
                 };
                 if found != wanted {
                     differences.push(Difference::new("Members", shown(&found), shown(&wanted)));
                 }
                 if let Some(row) = gshadow
-                    && row.as_deref().map(members_of) != Some(wanted)
+                    && row.as_ref().map(|row| row.list(3)) != Some(wanted)
                 {
-                    let found =
-                        row.map_or_else(|| "absent".to_owned(), |row| shown(&members_of(&row)));
+                    let found = row.map_or_else(|| "absent".to_owned(), |row| shown(&row.list(3)));
                     differences.push(Difference::new("gshadow", found, "as the group"));
                 }
             }
@@ -170,22 +169,19 @@ impl Desired {
         Ok(differences)
     }
 
-    fn check_members(&self, accounts: &Accounts, wanted: &BTreeSet<String>) -> Result<(), Error> {
-        match wanted.iter().find(|member| accounts.passwd.find(member).is_none()) {
-            // Somebody who was a member before and is no user is not this resource's doing.
-            Some(name)
-                if self.include.contains(name)
-                    || self.members.as_ref().is_some_and(|members| members.contains(name)) =>
-            {
-                Err(Error::NotFound { what: "user", name: name.clone() })
-            }
-            _ => Ok(()),
+    /// Refuses a member to be who is no user. Somebody who was a member before and is none is not this
+    /// resource's doing.
+    fn check_members(&self, accounts: &Accounts) -> Result<(), Error> {
+        let mut given = self.members.iter().flatten().chain(&self.include);
+        match given.find(|member| accounts.passwd.find(member).is_none()) {
+            Some(name) => Err(Error::NotFound { what: "user", name: name.clone() }),
+            None => Ok(()),
         }
     }
 
     fn apply(&self, accounts: &mut Accounts) -> Result<(), Error> {
         if accounts.group.find(&self.name).is_none() {
-            let taken: Vec<u32> = accounts.group.numbers(2).map(|(_, id)| id).collect();
+            let taken: Vec<u32> = accounts.group.numbers(2).collect();
             let full = || Error::LimitExceeded {
                 what: "ids of groups",
                 limit: (IDS.end() - IDS.start()) as usize,
@@ -196,30 +192,28 @@ impl Desired {
             put_group(accounts, &self.name, id);
         }
         let Some(mut group) = accounts.group.find(&self.name) else { return Ok(()) };
-        let wanted = self.wanted(&members_of(&group));
-        self.check_members(accounts, &wanted)?;
-        let text = wanted.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        group.resize(4.max(group.len()), String::new());
-        group[3].clone_from(&text);
+        self.check_members(accounts)?;
+        let wanted: Vec<Vec<u8>> = self.wanted(&group.list(3)).into_iter().collect();
+        let text = wanted.join(&b',');
+        group.set(3, text.clone());
         accounts.group.put(&group);
         if let Some(gshadow) = &mut accounts.gshadow {
-            let new = || [&self.name, "!", "", ""].map(str::to_owned).to_vec();
+            let new = || Row::new([&self.name, "!", "", ""]);
             let mut row = gshadow.find(&self.name).unwrap_or_else(new);
-            row.resize(4.max(row.len()), String::new());
-            row[3] = text;
+            row.set(3, text);
             gshadow.put(&row);
         }
         Ok(())
     }
 
     fn remove(&self, accounts: &mut Accounts) -> Result<(), Error> {
-        let id = accounts.group.find(&self.name).and_then(|group| group.get(2)?.parse().ok());
-        let mut primary = accounts.passwd.numbers(3);
-        if let Some((user, _)) = primary.find(|(_, group)| Some(*group) == id) {
+        let id = accounts.group.find(&self.name).and_then(|group| group.number(2));
+        let has_it = |user: &Row| id.is_some() && user.number(3) == id;
+        if let Some(user) = accounts.passwd.rows().find(has_it) {
+            let user = user.shown(0);
             let reason = format!("`{}` is the primary group of the user `{user}`", self.name);
             return Err(Error::Invalid { what: "Group resource", reason });
         }
-        drop(primary);
         accounts.group.remove(&self.name);
         if let Some(gshadow) = &mut accounts.gshadow {
             gshadow.remove(&self.name);
@@ -228,8 +222,6 @@ impl Desired {
     }
 }
 
-/// The members in a row of `/etc/group` or `/etc/gshadow`.
-fn members_of(row: &[String]) -> BTreeSet<String> {
-    let members = row.get(3).map(|text| list(text)).unwrap_or_default();
-    members.into_iter().map(str::to_owned).collect()
+fn shown(member: &[u8]) -> String {
+    String::from_utf8_lossy(member).into_owned()
 }

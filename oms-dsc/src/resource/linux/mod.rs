@@ -16,6 +16,10 @@ mod file;
 
 mod file_line;
 
+#[cfg(feature = "testkit")]
+#[doc(hidden)]
+pub mod fuzz;
+
 mod group;
 
 mod log;

@@ -2,9 +2,10 @@
 //!
 //! A new user gets the next free id from 1000 on, a group of the same name unless `GroupID` says
 //! another, and a home with what `/etc/skel` holds. What `GroupID`, `HomeDirectory` and the like do not
-//! say stays as it is. The home of a user that goes is left where it is.
+//! say stays as it is. The group that a user had as the first of all goes with the user, if it has the
+//! same name and nobody else is in it; the home is left where it is.
 
-use super::accounts::{Accounts, AccountsLock, Order, check_field, check_name, list};
+use super::accounts::{Accounts, AccountsLock, Row, check_name, is_field};
 use super::file::new_directory;
 use super::property::{Ensure, Properties};
 use super::tree::{Attributes, Root};
@@ -72,9 +73,9 @@ impl UserResource {
     fn differences(&self, desired: &Desired) -> Result<Vec<Difference>, Error> {
         let accounts = Accounts::read(&self.root)?;
         let mut differences = desired.differences(&accounts)?;
-        let home = accounts.passwd.find(&desired.name).and_then(|fields| fields.get(5).cloned());
-        if let Some(home) = home.filter(|_| desired.home.is_some() && differences.is_empty())
-            && self.home_is_missing(&home)?
+        if let Some(home) = desired.home.as_ref().filter(|_| differences.is_empty())
+            && desired.ensure == Ensure::Present
+            && self.home_is_missing(home)?
         {
             differences.push(Difference::new("HomeDirectory", "absent", home));
         }
@@ -92,7 +93,7 @@ impl UserResource {
         if desired.ensure == Ensure::Absent {
             let mut accounts = before.clone();
             desired.remove(&mut accounts);
-            return accounts.save(&self.root, &before, Order::Going);
+            return accounts.save(&self.root, &before);
         }
         let mut accounts = before.clone();
         let today = self.clock.now().as_second().div_euclid(SECONDS_PER_DAY);
@@ -107,7 +108,7 @@ impl UserResource {
             let (skeleton, home) = (self.root.system("/etc/skel"), self.root.system(&home));
             new_directory(&self.root, &skeleton, &home, attributes)?;
         }
-        accounts.save(&self.root, &before, Order::Coming)
+        accounts.save(&self.root, &before)
     }
 
     /// `SHELL` of `/etc/default/useradd`.
@@ -161,11 +162,11 @@ impl Desired {
         let name = read.needed("UserName")?;
         check_name("User resource", name)?;
         let field = |property: &str| {
-            let text = read.text(property)?.map(str::to_owned);
-            if let Some(text) = &text {
-                check_field("User resource", text)?;
+            let text = read.text(property)?;
+            match text.is_none_or(is_field) {
+                true => Ok(text.map(str::to_owned)),
+                false => Err(read.invalid(property, "a colon or a line break")),
             }
-            Ok::<_, Error>(text)
         };
         let gecos = |property: &str| {
             let text = field(property)?;
@@ -184,7 +185,8 @@ impl Desired {
         {
             return Err(read.unsupported("Password that is not a hash"));
         }
-        let home = read.path("HomeDirectory")?.map(|path| path.display().to_string());
+        read.path("HomeDirectory")?;
+        let home = field("HomeDirectory")?.filter(|home| !home.is_empty());
         let group = read.number("GroupID")?.map(u32::try_from).transpose();
         let group = group.map_err(|_| read.invalid("GroupID", "not an id"))?;
         Ok(Self {
@@ -207,20 +209,18 @@ impl Desired {
             add("Ensure", json!("absent"));
             return found;
         };
-        let field = |index: usize| user.get(index).map(String::as_str).unwrap_or_default();
         add("Ensure", json!("present"));
-        add("UserID", json!(field(2)));
-        add("GroupID", json!(field(3)));
-        add("FullName", json!(part(field(4), 0)));
-        add("Description", json!(part(field(4), 4)));
-        add("HomeDirectory", json!(field(5)));
-        add("Shell", json!(field(6)));
+        add("UserID", json!(user.shown(2)));
+        add("GroupID", json!(user.shown(3)));
+        add("FullName", json!(part(user.field(4), 0)));
+        add("Description", json!(part(user.field(4), 4)));
+        add("HomeDirectory", json!(user.shown(5)));
+        add("Shell", json!(user.shown(6)));
         let shadow = accounts.shadow.as_ref().and_then(|shadow| shadow.find(&self.name));
         if let Some(shadow) = shadow {
             // Never the hash itself.
-            add("Disabled", json!(shadow.get(1).is_some_and(|hash| hash.starts_with('!'))));
-            let changed = shadow.get(2).map(String::as_str);
-            add("PasswordChangeRequired", json!(changed == Some("0")));
+            add("Disabled", json!(shadow.field(1).starts_with(b"!")));
+            add("PasswordChangeRequired", json!(shadow.field(2) == b"0"));
         }
         found
     }
@@ -241,35 +241,34 @@ impl Desired {
             differences.push(Difference::new("Ensure", "absent", "present"));
             return Ok(differences);
         };
-        let field = |index: usize| user.get(index).cloned().unwrap_or_default();
         let mut differ = |property: &str, found: String, desired: Option<String>| {
             if let Some(desired) = desired.filter(|desired| *desired != found) {
                 differences.push(Difference::new(property, found, desired));
             }
         };
-        differ("FullName", part(&field(4), 0), self.full_name.clone());
-        differ("Description", part(&field(4), 4), self.description.clone());
-        differ("HomeDirectory", field(5), self.home.clone());
-        differ("GroupID", field(3), self.group.map(|group| group.to_string()));
+        differ("FullName", part(user.field(4), 0), self.full_name.clone());
+        differ("Description", part(user.field(4), 4), self.description.clone());
+        differ("HomeDirectory", user.shown(5), self.home.clone());
+        differ("GroupID", user.shown(3), self.group.map(|group| group.to_string()));
         let Some(shadow) = &accounts.shadow else { return Ok(differences) };
         let shadow = shadow.find(&self.name);
         if shadow.is_none() {
             differences.push(Difference::new("shadow", "absent", "present"));
         }
         let shadow = shadow.unwrap_or_default();
-        let hash = shadow.get(1).cloned().unwrap_or_default();
-        let wanted = self.hash(&hash);
+        let hash = shadow.field(1);
+        let wanted = self.hash(hash);
         if hash != wanted {
-            let is_locked = |hash: &str| hash.starts_with('!');
-            if is_locked(&hash) != is_locked(&wanted) {
-                let shown = |hash: &str| if is_locked(hash) { "true" } else { "false" };
-                differences.push(Difference::new("Disabled", shown(&hash), shown(&wanted)));
+            let is_locked = |hash: &[u8]| hash.starts_with(b"!");
+            if is_locked(hash) != is_locked(&wanted) {
+                let shown = |hash: &[u8]| if is_locked(hash) { "true" } else { "false" };
+                differences.push(Difference::new("Disabled", shown(hash), shown(&wanted)));
             }
-            if hash.trim_start_matches('!') != wanted.trim_start_matches('!') {
+            if unlocked(hash) != unlocked(&wanted) {
                 differences.push(Difference::new("Password", "another hash", "the given hash"));
             }
         }
-        let must_change = shadow.get(2).map(String::as_str) == Some("0");
+        let must_change = shadow.field(2) == b"0";
         if let Some(wanted) = self.must_change_password.filter(|wanted| *wanted != must_change) {
             let (found, wanted) = (must_change.to_string(), wanted.to_string());
             differences.push(Difference::new("PasswordChangeRequired", found, wanted));
@@ -278,20 +277,20 @@ impl Desired {
     }
 
     /// The field of the password as it should be, from what it is.
-    fn hash(&self, found: &str) -> String {
+    fn hash(&self, found: &[u8]) -> Vec<u8> {
         if self.password.is_none() && self.is_disabled.is_none() {
             return found.to_owned();
         }
         // A mark without a hash is that of a user who never had a password.
-        let was_locked = found.starts_with('!')
-            && !(self.password.is_some() && found.trim_start_matches('!').is_empty());
+        let was_locked =
+            found.starts_with(b"!") && !(self.password.is_some() && unlocked(found).is_empty());
         let is_locked = self.is_disabled.unwrap_or(was_locked);
-        let hash = self.password.as_deref().unwrap_or(found).trim_start_matches('!');
+        let hash = unlocked(self.password.as_ref().map_or(found, |hash| hash.as_bytes()));
         match (is_locked, hash) {
-            (true, hash) => format!("!{hash}"),
+            (true, hash) => [b"!", hash].concat(),
             // Without the mark anybody could log in.
-            (false, "") => "*".to_owned(),
-            (false, hash) => hash.to_owned(),
+            (false, b"") => b"*".to_vec(),
+            (false, hash) => hash.to_vec(),
         }
     }
 
@@ -306,57 +305,59 @@ impl Desired {
             Some(user) => user,
             None => self.new_user(accounts, shell)?,
         };
-        user.resize(7.max(user.len()), String::new());
-        let number = |text: &str| {
-            let reason = format!("`{}` has an id that is no number: {text}", self.name);
-            text.parse().map_err(|_| Error::Corrupt { what: "accounts".to_owned(), reason })
-        };
+        user.resize(7);
         if let Some(group) = self.group {
-            if !accounts.group.numbers(2).any(|(_, id)| id == group) {
+            if !accounts.group.numbers(2).any(|id| id == group) {
                 return Err(Error::NotFound { what: "group", name: group.to_string() });
             }
-            user[3] = group.to_string();
+            user.set(3, group.to_string());
         }
         for (index, text) in [(0, &self.full_name), (4, &self.description)] {
             if let Some(text) = text {
-                user[4] = with_part(&user[4], index, text);
+                user.set(4, with_part(user.field(4), index, text));
             }
         }
         if let Some(home) = &self.home {
-            user[5].clone_from(home);
+            user.set(5, home.as_str());
         }
-        let ids = (number(&user[2])?, number(&user[3])?, user[5].clone());
+        let unfit = |index: usize, what: &str| {
+            let reason = format!("`{}` has {what}: {}", self.name, user.shown(index));
+            Error::Corrupt { what: "accounts".to_owned(), reason }
+        };
+        let id = |index: usize| {
+            user.number(index).ok_or_else(|| unfit(index, "an id that is no number"))
+        };
+        let home = std::str::from_utf8(user.field(5));
+        let home = home.map_err(|_| unfit(5, "a home that is not UTF-8"))?.to_owned();
+        let ids = (id(2)?, id(3)?, home);
         accounts.passwd.put(&user);
         if let Some(shadow) = &mut accounts.shadow {
-            let new = || -> Vec<String> {
-                let fields = [&self.name, "!", &today.to_string(), "0", "99999", "7", "", "", ""];
-                fields.map(str::to_owned).to_vec()
-            };
-            let found = shadow.find(&self.name);
-            let mut fields = found.unwrap_or_else(new);
-            fields.resize(9.max(fields.len()), String::new());
-            fields[1] = self.hash(&fields[1]);
+            let today = today.to_string();
+            let new = || Row::new([&*self.name, "!", &*today, "0", "99999", "7", "", "", ""]);
+            let mut row = shadow.find(&self.name).unwrap_or_else(new);
+            row.resize(9);
+            row.set(1, self.hash(row.field(1)));
             match self.must_change_password {
-                Some(true) => fields[2] = "0".to_owned(),
-                Some(false) if fields[2] == "0" => fields[2] = today.to_string(),
+                Some(true) => row.set(2, "0"),
+                Some(false) if row.field(2) == b"0" => row.set(2, today),
                 _ => {}
             }
-            shadow.put(&fields);
+            shadow.put(&row);
         }
         Ok(ids)
     }
 
-    fn new_user(&self, accounts: &mut Accounts, shell: &str) -> Result<Vec<String>, Error> {
+    fn new_user(&self, accounts: &mut Accounts, shell: &str) -> Result<Row, Error> {
         let full = || Error::LimitExceeded {
             what: "ids of users",
             limit: (IDS.end() - IDS.start()) as usize,
         };
-        let user = free_id(accounts.passwd.numbers(2).map(|(_, id)| id)).ok_or_else(full)?;
-        let own = accounts.group.find(&self.name).and_then(|fields| fields.get(2)?.parse().ok());
+        let user = free_id(accounts.passwd.numbers(2)).ok_or_else(full)?;
+        let own = accounts.group.find(&self.name).and_then(|group| group.number(2));
         let group = match (self.group, own) {
             (Some(group), _) | (None, Some(group)) => group,
             (None, None) => {
-                let taken: Vec<u32> = accounts.group.numbers(2).map(|(_, id)| id).collect();
+                let taken: Vec<u32> = accounts.group.numbers(2).collect();
                 let free = (!taken.contains(&user)).then_some(user);
                 let group = free.or_else(|| free_id(taken.into_iter())).ok_or_else(full)?;
                 put_group(accounts, &self.name, group);
@@ -366,28 +367,28 @@ impl Desired {
         let home = self.home.clone().unwrap_or_else(|| format!("/home/{}", self.name));
         let password = if accounts.shadow.is_some() { "x" } else { "*" };
         let (user, group) = (user.to_string(), group.to_string());
-        Ok([&self.name, password, &user, &group, "", &home, shell].map(str::to_owned).to_vec())
+        Ok(Row::new([&self.name, password, &user, &group, "", &home, shell]))
     }
 
-    /// Takes the user out of every file, and its own group if nobody else is in it.
+    /// Takes the user out of every file. The user's own group goes too: the one of the same name that
+    /// the user's line has, if nobody else is in it.
     fn remove(&self, accounts: &mut Accounts) {
-        accounts.passwd.remove(&self.name);
-        if let Some(shadow) = &mut accounts.shadow {
+        let Accounts { passwd, group, gshadow, shadow } = accounts;
+        let primary = passwd.find(&self.name).and_then(|user| user.number(3));
+        passwd.remove(&self.name);
+        if let Some(shadow) = shadow {
             shadow.remove(&self.name);
         }
-        let Accounts { passwd, group, gshadow, .. } = accounts;
-        take_out(group, &self.name, &[3]);
+        group.take_out(&self.name, &[3]);
         if let Some(gshadow) = gshadow {
-            take_out(gshadow, &self.name, &[2, 3]);
+            gshadow.take_out(&self.name, &[2, 3]);
         }
-        let own = group.find(&self.name).filter(|own| {
-            let id = own.get(2).and_then(|id| id.parse().ok());
-            let is_alone = own.get(3).is_none_or(String::is_empty);
-            is_alone
-                && id.is_some_and(|id: u32| IDS.contains(&id))
-                && !passwd.numbers(3).any(|(_, primary)| Some(primary) == id)
-        });
-        if own.is_some() {
+        let is_own = |id: u32| {
+            let own = group.find(&self.name).filter(|own| own.number(2) == Some(id));
+            let is_alone = own.is_some_and(|own| own.list(3).is_empty());
+            is_alone && IDS.contains(&id) && !passwd.numbers(3).any(|other| other == id)
+        };
+        if primary.is_some_and(is_own) {
             group.remove(&self.name);
             if let Some(gshadow) = gshadow {
                 gshadow.remove(&self.name);
@@ -399,28 +400,9 @@ impl Desired {
 /// Adds a group without members.
 pub(super) fn put_group(accounts: &mut Accounts, name: &str, id: u32) {
     let password = if accounts.gshadow.is_some() { "x" } else { "*" };
-    accounts.group.put(&[name, password, &id.to_string(), ""].map(str::to_owned));
+    accounts.group.put(&Row::new([name, password, &id.to_string(), ""]));
     if let Some(gshadow) = &mut accounts.gshadow {
-        gshadow.put(&[name, "!", "", ""].map(str::to_owned));
-    }
-}
-
-/// Takes a name out of the lists in these fields.
-fn take_out(table: &mut super::accounts::Table, name: &str, fields: &[usize]) {
-    let mut affected: Vec<String> = Vec::new();
-    for field in fields {
-        let has = table.lists(*field).filter(|(_, members)| members.contains(&name));
-        affected.extend(has.map(|(group, _)| group.to_owned()));
-    }
-    for group in affected {
-        let Some(mut row) = table.find(&group) else { continue };
-        for field in fields {
-            if let Some(members) = row.get_mut(*field) {
-                let rest: Vec<&str> = list(members).into_iter().filter(|m| *m != name).collect();
-                *members = rest.join(",");
-            }
-        }
-        table.put(&row);
+        gshadow.put(&Row::new([name, "!", "", ""]));
     }
 }
 
@@ -434,16 +416,23 @@ pub(super) fn free_id(taken: impl Iterator<Item = u32>) -> Option<u32> {
 }
 
 /// A part of the field that commas separate.
-fn part(field: &str, index: usize) -> String {
-    field.split(',').nth(index).unwrap_or_default().to_owned()
+fn part(field: &[u8], index: usize) -> String {
+    let part = field.split(|byte| *byte == b',').nth(index).unwrap_or_default();
+    String::from_utf8_lossy(part).into_owned()
 }
 
-fn with_part(field: &str, index: usize, text: &str) -> String {
-    let mut parts: Vec<&str> = field.split(',').collect();
-    parts.resize(parts.len().max(index + 1), "");
-    parts[index] = text;
-    while parts.len() > 1 && parts.last() == Some(&"") {
+fn with_part(field: &[u8], index: usize, text: &str) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = field.split(|byte| *byte == b',').collect();
+    parts.resize(parts.len().max(index + 1), b"");
+    parts[index] = text.as_bytes();
+    while parts.len() > 1 && parts.last().is_some_and(|part| part.is_empty()) {
         parts.pop();
     }
-    parts.join(",")
+    parts.join(&b',')
+}
+
+/// A hash without the marks that keep it from being used.
+fn unlocked(hash: &[u8]) -> &[u8] {
+    let marks = hash.iter().take_while(|byte| **byte == b'!').count();
+    &hash[marks..]
 }
