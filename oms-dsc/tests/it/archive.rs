@@ -72,3 +72,40 @@ async fn what_would_leave_the_destination_is_refused_whole() {
     fs::remove_file(system.path("a.zip")).expect("removed");
     system.fail(&nx(&system, ""), "no such archive").await;
 }
+
+#[tokio::test]
+async fn links_do_not_lead_an_archive_out_of_its_destination() {
+    let mut system = System::new();
+    system.resources = oms_dsc::resource::Registry::standard(None).expect("resources");
+    fs::create_dir_all(system.path("to/here")).expect("folders");
+    fs::create_dir(system.path("beside")).expect("a folder");
+    std::os::unix::fs::symlink("../../beside", system.path("to/here/sub")).expect("a link");
+    fs::write(system.path("a.zip"), Zip::of(&[("sub/b", b"2")]).finish()).expect("written");
+    system.fail(&nx(&system, "Force = True;"), "outside of the allowed root").await;
+    assert_eq!(fs::read_dir(system.path("beside")).expect("a folder").count(), 0);
+    system.write("beside/b", "mine");
+    system.fail(&nx(&system, "Ensure = \"Absent\";"), "outside of the allowed root").await;
+    assert_eq!(system.read("beside/b"), "mine");
+    // One within the destination does as it says, and so does the destination itself.
+    fs::remove_file(system.path("to/here/sub")).expect("removed");
+    fs::create_dir(system.path("to/here/v1")).expect("a folder");
+    std::os::unix::fs::symlink("v1", system.path("to/here/sub")).expect("a link");
+    system.converge(&nx(&system, "")).await;
+    assert_eq!(system.read("to/here/v1/b"), "2");
+    fs::remove_dir_all(system.path("to/here")).expect("removed");
+    std::os::unix::fs::symlink("../beside", system.path("to/here")).expect("a link");
+    system.converge(&nx(&system, "Force = True;")).await;
+    assert_eq!(system.read("beside/sub/b"), "2");
+    system.converge(&nx(&system, "Ensure = \"Absent\";")).await;
+    assert_eq!(system.read("beside/b"), "mine");
+    assert!(!Path::new(&system.path("beside/sub")).exists());
+}
+
+#[tokio::test]
+async fn an_archive_is_no_larger_than_a_package() {
+    let system = System::new();
+    let file = fs::File::create(system.path("a.zip")).expect("made");
+    file.set_len(300 << 20).expect("a length");
+    let limit = format!("limit=`{}`", oms_dsc::module::MODULE_BYTES_MAX);
+    system.fail(&nx(&system, ""), &limit).await;
+}

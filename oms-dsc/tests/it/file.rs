@@ -173,8 +173,12 @@ async fn an_interrupted_write_is_done_again() {
     // What a crash before the rename leaves behind.
     let left = fs::read_dir(folder.root()).expect("a folder").count();
     fs::remove_file(&path).expect("removed");
-    let temporary = format!(".oms-new-{:08x}", crc32c::crc32c(b"x"));
-    fs::write(folder.path(&temporary), "half").expect("written");
+    for slot in [0, 3] {
+        let left = folder.path(&format!("{}-{slot}", temporary("x")));
+        fs::write(left, "half").expect("written");
+    }
+    let link = folder.path(&format!("{}-3.link", temporary("x")));
+    symlink("nowhere", link).expect("a link");
     folder.converge(&configuration).await;
     assert_eq!(fs::read_dir(folder.root()).expect("a folder").count(), left);
 }
@@ -350,4 +354,223 @@ async fn owners_and_modes_go_as_deep_as_they_are_told_to() {
     ));
     folder.converge(&file).await;
     assert_eq!((of("new").0, of("new").1), (0o4700, uid));
+}
+
+/// What the names of temporary files beside `name` begin with.
+fn temporary(name: &str) -> String {
+    format!(".oms-new-{:08x}", crc32c::crc32c(name.as_bytes()))
+}
+
+#[tokio::test]
+async fn writers_of_one_path_leave_each_other_alone() {
+    let folder = System::new();
+    let path = folder.path("shared");
+    let write = async |letter: &str| {
+        for length in 1..=60 {
+            let text = letter.repeat(length * 100);
+            let wanted = one(&format!("DestinationPath = \"{path}\"; Contents = \"{text}\";"));
+            let status = folder.apply(&wanted).await;
+            // Another may have been the last one.
+            let error = status.error.unwrap_or_default();
+            assert!(error.is_empty() || error.starts_with("still different after"), "{error}");
+            let found = fs::read_to_string(&path).expect("there");
+            let first = found.get(..1).expect("a reader never sees an empty file");
+            assert_eq!(found, first.repeat(found.len()), "one writer's text, whole");
+            assert_eq!(found.len() % 100, 0, "one writer's text, whole");
+        }
+    };
+    tokio::join!(write("a"), write("b"), write("c"));
+    let names: Vec<_> = fs::read_dir(folder.root()).expect("a folder").collect();
+    assert_eq!(names.len(), 1, "nothing is left beside it: {names:?}");
+}
+
+#[tokio::test]
+async fn what_another_writer_holds_is_not_taken_from_it() {
+    let folder = System::new();
+    let path = folder.path("x");
+    let held = folder.path(&format!("{}-0", temporary("x")));
+    fs::write(&held, "another's half").expect("written");
+    let writer = fs::File::open(&held).expect("opens");
+    rustix::fs::flock(&writer, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+    let wanted = |text: &str| one(&format!("DestinationPath = \"{path}\"; Contents = \"{text}\";"));
+    folder.converge(&wanted("new")).await;
+    assert_eq!(fs::read_to_string(&held).expect("there"), "another's half");
+    // That writer is killed.
+    drop(writer);
+    folder.converge(&wanted("newer")).await;
+    assert!(!Path::new(&held).exists());
+}
+
+#[tokio::test]
+async fn a_new_copy_is_as_closed_as_its_source() {
+    let folder = System::new();
+    let (source, to) = (folder.path("key"), folder.path("to"));
+    fs::write(&source, "secret").expect("written");
+    let set = |path: &str, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let mode = |path: &str| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
+    let copy =
+        |more: &str| one(&format!("DestinationPath = \"{to}\"; SourcePath = \"{source}\"; {more}"));
+    set(&source, 0o600);
+    folder.converge(&copy("")).await;
+    assert_eq!(mode(&to), 0o600);
+    // One that is there stays as it was, and what is said is worth more.
+    set(&to, 0o640);
+    fs::write(&source, "changed").expect("written");
+    folder.converge(&copy("Checksum = \"SHA-256\";")).await;
+    assert_eq!(mode(&to), 0o640);
+    fs::remove_file(&to).expect("removed");
+    folder.converge(&copy("Mode = \"0444\";")).await;
+    assert_eq!(mode(&to), 0o444);
+    // The copy belongs to another than its source: nobody gets that one's rights by it.
+    fs::remove_file(&to).expect("removed");
+    set(&source, 0o4755);
+    folder.converge(&copy("")).await;
+    assert_eq!(mode(&to), 0o755);
+    let tree = format!(
+        "DestinationPath = \"{}\"; SourcePath = \"{}\"; Type = \"Directory\";",
+        folder.path("tree"),
+        folder.path("keys")
+    );
+    fs::create_dir(folder.path("keys")).expect("a folder");
+    fs::write(folder.path("keys/tool"), "x").expect("written");
+    set(&folder.path("keys/tool"), 0o4750);
+    folder.converge(&one(&tree)).await;
+    assert_eq!(mode(&folder.path("tree/tool")), 0o750);
+}
+
+#[tokio::test]
+async fn links_lead_where_the_system_says() {
+    let folder = System::new();
+    folder.write("secret", "wrong");
+    folder.write("real/secret", "right");
+    folder.write("real/deep/file", "x");
+    symlink("real/deep", folder.path("short")).expect("a link");
+    symlink("../secret", folder.path("real/deep/link")).expect("a link");
+    symlink("..", folder.path("real/deep/up")).expect("a link");
+    let copy = |from: &str, more: &str| {
+        let (from, to) = (folder.path(from), folder.path("to"));
+        one(&format!("DestinationPath = \"{to}\"; SourcePath = \"{from}\"; {more}"))
+    };
+    folder.converge(&copy("short/link", "")).await;
+    assert_eq!(folder.read("to"), "right");
+    assert_eq!(fs::read_to_string(folder.path("short/link")).expect("read"), "right");
+    fs::remove_file(folder.path("to")).expect("removed");
+    folder.converge(&copy("short/up", "Type = \"Directory\"; Links = \"ignore\";")).await;
+    assert_eq!(tree(Path::new(&folder.path("to"))), ["secret=right"]);
+    // Out of the root it leads nowhere.
+    symlink("../..", folder.path("real/out")).expect("a link");
+    symlink("../../x", folder.path("real/out-file")).expect("a link");
+    let out = copy("real/out", "Type = \"Directory\"; Checksum = \"SHA-256\";");
+    folder.fail(&out, "outside of the allowed root").await;
+    fs::remove_dir_all(folder.path("to")).expect("removed");
+    folder.fail(&copy("real/out-file", ""), "outside of the allowed root").await;
+}
+
+#[test]
+fn links_lead_there_while_others_rename_files() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let folder = System::new();
+    folder.write("real/file", "x");
+    fs::create_dir(folder.path("real/deep")).expect("a folder");
+    symlink("../file", folder.path("real/deep/link")).expect("a link");
+    let (from, to) = (folder.path("real/deep/link"), folder.path("to"));
+    let copy =
+        one(&format!("DestinationPath = \"{to}\"; SourcePath = \"{from}\"; Checksum = \"MD5\";"));
+    runtime.block_on(folder.converge(&copy));
+    let other = tempfile::tempdir().expect("a folder");
+    let names = ["a", "b"].map(|name| other.path().join(name));
+    fs::create_dir(&names[0]).expect("a folder");
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&names[0], &names[1]).expect("renamed");
+                fs::rename(&names[1], &names[0]).expect("renamed");
+            }
+        });
+        let looks = (0..300).map(|_| runtime.block_on(folder.test(&copy)).error);
+        let failed: Vec<String> = looks.flatten().collect();
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(failed, Vec::<String>::new());
+    });
+}
+
+#[tokio::test]
+async fn a_directory_is_not_copied_into_itself() {
+    let folder = System::new();
+    folder.write("srv/a", "1");
+    folder.write("srv/sub/b", "2");
+    fs::create_dir(folder.path("other")).expect("a folder");
+    symlink("srv", folder.path("alias")).expect("a link");
+    symlink(folder.path("srv"), folder.path("other/door")).expect("a link");
+    let copy = |from: &str, to: &str| {
+        let (from, to) = (folder.path(from), folder.path(to));
+        let paths = format!("DestinationPath = \"{to}\"; SourcePath = \"{from}\";");
+        instance("MSFT_nxFile", &format!("{paths} Type = \"Directory\"; Recurse = True;"))
+    };
+    let before = tree(folder.root());
+    for (from, to) in
+        [("srv", "srv/copy"), ("srv", "alias/new/copy"), ("alias", "srv/sub/copy"), ("srv", "srv")]
+    {
+        folder.fail(&copy(from, to), "would be copied into itself").await;
+    }
+    assert_eq!(tree(folder.root()), before, "nothing was made");
+    // Over a link in the source it shows on the way.
+    folder.fail(&copy("other", "srv/copy"), "would be copied into itself").await;
+    assert!(!Path::new(&folder.path("srv/copy/door/copy/door")).exists());
+    fs::create_dir(folder.path("round")).expect("a folder");
+    symlink(".", folder.path("round/again")).expect("a link");
+    folder.fail(&copy("round", "to"), "would be copied into itself").await;
+    assert!(!Path::new(&folder.path("to/again/again")).exists());
+    // Beside it, and out of it, there is room.
+    folder.converge(&copy("srv/sub", "srv/sub-copy")).await;
+    folder.converge(&copy("srv/sub", "srv")).await;
+}
+
+#[tokio::test]
+async fn many_differences_are_counted() {
+    let folder = System::new();
+    for number in 0..60 {
+        folder.write(&format!("from/{number:02}"), "new");
+        folder.write(&format!("to/{number:02}"), "old");
+    }
+    let (from, to) = (folder.path("from"), folder.path("to"));
+    let paths =
+        format!("DestinationPath = \"{to}\"; SourcePath = \"{from}\"; Type = \"Directory\";");
+    let status = folder.converge(&instance("MSFT_nxFile", &paths)).await;
+    assert_eq!(status.differences.len(), 51);
+    assert_eq!(
+        status.differences[49].diff.as_deref().map(str::lines).map(Iterator::count),
+        Some(2)
+    );
+    assert_eq!(status.differences[50].to_string(), "more is 10 differences, desired is none");
+}
+
+#[tokio::test]
+async fn owners_and_modes_pass_by_what_is_no_file() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = System::new();
+    let dir = folder.path("dir");
+    folder.write("dir/file", "x");
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path("dir/socket")).expect("bound");
+    let pipe = folder.path("dir/pipe");
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, 0o622.into(), 0).expect("a pipe");
+    let of = |name: &str| {
+        let found = fs::symlink_metadata(folder.path(name)).expect("there");
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    let modes = (of("dir/socket").0, of("dir/pipe").0);
+    let (uid, gid) = mapped();
+    folder
+        .converge(&one(&format!(
+            "DestinationPath = \"{dir}\"; Type = \"Directory\"; Recurse = True; Mode = \"0640\"; \
+             Owner = \"{uid}\"; Group = \"{gid}\";"
+        )))
+        .await;
+    assert_eq!(of("dir/file"), (0o640, uid, gid));
+    assert_eq!(of("dir/socket"), (modes.0, uid, gid));
+    assert_eq!(of("dir/pipe"), (modes.1, uid, gid));
 }

@@ -1,15 +1,17 @@
 //! What a zip archive holds, unpacked: `Archive` of Windows and `nxArchive`.
 //!
 //! The archive is read without trusting it, by the rules of module packages: no link, no path that leaves
-//! the destination, no more bytes than its table says. Every file is written beside its place and renamed
-//! into it, so one that is there is whole. What the archive does not name stays.
+//! the destination, no more bytes than its table says. A symbolic link below the destination leads no file
+//! out of it either. Every file is written beside its place and renamed into it, so one that is there is
+//! whole. What the archive does not name stays.
 
+use super::differences::Differences;
 use super::property::{Ensure, Properties};
 use super::tree::{Attributes, Place, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
-use crate::module::{Package, PackageEntry};
+use crate::module::{INFLATED_BYTES_MAX, MODULE_BYTES_MAX, Package, PackageEntry};
 use async_trait::async_trait;
 use oms_core::task::blocking;
 use rustix::fs::FileType;
@@ -29,15 +31,6 @@ const KNOWN: [&str; 8] = [
     "Checksum",
     "Force",
 ];
-
-/// The largest archive, in bytes.
-const ARCHIVE_BYTES_MAX: u64 = 256 << 20;
-
-/// The largest file of an archive that is compared, in bytes.
-const FILE_BYTES_MAX: u64 = crate::module::INFLATED_BYTES_MAX;
-
-/// The most differences that are told; one more says that there are more.
-const DIFFERENCES_MAX: usize = 50;
 
 rooted! {
     /// Unpacked archives.
@@ -61,12 +54,13 @@ impl ArchiveResource {
             let shown = || desired.source.display().to_string();
             let not_found = || Error::NotFound { what: "archive", name: shown() };
             let (place, _) = root.follow(&desired.source)?.ok_or_else(not_found)?;
-            let bytes = place.read(ARCHIVE_BYTES_MAX)?;
+            let bytes = place.read(MODULE_BYTES_MAX as u64)?;
             if !bytes.starts_with(b"PK") {
                 return Err(Error::Unsupported { what: "archive that is no zip", name: shown() });
             }
             let package = Package::read(&bytes)?;
-            work(&Unpacked { root: &root, desired: &desired }, &package)
+            let inside = root.below(&desired.target, false)?;
+            work(&Unpacked { root: &root, inside, desired: &desired }, &package)
         })
         .await
     }
@@ -101,7 +95,7 @@ impl Resource for ArchiveResource {
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
         self.with(instance, |unpacked, package| match unpacked.desired.ensure {
-            Ensure::Present => unpacked.unpack(package),
+            Ensure::Present => unpacked.with_destination()?.unpack(package),
             Ensure::Absent => unpacked.remove(package),
         })
         .await
@@ -146,16 +140,26 @@ impl Desired {
 /// A destination, beside the archive that it is to hold.
 struct Unpacked<'a> {
     root: &'a Root,
+    /// The destination, which no entry leaves; none if it is not there.
+    inside: Option<Root>,
     desired: &'a Desired,
 }
 
 impl Unpacked<'_> {
-    fn path(&self, path: &str) -> PathBuf {
-        self.desired.target.join(path)
+    /// Makes the destination if it is not there.
+    fn with_destination(&self) -> Result<Self, Error> {
+        Ok(Self { inside: self.root.below(&self.desired.target, true)?, ..*self })
     }
 
     fn place(&self, entry: &PackageEntry, makes_folders: bool) -> Result<Option<Place>, Error> {
-        self.root.place(&self.path(&entry.path), makes_folders)
+        self.place_of(Path::new(&entry.path), makes_folders)
+    }
+
+    fn place_of(&self, path: &Path, makes_folders: bool) -> Result<Option<Place>, Error> {
+        match &self.inside {
+            Some(inside) => inside.place(&self.desired.target.join(path), makes_folders),
+            None => Ok(None),
+        }
     }
 
     /// What is at an entry's place, and how it differs; none for what is as it should be.
@@ -175,7 +179,7 @@ impl Unpacked<'_> {
                 let is_same = entry.is_folder
                     || !self.desired.validates
                     || found.bytes == entry.len
-                        && place.read(FILE_BYTES_MAX)? == package.content(entry)?;
+                        && place.read(INFLATED_BYTES_MAX)? == package.content(entry)?;
                 let shown = (format!("{} bytes", found.bytes), format!("{} bytes", entry.len));
                 if is_same { None } else { differ("Contents", &shown.0, &shown.1) }
             }
@@ -188,7 +192,7 @@ impl Unpacked<'_> {
     }
 
     fn differences(&self, package: &Package<'_>) -> Result<Vec<Difference>, Error> {
-        let (mut differences, mut more) = (Vec::new(), 0);
+        let mut differences = Differences::default();
         for entry in package.entries() {
             let difference = match self.desired.ensure {
                 Ensure::Present => self.difference(package, entry)?,
@@ -196,15 +200,11 @@ impl Unpacked<'_> {
                     Difference::new(format!("Ensure of {}", entry.path), "present", "absent")
                 }),
             };
-            match difference {
-                Some(_) if differences.len() == DIFFERENCES_MAX => more += 1,
-                difference => differences.extend(difference),
+            if let Some(difference) = difference {
+                differences.add(|| difference);
             }
         }
-        if more > 0 {
-            differences.push(Difference::new("more", format!("{more} differences"), "none"));
-        }
-        Ok(differences)
+        Ok(differences.told())
     }
 
     /// Whether a file of the archive is there; of folders nobody knows whose they are.
@@ -265,9 +265,7 @@ impl Unpacked<'_> {
         folders.remove(Path::new(""));
         // What lies deeper comes later in the order of paths.
         for folder in folders.iter().rev() {
-            let Some(place) = self.root.place(&self.desired.target.join(folder), false)? else {
-                continue;
-            };
+            let Some(place) = self.place_of(folder, false)? else { continue };
             let is_folder =
                 place.found()?.is_some_and(|found| found.file_type == FileType::Directory);
             if is_folder && place.is_empty_directory()? {

@@ -6,21 +6,24 @@
 //! it: a reader sees the old file or the new one.
 //!
 //! A directory with a `SourcePath` is a copy of it: of the files in it, and with `Recurse` of the
-//! directories too. What the source does not have stays. `Recurse` also takes `Mode`, `Owner` and
-//! `Group` to all that is below; directories can be entered by whoever may read them.
+//! directories too. What the source does not have stays. A new file that is a copy has the permissions
+//! of its source, without the rights of its owner (`setuid`, `setgid`), unless `Mode` says another.
+//! `Recurse` also takes `Mode`, `Owner` and `Group` to all that is below; directories can be entered by
+//! whoever may read them, and of links, sockets and devices only the owner is set.
 
 mod copy;
 
 mod desired;
 
+use super::differences::Differences;
 use super::property::Ensure;
-use super::tree::{Attributes, Found, Place, Root, rooted};
+use super::tree::{Attributes, FileId, Found, Place, Root, rooted};
 use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use crate::protocol::Checksum;
 use async_trait::async_trait;
-use copy::Tree;
+use copy::{Drift, Tree};
 use desired::{Compares, Desired, Kind, Links, Source};
 use oms_core::task::blocking;
 use rustix::fs::FileType;
@@ -120,8 +123,8 @@ struct Comparison {
     differences: Vec<Difference>,
     /// What the file should hold, where that was needed to compare.
     contents: Option<Vec<u8>>,
-    /// When the source was modified, if the copy is to be of the same time.
-    modified_at: Option<(i64, i64)>,
+    /// The file that those are copied from, if they are.
+    source: Option<Found>,
 }
 
 impl Comparison {
@@ -129,7 +132,7 @@ impl Comparison {
         let place = root.place(&desired.path, false)?;
         let found = place.as_ref().map(Place::found).transpose()?.flatten();
         let differences = Vec::new();
-        let mut comparison = Self { place, found, differences, contents: None, modified_at: None };
+        let mut comparison = Self { place, found, differences, contents: None, source: None };
         match (&comparison.found, desired.ensure) {
             (None, Ensure::Absent) => {}
             (Some(_), Ensure::Absent) => comparison.differ("Ensure", "present", "absent"),
@@ -158,11 +161,10 @@ impl Comparison {
             (Kind::File, Source::Path(path)) => {
                 let (place, found) = source_of(root, path, FileType::RegularFile)?;
                 self.contents = Some(place.read(FILE_BYTES_MAX)?);
-                self.modified_at =
-                    Some(found.modified_at).filter(|_| desired.compares == Compares::Modified);
+                self.source = Some(found);
             }
             (Kind::Directory, Source::Path(path)) => {
-                source_of(root, path, FileType::Directory)?;
+                Tree::new(root, desired)?.enter(path)?;
             }
             _ => {}
         }
@@ -179,17 +181,14 @@ impl Comparison {
                 let compares = desired.compares;
                 if compares == Compares::Name {
                     // Without a checksum kind, Windows compares the name alone.
-                } else if let Some(difference) = copy::difference(root, compares, path, &place)? {
-                    self.differences.push(difference);
+                } else if let Some(drift) = Drift::of(root, compares, path, &place)? {
+                    self.differences.push(drift.difference());
                     self.read_wanted(root, desired)?;
                 }
             }
             (Kind::File, Source::Contents(text)) => {
-                self.differences.extend(copy::contents_difference(
-                    &place,
-                    &found,
-                    text.as_bytes(),
-                )?);
+                let drift = Drift::of_contents(&place, &found, text.as_bytes())?;
+                self.differences.extend(drift.map(Drift::difference));
                 self.contents = Some(text.clone().into_bytes());
             }
             (Kind::Link, Source::Path(path)) => {
@@ -203,7 +202,7 @@ impl Comparison {
         }
         self.differences.extend(copy::attribute_differences("", &found, desired));
         if desired.kind == Kind::Directory {
-            self.differences.extend(Tree::new(root, desired).differences(&place)?);
+            self.differences.extend(Tree::new(root, desired)?.differences(&place)?);
         }
         Ok(())
     }
@@ -223,7 +222,7 @@ fn source_of(root: &Root, path: &Path, file_type: FileType) -> Result<(Place, Fo
 }
 
 fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
-    let Comparison { found, differences, contents, place, modified_at } =
+    let Comparison { found, differences, contents, place, source } =
         Comparison::new(root, desired)?;
     if differences.is_empty() {
         return Ok(());
@@ -241,7 +240,11 @@ fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
         kept = None;
     }
     let mut attributes = desired.attributes_of(desired.kind.file_type());
-    attributes.modified_at = modified_at;
+    if let Some(source) = source {
+        let copied = copy::attributes_of_copy(&source, desired, kept.as_ref());
+        attributes.mode = attributes.mode.or(copied.mode);
+        attributes.modified_at = copied.modified_at;
+    }
     match desired.kind {
         Kind::File => {
             let contents = match (contents, &kept) {
@@ -257,7 +260,7 @@ fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
                 place.make_directory()?;
             }
             place.set_attributes(attributes)?;
-            Tree::new(root, desired).set(&place)
+            Tree::new(root, desired)?.set(&place)
         }
         Kind::Link => match &desired.source {
             Source::Path(path) => {

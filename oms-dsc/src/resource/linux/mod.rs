@@ -10,6 +10,8 @@ mod command;
 
 mod diff;
 
+mod differences;
+
 mod environment;
 
 mod file;

@@ -2,62 +2,103 @@
 
 use super::super::tree::{Attributes, DEPTH_MAX};
 use super::{
-    Compares, Desired, Difference, Error, FILE_BYTES_MAX, Found, Links, Place, Root, Source, diff,
-    needs_force, remove, source_of,
+    Compares, Desired, Difference, Differences, Error, FILE_BYTES_MAX, FileId, Found, Links, Place,
+    Root, Source, diff, needs_force, remove, source_of,
 };
 use crate::protocol::Checksum;
 use rustix::fs::FileType;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-
-/// The most differences of a directory that are told; one more says that there are more.
-const DIFFERENCES_MAX: usize = 50;
 
 /// The most files of a directory that are compared or copied.
 const FILES_MAX: usize = 100_000;
 
-/// How a file differs from what it should hold.
-pub(super) fn contents_difference(
-    place: &Place,
-    found: &Found,
-    wanted: &[u8],
-) -> Result<Option<Difference>, Error> {
-    let held = match found.bytes > FILE_BYTES_MAX {
-        true => None,
-        false => Some(place.read(FILE_BYTES_MAX)?),
-    };
-    if held.as_deref() == Some(wanted) {
-        return Ok(None);
-    }
-    let shown = |bytes: &[u8]| format!("{} bytes, SHA-256 {}", bytes.len(), Checksum::of(bytes));
-    let before = held.as_deref().map_or_else(|| format!("{} bytes", found.bytes), shown);
-    let diff = held.and_then(|held| diff::diff(&held, wanted));
-    Ok(Some(Difference { diff, ..Difference::new("Contents", before, shown(wanted)) }))
+/// Seconds and nanoseconds.
+type Time = (i64, i64);
+
+/// How a file is not what it should be.
+#[derive(Debug)]
+pub(super) enum Drift<'a> {
+    /// It holds something else; what it holds, unless that is too much, and how much that is.
+    Contents { held: Option<Vec<u8>>, bytes: u64, wanted: Cow<'a, [u8]> },
+    /// It was modified at another time than its source.
+    Modified { found: Time, wanted: Time },
+    /// It was changed before its source was.
+    Changed { found: Time, wanted: Time },
 }
 
-/// How a copy that is there differs from its source.
-pub(super) fn difference(
-    root: &Root,
-    compares: Compares,
-    source: &Path,
-    copy: &Place,
-) -> Result<Option<Difference>, Error> {
-    let (source, wanted) = source_of(root, source, FileType::RegularFile)?;
-    let Some(found) = copy.found()? else { return Ok(None) };
-    let time = |(seconds, nanoseconds): (i64, i64)| {
-        let time = jiff::Timestamp::new(seconds, i32::try_from(nanoseconds).unwrap_or_default());
-        time.map_or_else(|_| seconds.to_string(), |time| time.to_string())
-    };
-    Ok(match compares {
-        Compares::Name => None,
-        Compares::Contents => contents_difference(copy, &found, &source.read(FILE_BYTES_MAX)?)?,
-        Compares::Modified => (found.modified_at != wanted.modified_at).then(|| {
-            Difference::new("ModifiedDate", time(found.modified_at), time(wanted.modified_at))
-        }),
-        Compares::Changed => (found.changed_at < wanted.changed_at).then(|| {
-            let later = format!("{} or later", time(wanted.changed_at));
-            Difference::new("CreatedDate", time(found.changed_at), later)
-        }),
-    })
+impl<'a> Drift<'a> {
+    /// How a copy that is there drifted from its source; none if it did not.
+    pub(super) fn of(
+        root: &Root,
+        compares: Compares,
+        source: &Path,
+        copy: &Place,
+    ) -> Result<Option<Self>, Error> {
+        let (source, wanted) = source_of(root, source, FileType::RegularFile)?;
+        let Some(found) = copy.found()? else { return Ok(None) };
+        Ok(match compares {
+            Compares::Name => None,
+            Compares::Contents => Self::of_contents(copy, &found, source.read(FILE_BYTES_MAX)?)?,
+            Compares::Modified => (found.modified_at != wanted.modified_at)
+                .then_some(Self::Modified { found: found.modified_at, wanted: wanted.modified_at }),
+            Compares::Changed => (found.changed_at < wanted.changed_at)
+                .then_some(Self::Changed { found: found.changed_at, wanted: wanted.changed_at }),
+        })
+    }
+
+    /// How a file drifted from what it should hold; none if it did not.
+    pub(super) fn of_contents(
+        place: &Place,
+        found: &Found,
+        wanted: impl Into<Cow<'a, [u8]>>,
+    ) -> Result<Option<Self>, Error> {
+        let wanted = wanted.into();
+        let held = match found.bytes > FILE_BYTES_MAX {
+            true => None,
+            false => Some(place.read(FILE_BYTES_MAX)?),
+        };
+        let is_same = held.as_deref() == Some(&*wanted);
+        Ok((!is_same).then_some(Self::Contents { held, bytes: found.bytes, wanted }))
+    }
+
+    /// As it is told, with the lines that differ.
+    pub(super) fn difference(self) -> Difference {
+        let time = |(seconds, nanoseconds): Time| {
+            let nanoseconds = i32::try_from(nanoseconds).unwrap_or_default();
+            let time = jiff::Timestamp::new(seconds, nanoseconds);
+            time.map_or_else(|_| seconds.to_string(), |time| time.to_string())
+        };
+        match self {
+            Self::Contents { held, bytes, wanted } => {
+                let shown = |bytes: &[u8]| {
+                    format!("{} bytes, SHA-256 {}", bytes.len(), Checksum::of(bytes))
+                };
+                let before = held.as_deref().map_or_else(|| format!("{bytes} bytes"), shown);
+                let diff = held.and_then(|held| diff::diff(&held, &wanted));
+                Difference { diff, ..Difference::new("Contents", before, shown(&wanted)) }
+            }
+            Self::Modified { found, wanted } => {
+                Difference::new("ModifiedDate", time(found), time(wanted))
+            }
+            Self::Changed { found, wanted } => {
+                let later = format!("{} or later", time(wanted));
+                Difference::new("CreatedDate", time(found), later)
+            }
+        }
+    }
+}
+
+/// What a copy takes over from its source beside the contents. One that was there stays as it was.
+pub(super) fn attributes_of_copy(
+    source: &Found,
+    desired: &Desired,
+    replaced: Option<&Found>,
+) -> Attributes {
+    // The copy belongs to another user, whose rights nobody gets by it.
+    let mode = replaced.is_none().then_some(source.mode & 0o777);
+    let modified_at = (desired.compares == Compares::Modified).then_some(source.modified_at);
+    Attributes { mode, modified_at, ..Attributes::default() }
 }
 
 /// How mode and owner differ; `inside` is the way from the destination.
@@ -75,8 +116,6 @@ pub(super) fn attribute_differences(
         differences.push(Difference::new(property, found, desired));
     };
     let Attributes { mode, user, group, .. } = desired.attributes_of(found.file_type);
-    // The mode of a link says nothing.
-    let mode = mode.filter(|_| found.file_type != FileType::Symlink);
     if let Some(mode) = mode.filter(|mode| *mode != found.mode) {
         differ("Mode", format!("{:04o}", found.mode), format!("{mode:04o}"));
     }
@@ -100,40 +139,56 @@ enum Entry {
 pub(super) struct Tree<'a> {
     root: &'a Root,
     desired: &'a Desired,
+    /// The directories in which the copy lies.
+    holders: Vec<FileId>,
+    /// The directories of the source that are being walked, each in the one before.
+    entered: Vec<FileId>,
     files: usize,
-    differences: Vec<Difference>,
+    differences: Differences,
 }
 
 impl<'a> Tree<'a> {
-    pub(super) const fn new(root: &'a Root, desired: &'a Desired) -> Self {
-        Self { root, desired, files: 0, differences: Vec::new() }
+    pub(super) fn new(root: &'a Root, desired: &'a Desired) -> Result<Self, Error> {
+        // Without directories there is no end to miss.
+        let holders = match desired.recurse && matches!(desired.source, Source::Path(_)) {
+            true => root.holders(&desired.path)?,
+            false => Vec::new(),
+        };
+        let differences = Differences::default();
+        Ok(Self { root, desired, holders, entered: Vec::new(), files: 0, differences })
     }
 
     /// How what is below `target` differs.
     pub(super) fn differences(mut self, target: &Place) -> Result<Vec<Difference>, Error> {
         if let Source::Path(source) = &self.desired.source {
-            self.compare(&source.clone(), target, "", 0)?;
+            self.compare(source, target, "", 0)?;
         }
         if self.desired.recurse {
             self.compare_attributes(target, "", 0)?;
         }
-        let more = self.differences.len().saturating_sub(DIFFERENCES_MAX);
-        self.differences.truncate(DIFFERENCES_MAX);
-        if more > 0 {
-            self.differences.push(Difference::new("more", format!("{more} differences"), "none"));
-        }
-        Ok(self.differences)
+        Ok(self.differences.told())
     }
 
     /// Makes everything below `target` as it should be.
     pub(super) fn set(mut self, target: &Place) -> Result<(), Error> {
         if let Source::Path(source) = &self.desired.source {
-            self.copy(&source.clone(), target, 0)?;
+            self.copy(source, target, 0)?;
         }
         match self.desired.recurse {
             true => self.set_attributes(target, 0),
             false => Ok(()),
         }
+    }
+
+    /// Begins with a directory of the source, which has to be there and must not hold its own copy.
+    pub(super) fn enter(&mut self, source: &Path) -> Result<Place, Error> {
+        let (place, found) = source_of(self.root, source, FileType::Directory)?;
+        if self.holders.contains(&found.id) || self.entered.contains(&found.id) {
+            let reason = format!("{} would be copied into itself", source.display());
+            return Err(Error::Invalid { what: "File resource", reason });
+        }
+        self.entered.push(found.id);
+        Ok(place)
     }
 
     fn count(&mut self, depth: usize) -> Result<(), Error> {
@@ -150,11 +205,10 @@ impl<'a> Tree<'a> {
     }
 
     /// The entries of a source that are to be copied, in order, each with its path.
-    fn entries(&self, source: &Path) -> Result<Vec<(Place, PathBuf, Entry)>, Error> {
-        let (place, _) = source_of(self.root, source, FileType::Directory)?;
+    fn entries(&self, place: &Place) -> Result<Vec<(Place, PathBuf, Entry)>, Error> {
         let mut entries = Vec::new();
         for (child, file_type) in place.children()? {
-            let mut path = source.join(child.name());
+            let mut path = child.path().to_owned();
             let file_type = match (file_type, self.desired.links) {
                 (FileType::Symlink, Links::Ignore) => continue,
                 (FileType::Symlink, Links::Manage) => {
@@ -195,23 +249,27 @@ impl<'a> Tree<'a> {
         inside: &str,
         depth: usize,
     ) -> Result<(), Error> {
-        for (entry, path, kind) in self.entries(source)? {
+        let source = self.enter(source)?;
+        for (entry, path, kind) in self.entries(&source)? {
             self.count(depth)?;
             let name = format!("{inside}{}", entry.name().to_string_lossy());
             let copy = target.child(entry.name())?;
             let found = copy.found()?;
             let mut differ = |property: &str, found: &str, desired: &str| {
-                let property = format!("{property} of {name}");
-                self.differences.push(Difference::new(property, found, desired));
+                let property = || format!("{property} of {name}");
+                self.differences.add(|| Difference::new(property(), found, desired));
             };
             match (&kind, found.as_ref().map(|found| found.file_type)) {
                 (_, None) => differ("Ensure", "absent", "present"),
                 (Entry::File, Some(FileType::RegularFile)) => {
-                    let difference = difference(self.root, self.desired.compares, &path, &copy)?;
-                    self.differences.extend(difference.map(|mut difference| {
-                        difference.property = format!("{} of {name}", difference.property);
-                        difference
-                    }));
+                    if let Some(drift) = Drift::of(self.root, self.desired.compares, &path, &copy)?
+                    {
+                        self.differences.add(|| {
+                            let difference = drift.difference();
+                            let property = format!("{} of {name}", difference.property);
+                            Difference { property, ..difference }
+                        });
+                    }
                 }
                 (Entry::Directory, Some(FileType::Directory)) => {
                     self.compare(&path, &copy, &format!("{name}/"), depth + 1)?;
@@ -233,11 +291,13 @@ impl<'a> Tree<'a> {
                 }
             }
         }
+        self.entered.pop();
         Ok(())
     }
 
     fn copy(&mut self, source: &Path, target: &Place, depth: usize) -> Result<(), Error> {
-        for (entry, path, kind) in self.entries(source)? {
+        let source = self.enter(source)?;
+        for (entry, path, kind) in self.entries(&source)? {
             self.count(depth)?;
             let copy = target.child(entry.name())?;
             let wanted = match kind {
@@ -265,19 +325,17 @@ impl<'a> Tree<'a> {
                 }
             }
         }
+        self.entered.pop();
         Ok(())
     }
 
     fn copy_file(&self, source: &Path, copy: &Place, found: Option<&Found>) -> Result<(), Error> {
         let compares = self.desired.compares;
-        if found.is_some() && difference(self.root, compares, source, copy)?.is_none() {
+        if found.is_some() && Drift::of(self.root, compares, source, copy)?.is_none() {
             return Ok(());
         }
         let (place, source) = source_of(self.root, source, FileType::RegularFile)?;
-        // A new file is as its source is, and one that was there stays as it was.
-        let mode = found.is_none().then_some(source.mode);
-        let modified_at = (compares == Compares::Modified).then_some(source.modified_at);
-        let attributes = Attributes { mode, modified_at, ..Attributes::default() };
+        let attributes = attributes_of_copy(&source, self.desired, found);
         copy.write(&place.read(FILE_BYTES_MAX)?, attributes, found)
     }
 
@@ -287,12 +345,14 @@ impl<'a> Tree<'a> {
         inside: &str,
         depth: usize,
     ) -> Result<(), Error> {
-        for (child, file_type) in target.children()? {
+        for (child, _) in target.children()? {
             self.count(depth)?;
             let Some(found) = child.found()? else { continue };
             let name = format!("{inside}{}", child.name().to_string_lossy());
-            self.differences.extend(attribute_differences(&name, &found, self.desired));
-            if file_type == FileType::Directory {
+            for difference in attribute_differences(&name, &found, self.desired) {
+                self.differences.add(|| difference);
+            }
+            if found.file_type == FileType::Directory {
                 self.compare_attributes(&child, &format!("{name}/"), depth + 1)?;
             }
         }
@@ -300,18 +360,20 @@ impl<'a> Tree<'a> {
     }
 
     fn set_attributes(&mut self, target: &Place, depth: usize) -> Result<(), Error> {
-        for (child, file_type) in target.children()? {
+        for (child, _) in target.children()? {
             self.count(depth)?;
             let Some(found) = child.found()? else { continue };
-            if file_type == FileType::Directory {
+            if found.file_type == FileType::Directory {
                 self.set_attributes(&child, depth + 1)?;
             }
             if attribute_differences("", &found, self.desired).is_empty() {
                 continue;
             }
-            match file_type {
-                FileType::Symlink => child.set_owner(self.desired.attributes)?,
-                _ => child.set_attributes(self.desired.attributes_of(file_type))?,
+            let attributes = self.desired.attributes_of(found.file_type);
+            match found.file_type {
+                FileType::RegularFile | FileType::Directory => child.set_attributes(attributes)?,
+                // Opening a pipe or a device may wait or do something; a socket cannot be opened.
+                _ => child.set_owner(attributes)?,
             }
         }
         Ok(())

@@ -137,13 +137,18 @@ impl Desired {
         })
     }
 
-    /// How a file or a directory below the destination should be.
+    /// How what is at or below the destination should be.
     pub(super) fn attributes_of(&self, file_type: FileType) -> Attributes {
         let mut attributes = self.attributes;
-        if self.recurse && file_type == FileType::Directory {
+        attributes.mode = match file_type {
             // Whoever may read a directory's files has to be able to enter it.
-            attributes.mode = attributes.mode.map(|mode| mode | (mode & 0o444) >> 2);
-        }
+            FileType::Directory if self.recurse => {
+                attributes.mode.map(|mode| mode | (mode & 0o444) >> 2)
+            }
+            FileType::RegularFile | FileType::Directory => attributes.mode,
+            // The mode of a link says nothing, and those of sockets and devices are their programs'.
+            _ => None,
+        };
         attributes
     }
 }
