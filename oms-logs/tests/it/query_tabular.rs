@@ -353,3 +353,45 @@ async fn graphs_are_matched() {
     .await;
     assert!(refuse(graph).await.to_string().contains("no answer"));
 }
+
+#[tokio::test]
+async fn each_partition_is_a_graph() {
+    let graph = "let N = datatable(id:long, p:string, n:string)
+             [1, 'a', 'A1', 2, 'a', 'A2', 1, 'b', 'B1', 2, 'b', 'B2', 3, 'b', 'B3'];
+         datatable(f:long, t:long, p:string)[1, 2, 'a', 1, 2, 'b', 2, 3, 'b', 3, 4, 'b']
+         | make-graph f --> t with N on id partitioned-by p (";
+    check(
+        &format!("{graph}graph-match (x)-[e]->(y) project x.n, y.n, e.p) | sort by x_n asc"),
+        "x_n:string y_n:string e_p:string",
+        json!([["A1", "A2", "a"], ["B1", "B2", "b"], ["B2", "B3", "b"], ["B3", "", "b"]]),
+    )
+    .await;
+    // No match is of two graphs, whether its chains have a node in common or not.
+    check(
+        &format!("{graph}graph-match (x)-[e]->(y), (u)-[g]->(w) where e.t == 2 and g.t == 2)"),
+        "x_id:long x_p:string x_n:string y_id:long y_p:string y_n:string \
+         u_id:long u_p:string u_n:string w_id:long w_p:string w_n:string \
+         e_f:long e_t:long e_p:string g_f:long g_t:long g_p:string",
+        json!([]),
+    )
+    .await;
+    // Components are counted in each graph.
+    check(
+        &format!("{graph}graph-mark-components | graph-to-table nodes) | summarize max(ComponentId) by p | sort by p asc"),
+        "p:string max_ComponentId:long",
+        json!([["", 0], ["a", 0], ["b", 0]]),
+    )
+    .await;
+    check(
+        "datatable(f:long, t:long, p:long)[1, 2, 7, 1, 2, 8, 2, 3, 8]
+         | make-graph f --> t with_node_id=k partitioned-by p (graph-to-table nodes)
+         | summarize count() by k | sort by k asc",
+        "k:long count_:long",
+        json!([[1, 2], [2, 2], [3, 1]]),
+    )
+    .await;
+    let unknown = "datatable(f:long, t:long)[1, 2] | make-graph f --> t partitioned-by q (graph-to-table nodes)";
+    assert!(refuse(unknown).await.to_string().contains("no column `q`"));
+    let more = format!("{graph}graph-to-table nodes | take 1)");
+    assert!(refuse(&more).await.to_string().contains("within partitioned-by"));
+}

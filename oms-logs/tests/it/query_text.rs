@@ -136,6 +136,7 @@ fn larger_operators() {
         "facet by a, b with (take 5)",
         "evaluate pivot(a, sum(b)) : (*, c:long)",
         "make-graph a --> b with N on id, M on key",
+        "make-graph a --> b with_node_id=n partitioned-by p (graph-match (a)-->(b))",
         "graph-match cycles=none (a)-[e*1..3]->(b)<-[f]-()--(c) where (a.x == 1) project a.x, n=b.y",
         "graph-to-table nodes as N with (with_node_id=id), edges",
         "graph-mark-components kind=weak with_component_id=c",

@@ -16,7 +16,8 @@ impl Parser {
         self.expect_punct("-")?;
         self.expect_punct(">")?;
         let target = self.expect_name("the column where edges end")?;
-        let mut graph = MakeGraph { source, target, nodes: Vec::new(), node_id: None };
+        let (nodes, node_id, partition) = (Vec::new(), None, None);
+        let mut graph = MakeGraph { source, target, nodes, node_id, partition };
         if self.take_option("with_node_id") {
             graph.node_id = Some(self.expect_name("a column name")?);
         } else if self.take_name("with") {
@@ -28,6 +29,13 @@ impl Parser {
                     break;
                 }
             }
+        }
+        if self.is_name("partitioned") && self.is_punct_at(1, "-") {
+            self.bump();
+            self.bump();
+            self.expect_keyword("by")?;
+            let column = self.expect_name("a column of nodes and edges")?;
+            graph.partition = Some((column, self.sub_pipeline()?));
         }
         Ok(OperatorKind::MakeGraph(graph))
     }

@@ -74,7 +74,7 @@ impl Parser {
     }
 
     /// `(operators)`, the first of which has no `|` before it.
-    fn sub_pipeline(&mut self) -> Parsed<Vec<Operator>> {
+    pub(super) fn sub_pipeline(&mut self) -> Parsed<Vec<Operator>> {
         self.nested(|parser| {
             parser.expect_punct("(")?;
             let mut operators = vec![parser.operator()?];

@@ -1,6 +1,6 @@
 //! `graph-mark-components`: which nodes hang together.
 
-use super::paths::node_numbers;
+use super::paths::{graph_numbers, node_numbers};
 use crate::query::plan::TableFunction;
 use async_trait::async_trait;
 use datafusion::arrow::array::{Int64Array, RecordBatch};
@@ -13,6 +13,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Components {
     pub(super) key: usize,
+    /// The nodes' column of which graph they are in; components are counted in each.
+    pub(super) partition: Option<usize>,
     pub(super) source: usize,
     pub(super) target: usize,
     /// Whether there must be a way along the edges, both there and back.
@@ -45,21 +47,25 @@ impl TableFunction for Components {
             weak(nodes.num_rows(), &edges)
         };
         let mut columns = nodes.columns().to_vec();
-        columns.push(Arc::new(Int64Array::from(numbered(&marks))));
+        let graphs = graph_numbers(nodes, self.partition)?;
+        columns.push(Arc::new(Int64Array::from(numbered(&marks, &graphs))));
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
     }
 }
 
-/// The marks as numbers in the order in which they come first.
-fn numbered(marks: &[usize]) -> Vec<i64> {
+/// The marks as numbers in the order in which they come first in the node's graph. All are of one graph
+/// where `graphs` is empty.
+fn numbered(marks: &[usize], graphs: &[usize]) -> Vec<i64> {
     let mut numbers: HashMap<usize, i64> = HashMap::new();
-    marks
-        .iter()
-        .map(|mark| {
-            let next = i64::try_from(numbers.len()).unwrap_or(i64::MAX);
-            *numbers.entry(*mark).or_insert(next)
+    let mut counts: HashMap<usize, i64> = HashMap::new();
+    let numbered = marks.iter().enumerate().map(|(node, mark)| {
+        *numbers.entry(*mark).or_insert_with(|| {
+            let count = counts.entry(graphs.get(node).copied().unwrap_or(0)).or_default();
+            *count += 1;
+            *count - 1
         })
-        .collect()
+    });
+    numbered.collect()
 }
 
 /// A node of each node's component, whichever way edges go.
@@ -125,8 +131,9 @@ mod tests {
     #[test]
     fn components() {
         let edges = [(0, 1), (1, 2), (2, 0), (2, 3), (4, 5)];
-        assert_eq!(numbered(&weak(6, &edges)), [0, 0, 0, 0, 1, 1]);
-        assert_eq!(numbered(&strong(6, &edges)), [0, 0, 0, 1, 2, 3]);
-        assert_eq!(numbered(&weak(0, &[])), Vec::<i64>::new());
+        assert_eq!(numbered(&weak(6, &edges), &[]), [0, 0, 0, 0, 1, 1]);
+        assert_eq!(numbered(&weak(6, &edges), &[7, 7, 7, 7, 9, 9]), [0; 6]);
+        assert_eq!(numbered(&strong(6, &edges), &[]), [0, 0, 0, 1, 2, 3]);
+        assert_eq!(numbered(&weak(0, &[]), &[]), Vec::<i64>::new());
     }
 }

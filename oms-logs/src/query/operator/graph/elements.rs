@@ -1,6 +1,6 @@
 //! The named nodes and edges of a pattern, and what a query says of them.
 
-use super::{KEY, SOURCE, TARGET, match_column, paths};
+use super::{HIDDEN, match_column, paths};
 use crate::query::bound::{Column, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::syntax::Span;
@@ -214,9 +214,7 @@ impl Elements {
     ) -> (Vec<Column>, Vec<paths::Output>) {
         let (mut columns, mut outputs) = (Vec::new(), Vec::new());
         let hidden = |name: &str| {
-            [KEY, SOURCE, TARGET].contains(&name)
-                || name.starts_with("$list")
-                || name.starts_with("$check")
+            HIDDEN.contains(&name) || name.starts_with("$list") || name.starts_with("$check")
         };
         for (element, name) in self.nodes.iter().enumerate() {
             for (at, column) in nodes.columns.iter().enumerate() {

@@ -25,18 +25,50 @@ use crate::query::types::KqlType;
 use elements::Elements;
 use std::sync::Arc;
 
-/// The column of a node's key, and of the keys where an edge starts and ends.
+/// The column of a node's key, and of the keys where an edge starts and ends. In a graph that is many
+/// graphs, a key holds which of them it is of.
 const KEY: &str = "$key";
 const SOURCE: &str = "$source";
 const TARGET: &str = "$target";
+/// The nodes' column of which of the graphs they are in.
+const PARTITION: &str = "$partition";
+/// Their id then, of which the key is made.
+const ID: &str = "$id";
+/// What no table shows of a graph.
+const HIDDEN: [&str; 5] = [KEY, SOURCE, TARGET, PARTITION, ID];
 
 /// A graph while its operators are bound.
 #[derive(Clone, Debug)]
 struct Graph {
-    /// The nodes' columns, and [`KEY`].
+    /// The nodes' columns, and [`KEY`]; [`PARTITION`] if the graph is many graphs.
     nodes: Arc<Relation>,
     /// The edges' columns, and [`SOURCE`] and [`TARGET`].
     edges: Arc<Relation>,
+}
+
+/// What the nodes of a graph are known by.
+struct Keys {
+    /// The common type of the ids in all tables.
+    id_type: KqlType,
+    /// Whether the graph is many graphs.
+    is_parted: bool,
+    span: Span,
+}
+
+impl Keys {
+    fn key(&self) -> Column {
+        Column::new(KEY, if self.is_parted { KqlType::String } else { self.id_type })
+    }
+
+    /// The columns of a node that is known by the edges alone.
+    fn columns(&self) -> Vec<Column> {
+        let mut columns = vec![self.key()];
+        if self.is_parted {
+            columns.push(Column::new(PARTITION, KqlType::String));
+            columns.push(Column::new(ID, self.id_type));
+        }
+        columns
+    }
 }
 
 impl Binder<'_> {
@@ -48,8 +80,28 @@ impl Binder<'_> {
         rest: &mut std::slice::Iter<'_, Operator>,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
-        let mut graph = self.make_graph(edges, graph, span)?;
-        for operator in rest.by_ref() {
+        let made = self.make_graph(edges, graph, span)?;
+        let Some((_, operators)) = &graph.partition else {
+            return self.graph_operators(made, rest, span);
+        };
+        let mut operators = operators.iter();
+        let found = self.graph_operators(made, &mut operators, span)?;
+        match operators.next() {
+            None => Ok(found),
+            Some(operator) => {
+                let what = "another operator within partitioned-by";
+                Err(self.report(Problem::unsupported(operator.span, what)))
+            }
+        }
+    }
+
+    fn graph_operators(
+        &mut self,
+        mut graph: Graph,
+        operators: &mut std::slice::Iter<'_, Operator>,
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        for operator in operators.by_ref() {
             match &operator.kind {
                 OperatorKind::GraphMarkComponents(kind, column) => {
                     let name = column.as_ref().map_or("ComponentId", |name| name.text.as_str());
@@ -86,78 +138,109 @@ impl Binder<'_> {
         graph: &MakeGraph,
         span: Span,
     ) -> BindResult<Graph> {
-        let end = |binder: &mut Self, name: &ast::Name| match edges
-            .columns
-            .iter()
-            .find(|column| column.name == name.text)
-        {
-            Some(column) => Ok(column.clone()),
-            None => Err(binder.no_column(&edges, name)),
-        };
-        let (source, target) = (end(self, &graph.source)?, end(self, &graph.target)?);
+        let (source, target) =
+            (self.column_of(&edges, &graph.source)?, self.column_of(&edges, &graph.target)?);
+        let partition = graph.partition.as_ref().map(|(name, _)| name);
+        let part_of_edges = partition.map(|name| self.column_of(&edges, name)).transpose()?;
         let mut tables = Vec::new();
         let mut types = vec![source.kql_type, target.kql_type];
         for (table, key) in &graph.nodes {
             let table = self.table(table)?;
-            let Some(key) = table.columns.iter().find(|column| column.name == key.text).cloned()
-            else {
-                return Err(self.no_column(&table, key));
-            };
+            let key = self.column_of(&table, key)?;
             types.push(key.kql_type);
-            tables.push((table, key));
+            let part = partition.map(|name| self.column_of(&table, name)).transpose()?;
+            tables.push((table, key, part));
         }
         let Some(kql_type) = common_type(types).filter(|of| *of != KqlType::Dynamic) else {
             let message = "the keys of nodes and edges have no common type";
             return Err(self.report(Problem::semantic(span, message)));
         };
-        let key_of = |column: &Column| {
-            let expr = Expr::column(&column.name, column.kql_type, span);
-            crate::query::function::cast(expr, kql_type)
-        };
+        let keys = Keys { id_type: kql_type, is_parted: part_of_edges.is_some(), span };
+        let part = part_of_edges.as_ref();
         let mut ends = Vec::new();
         for column in [&source, &target] {
             let mut items = Items::default();
-            items.replace(KEY, key_of(column));
+            self.add_keys(&mut items, column, part, &keys)?;
             ends.push(self.projected(Arc::clone(&edges), items, span)?);
         }
-        let key = Column::new(KEY, kql_type);
-        let all = self.relation(RelationKind::Union(ends), vec![key.clone()], span)?;
-        let keys = Items::of_columns(std::slice::from_ref(&key), span).items;
-        let kind = RelationKind::Aggregate { input: all, keys, aggregates: Vec::new() };
-        let ends = self.relation(kind, vec![key.clone()], span)?;
-        let nodes = self.graph_nodes(ends, tables, graph, &key_of, &key, span)?;
+        let columns = keys.columns();
+        let all = self.relation(RelationKind::Union(ends), columns.clone(), span)?;
+        let items = Items::of_columns(&columns, span).items;
+        let kind = RelationKind::Aggregate { input: all, keys: items, aggregates: Vec::new() };
+        let ends = self.relation(kind, columns, span)?;
+        let nodes = self.graph_nodes(ends, tables, graph, &keys)?;
         let mut items = Items::of_columns(&edges.columns, span);
-        items.replace(SOURCE, key_of(&source));
-        items.replace(TARGET, key_of(&target));
+        for (name, column) in [(SOURCE, &source), (TARGET, &target)] {
+            let key = self.graph_key(column, part, &keys)?;
+            items.replace(name, key);
+        }
         let edges = self.projected(edges, items, span)?;
         Ok(Graph { nodes, edges })
+    }
+
+    fn column_of(&mut self, table: &Relation, name: &ast::Name) -> BindResult<Column> {
+        match table.columns.iter().find(|column| column.name == name.text) {
+            Some(column) => Ok(column.clone()),
+            None => Err(self.no_column(table, name)),
+        }
+    }
+
+    /// The key of a node: its id, or a text that begins with the graph's and its length.
+    fn graph_key(&mut self, id: &Column, part: Option<&Column>, keys: &Keys) -> BindResult<Expr> {
+        let of = |column: &Column| Expr::column(&column.name, column.kql_type, keys.span);
+        let id = crate::query::function::cast(of(id), keys.id_type);
+        let Some(part) = part else { return Ok(id) };
+        let part = self.call_built_in("tostring", vec![of(part)])?;
+        let length = self.call_built_in("strlen", vec![part.clone()])?;
+        let colon = Expr::text(":", keys.span);
+        self.call_built_in("strcat", vec![length, colon, part, id])
+    }
+
+    /// The columns of [`Keys::columns`], of the rows of a table.
+    fn add_keys(
+        &mut self,
+        items: &mut Items,
+        id: &Column,
+        part: Option<&Column>,
+        keys: &Keys,
+    ) -> BindResult<()> {
+        let key = self.graph_key(id, part, keys)?;
+        items.replace(KEY, key);
+        if let Some(part) = part {
+            let of = Expr::column(&part.name, part.kql_type, keys.span);
+            let part = self.call_built_in("tostring", vec![of])?;
+            items.replace(PARTITION, part);
+            let id = Expr::column(&id.name, id.kql_type, keys.span);
+            items.replace(ID, crate::query::function::cast(id, keys.id_type));
+        }
+        Ok(())
     }
 
     /// The rows of the tables of nodes, and a node for each end of an edge that has none.
     fn graph_nodes(
         &mut self,
         ends: Arc<Relation>,
-        tables: Vec<(Arc<Relation>, Column)>,
+        tables: Vec<(Arc<Relation>, Column, Option<Column>)>,
         graph: &MakeGraph,
-        key_of: &dyn Fn(&Column) -> Expr,
-        key: &Column,
-        span: Span,
+        keys: &Keys,
     ) -> BindResult<Arc<Relation>> {
+        let span = keys.span;
         if tables.is_empty() {
-            let mut items = Items::of_columns(std::slice::from_ref(key), span);
+            let mut items = Items::of_columns(&keys.columns(), span);
             if let Some(name) = &graph.node_id {
-                items.replace(&name.text, Expr::column(KEY, key.kql_type, span));
+                let id = if keys.is_parted { ID } else { KEY };
+                items.replace(&name.text, Expr::column(id, keys.id_type, span));
             }
             return self.projected(ends, items, span);
         }
         let mut keyed = Vec::new();
-        for (table, column) in tables {
+        for (table, id, part) in tables {
             let mut items = Items::of_columns(&table.columns, span);
-            items.replace(KEY, key_of(&column));
+            self.add_keys(&mut items, &id, part.as_ref(), keys)?;
             keyed.push((String::new(), self.projected(table, items, span)?));
         }
         let known = self.union_of(keyed, false, None, span)?;
-        let pairs = [(key.clone(), key.clone())];
+        let pairs = [(keys.key(), keys.key())];
         let alone = self.joined(ends, Arc::clone(&known), JoinKind::LeftAnti, &pairs, span)?;
         self.union_of(vec![(String::new(), known), (String::new(), alone)], false, None, span)
     }
@@ -176,13 +259,11 @@ impl Binder<'_> {
             return Err(self.report(Problem::semantic(span, message)));
         }
         columns.push(Column::new(name, KqlType::Long));
-        let place = |relation: &Relation, name: &str| {
-            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
-        };
         let function = components::Components {
-            key: place(&graph.nodes, KEY),
-            source: place(&graph.edges, SOURCE),
-            target: place(&graph.edges, TARGET),
+            key: place(&graph.nodes, KEY).unwrap_or(0),
+            partition: place(&graph.nodes, PARTITION),
+            source: place(&graph.edges, SOURCE).unwrap_or(0),
+            target: place(&graph.edges, TARGET).unwrap_or(0),
             strong,
         };
         let inputs = vec![Arc::clone(&graph.nodes), Arc::clone(&graph.edges)];
@@ -232,7 +313,7 @@ impl Binder<'_> {
         let plain: Vec<Column> = table
             .columns
             .iter()
-            .filter(|column| ![KEY, SOURCE, TARGET].contains(&column.name.as_str()))
+            .filter(|column| !HIDDEN.contains(&column.name.as_str()))
             .cloned()
             .collect();
         let mut items = Items::of_columns(&plain, span);
@@ -273,13 +354,11 @@ impl Binder<'_> {
             .collect();
         let (nodes, edges) = self.element_columns(&graph, &mut elements)?;
         let (columns, outputs) = elements.outputs(&nodes, &edges);
-        let place = |relation: &Relation, name: &str| {
-            relation.columns.iter().position(|column| column.name == name).unwrap_or(0)
-        };
         let function = paths::Paths {
-            key: place(&nodes, KEY),
-            source: place(&edges, SOURCE),
-            target: place(&edges, TARGET),
+            key: place(&nodes, KEY).unwrap_or(0),
+            partition: place(&nodes, PARTITION),
+            source: place(&edges, SOURCE).unwrap_or(0),
+            target: place(&edges, TARGET).unwrap_or(0),
             patterns: elements.patterns(&nodes, &edges),
             node_count: elements.nodes.len(),
             edge_count: elements.edges.len(),
@@ -417,6 +496,11 @@ impl Binder<'_> {
             Err(_) => Err(crate::query::bind::Failed),
         }
     }
+}
+
+/// Where a table has a column.
+fn place(relation: &Relation, name: &str) -> Option<usize> {
+    relation.columns.iter().position(|column| column.name == name)
 }
 
 /// The column of the matches for a column of a node or edge.

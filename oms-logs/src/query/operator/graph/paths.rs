@@ -67,6 +67,8 @@ pub(super) enum Output {
 #[derive(Debug)]
 pub(super) struct Paths {
     pub(super) key: usize,
+    /// The nodes' column of which graph they are in: a match is in one.
+    pub(super) partition: Option<usize>,
     pub(super) source: usize,
     pub(super) target: usize,
     pub(super) patterns: Vec<Chain>,
@@ -105,7 +107,7 @@ impl Match {
     }
 }
 
-/// The hops of each node.
+/// The nodes at both ends of the edges.
 pub(super) fn node_numbers(
     nodes: &ArrayRef,
     ends: [&ArrayRef; 2],
@@ -121,6 +123,20 @@ pub(super) fn node_numbers(
         Ok(rows.iter().map(|row| places.get(&row.owned()).copied()).collect())
     };
     Ok([numbers(ends[0])?, numbers(ends[1])?])
+}
+
+/// The number of the graph that each node is in; none where all are in one.
+pub(super) fn graph_numbers(nodes: &RecordBatch, partition: Option<usize>) -> Result<Vec<usize>> {
+    let Some(partition) = partition else { return Ok(Vec::new()) };
+    let column = nodes.column(partition);
+    let converter = RowConverter::new(vec![SortField::new(column.data_type().clone())])?;
+    let rows = converter.convert_columns(std::slice::from_ref(column))?;
+    let mut numbers: HashMap<OwnedRow, usize> = HashMap::new();
+    let numbered = rows.iter().map(|row| {
+        let next = numbers.len();
+        *numbers.entry(row.owned()).or_insert(next)
+    });
+    Ok(numbered.collect())
 }
 
 /// What is taken back when the search leaves a place.
@@ -148,6 +164,8 @@ struct Search<'a> {
     nodes: &'a RecordBatch,
     edges: &'a RecordBatch,
     hops: Vec<Vec<Hop>>,
+    /// The graph of each node; none where all are in one.
+    graphs: Vec<usize>,
     stack: Vec<(Place, Undo)>,
     found: Match,
     matches: Vec<Match>,
@@ -159,6 +177,12 @@ impl Search<'_> {
             let flags = batch.column(*check).as_boolean_opt();
             flags.is_some_and(|flags| !flags.is_null(row) && flags.value(row))
         })
+    }
+
+    /// Whether a node is in the graph of those that are found.
+    fn is_in_graph(&self, node: usize) -> bool {
+        let found = self.found.nodes.iter().flatten().next();
+        found.is_none_or(|found| self.graphs.get(*found) == self.graphs.get(node))
     }
 
     /// Finds all matches.
@@ -218,7 +242,10 @@ impl Search<'_> {
             Place::Start { chain, next, end } => {
                 self.stack.push((Place::Start { chain, next: next + 1, end }, undo));
                 let first = self.paths.patterns.get(chain).map(|chain| &chain.first);
-                if let Some(first) = first.filter(|of| Self::holds(self.nodes, &of.checks, next)) {
+                let fits = |of: &&Node| {
+                    self.is_in_graph(next) && Self::holds(self.nodes, &of.checks, next)
+                };
+                if let Some(first) = first.filter(fits) {
                     let undo = self.place(first.element, next);
                     self.enter(chain, 0, next, undo, effort)?;
                 }
@@ -353,6 +380,7 @@ impl TableFunction for Paths {
             nodes,
             edges,
             hops,
+            graphs: graph_numbers(nodes, self.partition)?,
             stack: Vec::new(),
             found: Match {
                 nodes: vec![None; self.node_count],
@@ -479,6 +507,7 @@ mod tests {
         };
         let paths = Paths {
             key: 0,
+            partition: None,
             source: 0,
             target: 1,
             patterns: vec![Chain { first: node(0), steps: vec![step] }],

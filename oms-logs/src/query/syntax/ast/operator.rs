@@ -301,6 +301,8 @@ pub struct MakeGraph {
     pub nodes: Vec<(Expr, Name)>,
     /// The name of the nodes' key where there are no tables of nodes.
     pub node_id: Option<Name>,
+    /// The column of nodes and edges whose values are graphs of their own, and the operators of each.
+    pub partition: Option<(Name, Vec<Operator>)>,
 }
 
 /// `graph-match` and `graph-shortest-paths`

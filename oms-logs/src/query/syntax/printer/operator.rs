@@ -100,16 +100,21 @@ fn graph(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
         OperatorKind::MakeGraph(graph) => {
             write!(f, "make-graph {} --> {}", graph.source, graph.target)?;
             if let Some(name) = &graph.node_id {
-                return write!(f, " with_node_id={name}");
+                write!(f, " with_node_id={name}")?;
+            } else if !graph.nodes.is_empty() {
+                f.write_str(" with ")?;
+                list(f, &graph.nodes, |f, (table, key)| {
+                    tables(f, std::slice::from_ref(table))?;
+                    write!(f, " on {key}")
+                })?;
             }
-            if graph.nodes.is_empty() {
-                return Ok(());
+            match &graph.partition {
+                Some((column, operators)) => {
+                    write!(f, " partitioned-by {column} ")?;
+                    sub_pipeline(f, operators)
+                }
+                None => Ok(()),
             }
-            f.write_str(" with ")?;
-            list(f, &graph.nodes, |f, (table, key)| {
-                tables(f, std::slice::from_ref(table))?;
-                write!(f, " on {key}")
-            })
         }
         OperatorKind::GraphMatch(found) => found.fmt(f),
         OperatorKind::GraphToTable(made) => {
