@@ -1,19 +1,24 @@
 //! Whether something else has written to the image of production's disk.
 //!
-//! What a store tells of the image is noted whenever replication has everything of it, in a small file
-//! at the site that is rewritten in place:
+//! What a store tells of the image is noted whenever the image holds every write that is in the outgoing
+//! log, in a small file at the site that is rewritten in place:
 //!
 //! ```text
 //!  0          8        24       32     40        56       60
 //!  "OMSRIMG1" item     bytes    file   version   CRC32C
 //!             16 bytes u64      u64    i128      u32
+//!
+//!  image, synced with its time ──► note ┄┄► note blotted out ──► log, synced ──► image
 //! ```
-//! A note that is torn by a power loss is none, as is one that was blotted out before the device's own
-//! next write: then nothing is known of the time before.
+//! Each step is durable before the next begins. So whoever opens a site with a note replays no write of
+//! the log, which would undo what something else has written since, and knows that nothing has while the
+//! store tells the same. A note that is torn by a power loss is none, as is one that was blotted out:
+//! then the log is replayed, and nothing is known of the time before.
 
 use super::{Site, SiteStores};
 use crate::error::{Error, Result};
-use oms_core::disk::{Disk, OpenMode};
+use crate::machine::disk::BlockDevice;
+use oms_core::disk::{Disk, DiskExt as _, OpenMode};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +36,17 @@ pub struct ImageState {
     pub file: u64,
     /// Another one after a write; of a file, when it was modified, in nanoseconds since 1970.
     pub version: i128,
+}
+
+/// What is known of a site's note.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Note {
+    /// There is none, and no power loss brings one back.
+    None,
+    /// There may be one, now or after a power loss.
+    Unknown,
+    /// It says what is expected.
+    Whole,
 }
 
 /// Refuses an image of another length than the disk that is protected.
@@ -57,8 +73,7 @@ pub(crate) struct ImageWatch {
     file: Option<u64>,
     /// The image as the device's own writes left it; none while that is not known.
     expected: Option<ImageState>,
-    /// Whether the site's note says what is expected.
-    is_noted: bool,
+    note: Note,
     has_changed: bool,
 }
 
@@ -71,9 +86,14 @@ impl ImageWatch {
         item: Uuid,
     ) -> Result<Self> {
         let file = stores.image_state(&site)?.map(|state| state.file);
-        let expected = read_note(&*disk, &site.image_note(), item)?;
-        let is_noted = expected.is_some();
-        Ok(Self { stores, site, disk, item, file, expected, is_noted, has_changed: false })
+        let (note, expected) = read_note(&*disk, &site.image_note(), item)?;
+        Ok(Self { stores, site, disk, item, file, expected, note, has_changed: false })
+    }
+
+    /// Whether the image had every write of the log when it was noted, and the device has logged none
+    /// since.
+    pub(crate) const fn is_noted(&self) -> bool {
+        matches!(self.note, Note::Whole)
     }
 
     /// Whether something else has written to the image since it was known to be the device's.
@@ -106,58 +126,89 @@ impl ImageWatch {
         }
     }
 
-    /// To be called before the device writes to the image.
-    pub(crate) fn before_write(&mut self) -> Result<()> {
-        self.is_changed();
-        if self.is_noted {
-            // Durably: found after a power loss, it would take the device's writes for another's.
-            let file = self.disk.open(&self.site.image_note(), OpenMode::Write)?;
-            file.write_at(0, &[0; NOTE_BYTES])?;
-            file.sync()?;
-            self.is_noted = false;
+    /// Blots the note out. To be called before a write gets into the log: whoever found the note after a
+    /// power loss would not replay it.
+    pub(crate) fn blot(&mut self) -> Result<()> {
+        if self.note == Note::None {
+            return Ok(());
         }
+        self.note = Note::Unknown;
+        // Made if somebody has removed it: a power loss may bring it back.
+        let file = self.disk.open(&self.site.image_note(), OpenMode::OpenOrCreate)?;
+        // A new one on a full disk stays empty.
+        if !file.is_empty()? {
+            file.write_at(0, &[0; NOTE_BYTES])?;
+        }
+        file.sync()?;
+        self.disk.sync_dir(&self.site.folder)?;
+        self.note = Note::None;
         Ok(())
     }
 
-    /// To be called after the device wrote to the image.
-    pub(crate) fn after_write(&mut self) {
+    fn before_write(&mut self) -> Result<()> {
+        self.is_changed();
+        // Found after a power loss, it would take the device's writes for another's.
+        self.blot()
+    }
+
+    fn after_write(&mut self) {
         self.expected = self.stores.image_state(&self.site).ok().flatten();
     }
 
     /// Takes the image for the device's own as it is now, and notes it.
     pub(crate) fn restart(&mut self) -> Result<()> {
+        self.blot()?;
         (self.expected, self.has_changed) = (self.stores.image_state(&self.site)?, false);
-        self.is_noted = false;
         self.note()
     }
 
-    /// Whether there is something to note.
-    pub(crate) const fn has_news(&self) -> bool {
-        self.expected.is_some() && !self.has_changed && !self.is_noted
-    }
-
-    /// Notes what is expected, for whoever opens the site next. The image is synced.
+    /// Notes what is expected, for whoever opens the site next, unless it is noted or there is nothing to
+    /// note. The image has every write of the log.
     pub(crate) fn note(&mut self) -> Result<()> {
-        let Some(state) = self.expected.filter(|_| self.has_news()) else { return Ok(()) };
-        let path = self.site.image_note();
-        let file = self.disk.open(&path, OpenMode::OpenOrCreate)?;
+        let Some(state) = self.expected.filter(|_| !self.has_changed && !self.is_noted()) else {
+            return Ok(());
+        };
+        // A power loss that took the image's time back would be taken for somebody's write, and what it
+        // took of the image would not be replayed.
+        self.stores.sync_image(&self.site)?;
+        let file = self.disk.open(&self.site.image_note(), OpenMode::OpenOrCreate)?;
+        self.note = Note::Unknown;
         file.write_at(0, &encode(self.item, state))?;
         file.sync()?;
         self.disk.sync_dir(&self.site.folder)?;
-        self.is_noted = true;
+        self.note = Note::Whole;
         Ok(())
     }
 }
 
-fn read_note(disk: &dyn Disk, path: &Path, item: Uuid) -> Result<Option<ImageState>> {
+/// Writes to an image, seen by those who look after it.
+pub(crate) fn write_image(
+    watch: &mut Option<ImageWatch>,
+    image: &dyn BlockDevice,
+    offset: u64,
+    bytes: &[u8],
+) -> Result<()> {
+    let Some(watch) = watch else { return image.write_at(offset, bytes) };
+    watch.before_write()?;
+    let written = image.write_at(offset, bytes);
+    watch.after_write();
+    written
+}
+
+/// What a note says. A process that was killed may have written it, or blotted it out, and not synced it.
+fn read_note(disk: &dyn Disk, path: &Path, item: Uuid) -> Result<(Note, Option<ImageState>)> {
     let file = match disk.open(path, OpenMode::Read) {
         Ok(file) => file,
-        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+            return Ok((Note::None, None));
+        }
         Err(error) => return Err(error.into()),
     };
     let mut bytes = [0; NOTE_BYTES];
     file.read_at(0, &mut bytes)?;
-    Ok(decode(&bytes, item))
+    let Some(state) = decode(&bytes, item) else { return Ok((Note::Unknown, None)) };
+    disk.settle(path)?;
+    Ok((Note::Whole, Some(state)))
 }
 
 fn encode(item: Uuid, state: ImageState) -> [u8; NOTE_BYTES] {

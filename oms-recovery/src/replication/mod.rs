@@ -86,7 +86,7 @@ impl std::fmt::Display for DivergenceReason {
 /// ```text
 ///  location/IMAGE              the disk, or the replica's base
 ///  location/FOLDER/mark        what this site is
-///  location/FOLDER/image       the disk as replication last had everything of it
+///  location/FOLDER/image       the disk as it was when it last had everything of the outgoing log
 ///  location/FOLDER/outgoing/   writes that the other site has not acknowledged
 ///  location/FOLDER/log/        writes received, in order, with recovery points
 ///  location/FOLDER/overlay/    writes since a failover that is not committed
@@ -154,6 +154,16 @@ pub trait SiteStores: std::fmt::Debug + Send + Sync {
     fn image_state(&self, _site: &Site) -> Result<Option<ImageState>> {
         Ok(None)
     }
+
+    /// Makes durable what [`image_state`](Self::image_state) tells, with every byte that was written
+    /// before. It is called before that is noted: a power loss that brought back what was told earlier
+    /// would be taken for somebody's write. By default it does nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::Disk`].
+    fn sync_image(&self, _site: &Site) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Takes a site's location as a folder of this computer.
@@ -203,5 +213,14 @@ impl SiteStores for LocalStores {
         #[cfg(not(unix))]
         let number = 0;
         Ok(Some(ImageState { bytes: file.len(), file: number, version }))
+    }
+
+    /// With the time at which the file was modified, which a sync of its bytes leaves out.
+    fn sync_image(&self, site: &Site) -> Result<()> {
+        let path = Path::new(&site.location).join(&site.image);
+        let failed = |source| DiskError { operation: "sync", path: path.clone(), source };
+        // Windows syncs only what it may write.
+        let file = std::fs::File::options().read(true).write(cfg!(windows)).open(&path);
+        Ok(file.and_then(|file| file.sync_all()).map_err(failed)?)
     }
 }

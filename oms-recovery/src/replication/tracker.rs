@@ -1,6 +1,6 @@
 //! The disk that production writes to, and its log of what the other site has not got.
 
-use super::image::ImageWatch;
+use super::image::{ImageWatch, write_image};
 use super::mark::{Mark, MarkFile, Role};
 use super::segment::SegmentLog;
 use super::transfer::{
@@ -201,9 +201,9 @@ impl TrackedDevice {
             Role::Logging | Role::CopyingInitial | Role::CopyingResync => {
                 let has_changed = tracker.has_image_changed()?;
                 tracker.recover(stamp, kind)?;
-                tracker.watch.iter_mut().for_each(ImageWatch::adopt);
-                if has_changed {
-                    tracker.diverge(DivergenceReason::ImageChanged, &options)?;
+                match has_changed {
+                    true => tracker.diverge(DivergenceReason::ImageChanged, &options)?,
+                    false => tracker.know_image(),
                 }
             }
             Role::Diverged => {
@@ -395,17 +395,18 @@ impl TrackedDevice {
         }
     }
 
-    /// Notes the image for whoever opens the site next. To be called when the replica has, or is being
-    /// sent, everything of it.
+    /// Notes the image for whoever opens the site next: it does not replay the log then, and notices what
+    /// something else has written meanwhile. To be called when there is a pause in the writes.
     ///
     /// # Errors
     /// [`Error::Disk`].
     pub fn note_image(&self) -> Result<()> {
         let mut tracker = self.lock();
         let tracker = &mut *tracker;
-        match (&mut tracker.watch, &tracker.mode, tracker.fenced) {
-            (Some(watch), Mode::Logging, None) if watch.has_news() => {
-                // A note of what a power loss can take would take that for somebody's write.
+        // An image that missed a write has it in the log alone, to be replayed when it is opened.
+        let is_whole = tracker.broken.is_none() && tracker.fenced.is_none();
+        match (&mut tracker.watch, &tracker.mode) {
+            (Some(watch), Mode::Logging) if is_whole && !watch.is_noted() => {
                 tracker.image.flush()?;
                 watch.note()
             }
@@ -574,15 +575,26 @@ impl Tracker {
         self.watch.as_mut().map_or(Ok(false), |watch| watch.look(disk_bytes))
     }
 
-    /// Replays the log onto the image and takes up where it ends.
+    /// Takes the image as it is after a replay for the device's own, and notes it. A device that cannot
+    /// tell that to whoever opens the site next goes on: that one replays the log again.
+    fn know_image(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        watch.adopt();
+        if let Err(error) = watch.note() {
+            tracing::warn!(%error, "disk image is not noted, what else writes to it goes unnoticed");
+        }
+    }
+
+    /// Replays the log onto the image, unless it has every write of it, and takes up where the log ends.
     fn recover(&mut self, since: Stamp, copying: Option<CopyKind>) -> Result<()> {
         self.mode = Mode::Logging;
+        let is_noted = self.watch.as_ref().is_some_and(ImageWatch::is_noted);
         let mut is_copying = copying.is_some();
         for batch in self.log.batches() {
             for frame in frames(&self.log.read(batch)?) {
                 let (frame, _) = frame?;
                 match frame.change {
-                    Change::Write { offset, content: Content::Bytes(bytes) } => {
+                    Change::Write { offset, content: Content::Bytes(bytes) } if !is_noted => {
                         write_image(&mut self.watch, &*self.image, offset, bytes)?;
                     }
                     Change::CopyBegin(_) => is_copying = true,
@@ -639,6 +651,9 @@ impl Tracker {
         let is_over = self.log.bytes() + self.pending.len() as u64 > options.outgoing_log_bytes_max;
         if is_over {
             return self.diverge(DivergenceReason::OutgoingLogFull, options);
+        }
+        if let Some(watch) = self.watch.as_mut().filter(|_| !self.pending_writes.is_empty()) {
+            watch.blot()?;
         }
         let first = Stamp { epoch: self.epoch, sequence: self.pending_first };
         let last = Stamp { epoch: self.epoch, sequence: self.taken };
@@ -724,14 +739,14 @@ impl Tracker {
         }
         let epoch = epoch.max(self.epoch);
         self.image.flush()?;
-        if let Some(watch) = &mut self.watch {
-            watch.restart()?;
-        }
         // Until the new log is there, a crash must not find the old one taken for complete.
         self.epoch = epoch;
         self.say(options, Role::Diverged)?;
         if !matches!(self.mode, Mode::Diverged(_)) {
             self.mode = Mode::Diverged(DivergenceReason::OutgoingLogFailed);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.restart()?;
         }
         self.log.clear()?;
         let begin = Stamp { epoch, sequence: self.taken + 1 };
@@ -757,20 +772,6 @@ impl Tracker {
         let (item, epoch, floor) = (options.item, self.epoch, Stamp::default());
         self.mark.set(Mark { item, role, epoch, stamp, floor })
     }
-}
-
-/// Writes to an image, seen by those who look after it.
-fn write_image(
-    watch: &mut Option<ImageWatch>,
-    image: &dyn BlockDevice,
-    offset: u64,
-    bytes: &[u8],
-) -> Result<()> {
-    let Some(watch) = watch else { return image.write_at(offset, bytes) };
-    watch.before_write()?;
-    let written = image.write_at(offset, bytes);
-    watch.after_write();
-    written
 }
 
 fn set_dirty(dirty: Option<&mut Vec<bool>>, offset: u64, length: u64) {

@@ -8,7 +8,7 @@ use oms_core::testkit::disk::SimDisk;
 use oms_core::testkit::fault::{Faults, Faulty};
 use oms_core::{EntropyExt, Journal};
 use oms_recovery::machine::disk::BlockDevice;
-use oms_recovery::replication::{Site, SiteStores};
+use oms_recovery::replication::{ImageState, Site, SiteStores};
 use oms_recovery::vault::Settings;
 use oms_recovery::{ProtectedItem, RecoveryVault, ReplicationPolicy};
 use std::path::Path;
@@ -192,6 +192,139 @@ impl SiteStores for Sites {
             other => panic!("no site {other}"),
         };
         Ok(Arc::new(Fused { inner, sites: self.clone(), location }))
+    }
+}
+
+/// A disk that tells when its image was written to last, as a file system does: a sync of the image's
+/// bytes does not make that durable.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub(crate) disk: SimDisk,
+    times: Arc<Mutex<Times>>,
+}
+
+/// Times of writes, which count up.
+#[derive(Debug, Default)]
+struct Times {
+    seen: u64,
+    durable: u64,
+}
+
+const TIMED_IMAGE: &str = "disk.img";
+
+impl Timed {
+    pub(crate) fn new(disk: SimDisk) -> Self {
+        Self { disk, times: Arc::default() }
+    }
+
+    /// Power fails. The file system may have brought any time to the disk that it had not lost.
+    pub(crate) fn crash(&self, entropy: &dyn oms_core::Entropy) {
+        self.disk.crash(entropy);
+        let mut times = self.times();
+        times.seen = times.durable + entropy.below(times.seen - times.durable + 1);
+        times.durable = times.seen;
+    }
+
+    /// The image, as whoever writes to it opens it.
+    pub(crate) fn open_image(&self, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
+        Disk::open(self, Path::new(TIMED_IMAGE), mode)
+    }
+
+    /// The image as it is, whatever fails.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.disk.contents().remove(Path::new(TIMED_IMAGE)).expect("an image")
+    }
+
+    fn times(&self) -> std::sync::MutexGuard<'_, Times> {
+        self.times.lock().expect("lock")
+    }
+}
+
+impl Disk for Timed {
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn DiskFile>, DiskError> {
+        let inner = self.disk.open(path, mode)?;
+        match path == Path::new(TIMED_IMAGE) {
+            true => Ok(Box::new(TimedFile { inner, disk: self.clone() })),
+            false => Ok(inner),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk.rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.disk.rename_new(from, to)
+    }
+
+    fn lock(&self, path: &Path) -> Result<DiskLock, DiskError> {
+        self.disk.lock(path)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.remove(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<String>, DiskError> {
+        self.disk.list(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
+        self.disk.sync_dir(path)
+    }
+}
+
+#[derive(Debug)]
+struct TimedFile {
+    inner: Box<dyn DiskFile>,
+    disk: Timed,
+}
+
+impl DiskFile for TimedFile {
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        self.inner.read_at(offset, bytes)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.inner.write_at(offset, bytes)?;
+        self.disk.times().seen += 1;
+        Ok(())
+    }
+
+    fn len(&self) -> Result<u64, DiskError> {
+        self.inner.len()
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), DiskError> {
+        self.inner.set_len(len)?;
+        self.disk.times().seen += 1;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.inner.sync()
+    }
+}
+
+impl SiteStores for Timed {
+    fn open(&self, _location: &str) -> Result<Arc<dyn Disk>, oms_recovery::Error> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn image_state(&self, site: &Site) -> Result<Option<ImageState>, oms_recovery::Error> {
+        let bytes = self.disk.open(&site.image, OpenMode::Read)?.len()?;
+        Ok(Some(ImageState { bytes, file: 1, version: self.times().seen.into() }))
+    }
+
+    fn sync_image(&self, site: &Site) -> Result<(), oms_recovery::Error> {
+        self.disk.open(&site.image, OpenMode::Read)?.sync()?;
+        let mut times = self.times();
+        times.durable = times.seen;
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! The auditor's invariant: every recovery point is the disk after exactly the writes up to its
 //! stamp, and no point that was acknowledged is lost.
 
-use crate::common::{primary_site, recovery_site};
+use crate::common::{Timed, primary_site, recovery_site};
 use jiff::Timestamp;
 use oms_core::disk::{Disk, OpenMode};
 use oms_core::testkit::disk::{Forgotten, Losses, SimDisk};
@@ -18,7 +18,7 @@ use oms_recovery::replication::primary::{Outcome, PrimaryEnd};
 use oms_recovery::replication::replica::Replica;
 use oms_recovery::replication::tracker::{TrackedDevice, TrackerOptions};
 use oms_recovery::replication::transfer::CopyKind;
-use oms_recovery::replication::{ReplicationPolicy, Stamp};
+use oms_recovery::replication::{DivergenceReason, ReplicationPolicy, SiteStores as _, Stamp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ impl Done {
 struct World {
     sim: Sim<Message>,
     disks: [SimDisk; 2],
+    /// The first of them, as production's site.
+    timed: Timed,
     policy: ReplicationPolicy,
     start: Vec<u8>,
     history: Vec<Done>,
@@ -83,6 +85,7 @@ struct Counts {
     /// The world's trace.
     trace: u64,
     resyncs: u32,
+    notes: u32,
     primary_crashes: u32,
     replica_crashes: u32,
     points_checked: u32,
@@ -90,21 +93,16 @@ struct Counts {
     losses: Losses,
 }
 
-fn options(sim: &Sim<Message>, outgoing_log_bytes_max: u64) -> TrackerOptions {
-    let (clock, entropy) = (sim.clock(), sim.entropy());
-    let segment_bytes = 16 << 10;
-    TrackerOptions {
+fn open_device(timed: &Timed, sim: &Sim<Message>) -> Arc<TrackedDevice> {
+    let options = TrackerOptions {
         item: ITEM,
-        outgoing_log_bytes_max,
-        segment_bytes,
-        clock,
-        entropy,
-        stores: None,
-    }
-}
-
-fn open_device(disk: &SimDisk, options: TrackerOptions) -> Arc<TrackedDevice> {
-    let store: Arc<dyn Disk> = Arc::new(disk.clone());
+        outgoing_log_bytes_max: 300_000,
+        segment_bytes: 16 << 10,
+        clock: sim.clock(),
+        entropy: sim.entropy(),
+        stores: Some(Arc::new(timed.clone())),
+    };
+    let store: Arc<dyn Disk> = Arc::new(timed.clone());
     let image = FileDevice::open(&*store, Path::new("disk.img")).expect("image");
     let device = TrackedDevice::open(Arc::new(image), &store, &primary_site(), options);
     Arc::new(device.expect("device"))
@@ -124,9 +122,10 @@ impl World {
         let disks = [SimDisk::default(), SimDisk::default()];
         let mut start = vec![0; DISK_BYTES as usize];
         sim.entropy().fill(&mut start[..1 << 20]);
-        let file = disks[0].open(Path::new("disk.img"), OpenMode::CreateNew).expect("create");
+        let timed = Timed::new(disks[0].clone());
+        let file = timed.open_image(OpenMode::CreateNew).expect("create");
         file.write_at(0, &start).expect("write");
-        file.sync().expect("sync");
+        timed.sync_image(&primary_site()).expect("sync");
         let sites = [(primary_site(), Role::Active), (recovery_site(), Role::EmptyReplica)];
         for (disk, (site, role)) in disks.iter().zip(sites) {
             disk.create_dir_all(&site.folder).expect("folder");
@@ -136,7 +135,7 @@ impl World {
             disk.sync_dir(Path::new("")).expect("sync");
             flaw.into_iter().for_each(|flaw| disk.forget(flaw));
         }
-        let device = open_device(&disks[0], options(&sim, 300_000));
+        let device = open_device(&timed, &sim);
         let begin = device.begin_copy(CopyKind::Initial, 1).expect("copy");
         let policy = ReplicationPolicy {
             recovery_points_max: 5,
@@ -156,6 +155,7 @@ impl World {
             device,
             replica: open_replica(&disks[1], &*sim.entropy()),
             disks,
+            timed,
             counts: Counts::default(),
             sim,
         }
@@ -215,8 +215,10 @@ impl World {
         for message in self.end.poll().expect("poll") {
             self.sim.send(PRIMARY, REPLICA, Message::Wire(message));
         }
-        match self.end.outcome(u64::MAX) {
-            Some(Outcome::Diverged(_)) => {
+        match self.end.outcome(self.device.status().durable) {
+            Some(Outcome::Diverged(reason)) => {
+                let changed = DivergenceReason::ImageChanged;
+                assert_ne!(reason, changed, "seed {}: nobody else wrote", self.sim.seed());
                 let begin = self.device.begin_copy(CopyKind::Resync, 1).expect("resync");
                 self.history.push(Done::Frame { sequence: begin.sequence });
                 self.flushed = begin.sequence;
@@ -225,7 +227,13 @@ impl World {
                 self.end = PrimaryEnd::new(ITEM, Arc::clone(&self.device));
                 self.counts.resyncs += 1;
             }
-            Some(Outcome::Drained) | None => {}
+            // As an item does when its replica has everything.
+            Some(Outcome::Drained) => {
+                self.device.check_image().expect("look");
+                self.device.note_image().expect("note");
+                self.counts.notes += 1;
+            }
+            None => {}
             Some(other) => panic!("seed {}: {other:?}", self.sim.seed()),
         }
     }
@@ -312,8 +320,8 @@ impl World {
     fn crash_primary(&mut self) {
         let past_log = self.device.status().divergence.is_some();
         self.sim.crash(PRIMARY);
-        self.disks[0].crash(&*self.sim.entropy());
-        self.device = open_device(&self.disks[0], options(&self.sim, 300_000));
+        self.timed.crash(&*self.sim.entropy());
+        self.device = open_device(&self.timed, &self.sim);
         let last = self.device.last().sequence;
         let seed = self.sim.seed();
         assert!(last >= self.flushed, "seed {seed}: lost flushed writes");
@@ -445,6 +453,7 @@ fn recovery_points_are_exact_prefixes_whatever_fails() {
     seeds.run(|seed| {
         let counts = World::new(seed, None).run(1_000);
         sum.resyncs += counts.resyncs;
+        sum.notes += counts.notes;
         sum.primary_crashes += counts.primary_crashes;
         sum.replica_crashes += counts.replica_crashes;
         sum.points_checked += counts.points_checked;
@@ -452,7 +461,10 @@ fn recovery_points_are_exact_prefixes_whatever_fails() {
         sum.losses += counts.losses;
     });
     if seeds.is_fixed() {
-        let is_hard = sum.resyncs > 3 && sum.primary_crashes > 10 && sum.replica_crashes > 10;
+        let is_hard = sum.resyncs > 3
+            && sum.notes > 100
+            && sum.primary_crashes > 10
+            && sum.replica_crashes > 10;
         assert!(is_hard && sum.points_checked > 100, "too easy: {sum:?}");
         let never = [sum.mishaps.never(), sum.losses.never()].concat();
         assert!(never.is_empty(), "never seen: {never:?}");
