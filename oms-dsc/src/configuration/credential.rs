@@ -18,6 +18,7 @@ use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Encrypt, PublicKey};
 use sha1::Sha1;
 use sha2::Digest as _;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use x509_cert::Certificate;
 use x509_cert::der::Encode as _;
@@ -209,7 +210,14 @@ pub fn protect(
     passwords: Passwords<'_>,
     entropy: &dyn Entropy,
 ) -> Result<(), Vec<Diagnostic>> {
-    let mut work = Protection { passwords, entropy, diagnostics: Vec::new(), found: 0, clear: 0 };
+    let mut work = Protection {
+        passwords,
+        entropy,
+        encrypted: HashMap::new(),
+        diagnostics: Vec::new(),
+        found: 0,
+        clear: 0,
+    };
     for item in &mut document.items {
         if let Item::Instance(instance) = item {
             work.instance(instance);
@@ -257,6 +265,9 @@ pub fn clear_passwords(document: &Document) -> usize {
 struct Protection<'a> {
     passwords: Passwords<'a>,
     entropy: &'a dyn Entropy,
+    /// What a user's password was encrypted to. Equal credentials stay equal: what has one twice wants
+    /// the same twice.
+    encrypted: HashMap<(String, String), String>,
     diagnostics: Vec<Diagnostic>,
     found: usize,
     clear: usize,
@@ -265,9 +276,10 @@ struct Protection<'a> {
 impl Protection<'_> {
     fn instance(&mut self, instance: &mut Instance) {
         let is_credential = instance.class.eq_ignore_ascii_case(CREDENTIAL_CLASS);
+        let user = instance.text("UserName").unwrap_or_default().to_owned();
         for property in &mut instance.properties {
             if is_credential && property.name.eq_ignore_ascii_case("Password") {
-                self.password(&mut property.value);
+                self.password(&user, &mut property.value);
             } else {
                 self.within(&mut property.value);
             }
@@ -282,7 +294,7 @@ impl Protection<'_> {
         }
     }
 
-    fn password(&mut self, value: &mut Value) {
+    fn password(&mut self, user: &str, value: &mut Value) {
         let ValueKind::Text(text) = &mut value.kind else { return };
         self.found += 1;
         if is_encrypted(text) {
@@ -298,9 +310,15 @@ impl Protection<'_> {
                     .to_owned()
             }
             Passwords::Encrypt(recipient) => {
+                let key = (user.to_owned(), text.clone());
+                if let Some(encrypted) = self.encrypted.get(&key) {
+                    text.clone_from(encrypted);
+                    return;
+                }
                 match recipient.encrypt(&Secret::from(text.as_str()), self.entropy) {
                     Ok(encrypted) => {
-                        *text = encrypted;
+                        text.clone_from(&encrypted);
+                        self.encrypted.insert(key, encrypted);
                         return;
                     }
                     Err(error) => error.to_string(),

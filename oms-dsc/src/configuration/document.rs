@@ -1,6 +1,7 @@
 //! The document: what it says of itself, and its resources.
 
 use super::dependency::{self, Edge};
+use super::keys::{self, COMMON, Keyed};
 use super::value::{PropertyValue, Resolver};
 use crate::Error;
 use crate::mof::{self, Diagnostic, Document, Instance, Position, Value, ValueKind};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 pub const RESOURCES_MAX: usize = 10_000;
 
 /// The most dependencies of one resource.
-const DEPENDENCIES_MAX: usize = 1_000;
+pub(crate) const DEPENDENCIES_MAX: usize = 1_000;
 
 /// The newest document version that is understood; `MinimumCompatibleVersion` may not be above.
 pub const CONFIGURATION_VERSION_MAX: [u64; 3] = [2, 0, 0];
@@ -247,14 +248,6 @@ impl Reader<'_> {
         index: usize,
         edges: &mut Vec<Edge>,
     ) -> ResourceInstance {
-        const COMMON: [&str; 6] = [
-            "ResourceID",
-            "DependsOn",
-            "SourceInfo",
-            "ModuleName",
-            "ModuleVersion",
-            "ConfigurationName",
-        ];
         let mut properties = self.resolver.properties(instance);
         properties.retain(|name, _| !COMMON.iter().any(|common| common.eq_ignore_ascii_case(name)));
         let resource_id = self.text(instance, "ResourceID").unwrap_or_default();
@@ -316,44 +309,19 @@ impl Reader<'_> {
         }
     }
 
-    /// Two resources of one key that want different things would undo each other on every run. Those
-    /// that want the same are let be, as Windows does since its version 5 of this service.
+    /// Of classes of files alone, whose key is known without a schema.
     fn check_keys(&mut self, resources: &[ResourceInstance]) {
-        let mut first: HashMap<(&str, String), &ResourceInstance> = HashMap::new();
-        for resource in resources {
-            let Some(key) = key(resource) else { continue };
-            let Some(other) = first.get(&key) else {
-                first.insert(key, resource);
-                continue;
-            };
-            if let Some(property) = difference(other, resource) {
-                let message = format!(
-                    "`{}` and `{}` at {} have the same {} and differ in `{property}`",
-                    resource.resource_id, other.resource_id, other.position, key.0
-                );
-                self.report(resource.position, message);
-            }
+        let is_file = |resource: &&ResourceInstance| {
+            FILE_CLASSES.iter().any(|class| class.eq_ignore_ascii_case(&resource.class))
+        };
+        let files = resources.iter().filter(is_file).filter_map(|resource| {
+            let place = (resource.resource_id.as_str(), resource.position);
+            Keyed::new(FILE_KEY, vec![FILE_KEY], place, &resource.properties)
+        });
+        for Diagnostic { position, message } in keys::conflicts(files) {
+            self.report(position, message);
         }
     }
-}
-
-/// What a resource is told apart by: its class's family and its path, for classes whose key this
-/// version knows. Paths of Windows are compared without regard to case.
-fn key(resource: &ResourceInstance) -> Option<(&'static str, String)> {
-    let is_file = FILE_CLASSES.iter().any(|class| class.eq_ignore_ascii_case(&resource.class));
-    let Some(PropertyValue::Text(path)) = resource.property(FILE_KEY).filter(|_| is_file) else {
-        return None;
-    };
-    let ends = path.trim_end_matches(['/', '\\']);
-    let path = if path.starts_with('/') { ends.to_owned() } else { ends.to_lowercase() };
-    Some((FILE_KEY, path))
-}
-
-/// The first property, besides the key, in which two resources differ; none if they are the same.
-fn difference<'a>(one: &'a ResourceInstance, other: &'a ResourceInstance) -> Option<&'a str> {
-    let names = one.properties.keys().chain(other.properties.keys());
-    let mut names = names.filter(|name| !name.eq_ignore_ascii_case(FILE_KEY));
-    names.find(|name| one.property(name) != other.property(name)).map(String::as_str)
 }
 
 /// One to four dotted numbers; the first three count.

@@ -12,11 +12,14 @@ mod difference;
 
 mod document;
 
+mod keys;
+
 mod schema;
 
 mod value;
 
 pub use difference::{ChangeKind, PropertyChange, ResourceChange};
+pub(crate) use document::DEPENDENCIES_MAX;
 pub use document::{CONFIGURATION_VERSION_MAX, Configuration, ConfigurationDocument};
 pub use document::{RESOURCES_MAX, ResourceInstance};
 pub(crate) use schema::meant;

@@ -82,11 +82,13 @@ fn two_resources_of_one_path_that_differ_are_refused_with_both_places() {
         format!("3:1: `[File]b` and `[File]a` at 2:1 {what}")
     };
     check(&pair("/etc/motd", "/etc/motd/", "Ensure = \"Absent\";"), &[&refused("Ensure")]);
-    check(&pair("/etc/motd", "/etc/motd", "Contents = \"x\";"), &[&refused("Ensure")]);
+    check(&pair("/etc/motd", "/etc/motd", "Contents = \"x\";"), &[&refused("Contents")]);
     check(&pair("C:\\\\x", "c:\\\\X", "Ensure = \"Absent\";"), &[&refused("Ensure")]);
     // The same wish twice, as parts that are put together have it; and two files.
     check(&pair("/etc/motd", "/etc/motd", "Ensure = \"Present\"; DependsOn = {\"[File]a\"};"), &[]);
     check(&pair("/etc/motd", "/etc/Motd", "Ensure = \"Absent\";"), &[]);
+    // NULL is no wish.
+    check(&pair("/etc/motd", "/etc/motd", "Ensure = \"Present\"; Contents = NULL;"), &[]);
     // Of classes whose key is not known nothing is said.
     let other = file("c", "MSFT_Unknown", "/etc/motd", "Ensure = \"Absent\";");
     check(&format!("{}\n{other}", file("a", class, "/etc/motd", "")), &[]);
@@ -131,6 +133,42 @@ fn many_references_to_references_stay_small() {
     text += "instance of T { ResourceID = \"[T]a\"; L = $l24; };";
     // Copied out, this would be a tree of 2^24 instances.
     assert!(Configuration::parse("test", text.as_bytes()).is_ok());
+}
+
+/// As parts that are put together have them, each with its own instance of the credential.
+#[test]
+fn what_two_resources_of_one_path_refer_to_is_compared_by_what_it_is() {
+    let credential = |alias: &str, password: &str| {
+        format!(
+            "instance of MSFT_Credential as {alias} {{ UserName = \"u\"; Password = \"{password}\"; }};\n"
+        )
+    };
+    let file = |id: &str, alias: &str| {
+        format!(
+            "instance of MSFT_FileDirectoryConfiguration {{ ResourceID = \"[File]{id}\"; \
+             DestinationPath = \"C:\\\\x\"; Credential = {alias}; }};\n"
+        )
+    };
+    let pair = |password: &str| {
+        credential("$a", "p") + &credential("$b", password) + &file("a", "$a") + &file("b", "$b")
+    };
+    check(&pair("p"), &[]);
+    check(
+        &pair("q"),
+        &[
+            "5:1: `[File]b` and `[File]a` at 4:1 have the same DestinationPath and differ in `Credential`",
+        ],
+    );
+    // Copied out, each would be a tree of 2^24 instances.
+    let tree = |name: &str| {
+        let mut text = format!("instance of L as ${name}0 {{ }};\n");
+        for level in 1..25 {
+            let below = format!("${name}{}", level - 1);
+            text += &format!("instance of L as ${name}{level} {{ A = {{{below}, {below}}}; }};\n");
+        }
+        text
+    };
+    check(&(tree("a") + &tree("b") + &file("a", "$a24") + &file("b", "$b24")), &[]);
 }
 
 #[test]

@@ -106,6 +106,18 @@ fn keys_and_required_properties() {
     check(&(site("a", "x", "/1") + &site("b", "X", "/1")).replace("\"X\"", "\"x\""), &[]);
     // Paths of Linux differ by case.
     check(&(site("a", "/x", "/1") + &site("b", "/X", "/2")), &[]);
+    // What a wish refers to is compared by what it is.
+    let owned = |id: &str, alias: &str, password: &str| {
+        let credential = format!(
+            "instance of MSFT_Credential as {alias} {{ UserName = \"u\"; Password = \"{password}\"; }};\n"
+        );
+        credential + &site(id, "x", "/").replace("Root", &format!("Owner = {alias}; Root"))
+    };
+    check(&(owned("a", "$a", "p") + &owned("b", "$b", "p")), &[]);
+    check(
+        &(owned("a", "$a", "p") + &owned("b", "$b", "q")),
+        &["4:1: `[Site]b` and `[Site]a` at 2:1 have the same Name, Port and differ in `Owner`"],
+    );
 }
 
 #[test]

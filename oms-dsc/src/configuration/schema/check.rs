@@ -1,5 +1,7 @@
 //! A document against the schemas of its classes.
 
+use super::super::keys::{self, Keyed};
+use super::super::value::Resolver;
 use super::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas, meant};
 use crate::mof::{self, Diagnostic, Document, Instance, Position, Value, ValueKind};
 use std::collections::{HashMap, HashSet};
@@ -7,22 +9,33 @@ use std::collections::{HashMap, HashSet};
 /// What every resource may have, whatever its class extends.
 const BASE_RESOURCE: &str = "OMI_BaseResource";
 
+/// What is told to a configuration manager of itself: it has an id too, and is no resource.
+const BASE_OF_SETTINGS: &str = "OMI_MetaConfigurationResource";
+
 pub(super) struct Check<'a> {
     schemas: &'a Schemas,
     options: CheckOptions,
     named: HashMap<String, &'a Instance>,
     /// Aliased instances that were checked: each once, however often it is referred to.
     seen: HashSet<String>,
+    /// Where values are that are not shown.
+    hidden: HashSet<Position>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn new(schemas: &'a Schemas, document: &'a Document, options: CheckOptions) -> Self {
+    pub(super) fn new(
+        schemas: &'a Schemas,
+        document: &'a Document,
+        options: CheckOptions,
+        hidden: HashSet<Position>,
+    ) -> Self {
         let named = document.instances().filter_map(|instance| {
             instance.alias.as_ref().map(|alias| (alias.to_ascii_lowercase(), instance))
         });
         let named = named.collect();
-        Self { schemas, options, named, seen: HashSet::new(), diagnostics: Vec::new() }
+        let seen = HashSet::new();
+        Self { schemas, options, named, seen, hidden, diagnostics: Vec::new() }
     }
 
     fn report(&mut self, position: Position, message: impl Into<String>) {
@@ -55,8 +68,12 @@ impl<'a> Check<'a> {
             if self.options.refuses_unknown_classes {
                 let known = schemas.classes().map(|class| class.name.as_str());
                 let name = &instance.class;
-                let message =
-                    format!("there is no schema of the class `{name}`{}", meant(name, known));
+                let message = match self.hidden.contains(&instance.position) {
+                    true => "there is no schema of the class".to_owned(),
+                    false => {
+                        format!("there is no schema of the class `{name}`{}", meant(name, known))
+                    }
+                };
                 self.report(instance.position, message);
             }
             return None;
@@ -67,6 +84,7 @@ impl<'a> Check<'a> {
                 if instance.property("ResourceID").is_some()
                     && let Some(base) = schemas.class(BASE_RESOURCE)
                     && !schemas.is_a(class, BASE_RESOURCE)
+                    && !schemas.is_a(class, BASE_OF_SETTINGS)
                 {
                     properties.extend(&base.properties);
                 }
@@ -95,7 +113,10 @@ impl<'a> Check<'a> {
             let Some(found) = found else {
                 let (name, class) = (&property.name, &class.name);
                 let known = schema.iter().map(|known| known.name.as_str());
-                let message = format!("`{class}` has no property `{name}`{}", meant(name, known));
+                let message = match self.hidden.contains(&property.value.position) {
+                    true => format!("`{class}` has no property of that name"),
+                    false => format!("`{class}` has no property `{name}`{}", meant(name, known)),
+                };
                 self.report(property.position, message);
                 self.within(&property.value);
                 continue;
@@ -175,7 +196,9 @@ impl<'a> Check<'a> {
         if !is_right {
             let (name, wanted) = (&schema.name, schema.value_type.describe());
             let found = match &value.kind {
-                ValueKind::Integer(number) => number.to_string(),
+                ValueKind::Integer(number) if !self.hidden.contains(&value.position) => {
+                    number.to_string()
+                }
                 ValueKind::Text(_) if schema.value_type == PropertyType::DateTime => {
                     "another string".to_owned()
                 }
@@ -201,9 +224,11 @@ impl<'a> Check<'a> {
         if values.is_empty() || values.iter().any(is_listed) {
             return;
         }
-        let (name, listed) = (&schema.name, values.join("`, `"));
-        let shown: String = found.chars().take(40).collect();
-        let message = format!("`{name}` is one of `{listed}`, not `{shown}`");
+        let mut message = format!("`{}` is one of `{}`", schema.name, values.join("`, `"));
+        if !self.hidden.contains(&value.position) {
+            let shown: String = found.chars().take(40).collect();
+            message += &format!(", not `{shown}`");
+        }
         self.report(value.position, message);
     }
 
@@ -219,67 +244,26 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Two resources of one class whose keys are the same, and which differ otherwise, would undo each
-    /// other on every run. Those that want the same are let be, as Windows does.
     fn keys(&mut self, document: &'a Document) {
-        let mut first: HashMap<(String, Vec<String>), &Instance> = HashMap::new();
-        for instance in document.instances() {
-            let Some(id) = instance.text("ResourceID") else { continue };
-            let Some(class) = self.schemas.class(&instance.class) else { continue };
-            let keys: Vec<&PropertySchema> = match self.schemas.properties(class) {
-                Ok(properties) => properties.into_iter().filter(|known| known.is_key).collect(),
-                Err(_unknown) => continue,
-            };
-            let values: Option<Vec<String>> = keys
-                .iter()
-                .map(|key| instance.property(&key.name).map(|property| key_text(&property.value)))
-                .collect();
-            let Some(values) = values.filter(|values| !values.is_empty()) else { continue };
-            let place = (class.name.to_ascii_lowercase(), values);
-            let Some(other) = first.get(&place).copied() else {
-                first.insert(place, instance);
-                continue;
-            };
-            let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
-            if let Some(property) = difference(other, instance, &names) {
-                let names = names.join(", ");
-                let message = format!(
-                    "`{id}` and `{}` at {} have the same {names} and differ in `{property}`",
-                    other.text("ResourceID").unwrap_or_default(),
-                    other.position
-                );
-                self.report(instance.position, message);
-            }
-        }
+        let schemas = self.schemas;
+        let mut resolver = Resolver::new(document);
+        let keyed: Vec<_> = document
+            .instances()
+            .filter_map(|instance| {
+                let id = instance.text("ResourceID")?;
+                let class = schemas.class(&instance.class)?;
+                let known = schemas.properties(class).ok()?.into_iter();
+                let keys: Vec<&str> =
+                    known.filter(|known| known.is_key).map(|key| key.name.as_str()).collect();
+                let properties = (!keys.is_empty()).then(|| resolver.properties(instance))?;
+                Some((class, keys, (id, instance.position), properties))
+            })
+            .collect();
+        let keyed = keyed.iter().filter_map(|(class, keys, place, properties)| {
+            Keyed::new(&class.name, keys.clone(), *place, properties)
+        });
+        self.diagnostics.extend(keys::conflicts(keyed));
     }
-}
-
-/// What keys are compared by: without regard to case, as Windows does, but for paths of Linux.
-fn key_text(value: &Value) -> String {
-    match value.as_text() {
-        Some(text) if text.starts_with('/') => text.trim_end_matches('/').to_owned(),
-        Some(text) => text.trim_end_matches('\\').to_lowercase(),
-        None => value.to_string().to_lowercase(),
-    }
-}
-
-/// The first property, besides keys and what tells where a resource comes from, in which two differ.
-fn difference<'a>(one: &'a Instance, other: &'a Instance, keys: &[&str]) -> Option<&'a str> {
-    const APART: [&str; 6] = [
-        "ResourceID",
-        "SourceInfo",
-        "DependsOn",
-        "ConfigurationName",
-        "ModuleName",
-        "ModuleVersion",
-    ];
-    let printed = |instance: &Instance, name: &str| {
-        instance.property(name).map(|property| property.value.to_string())
-    };
-    let names = one.properties.iter().chain(&other.properties).map(|property| &*property.name);
-    let mut names = names
-        .filter(|name| !APART.iter().chain(keys).any(|apart| apart.eq_ignore_ascii_case(name)));
-    names.find(|name| printed(one, name) != printed(other, name))
 }
 
 /// `yyyymmddhhmmss.mmmmmmsutc`, or an interval `ddddddddhhmmss.mmmmmm:000`; digits may be asterisks.

@@ -12,8 +12,8 @@ mod declared;
 pub use declared::{PropertySchema, PropertyType, ResourceClass};
 
 use crate::Error;
-use crate::mof::{self, Diagnostic, Document};
-use std::collections::BTreeMap;
+use crate::mof::{self, Diagnostic, Document, Position};
+use std::collections::{BTreeMap, HashSet};
 
 /// Base classes of resources and of what lies in them, which every document may use.
 const BASE: &str = include_str!("base.mof");
@@ -51,7 +51,8 @@ impl Schemas {
 
     /// The base classes, and the resources that come with the configuration managers of Windows and
     /// Linux: `File`, `Archive`, `Environment`, `Group`, `Log`, `Package`, `Registry`, `Script`,
-    /// `Service`, `User`, `WindowsProcess`, those that wait, and those of the module `nx`.
+    /// `Service`, `User`, `WindowsProcess`, those that wait, and those of the modules `nx`,
+    /// `nxNetworking` and `nxComputerManagement`.
     ///
     /// # Errors
     /// As [`Schemas::base`].
@@ -164,7 +165,17 @@ impl Schemas {
     /// Checks every instance of a document against the schema of its class, in order of place.
     #[must_use]
     pub fn check(&self, document: &Document, options: CheckOptions) -> Vec<Diagnostic> {
-        check::Check::new(self, document, options).run(document)
+        self.check_hiding(document, options, HashSet::new())
+    }
+
+    /// The same, showing nothing of the values at the hidden places, which are secrets.
+    pub(crate) fn check_hiding(
+        &self,
+        document: &Document,
+        options: CheckOptions,
+        hidden: HashSet<Position>,
+    ) -> Vec<Diagnostic> {
+        check::Check::new(self, document, options, hidden).run(document)
     }
 }
 
