@@ -8,6 +8,7 @@ use crate::mof::{Document, Position};
 use crate::protocol::ConfigurationName;
 use oms_core::Entropy;
 use serde_json::Value;
+use std::fmt;
 
 /// Puts a configuration together.
 ///
@@ -102,13 +103,27 @@ impl ConfigurationBuilder {
 }
 
 /// Puts a resource together.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ResourceBuilder {
     kind: String,
     name: String,
     properties: Vec<(String, Value)>,
     depends_on: Vec<String>,
     module: Option<(String, String)>,
+}
+
+impl fmt::Debug for ResourceBuilder {
+    /// Properties by name alone: their values may be passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let properties: Vec<&str> = self.properties.iter().map(|(name, _)| &**name).collect();
+        f.debug_struct("ResourceBuilder")
+            .field("kind", &self.kind)
+            .field("name", &self.name)
+            .field("properties", &properties)
+            .field("depends_on", &self.depends_on)
+            .field("module", &self.module)
+            .finish()
+    }
 }
 
 impl ResourceBuilder {

@@ -11,9 +11,9 @@ use crate::mof::{
 };
 use oms_core::Entropy;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// The class of what a node runs by its manifest.
+/// The class of resources of DSC version 3, which have no schema here.
 const COMMAND_CLASS: &str = "OMS_CommandResource";
 
 /// The key of an object that says of which class it is.
@@ -23,8 +23,18 @@ const CREDENTIAL_CLASS: &str = "MSFT_Credential";
 
 const PAIR_CLASS: &str = "MSFT_KeyValuePair";
 
+/// What a resource has besides its properties, and what it is told by.
+const GIVEN_APART: [(&str, &str); 6] = [
+    ("ResourceID", "made of `type` and `name`"),
+    ("DependsOn", "given as `dependsOn`"),
+    ("ModuleName", "given as `module`"),
+    ("ModuleVersion", "given as `module`"),
+    ("ConfigurationName", "the name of the configuration"),
+    ("SourceInfo", "the place in the source"),
+];
+
 /// A resource as it was declared.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Declaration {
     /// The friendly name of its class, the class, or `Owner.Area/Name` of DSC version 3.
     pub(super) kind: String,
@@ -39,7 +49,7 @@ pub(super) struct Declaration {
 }
 
 /// A property as it was declared.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Declared {
     pub(super) name: String,
     pub(super) value: Value,
@@ -61,6 +71,13 @@ impl Declaration {
     }
 }
 
+/// What is emitted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Configuration,
+    Metaconfiguration,
+}
+
 /// What the whole document says, besides its resources.
 #[derive(Debug)]
 pub(super) struct About<'a> {
@@ -79,18 +96,19 @@ pub(super) fn emit(
     declarations: &[Declaration],
     entropy: &dyn Entropy,
 ) -> Result<Document, Vec<Diagnostic>> {
-    let mut emitter = Emitter::new(schemas, about);
+    let mut emitter = Emitter::new(schemas, about, Kind::Configuration);
     for declaration in declarations {
         emitter.resource(declaration);
     }
-    let Emitter { mut items, mut diagnostics, .. } = emitter;
+    let Emitter { mut items, mut diagnostics, hidden, .. } = emitter;
     items.push(Item::Instance(about.instance()));
     let mut document = Document { items };
     if diagnostics.is_empty() {
         diagnostics
             .extend(protect(&mut document, about.passwords, entropy).err().into_iter().flatten());
     }
-    diagnostics.extend(schemas.check(&document, CheckOptions { refuses_unknown_classes: true }));
+    let options = CheckOptions { refuses_unknown_classes: true };
+    diagnostics.extend(schemas.check_hiding(&document, options, hidden));
     diagnostics.extend(Configuration::from_document(&document).err().into_iter().flatten());
     finish(document, diagnostics)
 }
@@ -103,11 +121,16 @@ pub(super) fn finish(
     if diagnostics.is_empty() {
         return Ok(document);
     }
+    settle(&mut diagnostics);
+    Err(diagnostics)
+}
+
+/// Puts diagnostics in order, each once.
+pub(super) fn settle(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics
         .sort_by(|one, other| (one.position, &one.message).cmp(&(other.position, &other.message)));
     diagnostics.dedup();
     diagnostics.truncate(DIAGNOSTICS_MAX);
-    Err(diagnostics)
 }
 
 impl About<'_> {
@@ -154,16 +177,20 @@ pub(super) fn push(instance: &mut Instance, name: &str, kind: ValueKind) {
 pub(super) struct Emitter<'a> {
     schemas: &'a Schemas,
     about: &'a About<'a>,
+    kind: Kind,
     pub(super) items: Vec<Item>,
     /// How many aliases each class has.
     aliases: HashMap<String, usize>,
+    /// Where values are that a secure parameter is in, which no diagnostic shows.
+    pub(super) hidden: HashSet<Position>,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Emitter<'a> {
-    pub(super) fn new(schemas: &'a Schemas, about: &'a About<'a>) -> Self {
+    pub(super) fn new(schemas: &'a Schemas, about: &'a About<'a>, kind: Kind) -> Self {
         let (items, diagnostics) = (Vec::new(), Vec::new());
-        Self { schemas, about, items, aliases: HashMap::new(), diagnostics }
+        let (aliases, hidden) = (HashMap::new(), HashSet::new());
+        Self { schemas, about, kind, items, aliases, hidden, diagnostics }
     }
 
     pub(super) fn report(&mut self, position: Position, message: impl Into<String>) {
@@ -241,13 +268,25 @@ impl<'a> Emitter<'a> {
             push(&mut instance, "ModuleName", text(name));
             push(&mut instance, "ModuleVersion", text(version));
         }
-        if !declaration.depends_on.is_empty() {
-            let ids = declaration.depends_on.iter();
-            let ids = ids.map(|(id, position)| Mof { kind: text(id), position: *position });
-            push(&mut instance, "DependsOn", ValueKind::Array(ids.collect()));
-        }
+        self.depends_on(&mut instance, declaration);
         push(&mut instance, "ConfigurationName", text(self.about.configuration));
         self.items.push(Item::Instance(instance));
+    }
+
+    /// Adds `DependsOn`, if there is something in it.
+    pub(super) fn depends_on(&mut self, instance: &mut Instance, declaration: &Declaration) {
+        const NAME: &str = "DependsOn";
+        let Some((_, position)) = declaration.depends_on.first() else { return };
+        if let Some(given) = instance.property(NAME) {
+            let message = format!("`{NAME}` was given at {} already", given.position);
+            self.report(*position, message);
+            return;
+        }
+        let ids = declaration.depends_on.iter();
+        let ids = ids.map(|(id, position)| Mof { kind: text(id), position: *position });
+        let value = Mof { kind: ValueKind::Array(ids.collect()), position: *position };
+        let (name, qualifiers) = (NAME.to_owned(), Vec::new());
+        instance.properties.push(Property { qualifiers, name, value, position: *position });
     }
 
     pub(super) fn property(
@@ -256,29 +295,53 @@ impl<'a> Emitter<'a> {
         schema: Option<&'a PropertySchema>,
         declared: &Declared,
     ) {
+        if let Some((name, source)) = self.given_apart(&declared.name) {
+            self.report(declared.position, format!("`{name}` is {source}"));
+            return;
+        }
         let is_credential = schema.is_some_and(|schema| {
             matches!(&schema.value_type, PropertyType::Instance(class)
                 if class.eq_ignore_ascii_case(CREDENTIAL_CLASS))
         });
         // A configuration manager reads its registration keys as they are.
-        let is_key = declared.name.eq_ignore_ascii_case("RegistrationKey");
-        if !is_credential && !is_key {
+        let is_key = self.kind == Kind::Metaconfiguration
+            && declared.name.eq_ignore_ascii_case("RegistrationKey");
+        let is_encrypted = is_credential && is_objects(&declared.value);
+        if !(is_encrypted || is_key) {
             self.refuse_secure(declared);
         }
         let position = declared.value_position;
+        if declared.secure.is_some() {
+            self.hidden.insert(position);
+        }
         let value_type = schema.map(|schema| (&schema.value_type, schema.is_array));
         if let Some(value) = self.value(&declared.name, value_type, &declared.value, position) {
             // The schema's spelling, where there is one.
-            let name = schema.map_or(&declared.name, |schema| &schema.name).clone();
-            let (qualifiers, position) = (Vec::new(), declared.position);
-            if let Some(given) = instance.properties.iter().find(|p| p.name == name) {
-                let message =
-                    format!("the property `{name}` was given at {} already", given.position);
-                self.report(position, message);
-                return;
-            }
-            instance.properties.push(Property { qualifiers, name, value, position });
+            let name = schema.map_or(&declared.name, |schema| &schema.name);
+            self.put(instance, name, value, declared.position);
         }
+    }
+
+    /// Adds a property, unless it is there.
+    fn put(&mut self, instance: &mut Instance, name: &str, value: Mof, position: Position) {
+        if let Some(given) = instance.property(name) {
+            let message = match self.hidden.contains(&value.position) {
+                true => "a property was given already".to_owned(),
+                false => format!("the property `{name}` was given at {} already", given.position),
+            };
+            self.report(position, message);
+            return;
+        }
+        let (name, qualifiers) = (name.to_owned(), Vec::new());
+        instance.properties.push(Property { qualifiers, name, value, position });
+    }
+
+    /// A property that is not given as one, and what it is told by.
+    fn given_apart(&self, name: &str) -> Option<(&'static str, &'static str)> {
+        let mut all = GIVEN_APART.into_iter();
+        let found = all.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        // What is not a resource has of these its id alone.
+        (self.kind == Kind::Configuration || found.0 == "ResourceID").then_some(found)
     }
 
     /// The value of a secure parameter is written down where it is encrypted, or nowhere.
@@ -343,6 +406,7 @@ impl<'a> Emitter<'a> {
             let value = match value {
                 Value::String(text) => text.clone(),
                 Value::Object(_) | Value::Array(_) => {
+                    let key = if self.hidden.contains(&position) { "a value" } else { key };
                     let message = format!("`{key}` is {}, not a string", describe(value));
                     self.report(position, message);
                     continue;
@@ -399,10 +463,17 @@ impl<'a> Emitter<'a> {
             let found = schema.iter().flatten().find(|p| p.name.eq_ignore_ascii_case(key));
             let value_type = found.map(|found| (&found.value_type, found.is_array));
             let value = self.value(key, value_type, value, position)?;
-            let (qualifiers, name) = (Vec::new(), found.map_or(key, |found| &found.name).clone());
-            instance.properties.push(Property { qualifiers, name, value, position });
+            self.put(&mut instance, found.map_or(key, |found| &found.name), value, position);
         }
         Some(self.refer(instance))
+    }
+}
+
+/// Whether a value is an object, or several.
+fn is_objects(value: &Value) -> bool {
+    match value {
+        Value::Array(values) => values.iter().all(Value::is_object),
+        value => value.is_object(),
     }
 }
 
@@ -427,7 +498,11 @@ fn standard_module(short: &str, class: &str) -> Option<(&'static str, &'static s
     ];
     let class = class.to_ascii_lowercase();
     if class.starts_with("msft_nx") {
-        return Some(("nx", "1.0"));
+        return Some(match short.to_ascii_lowercase().as_str() {
+            "nxfirewall" => ("nxNetworking", "1.1"),
+            "nxcomputer" => ("nxComputerManagement", "1.1"),
+            _ => ("nx", "1.0"),
+        });
     }
     let is_windows = WINDOWS.iter().any(|known| known.eq_ignore_ascii_case(short));
     (is_windows && class.starts_with("msft_")).then_some(("PSDesiredStateConfiguration", "1.1"))

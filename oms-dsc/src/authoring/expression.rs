@@ -2,40 +2,19 @@
 //! have them.
 //!
 //! A string that begins with `[` and ends with `]` is one; `[[` begins a string that is none. What an
-//! expression may cost is bounded: its length, its depth, and the size of what it makes.
+//! expression may cost is bounded: its length, its depth, and the size of what it makes. No message shows a
+//! value that a secure parameter may be in.
 
 use super::function;
+use super::scope::{Scope, weigh};
+use super::tree::describe;
 use serde_json::Value;
-use std::cell::Cell;
-use std::collections::BTreeMap;
 
 /// The longest expression, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 
-/// How deep calls may lie in each other.
+/// How deep calls may lie in each other, and how many members may follow each other.
 const DEPTH_MAX: usize = 32;
-
-/// What an expression can see.
-#[derive(Debug, Default)]
-pub(super) struct Scope {
-    pub(super) parameters: BTreeMap<String, Value>,
-    /// Those whose values nobody may read in a document.
-    pub(super) secure: Vec<String>,
-    pub(super) variables: BTreeMap<String, Value>,
-    /// The node's name.
-    pub(super) node: String,
-    /// What is said of the node.
-    pub(super) data: BTreeMap<String, Value>,
-    /// A secure parameter that was asked for since this was taken last.
-    pub(super) touched: Cell<Option<usize>>,
-}
-
-impl Scope {
-    /// The secure parameter that was asked for since the last call, if there was one.
-    pub(super) fn take_touched(&self) -> Option<&str> {
-        self.touched.take().and_then(|index| self.secure.get(index)).map(String::as_str)
-    }
-}
 
 /// A call or a literal.
 #[derive(Debug)]
@@ -45,18 +24,28 @@ enum Expression {
         name: String,
         arguments: Vec<Self>,
     },
-    /// `of.name` or `of[index]`
+    /// `of.name[index]`, with everything that follows each other.
     Member {
         of: Box<Self>,
-        index: Box<Self>,
+        path: Vec<Self>,
     },
 }
 
 /// The value with every expression in it replaced by what it comes to.
 pub(super) fn evaluate(value: &Value, scope: &Scope) -> Result<Value, String> {
+    let value = replaced(value, scope)?;
+    scope.charge(weigh(&value)?)?;
+    Ok(value)
+}
+
+fn replaced(value: &Value, scope: &Scope) -> Result<Value, String> {
     Ok(match value {
         Value::String(text) => match inner(text) {
-            Some(expression) => parse(expression)?.evaluate(scope)?,
+            Some(expression) => {
+                scope.charge(text.len())?;
+                let parsed = parse(expression).map_err(|why| hinted(why, expression))?;
+                parsed.evaluate(scope)?
+            }
             None => Value::String(
                 text.strip_prefix('[')
                     .filter(|rest| rest.starts_with('['))
@@ -64,12 +53,12 @@ pub(super) fn evaluate(value: &Value, scope: &Scope) -> Result<Value, String> {
             ),
         },
         Value::Array(values) => {
-            values.iter().map(|value| evaluate(value, scope)).collect::<Result<_, _>>()?
+            values.iter().map(|value| replaced(value, scope)).collect::<Result<_, _>>()?
         }
         Value::Object(map) => {
             let mut evaluated = serde_json::Map::new();
             for (key, value) in map {
-                evaluated.insert(key.clone(), evaluate(value, scope)?);
+                evaluated.insert(key.clone(), replaced(value, scope)?);
             }
             Value::Object(evaluated)
         }
@@ -81,6 +70,18 @@ pub(super) fn evaluate(value: &Value, scope: &Scope) -> Result<Value, String> {
 fn inner(text: &str) -> Option<&str> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     (!inner.starts_with('[')).then_some(inner)
+}
+
+/// Whether a string is an expression.
+pub(super) fn is_expression(text: &str) -> bool {
+    inner(text).is_some()
+}
+
+/// Why a text is no expression; with how a text is written, unless it begins with a call.
+fn hinted(why: String, expression: &str) -> String {
+    let mut parser = Parser { rest: expression.trim_start(), depth: 0 };
+    let is_call = !parser.word().is_empty() && parser.take('(');
+    if is_call { why } else { why + "; a text that begins with `[` is written `[[`" }
 }
 
 fn parse(text: &str) -> Result<Expression, String> {
@@ -138,7 +139,8 @@ impl Parser<'_> {
             return Err(format!("calls lie more than {DEPTH_MAX} deep"));
         }
         self.depth += 1;
-        let mut expression = self.primary()?;
+        let expression = self.primary()?;
+        let mut path = Vec::new();
         loop {
             let index = if self.take('.') {
                 let name = self.word();
@@ -153,10 +155,16 @@ impl Parser<'_> {
             } else {
                 break;
             };
-            expression = Expression::Member { of: Box::new(expression), index: Box::new(index) };
+            if path.len() == DEPTH_MAX {
+                return Err(format!("more than {DEPTH_MAX} members follow each other"));
+            }
+            path.push(index);
         }
         self.depth -= 1;
-        Ok(expression)
+        Ok(match path.is_empty() {
+            true => expression,
+            false => Expression::Member { of: Box::new(expression), path },
+        })
     }
 
     fn primary(&mut self) -> Result<Expression, String> {
@@ -229,35 +237,41 @@ impl Parser<'_> {
 
 impl Expression {
     fn evaluate(&self, scope: &Scope) -> Result<Value, String> {
-        match self {
-            Self::Literal(value) => Ok(value.clone()),
+        let value = match self {
+            Self::Literal(value) => value.clone(),
             // What is not chosen is not evaluated, as an index that is not there.
             Self::Call { name, arguments } if name.eq_ignore_ascii_case("if") => {
                 let [condition, yes, no] = arguments.as_slice() else {
                     return Err("`if` takes a condition and two values".to_owned());
                 };
-                match condition.evaluate(scope)? {
+                return match condition.evaluate(scope)? {
                     Value::Bool(true) => yes.evaluate(scope),
                     Value::Bool(false) => no.evaluate(scope),
-                    other => Err(format!(
-                        "`if` asks for a boolean, not {}",
-                        super::tree::describe(&other)
-                    )),
-                }
+                    other => Err(format!("`if` asks for a boolean, not {}", describe(&other))),
+                };
             }
             Self::Call { name, arguments } => {
                 let arguments: Vec<Value> = arguments
                     .iter()
                     .map(|argument| argument.evaluate(scope))
                     .collect::<Result<_, _>>()?;
-                function::call(name, &arguments, scope)
+                function::call(name, &arguments, scope)?
             }
-            Self::Member { of, index } => member(&of.evaluate(scope)?, &index.evaluate(scope)?),
-        }
+            Self::Member { of, path } => {
+                let of = of.evaluate(scope)?;
+                let mut found = &of;
+                for index in path {
+                    found = member(found, &index.evaluate(scope)?, scope)?;
+                }
+                found.clone()
+            }
+        };
+        scope.charge(weigh(&value)?)?;
+        Ok(value)
     }
 }
 
-fn member(of: &Value, index: &Value) -> Result<Value, String> {
+fn member<'a>(of: &'a Value, index: &Value, scope: &Scope) -> Result<&'a Value, String> {
     let found = match (of, index) {
         (Value::Object(map), Value::String(name)) => map.get(name),
         (Value::Array(values), Value::Number(number)) => number
@@ -265,9 +279,12 @@ fn member(of: &Value, index: &Value) -> Result<Value, String> {
             .and_then(|index| usize::try_from(index).ok())
             .and_then(|index| values.get(index)),
         _ => {
-            let (of, index) = (super::tree::describe(of), super::tree::describe(index));
+            let (of, index) = (describe(of), describe(index));
             return Err(format!("{of} has no member by {index}"));
         }
     };
-    found.cloned().ok_or_else(|| format!("there is no member {index}"))
+    found.ok_or_else(|| match scope.is_secret() {
+        true => "there is no such member".to_owned(),
+        false => format!("there is no member {index}"),
+    })
 }

@@ -1,6 +1,6 @@
 //! The functions of expressions.
 
-use super::expression::Scope;
+use super::scope::Scope;
 use super::tree::describe;
 use crate::configuration::meant;
 use base64::Engine as _;
@@ -79,7 +79,7 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &Scope) -> Result<Val
         let meant = meant(name, known.copied());
         return Err(format!("there is no function `{name}`{meant}"));
     };
-    let call = Call { name: found, arguments };
+    let call = Call { name: found, arguments, is_secret: scope.is_secret() };
     let value = match *found {
         "parameters" | "variables" | "node" | "nodeName" => call.scope(scope)?,
         "and" | "or" | "not" | "equals" | "less" | "lessOrEquals" | "greater"
@@ -104,9 +104,16 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &Scope) -> Result<Val
 struct Call<'a> {
     name: &'a str,
     arguments: &'a [Value],
+    /// Whether a secure parameter may be in the arguments.
+    is_secret: bool,
 }
 
 impl<'a> Call<'a> {
+    /// What is wrong: `open` shows values, `closed` shows none of them.
+    fn told(&self, open: String, closed: &str) -> String {
+        if self.is_secret { format!("`{}` {closed}", self.name) } else { open }
+    }
+
     fn count<const N: usize>(&self) -> Result<&'a [Value; N], String> {
         self.arguments.try_into().map_err(|_other| {
             let (name, found) = (self.name, self.arguments.len());
@@ -152,23 +159,10 @@ impl<'a> Call<'a> {
             return Ok(scope.node.as_str().into());
         }
         if self.name == "node" && self.arguments.is_empty() {
-            return Ok(scope.data.clone().into_iter().collect());
+            return scope.read_node();
         }
         let [name] = self.count()?;
-        let name = self.string(name)?;
-        let (what, known) = match self.name {
-            "parameters" => ("parameter", &scope.parameters),
-            "variables" => ("variable", &scope.variables),
-            _ => ("value of the node", &scope.data),
-        };
-        if self.name == "parameters" {
-            let secure = scope.secure.iter().position(|secure| secure == name);
-            scope.touched.set(secure.or(scope.touched.take()));
-        }
-        known.get(name).cloned().ok_or_else(|| {
-            let meant = meant(name, known.keys().map(String::as_str));
-            format!("there is no {what} `{name}`{meant}")
-        })
+        scope.read(self.name, self.string(name)?)
     }
 
     fn logic(&self) -> Result<Value, String> {
@@ -237,11 +231,9 @@ impl<'a> Call<'a> {
             let [value] = self.count()?;
             return match value {
                 Value::Number(number) if number.is_i64() => Ok(value.clone()),
-                Value::String(text) => text
-                    .trim()
-                    .parse::<i64>()
-                    .map(Value::from)
-                    .map_err(|_other| format!("`int` cannot read `{text}`")),
+                Value::String(text) => text.trim().parse::<i64>().map(Value::from).map_err(|_| {
+                    self.told(format!("`int` cannot read `{text}`"), "cannot read its text")
+                }),
                 other => self.wrong("an integer or its text", other),
             };
         }
@@ -255,9 +247,10 @@ impl<'a> Call<'a> {
             _ => one.checked_rem(other),
         };
         let name = self.name;
-        number
-            .map(Value::from)
-            .ok_or_else(|| format!("`{name}` of {one} and {other} is no integer"))
+        number.map(Value::from).ok_or_else(|| {
+            let open = format!("`{name}` of {one} and {other} is no integer");
+            self.told(open, "of its arguments is no integer")
+        })
     }
 
     fn collection(&self) -> Result<Value, String> {
@@ -288,7 +281,8 @@ impl<'a> Call<'a> {
                 let [start, count] = self.count()?;
                 let (start, count) = (self.integer(start)?, self.integer(count)?);
                 if !(0..=RESULT_MAX as i64).contains(&count) || start.checked_add(count).is_none() {
-                    return Err(format!("`range` of {count} numbers from {start}"));
+                    let open = format!("`range` makes no {count} numbers from {start}");
+                    return Err(self.told(open, "makes no such numbers"));
                 }
                 (start..start + count).collect()
             }
@@ -301,7 +295,11 @@ impl<'a> Call<'a> {
                 let [of, wanted] = self.count()?;
                 let index = match of {
                     Value::Array(values) => values.iter().position(|value| value == wanted),
-                    text => self.string(text)?.find(self.string(wanted)?),
+                    text => {
+                        let (text, wanted) = (self.string(text)?, self.string(wanted)?);
+                        // In characters, as `length` counts.
+                        text.find(wanted).map(|at| text[..at].chars().count())
+                    }
                 };
                 index.map_or(Number::from(-1), Number::from).into()
             }
@@ -402,7 +400,13 @@ impl<'a> Call<'a> {
             "join" => {
                 let [list, by] = self.count()?;
                 let parts: Vec<String> = self.list(list)?.iter().map(shown).collect();
-                parts.join(self.string(by)?).into()
+                let by = self.string(by)?;
+                let between = by.len().saturating_mul(parts.len().saturating_sub(1));
+                let grown = parts.iter().map(String::len).sum::<usize>().saturating_add(between);
+                if grown > RESULT_MAX {
+                    return Err(format!("`join` makes more than {RESULT_MAX} bytes"));
+                }
+                parts.join(by).into()
             }
             "resourceId" => {
                 let [kind, name] = self.count()?;
@@ -420,15 +424,16 @@ impl<'a> Call<'a> {
             "toUpper" => text.to_uppercase().into(),
             "trim" => text.trim().into(),
             "base64" => STANDARD.encode(text).into(),
-            "json" => serde_json::from_str(text).map_err(|error| format!("`json`: {error}"))?,
+            "json" => serde_json::from_str(text).map_err(|error| self.unread(&error))?,
             _ => {
-                let bytes =
-                    STANDARD.decode(text).map_err(|error| format!("`base64ToString`: {error}"))?;
-                String::from_utf8(bytes)
-                    .map_err(|error| format!("`base64ToString`: {error}"))?
-                    .into()
+                let bytes = STANDARD.decode(text).map_err(|error| self.unread(&error))?;
+                String::from_utf8(bytes).map_err(|error| self.unread(&error))?.into()
             }
         })
+    }
+
+    fn unread(&self, error: &dyn std::error::Error) -> String {
+        self.told(format!("`{}`: {error}", self.name), "cannot read its text")
     }
 
     /// `format('{0} of {1}', …)`; doubled braces are braces.
@@ -446,12 +451,15 @@ impl<'a> Call<'a> {
                 rest = &after[1..];
                 continue;
             }
-            let (index, after) = after
-                .split_once('}')
-                .filter(|_| brace == "{")
-                .ok_or_else(|| format!("a brace of `{pattern}` has no other"))?;
+            let (index, after) =
+                after.split_once('}').filter(|_| brace == "{").ok_or_else(|| {
+                    let open = format!("a brace of `{pattern}` has no other");
+                    self.told(open, "has a brace without its other")
+                })?;
             let value = index.trim().parse::<usize>().ok().and_then(|index| values.get(index));
-            let value = value.ok_or_else(|| format!("`format` has no value `{index}`"))?;
+            let value = value.ok_or_else(|| {
+                self.told(format!("`format` has no value `{index}`"), "has no value of that number")
+            })?;
             text.push_str(&shown(value));
             if text.len() > RESULT_MAX {
                 return Err(format!("`format` makes more than {RESULT_MAX} bytes"));

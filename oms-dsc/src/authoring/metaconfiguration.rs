@@ -1,11 +1,11 @@
 //! Metaconfigurations: what a local configuration manager is told of itself.
 
-use super::emit::{About, Declaration, Declared, Emitter, finish, push, text};
+use super::emit::{About, Declaration, Declared, Emitter, Kind, finish, push, text};
 use crate::configuration::credential::protect;
 use crate::configuration::{CheckOptions, ResourceClass, Schemas, meant};
 use crate::mof::{Diagnostic, Document, Instance, Item, Position, Value, ValueKind};
-use oms_core::SystemEntropy;
-use std::collections::{BTreeMap, HashSet};
+use oms_core::Entropy;
+use std::collections::{BTreeMap, BTreeSet};
 
 const CLASS: &str = "MSFT_DSCMetaConfiguration";
 
@@ -25,6 +25,9 @@ const LEAST_MINUTES: [(&str, i128); 2] =
 /// The most that intervals may be, in minutes: a month.
 const MINUTES_MAX: i128 = 44_640;
 
+/// Properties that hold ids.
+const REFERRING: [&str; 3] = ["ConfigurationSource", "ResourceModuleSource", "DependsOn"];
+
 /// Makes the document of a metaconfiguration, and checks it against the schemas and for what it refers
 /// to.
 pub(super) fn emit(
@@ -32,8 +35,9 @@ pub(super) fn emit(
     about: &About<'_>,
     settings: &[Declared],
     declarations: &[Declaration],
+    entropy: &dyn Entropy,
 ) -> Result<Document, Vec<Diagnostic>> {
-    let mut emitter = Emitter::new(schemas, about);
+    let mut emitter = Emitter::new(schemas, about, Kind::Metaconfiguration);
     let mut lists: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for declaration in declarations {
         let Some((class, list)) = part(schemas, declaration) else {
@@ -65,15 +69,16 @@ pub(super) fn emit(
         push(&mut main, list, ValueKind::Array(values));
     }
     check(&mut emitter, &main, declarations);
-    let Emitter { mut items, mut diagnostics, .. } = emitter;
+    let Emitter { mut items, mut diagnostics, hidden, .. } = emitter;
     items.push(Item::Instance(main));
     items.push(Item::Instance(document_instance(about)));
     let mut document = Document { items };
     if diagnostics.is_empty() {
-        let protected = protect(&mut document, about.passwords, &SystemEntropy);
+        let protected = protect(&mut document, about.passwords, entropy);
         diagnostics.extend(protected.err().into_iter().flatten());
     }
-    diagnostics.extend(schemas.check(&document, CheckOptions { refuses_unknown_classes: true }));
+    let options = CheckOptions { refuses_unknown_classes: true };
+    diagnostics.extend(schemas.check_hiding(&document, options, hidden));
     finish(document, diagnostics)
 }
 
@@ -116,11 +121,7 @@ fn manager<'a>(
         let known = schema.iter().find(|p| p.name.eq_ignore_ascii_case(&declared.name));
         emitter.property(&mut made, known.copied(), declared);
     }
-    if !declaration.depends_on.is_empty() {
-        let ids = declaration.depends_on.iter();
-        let ids = ids.map(|(id, position)| Value { kind: text(id), position: *position });
-        push(&mut made, "DependsOn", ValueKind::Array(ids.collect()));
-    }
+    emitter.depends_on(&mut made, declaration);
     emitter.items.push(Item::Instance(made));
     alias
 }
@@ -144,11 +145,16 @@ fn check(emitter: &mut Emitter<'_>, main: &Instance, declarations: &[Declaration
             && let ValueKind::Integer(minutes) = property.value.kind
             && !(least..=MINUTES_MAX).contains(&minutes)
         {
-            let message = format!("`{name}` is {least} to {MINUTES_MAX} minutes, not {minutes}");
-            emitter.report(property.value.position, message);
+            let position = property.value.position;
+            let found = match emitter.hidden.contains(&position) {
+                true => String::new(),
+                false => format!(", not {minutes}"),
+            };
+            let message = format!("`{name}` is {least} to {MINUTES_MAX} minutes{found}");
+            emitter.report(position, message);
         }
     }
-    let mut ids = HashSet::new();
+    let mut ids = BTreeSet::new();
     for declaration in declarations {
         if !ids.insert(declaration.id().to_lowercase()) {
             let message = format!("`{}` is declared twice", declaration.id());
@@ -167,23 +173,27 @@ fn check(emitter: &mut Emitter<'_>, main: &Instance, declarations: &[Declaration
             refer(emitter, &ids, id, *position);
         }
         for declared in &declaration.properties {
-            let is_source = ["ConfigurationSource", "ResourceModuleSource"]
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(&declared.name));
+            let refers = REFERRING.iter().any(|name| name.eq_ignore_ascii_case(&declared.name));
             let texts = match &declared.value {
                 serde_json::Value::Array(values) => values.as_slice(),
                 one => std::slice::from_ref(one),
             };
-            for id in texts.iter().filter_map(|value| value.as_str()).filter(|_| is_source) {
+            for id in texts.iter().filter_map(|value| value.as_str()).filter(|_| refers) {
                 refer(emitter, &ids, id, declared.value_position);
             }
         }
     }
 }
 
-fn refer(emitter: &mut Emitter<'_>, ids: &HashSet<String>, id: &str, position: Position) {
-    if !ids.contains(&id.to_lowercase()) {
-        let meant = meant(id, ids.iter().map(String::as_str));
-        emitter.report(position, format!("nothing has the id `{id}` that is referred to{meant}"));
+fn refer(emitter: &mut Emitter<'_>, ids: &BTreeSet<String>, id: &str, position: Position) {
+    if ids.contains(&id.to_lowercase()) {
+        return;
     }
+    let message = if emitter.hidden.contains(&position) {
+        "nothing has the id that is referred to".to_owned()
+    } else {
+        let meant = meant(id, ids.iter().map(String::as_str));
+        format!("nothing has the id `{id}` that is referred to{meant}")
+    };
+    emitter.report(position, message);
 }

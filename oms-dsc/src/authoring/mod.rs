@@ -35,18 +35,52 @@
 //! ```
 //!
 //! Its parts: `configuration` (the name), `author`, `parameters`, `variables`, `nodes` (what is said of
-//! each node; `'*'` is said of all), `composites` (resources of resources, with parameters of their own)
-//! and `resources` (`type`, `name`, `properties`, `dependsOn`, `condition`, `module`). A configuration
-//! document of DSC version 3 is one too: it has `$schema`, and its resource types are
-//! `Module/Resource`; a type of which there is no schema becomes an `OMS_CommandResource`, which a node
-//! runs by its manifest.
+//! each node; `'*'` is said of all), `composites` (resources of resources, with `parameters` of their own)
+//! and `resources` (`type`, `name`, `properties`, `dependsOn`, `condition`, `module` with its `name` and
+//! `version`). `dependsOn` names `[Type]Name`; that of a composite is on all of its resources.
 //!
+//! A parameter has a `type` (`string`, `int`, `bool`, `array`, `object`, `secureString`, `secureObject`),
+//! and may have `defaultValue`, `allowedValues`, `minValue`, `maxValue`, `minLength`, `maxLength` and
+//! `description`. The value of a secure one is written where it is encrypted (passwords of credentials) or
+//! read as it is (registration keys), and is refused anywhere else, also behind a default or within a
+//! composite; no message shows it.
+//!
+//! The properties of a resource are those of its class. An object is an instance of the class that the
+//! schema says, such as a credential `{userName: u, password: p}`, or of the one in its member `$class`;
+//! where the schema has names with values, it is those.
+//!
+//! # Expressions
+//! A string that begins with `[` and ends with `]` is an expression; a text that does so is written with
+//! `[[` at its beginning. There are calls, `'text'` (where `''` is one quote), integers, `true`, `false`,
+//! `null`, and members: `node('disks')[0].size`. They stand in values, names, `dependsOn`, conditions,
+//! variables, defaults of parameters, and in what is said of a node. What is plain there is known first,
+//! then the parameters, then what is computed of the node (each sees what is in front of it), then the
+//! variables.
+//!
+//! | about | functions |
+//! |---|---|
+//! | the source | `parameters(name)`, `variables(name)`, `node(name)`, `node()`, `nodeName()`, `resourceId(type, name)` |
+//! | text | `concat`, `format('{0}', …)`, `replace(text, old, new)`, `split(text, by)`, `join(list, by)`, `trim`, `toLower`, `toUpper`, `startsWith`, `endsWith`, `string`, `base64`, `base64ToString`, `json` |
+//! | lists, objects, text | `contains`, `indexOf`, `first`, `last`, `length`, `empty`, `union`, `concat`, `array`, `createArray`, `createObject(key, value, …)`, `range(start, count)`, `coalesce` |
+//! | numbers | `add`, `sub`, `mul`, `div`, `mod`, `min`, `max`, `int` |
+//! | logic | `if(condition, yes, no)`, `and`, `or`, `not`, `equals`, `less`, `lessOrEquals`, `greater`, `greaterOrEquals`, `bool`, `true()`, `false()`, `null()` |
+//!
+//! # Documents of DSC version 3
+//! A configuration document of DSC version 3 is a source too: it has `$schema` and no `configuration`, so
+//! that [`CompileOptions::name`] names it, and its resource types are `Module/Resource`. A type of which
+//! there is no schema becomes an `OMS_CommandResource`, whose properties are JSON; the nodes of this
+//! version do not run those yet, which they tell by that class.
+//!
+//! # Metaconfigurations
 //! A source with `settings` is one of metaconfigurations: the settings are those of the local
 //! configuration manager, and its resources are what it talks to (`ConfigurationRepositoryWeb`,
 //! `ResourceRepositoryWeb`, `ReportServerWeb`, those of a share, `PartialConfiguration`,
 //! `SignatureValidation`).
 //!
-//! What is wrong is told all at once, each with its line and column in the source.
+//! # What is wrong
+//! It is told all at once, each with its line and column in the source. What a source may come to is
+//! bounded: 10,000 resources of a node that depend on 1,000 others each, and a document that a pull server
+//! takes ([`CONFIGURATION_BYTES_MAX`](crate::pull_server::CONFIGURATION_BYTES_MAX)).
 
 mod builder;
 
@@ -54,11 +88,15 @@ mod compile;
 
 mod emit;
 
+mod expand;
+
 mod expression;
 
 mod function;
 
 mod metaconfiguration;
+
+mod scope;
 
 mod source;
 

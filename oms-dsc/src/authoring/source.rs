@@ -5,6 +5,8 @@ use crate::Error;
 use crate::configuration::meant;
 use crate::mof::{DIAGNOSTICS_MAX, Diagnostic, Position};
 use serde_json::Value;
+use std::collections::HashMap;
+use std::fmt;
 
 /// Types of DSC version 3 whose `resources` are resources of the document itself.
 const GROUPS: [&str; 4] = [
@@ -19,7 +21,7 @@ const OF_THE_ENGINE: [&str; 3] =
     ["Microsoft.DSC/Assertion", "Microsoft.DSC/Include", "Microsoft.DSC/Import"];
 
 /// A source document: what it declares, before it is compiled for a node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     /// The name that diagnostics and `SourceInfo` have.
     pub(super) file: String,
@@ -35,7 +37,7 @@ pub struct Source {
 }
 
 /// A resource that is made of others.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Composite {
     pub(super) name: String,
     pub(super) parameters: Vec<Parameter>,
@@ -43,7 +45,7 @@ pub(super) struct Composite {
 }
 
 /// A resource as it is written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Resource {
     pub(super) kind: String,
     pub(super) name: Tree,
@@ -57,7 +59,7 @@ pub(super) struct Resource {
 }
 
 /// A parameter as it is declared.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) parameter_type: ParameterType,
@@ -127,6 +129,19 @@ impl ParameterType {
             Self::Array => value.is_array(),
             Self::Object | Self::SecureObject => value.is_object(),
         }
+    }
+}
+
+impl fmt::Debug for Source {
+    /// By names alone: a value may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&str> = self.nodes().collect();
+        f.debug_struct("Source")
+            .field("file", &self.file)
+            .field("configuration", &self.configuration.as_ref().map(|(name, _)| name))
+            .field("parameters", &self.parameters().collect::<Vec<_>>())
+            .field("nodes", &nodes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -262,7 +277,14 @@ impl Reader {
         }
         let composites = self.entries("`composites`", fields.tree("composites"));
         let nodes = self.entries("`nodes`", fields.tree("nodes"));
+        let mut places: HashMap<String, &Entry> = HashMap::new();
         for node in nodes {
+            // The document of each is published by its name, whatever its case.
+            if let Some(other) = places.insert(node.key.to_lowercase(), node) {
+                let (one, other, place) = (&node.key, &other.key, other.position);
+                let message = format!("the node `{one}` is `{other}` at {place} in another case");
+                self.report(node.position, message);
+            }
             let data =
                 Some(&node.value).filter(|tree| !matches!(tree.kind, Kind::Scalar(Value::Null)));
             self.entries(&format!("the node `{}`", node.key), data);

@@ -9,6 +9,9 @@ use std::fmt;
 /// The largest source document, in bytes.
 pub const SOURCE_BYTES_MAX: usize = 8 << 20;
 
+/// How deep lists and objects of a source document may lie in each other: the reader's stack is as deep.
+const DEPTH_MAX: usize = 40;
+
 /// A part of the document and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
@@ -47,7 +50,10 @@ impl Tree {
         }
         // Anchors that lead to each other would make a large tree of a small document: the reader's
         // budget refuses them.
-        let options: Options = serde_saphyr::options! { strict_booleans: true };
+        let options: Options = serde_saphyr::options! {
+            strict_booleans: true,
+            budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+        };
         let read: Result<Spanned<Raw>, _> = serde_saphyr::from_slice_with_options(bytes, options);
         match read {
             Ok(raw) => Ok(placed(raw)),
@@ -80,6 +86,14 @@ impl Tree {
             Kind::Map(entries) => {
                 entries.iter().map(|entry| (entry.key.clone(), entry.value.value())).collect()
             }
+        }
+    }
+
+    /// The entries of a map; none of anything else.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            Kind::Map(entries) => entries,
+            _ => &[],
         }
     }
 

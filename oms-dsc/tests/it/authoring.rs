@@ -1,23 +1,31 @@
 //! Sources in YAML, JSON and Rust: what they compile to, and what is told of those that do not.
 
+mod limits;
+
+mod metaconfiguration;
+
+mod secrets;
+
 use oms_core::entropy::SeededEntropy;
 use oms_dsc::authoring::{CompileOptions, ConfigurationBuilder, ResourceBuilder, Source};
 use oms_dsc::configuration::credential::Recipient;
-use oms_dsc::configuration::{Configuration, PropertyValue, Schemas};
+use oms_dsc::configuration::{CheckOptions, Configuration, PropertyValue, Schemas};
+use oms_dsc::mof;
 use oms_dsc::protocol::Checksum;
 use proptest::prelude::*;
 use serde_json::json;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 fn schemas() -> Schemas {
-    Schemas::standard().expect("right")
+    static SCHEMAS: OnceLock<Schemas> = OnceLock::new();
+    SCHEMAS.get_or_init(|| Schemas::standard().expect("right")).clone()
 }
 
 fn options() -> CompileOptions {
     CompileOptions { entropy: Arc::new(SeededEntropy::new(1)), ..CompileOptions::default() }
 }
 
-/// Every node's document of a source, or what is wrong, one a line.
+/// Every node's configuration of a source, or what is wrong, one a line.
 fn compile(text: &str, options: &CompileOptions) -> Result<Vec<(String, Configuration)>, String> {
     let compiled = Source::read("s.yaml", text.as_bytes())
         .and_then(|source| source.compile(&schemas(), options));
@@ -27,11 +35,15 @@ fn compile(text: &str, options: &CompileOptions) -> Result<Vec<(String, Configur
         }
         other => other.to_string(),
     };
-    let parsed = compiled.map_err(shown)?.into_iter().map(|node| {
+    let parsed = compiled.map_err(shown)?.into_iter().filter_map(|node| {
         assert_eq!(node.checksum, Checksum::of(node.text.as_bytes()));
-        let name = node.name.to_string();
-        let configuration = Configuration::parse(&name, node.text.as_bytes());
-        (name, configuration.expect("what was compiled"))
+        let document = mof::parse(node.text.as_bytes()).into_result().expect("it is MOF");
+        assert_eq!(schemas().check(&document, CheckOptions::default()), []);
+        if node.is_metaconfiguration {
+            return None;
+        }
+        let configuration = Configuration::from_document(&document);
+        Some((node.name.to_string(), configuration.expect("what was compiled")))
     });
     Ok(parsed.collect())
 }
@@ -87,6 +99,9 @@ fn expressions() {
         ("[string(createObject('k', null(), 'l', length('äö')))]", "{\"k\":null,\"l\":2}"),
         ("[coalesce(null(), 'x')]", "x"),
         ("[string(indexOf(createArray('a', 'b'), 'b'))]", "1"),
+        // In characters, as `length` counts, and not in bytes.
+        ("[string(indexOf('Größe: 3', ':'))]", "5"),
+        ("[[main]\nk=[x]", "[main]\nk=[x]"),
         ("[string(contains('abc', 'bc'))]", "true"),
         ("[resourceId('Module/nxFile', 'x')]", "[nxFile]x"),
         ("[string(int('42'))]", "42"),
@@ -108,9 +123,15 @@ fn expressions_that_cannot_be_are_told_with_their_place() {
     for (expression, expect) in [
         ("[concat('a']", "`)` is missing at the end of the expression"),
         ("[concat('a') 'b']", "the expression ends before `'b'`"),
-        ("['a]", "the string is not closed: `'a`"),
-        ("[]", "the expression is empty, or ends too early"),
-        ("[name]", "`name` is no function without `(`"),
+        ("['a]", "the string is not closed: `'a`; a text that begins with `[` is written `[[`"),
+        (
+            "[]",
+            "the expression is empty, or ends too early; a text that begins with `[` is written `[[`",
+        ),
+        (
+            "[main]\nk=[x]",
+            "`main` is no function without `(`; a text that begins with `[` is written `[[`",
+        ),
         ("[conact('a')]", "there is no function `conact`; did you mean `concat`?"),
         (
             "[envvar('HOME')]",
@@ -300,8 +321,149 @@ resources: []",
     );
     check_wrong(
         "configuration: a/b\nresources: []",
-        "1:16: not a valid configuration name. value=`a/b.localhost`, reason=`has a control character, slash, backslash or quote`",
+        "1:16: not a valid configuration name. value=`a/b`, reason=`has a control character, slash, backslash or quote`",
     );
+}
+
+/// Of a whole document, whose output is in a folder of that name.
+#[test]
+fn a_configuration_has_a_name_of_its_own() {
+    for (name, reason) in [("..", "names a folder"), ("''", "not 1 to 255 bytes")] {
+        let told = compile(&format!("configuration: {name}\nresources: []"), &options());
+        let told = told.expect_err(name);
+        assert!(told.starts_with("1:16: ") && told.contains(reason), "{told}");
+    }
+    let given = CompileOptions { name: Some("..".to_owned()), ..options() };
+    let told = compile("configuration: T\nresources: []", &given).expect_err("a folder");
+    assert!(told.contains("names a folder"), "{told}");
+}
+
+/// Both would be published by one name, and the second in place of the first.
+#[test]
+fn nodes_differ_by_more_than_their_case() {
+    check_wrong(
+        "configuration: T\nnodes:\n  web-1: {}\n  web-2: {}\n  WEB-1: {}\nresources: []",
+        "5:3: the node `WEB-1` is `web-1` at 3:3 in another case",
+    );
+}
+
+/// `oms dsc compile --certificate Web-1=web1.pem --certificate all.pem` where the node is `web-1`.
+#[test]
+fn a_certificate_is_of_a_node_that_is_there() {
+    let pem = include_bytes!("../fixtures/certificates/node.pem");
+    let recipient = || Recipient::from_pem(pem).expect("a certificate");
+    let mut options = options();
+    for node in ["*", "web-1", "web-2"] {
+        options.recipients.insert(node.to_owned(), recipient());
+    }
+    assert_eq!(compile(SITES, &options).expect("right").len(), 2);
+    options.recipients.insert("Web-1".to_owned(), recipient());
+    let told = compile(SITES, &options).expect_err("no such node");
+    assert_eq!(
+        told,
+        "certificate is not valid. reason=`there is no node `Web-1`; did you mean `web-1`?`"
+    );
+    options.recipients = [("localhost".to_owned(), recipient())].into();
+    assert!(compile("configuration: T\nresources: []", &options).is_ok());
+}
+
+/// A node's own data, told by what all nodes have and by parameters.
+#[test]
+fn what_is_said_of_a_node_may_be_an_expression() {
+    let text = |more: &str| {
+        format!(
+            "configuration: T
+parameters:
+  domain: {{type: string, defaultValue: example.org}}
+  tier: {{type: string, defaultValue: \"[node('tier')]\"}}{more}
+nodes:
+  '*':
+    tier: test
+    url: \"[concat('http://', node('host'), '/', parameters('tier'))]\"
+  web-1: {{host: \"[concat(nodeName(), '.', parameters('domain'))]\", note: '[[plain]'}}
+  web-2: {{host: web-2, tier: live}}
+variables: {{all: \"[join(createArray(node('url'), node('note')), ' ')]\"}}
+resources:
+- type: nxFile
+  name: f
+  properties: {{DestinationPath: /f, Contents: \"[variables('all')]\"}}
+"
+        )
+    };
+    let wrong = text("");
+    // In the order of the text: those of all nodes come first.
+    let told = compile(&wrong, &options()).expect_err("not yet");
+    assert!(told.starts_with("8:10: the value `host` of the node is not known yet"), "{told}");
+    let right = wrong
+        .replace("    url: ", "    note: none\n    url: ")
+        .replace("node('host')", "nodeName()");
+    let compiled = compile(&right, &options()).expect("right");
+    let contents = |index: usize| compiled[index].1.resources[0].property("Contents").cloned();
+    assert_eq!(contents(0), Some(PropertyValue::Text("http://web-1/test [plain]".to_owned())));
+    assert_eq!(contents(1), Some(PropertyValue::Text("http://web-2/live none".to_owned())));
+    // A parameter is known before what is computed of a node.
+    let round = right.replace("[node('tier')]", "[node('url')]");
+    let told = compile(&round, &options()).expect_err("not yet");
+    assert!(told.starts_with("4:38: the value `url` of the node is not known yet"), "{told}");
+}
+
+/// As a script of PowerShell has them, or as a document that was read has them.
+#[test]
+fn what_is_no_property_is_not_given_as_one() {
+    for (name, expect) in [
+        ("ModuleName", "`ModuleName` is given as `module`"),
+        ("moduleversion", "`ModuleVersion` is given as `module`"),
+        ("CONFIGURATIONNAME", "`ConfigurationName` is the name of the configuration"),
+        ("SourceInfo", "`SourceInfo` is the place in the source"),
+        ("DependsOn", "`DependsOn` is given as `dependsOn`"),
+        ("ResourceId", "`ResourceID` is made of `type` and `name`"),
+    ] {
+        check_wrong(
+            &format!(
+                "configuration: T
+resources:
+- type: nxFile
+  name: f
+  dependsOn: '[nxFile]g'
+  properties: {{DestinationPath: /f, {name}: nx}}
+- {{type: nxFile, name: g, properties: {{DestinationPath: /g}}}}
+"
+            ),
+            &format!("6:37: {expect}"),
+        );
+        let file = ResourceBuilder::new("nxFile", "f").property("DestinationPath", "/f");
+        let builder = ConfigurationBuilder::new("T").resource(file.property(name, "nx"));
+        let error = builder.build(&schemas(), &SeededEntropy::new(1)).expect_err("no property");
+        assert!(error.to_string().contains(expect), "{error}");
+    }
+    // What has two spellings of one property has it twice.
+    check_wrong(
+        "configuration: T
+resources:
+- type: User
+  name: u
+  properties:
+    UserName: u
+    Password: {userName: u, UserName: v, password: p}
+",
+        "7:15: the property `UserName` was given at 7:15 already",
+    );
+}
+
+#[test]
+fn the_modules_of_resources_of_linux() {
+    let text = "configuration: T
+resources:
+- {type: nxFirewall, name: a, properties: {Name: a}}
+- {type: nxComputer, name: b, properties: {Name: b}}
+- {type: nxNetworking/nxFirewall, name: c, properties: {Name: c}}
+- {type: nx/nxFile, name: d, properties: {DestinationPath: /d}}
+";
+    let compiled = compile(text, &options()).expect("right");
+    let resources = compiled[0].1.resources.iter();
+    let modules: Vec<&str> =
+        resources.map(|resource| resource.module_name.as_deref().unwrap_or_default()).collect();
+    assert_eq!(modules, ["nxNetworking", "nxComputerManagement", "nxNetworking", "nx"]);
 }
 
 #[test]
@@ -442,6 +604,66 @@ fn the_builder_says_what_is_wrong() {
     );
 }
 
+/// A resource that is right now and then: with properties, and values, from wherever they may be.
+fn any_resource() -> impl Strategy<Value = serde_json::Value> {
+    const TYPES: [&str; 6] = [
+        "nxFile",
+        "nx/nxFile",
+        "User",
+        "Other/Thing",
+        "ConfigurationRepositoryWeb",
+        "PartialConfiguration",
+    ];
+    const NAMES: [&str; 16] = [
+        "destinationPath",
+        "Contents",
+        "contents",
+        "Ensure",
+        "Password",
+        "ConfigurationSource",
+        "Description",
+        "AllowUnsecureConnection",
+        "ModuleName",
+        "moduleVersion",
+        "ConfigurationName",
+        "SourceInfo",
+        "DependsOn",
+        "dependsOn",
+        "ResourceID",
+        "ResourceId",
+    ];
+    let value = prop_oneof![
+        6 => "[a-z/\\\\\"'\n\u{e9}]{0,6}".prop_map(serde_json::Value::from),
+        1 => Just(json!("present")),
+        1 => Just(json!("[nxFile]a")),
+        1 => Just(json!({"userName": "u", "password": "-----BEGIN CMS-----"})),
+        1 => Just(json!(["[nxFile]a"])),
+        1 => any::<i64>().prop_map(serde_json::Value::from),
+    ];
+    let properties = prop::collection::btree_map(prop::sample::select(&NAMES[..]), value, 0..3);
+    let name = prop::sample::select(&["a", "b", "A"][..]);
+    let depends_on = prop::option::of(prop::sample::select(&["[nxFile]a", "[User]b"][..]));
+    (prop::sample::select(&TYPES[..]), name, properties, depends_on).prop_map(
+        |(kind, name, mut properties, depends_on)| {
+            // What each needs, so that it is right now and then.
+            let needed = match kind {
+                "nxFile" | "nx/nxFile" => vec![("DestinationPath", json!(format!("/{name}")))],
+                "User" => vec![("UserName", json!(name))],
+                "ConfigurationRepositoryWeb" => vec![("ServerURL", json!("https://pull.example"))],
+                _ => vec![],
+            };
+            properties.extend(needed);
+            let properties: serde_json::Map<String, serde_json::Value> =
+                properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let mut resource = json!({"type": kind, "name": name, "properties": properties});
+            if let Some(depends_on) = depends_on {
+                resource["dependsOn"] = json!(depends_on);
+            }
+            resource
+        },
+    )
+}
+
 proptest! {
     #[test]
     fn any_text_is_compiled_or_refused(text in "[a-z0-9:{}\\[\\]'\", \n*&!|>-]{0,200}") {
@@ -450,106 +672,22 @@ proptest! {
         }
     }
 
+    /// Whatever is compiled is MOF, and a configuration that agrees with the schemas: `compile` sees to
+    /// it.
+    #[test]
+    fn what_is_compiled_is_read_again(
+        resources in prop::collection::vec(any_resource(), 1..3),
+        settings in prop::option::of(Just(json!({"RefreshMode": "Push"}))),
+    ) {
+        let mut source = json!({"configuration": "T", "resources": resources});
+        if let Some(settings) = settings {
+            source["settings"] = settings;
+        }
+        let _ = compile(&source.to_string(), &options());
+    }
+
     #[test]
     fn any_expression_is_evaluated_or_refused(expression in "\\[[a-zA-Z(){}\\[\\]',. 0-9-]{0,60}\\]") {
         let _ = contents(&expression);
     }
-}
-
-const LCM: &str = "
-configuration: Lcm
-parameters: {key: {type: secureString, defaultValue: secret-key}}
-nodes: {web-1: {}, web-2: {minutes: 60}}
-settings:
-  RefreshMode: Pull
-  ConfigurationMode: ApplyAndAutoCorrect
-  RefreshFrequencyMins: \"[if(contains(node(), 'minutes'), node('minutes'), 30)]\"
-  ConfigurationModeFrequencyMins: 15
-  RebootNodeIfNeeded: true
-  ActionAfterReboot: ContinueConfiguration
-  AllowModuleOverwrite: true
-  StatusRetentionTimeInDays: 7
-  DebugMode: [None]
-resources:
-- type: ConfigurationRepositoryWeb
-  name: pull
-  properties:
-    ServerURL: https://pull.example/PSDSCPullServer.svc
-    RegistrationKey: \"[parameters('key')]\"
-    ConfigurationNames: [\"[concat('Web.', nodeName())]\", Base]
-- type: ReportServerWeb
-  name: pull
-  properties: {ServerURL: https://pull.example/PSDSCPullServer.svc}
-- type: PartialConfiguration
-  name: Base
-  properties: {Description: what all have, ConfigurationSource: '[ConfigurationRepositoryWeb]pull', RefreshMode: Pull}
-";
-
-#[test]
-fn metaconfigurations() {
-    let source = Source::read("lcm.yaml", LCM.as_bytes()).expect("right");
-    let compiled = source.compile(&schemas(), &options()).expect("right");
-    assert!(compiled[1].is_metaconfiguration && compiled[1].node == "web-2");
-    let text = &compiled[1].text;
-    for part in [
-        "RefreshFrequencyMins = 60;",
-        "ConfigurationDownloadManagers = {$MSFT_WebDownloadManager1ref};",
-        "ReportManagers = {$MSFT_WebReportManager1ref};",
-        "PartialConfigurations = {$MSFT_PartialConfiguration1ref};",
-        "ConfigurationNames = {\"Web.web-2\", \"Base\"};",
-        "RegistrationKey = \"secret-key\";",
-        "ConfigurationSource = {\"[ConfigurationRepositoryWeb]pull\"};",
-        "MinimumCompatibleVersion = \"2.0.0\";",
-    ] {
-        assert!(
-            text.contains(part) || text.contains(&part.replace(['{', '}'], "")),
-            "{part}\n{text}"
-        );
-    }
-    let document = oms_dsc::mof::parse(text.as_bytes()).into_result().expect("MOF");
-    let options = oms_dsc::configuration::CheckOptions { refuses_unknown_classes: true };
-    assert_eq!(schemas().check(&document, options), []);
-    // Our own node reads it too.
-    let read = oms_dsc::Metaconfiguration::parse("web-1", compiled[0].text.as_bytes());
-    let read = read.expect("a metaconfiguration");
-    assert_eq!(read.configuration_names, ["Web.web-1", "Base"]);
-    assert!(read.reports && read.reboot_node_if_needed);
-}
-
-#[test]
-fn metaconfigurations_that_cannot_be_are_told() {
-    check_wrong(
-        "configuration: Lcm
-settings:
-  RefreshMode: Pull
-  RefreshFrequencyMins: 5
-  ConfigurationMode: Sometimes
-  RebootNodeIfNeded: true
-  PartialConfigurations: []
-resources:
-- type: ConfigurationRepositoryWeb
-  name: a
-  properties: {RegistrationKey: k}
-- type: PartialConfiguration
-  name: p
-  dependsOn: '[PartialConfiguration]q'
-  properties: {ConfigurationSource: ['[ConfigurationRepositoryWeb]b']}
-- type: PartialConfiguration
-  name: p
-- {type: nxFile, name: f}
-",
-        "4:25: `RefreshFrequencyMins` is 30 to 44640 minutes, not 5
-5:22: `ConfigurationMode` is one of `ApplyOnly`, `ApplyAndMonitor`, `ApplyAndAutoCorrect`, `MonitorOnly`, not `Sometimes`
-6:3: `MSFT_DSCMetaConfiguration` has no property `RebootNodeIfNeded`; did you mean `RebootNodeIfNeeded`?
-7:3: `PartialConfigurations` are given as resources
-9:3: the required property `ServerURL` of `MSFT_WebDownloadManager` is missing
-14:14: nothing has the id `[PartialConfiguration]q` that is referred to; did you mean `[partialconfiguration]p`?
-15:37: nothing has the id `[ConfigurationRepositoryWeb]b` that is referred to; did you mean `[configurationrepositoryweb]a`?
-16:3: `[PartialConfiguration]p` is declared twice
-18:3: `nxFile` is no part of a metaconfiguration",
-    );
-    check_wrong(
-        "configuration: Lcm\nsettings: {RefreshMode: Pull}\nresources: []",
-        "2:12: the node pulls, and there is no repository to pull from",
-    );
 }
