@@ -8,8 +8,11 @@ use oms_dsc::configuration::Schemas;
 use oms_dsc::configuration::credential::Recipient;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// What is compiled, and for whom.
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -26,7 +29,7 @@ pub(crate) struct Compile {
     /// A parameter's value; of those that are no strings, in JSON. A secret is better in a file.
     #[arg(long = "parameter", value_name = "NAME=VALUE")]
     #[serde(skip)]
-    parameters: Vec<String>,
+    parameters: Vec<GivenParameter>,
     /// A file in JSON or YAML with values of parameters by name.
     #[arg(long, value_name = "FILE")]
     pub(super) parameters_file: Option<PathBuf>,
@@ -43,6 +46,27 @@ pub(crate) struct Compile {
     /// Say what is wrong, or what would be written, and write nothing.
     #[arg(long)]
     check: bool,
+}
+
+/// `NAME=VALUE`, whose value may be a secret.
+#[derive(Clone)]
+struct GivenParameter(String);
+
+impl FromStr for GivenParameter {
+    /// What is wrong with it is told later, without the value that an error of the command line shows.
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for GivenParameter {
+    /// The name alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.split_once('=').map_or("", |(name, _)| name);
+        write!(f, "{name}=***")
+    }
 }
 
 impl Compile {
@@ -104,7 +128,7 @@ impl Compile {
         }
         for given in &self.parameters {
             let (name, value) =
-                given.split_once('=').context("a parameter is given as NAME=VALUE")?;
+                given.0.split_once('=').context("a parameter is given as NAME=VALUE")?;
             let declared = source.parameters().find(|(declared, _)| *declared == name);
             let is_text = declared.is_none_or(|(_, kind)| {
                 matches!(kind, ParameterType::String | ParameterType::SecureString)
@@ -132,4 +156,25 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         file.persist(path).map_err(|error| error.error)
     });
     written.map(drop).with_context(|| format!("file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    /// As a log of what was asked for has it.
+    #[test]
+    fn a_parameter_is_shown_by_its_name() {
+        #[derive(Debug, Parser)]
+        struct Program {
+            #[command(flatten)]
+            compile: Compile,
+        }
+        let program = Program::try_parse_from(["oms", "s.yaml", "--parameter", "pw=hunter2=x"]);
+        let Program { compile } = program.expect("a command");
+        let shown = format!("{compile:?}");
+        assert!(shown.contains("pw=***") && !shown.contains("hunter2"), "{shown}");
+        assert_eq!(compile.parameters[0].0, "pw=hunter2=x");
+    }
 }
