@@ -4,7 +4,7 @@
 //! with another message, it is written again.
 
 use super::property::Properties;
-use super::tree::Root;
+use super::tree::rooted;
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -16,35 +16,26 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 const CLASSES: [&str; 3] = ["MSFT_LogResource", "MSFT_nxLogResource", "MSFT_nxLog"];
 
 const FILE: &str = "/var/log/oms-dsc.log";
 
-/// Messages in a file.
-#[derive(Clone, Debug)]
-pub struct LogResource {
-    root: Root,
-    clock: Arc<dyn Clock>,
+rooted! {
+    /// Messages in a file.
+    pub struct LogResource {
+        clock: Arc<dyn Clock> = Arc::new(SystemClock),
+    };
+
+    /// Messages in this system's folder of logs.
+    everywhere;
+
+    /// Messages in the folder of logs of the system whose files are below `root`.
+    within;
 }
 
 impl LogResource {
-    /// Messages in this system's folder of logs.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere(), clock: Arc::new(SystemClock) }
-    }
-
-    /// Messages in the folder of logs of the system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())?, clock: Arc::new(SystemClock) })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,

@@ -54,11 +54,12 @@ struct Folder {
 
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A resource that knows nothing but where its paths may lead, and the two ways of making one.
+/// A resource that knows where its paths may lead, and the two ways of making one. Other fields have the
+/// same value in both.
 macro_rules! rooted {
     (
         $(#[$about:meta])*
-        pub struct $name:ident;
+        pub struct $name:ident $({ $($field:ident: $type:ty = $value:expr,)+ })?;
         $(#[$everywhere:meta])*
         everywhere;
         $(#[$within:meta])*
@@ -68,13 +69,17 @@ macro_rules! rooted {
         #[derive(Clone, Debug)]
         pub struct $name {
             root: $crate::resource::linux::tree::Root,
+            $($($field: $type,)+)?
         }
 
         impl $name {
             $(#[$everywhere])*
             #[must_use]
             pub fn unrestricted() -> Self {
-                Self { root: $crate::resource::linux::tree::Root::everywhere() }
+                Self {
+                    root: $crate::resource::linux::tree::Root::everywhere(),
+                    $($($field: $value,)+)?
+                }
             }
 
             $(#[$within])*
@@ -84,7 +89,10 @@ macro_rules! rooted {
             pub fn within(
                 root: impl Into<::std::path::PathBuf>,
             ) -> ::std::result::Result<Self, $crate::Error> {
-                Ok(Self { root: $crate::resource::linux::tree::Root::only(root.into())? })
+                Ok(Self {
+                    root: $crate::resource::linux::tree::Root::only(root.into())?,
+                    $($($field: $value,)+)?
+                })
             }
         }
     };

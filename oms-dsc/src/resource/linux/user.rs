@@ -8,7 +8,7 @@
 use super::accounts::{Accounts, AccountsLock, Row, check_name, is_field};
 use super::file::new_directory;
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Root};
+use super::tree::{Attributes, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -17,7 +17,6 @@ use oms_core::task::blocking;
 use oms_core::{Clock, SystemClock};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 const CLASSES: [&str; 3] = ["MSFT_UserResource", "MSFT_nxUserResource", "MSFT_nxUser"];
@@ -39,28 +38,20 @@ pub(super) const IDS: std::ops::RangeInclusive<u32> = 1_000..=60_000;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Users of a system.
-#[derive(Clone, Debug)]
-pub struct UserResource {
-    root: Root,
-    clock: Arc<dyn Clock>,
+rooted! {
+    /// Users of a system.
+    pub struct UserResource {
+        clock: Arc<dyn Clock> = Arc::new(SystemClock),
+    };
+
+    /// The users of this system.
+    everywhere;
+
+    /// The users of the system whose files are below `root`.
+    within;
 }
 
 impl UserResource {
-    /// The users of this system.
-    #[must_use]
-    pub fn unrestricted() -> Self {
-        Self { root: Root::everywhere(), clock: Arc::new(SystemClock) }
-    }
-
-    /// The users of the system whose files are below `root`.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is no such folder.
-    pub fn within(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Ok(Self { root: Root::only(root.into())?, clock: Arc::new(SystemClock) })
-    }
-
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,
