@@ -116,13 +116,16 @@ impl Source {
         for node in nodes {
             match self.node(schemas, options, &name, node) {
                 Ok(configuration) => compiled.push(configuration),
-                Err(wrong) => diagnostics.extend(wrong),
+                Err(wrong) => {
+                    diagnostics.extend(wrong);
+                    // The same is wrong with many nodes.
+                    settle(&mut diagnostics);
+                }
             }
         }
         if diagnostics.is_empty() {
             return Ok(compiled);
         }
-        settle(&mut diagnostics);
         Err(self.refused(diagnostics))
     }
 

@@ -401,14 +401,17 @@ fn said_of<'a>(source: &'a Source, node: &str) -> Vec<&'a Entry> {
     of_all.chain(own).collect()
 }
 
-/// Why a value is none of a parameter's, if it is none. The value itself is not told: it may be a
-/// secret.
+/// Why a value is none of a parameter's, if it is none. The value itself is not told, and no other that
+/// may be a secret.
 fn refusal(parameter: &Parameter, value: &Value) -> Option<String> {
     let wanted = parameter.parameter_type;
     if !wanted.fits(value) {
         return Some(format!("is of type {}, not {}", wanted.as_str(), describe(value)));
     }
     if let Some(allowed) = parameter.allowed.as_ref().filter(|allowed| !allowed.contains(value)) {
+        if wanted.is_secure() {
+            return Some("is none of its `allowedValues`".to_owned());
+        }
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         return Some(format!("is one of {}", allowed.join(", ")));
     }

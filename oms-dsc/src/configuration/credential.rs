@@ -200,7 +200,7 @@ pub fn is_encrypted(password: &str) -> bool {
 }
 
 /// Treats every password of a document: of each `MSFT_Credential`, wherever it lies. The document
-/// then says in its `ContentType` what it has.
+/// then says in its `ContentType` what it has. A password that one user has twice is encrypted once.
 ///
 /// # Errors
 /// One diagnostic for each password in the clear, if they are refused; a defect of this version

@@ -1,10 +1,11 @@
 //! What changes from one configuration to another, resource by resource.
 
 use super::document::{Configuration, ResourceInstance};
+use super::keys::Comparison;
 use super::value::PropertyValue;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 
 /// One resource that two configurations do not have alike.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,7 +45,8 @@ pub struct PropertyChange {
 
 impl Configuration {
     /// What changes on the way from this configuration to another, in order of id. Nothing is said of
-    /// what only tells where a resource comes from. A password is shown as `***`.
+    /// what only tells where a resource comes from. A password is shown as `***`, and of a long value the
+    /// beginning.
     #[must_use]
     pub fn changes_to(&self, newer: &Self) -> Vec<ResourceChange> {
         let by_id = |configuration: &'_ Self| -> BTreeMap<String, usize> {
@@ -76,47 +78,96 @@ fn change(
         _ => ChangeKind::Changed,
     };
     let resource_id = after.or(before)?.resource_id.clone();
-    let (one, other) = (shown_properties(before), shown_properties(after));
+    let (one, other) = (told_properties(before), told_properties(after));
     let mut names: Vec<&String> = one.keys().chain(other.keys()).collect();
     names.sort();
     names.dedup();
+    let mut comparison = Comparison::default();
     let properties: Vec<PropertyChange> = names
         .into_iter()
-        .filter(|name| one.get(*name) != other.get(*name))
+        .filter(|name| match (one.get(*name), other.get(*name)) {
+            (Some(one), Some(other)) => !one.is_same(other, &mut comparison),
+            _ => true,
+        })
         .map(|name| PropertyChange {
             name: name.clone(),
-            before: one.get(name).map(|(shown, _)| shown.clone()),
-            after: other.get(name).map(|(shown, _)| shown.clone()),
+            before: one.get(name).map(|told| told.shown(name)),
+            after: other.get(name).map(|told| told.shown(name)),
         })
         .collect();
     let is_alike = kind == ChangeKind::Changed && properties.is_empty();
     (!is_alike).then_some(ResourceChange { resource_id, kind, properties })
 }
 
-/// Each property as it is shown and as it is compared: of what is not shown it is compared whole.
-fn shown_properties(resource: Option<&ResourceInstance>) -> BTreeMap<String, (String, String)> {
-    let mut all = BTreeMap::new();
-    let Some(resource) = resource else { return all };
-    let mut put = |name: &str, shown: String, whole: String| {
-        all.insert(name.to_owned(), (shown, whole));
-    };
-    for (name, value) in &resource.properties {
-        if *value != PropertyValue::Null {
-            let is_password = name.eq_ignore_ascii_case("Password");
-            let shown = if is_password { HIDDEN.to_owned() } else { Shown(value).to_string() };
-            put(name, shown, format!("{value:?}"));
+/// What is told of a resource: a property's value, or a text of its own, which is compared without
+/// regard to case.
+enum Told<'a> {
+    Value(&'a PropertyValue),
+    Text(String),
+}
+
+impl Told<'_> {
+    /// Whether both say the same. What is not shown is compared too.
+    fn is_same(&self, other: &Self, comparison: &mut Comparison) -> bool {
+        match (self, other) {
+            (Self::Value(one), Self::Value(other)) => comparison.is_same(one, other),
+            (Self::Text(one), Self::Text(other)) => one.to_lowercase() == other.to_lowercase(),
+            _ => false,
         }
     }
-    put("(class)", resource.class.clone(), resource.class.to_lowercase());
+
+    fn shown(&self, name: &str) -> String {
+        match self {
+            Self::Value(_) if name.eq_ignore_ascii_case("Password") => HIDDEN.to_owned(),
+            Self::Value(value) => {
+                let mut shown = Clipped(String::new());
+                // It fails where it is clipped.
+                let _ = write!(shown, "{}", Shown(value));
+                shown.0
+            }
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
+fn told_properties(resource: Option<&ResourceInstance>) -> BTreeMap<String, Told<'_>> {
+    let mut all = BTreeMap::new();
+    let Some(resource) = resource else { return all };
+    for (name, value) in &resource.properties {
+        if *value != PropertyValue::Null {
+            all.insert(name.clone(), Told::Value(value));
+        }
+    }
+    let mut put = |name: &str, text: String| all.insert(name.to_owned(), Told::Text(text));
+    put("(class)", resource.class.clone());
     if let (Some(name), Some(version)) = (&resource.module_name, &resource.module_version) {
-        let module = format!("{name} {version}");
-        put("(module)", module.clone(), module.to_lowercase());
+        put("(module)", format!("{name} {version}"));
     }
     if !resource.depends_on.is_empty() {
-        let depends_on = resource.depends_on.join(", ");
-        put("DependsOn", depends_on.clone(), depends_on.to_lowercase());
+        put("DependsOn", resource.depends_on.join(", "));
     }
     all
+}
+
+/// A text that ends with `…` where it would be too long: a value may refer to instances that refer to
+/// others, and come to much more than its document.
+struct Clipped(String);
+
+impl Clipped {
+    const BYTES_MAX: usize = 64 << 10;
+}
+
+impl fmt::Write for Clipped {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = Self::BYTES_MAX - self.0.len();
+        if text.len() <= left {
+            self.0.push_str(text);
+            return Ok(());
+        }
+        self.0.push_str(&text[..text.floor_char_boundary(left)]);
+        self.0.push('…');
+        Err(fmt::Error)
+    }
 }
 
 const HIDDEN: &str = "***";

@@ -114,7 +114,7 @@ fn key_text(value: &PropertyValue) -> Option<String> {
 /// Compares values. Instances that two values share, or that were compared before, are not compared
 /// again: a small document may refer to one very often.
 #[derive(Default)]
-struct Comparison {
+pub(super) struct Comparison {
     /// Pairs of instances that are the same, by address.
     same: HashSet<(*const Embedded, *const Embedded)>,
 }
@@ -123,7 +123,7 @@ impl Comparison {
     /// The most pairs of instances that are remembered; beyond, two are told to differ.
     const PAIRS_MAX: usize = 1_000_000;
 
-    fn is_same(&mut self, one: &PropertyValue, other: &PropertyValue) -> bool {
+    pub(super) fn is_same(&mut self, one: &PropertyValue, other: &PropertyValue) -> bool {
         match (one, other) {
             (PropertyValue::Array(ours), PropertyValue::Array(theirs)) => {
                 ours.len() == theirs.len()

@@ -203,3 +203,25 @@ fn changes_from_one_configuration_to_another() {
     );
     assert_eq!(older.changes_to(&older), []);
 }
+
+/// As `PullServer::diff` shows them: the changes are no larger than the documents by much.
+#[test]
+fn changes_of_many_references_to_references_stay_small() {
+    let parse = |last: &str| {
+        let mut text = format!("{ABOUT} instance of L as $l0 {{ A = {last}; }};");
+        for level in 1..25 {
+            let below = level - 1;
+            text += &format!("instance of L as $l{level} {{ A = {{$l{below}, $l{below}}}; }};");
+        }
+        text += "instance of T { ResourceID = \"[T]a\"; L = $l24; };";
+        Configuration::parse("test", text.as_bytes()).expect("valid")
+    };
+    let (older, newer) = (parse("1"), parse("2"));
+    assert_eq!(older.changes_to(&parse("1")), []);
+    let changes = older.changes_to(&newer);
+    let [change] = &changes[0].properties[..] else { panic!("{} changes", changes.len()) };
+    let shown = [&change.before, &change.after].map(|shown| shown.as_deref().unwrap_or_default());
+    for (shown, last) in shown.into_iter().zip(["A = 1", "A = 2"]) {
+        assert!(shown.len() < 70_000 && shown.ends_with('…') && shown.contains(last));
+    }
+}

@@ -10,6 +10,19 @@ fn told(source: &Value) -> String {
     told.trim_end().to_owned()
 }
 
+/// Of every node, and each once.
+#[test]
+fn what_is_wrong_many_times() {
+    let resources: Vec<Value> =
+        (0..300).map(|index| json!({"type": "nxFile", "name": format!("[x{index}]")})).collect();
+    let nodes: serde_json::Map<String, Value> =
+        (0..50).map(|index| (format!("n{index}"), json!({}))).collect();
+    let source = json!({"configuration": "T", "nodes": nodes, "resources": resources});
+    let told = told(&source);
+    assert_eq!(told.lines().count(), 100);
+    assert!(told.contains("`x0` is no function") && told.contains("`x99` is no"), "{told}");
+}
+
 fn file(contents: &str) -> Value {
     let properties = json!({"DestinationPath": "/f", "Contents": contents});
     json!([{"type": "nxFile", "name": "f", "properties": properties}])

@@ -241,6 +241,16 @@ resources:
     }
 }
 
+#[test]
+fn a_secret_among_others_is_told_as_none_of_them() {
+    let text = "configuration: T
+parameters: {pw: {type: secureString, allowedValues: [90817263x, sesame77], defaultValue: 's3cr3t{Zq'}}
+resources: []
+";
+    let expect = "2:91: the parameter `pw` is none of its `allowedValues`";
+    assert_eq!(told(text, &options()), expect);
+}
+
 /// As a log or a failed assertion of a user's own program has it.
 #[test]
 fn what_is_printed_for_debugging_has_no_secrets() {
