@@ -1,8 +1,9 @@
 //! The front door.
 
 use crate::error::{Error, Result};
-use crate::machine::disk::FileDevice;
+use crate::machine::disk::{BlockDevice as _, FileDevice};
 use crate::machine::protected::ProtectedItem;
+use crate::machine::site::{check_primary, check_recovery};
 use crate::machine::{
     HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX, ReplicationProtectedItem, StoredEvent,
 };
@@ -78,9 +79,9 @@ impl Shared {
         if items.len() >= ITEMS_MAX {
             return Err(Error::Unsupported { what: "more than 10000 items in one vault" });
         }
+        self.check_free(items, &primary).await?;
         let (shared, source) = (Arc::clone(self), primary.clone());
         let disk_bytes = blocking(move || check_source(&shared, &source)).await?;
-        self.check_free(items, &primary).await?;
         // Last, since to open a store may make it.
         let (shared, target) = (Arc::clone(self), recovery.clone());
         blocking(move || check_target(&shared, &target)).await?;
@@ -363,7 +364,8 @@ impl RecoveryVault {
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] for a name, replica or protected disk that is there already;
-    /// [`Error::Invalid`], also for a folder `replica_dir` that holds other files; [`Error::Disk`];
+    /// [`Error::Invalid`], also for a folder `replica_dir` or `IMAGE.replication` that holds other files;
+    /// [`Error::Disk`];
     /// [`Error::Journal`].
     pub async fn enable_protection(
         &self,
@@ -475,10 +477,13 @@ fn absolute(what: &'static str, path: &Path) -> Result<String> {
     text.ok_or(Error::Invalid { what, value, reason: "is not UTF-8" })
 }
 
-/// Checks that the source can be read; answers the disk's length.
+/// Checks that the source can be read, and that nothing is in the way beside it; answers the disk's
+/// length.
 fn check_source(shared: &Shared, primary: &Site) -> Result<u64> {
     let source = shared.stores.open(&primary.location)?;
-    Ok(crate::machine::disk::BlockDevice::len(&FileDevice::open(&*source, &primary.image)?))
+    let image = FileDevice::open(&*source, &primary.image)?;
+    check_primary(&*source, primary)?;
+    Ok(image.len())
 }
 
 /// Checks that nothing is in the way at the target.
@@ -486,7 +491,9 @@ fn check_target(shared: &Shared, recovery: &Site) -> Result<()> {
     use oms_core::disk::OpenMode;
     let target = shared.stores.open(&recovery.location)?;
     match target.open(&recovery.image, OpenMode::Read) {
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+            check_recovery(&*target, recovery)
+        }
         Err(error) => Err(error.into()),
         Ok(_) => {
             let name = format!("{}/{}", recovery.location, recovery.image.display());

@@ -1,10 +1,11 @@
 //! The end of a protection: always possible, and with a word on what it could not remove.
 
-use super::ItemEvent;
 use super::protected::{ProtectedItem, Runtime, illegal, told};
-use super::site::{remove_replication, tidy};
+use super::site::{open_last, remove_replication, tidy};
+use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::replication::mark::{MarkFile, Role};
+use crate::replication::state::ActiveLocation;
 use crate::replication::{Site, TrackedDevice};
 use crate::vault::Shared;
 use oms_core::disk::{Disk, OpenMode};
@@ -21,12 +22,26 @@ pub struct DisableReport {
     /// What could not be removed, each with the reason. It is nobody's any more: remove it by hand once
     /// it can be reached, and before the disk is protected again.
     pub left: Vec<String>,
+    /// What stays since production's disk could not be opened, each with the reason: flushed writes may
+    /// be there and nowhere else. It is to be kept until they are in the image, which
+    /// [`TrackedDevice::open`] brings them to.
+    pub kept: Vec<String>,
+}
+
+/// Production as it is found when its protection ends.
+#[derive(Debug)]
+struct Production {
+    location: ActiveLocation,
+    is_uncommitted: bool,
+    /// Its disk, or why it cannot be opened.
+    device: Result<Arc<TrackedDevice>>,
 }
 
 impl ProtectedItem {
     /// Ends protection, whatever has become of the replica. Production goes on where it is; the log, the
     /// recovery points, a test failover and a replica at the recovery site are removed as far as they
-    /// can be reached.
+    /// can be reached. What production had flushed is brought to its image first, also to one that has
+    /// grown; where that cannot be done, the files that hold it stay.
     ///
     /// While a failover is not committed, production's disk lies on the recovery points, so it has to be
     /// committed first; only if that disk cannot be opened any more is protection ended without, and then
@@ -36,106 +51,155 @@ impl ProtectedItem {
     /// [`Error::IllegalState`]; [`Error::Journal`].
     pub async fn disable_protection(&self) -> Result<DisableReport> {
         self.operation("disable_protection", |item| async move {
-            let mut runtime = item.begin().await?;
-            if runtime.item.state.is_uncommitted() && item.need_device(&mut runtime).await.is_ok() {
-                return Err(illegal(&runtime.item, "disabling the protection before a commit"));
-            }
-            item.append(&mut runtime, ItemEvent::Disabled).await?;
-            item.complete_disable(&mut runtime).await
+            // Every caller's future would have room for it.
+            Box::pin(item.disable()).await
         })
         .await
     }
 
+    async fn disable(&self) -> Result<DisableReport> {
+        let mut runtime = self.begin().await?;
+        runtime.item.check(&ItemEvent::Disabled)?;
+        let production = self.find_production(&mut runtime).await;
+        if production.is_uncommitted && production.device.is_ok() {
+            return Err(illegal(&runtime.item, "disabling the protection before a commit"));
+        }
+        self.append(&mut runtime, ItemEvent::Disabled).await?;
+        self.complete_disable(&mut runtime, production).await
+    }
+
+    /// Ends a protection whose end the journal took without telling; `ended` is the item as it is then.
+    pub(crate) async fn hear_end(
+        &self,
+        runtime: &mut Runtime,
+        ended: ReplicationProtectedItem,
+    ) -> Result<()> {
+        let production = self.find_production(runtime).await;
+        (runtime.item, runtime.unheard) = (ended, Vec::new());
+        self.complete_disable(runtime, production).await.map(drop)
+    }
+
+    /// Finds production's disk for the end of its protection. To be called before the state tells of it.
+    async fn find_production(&self, runtime: &mut Runtime) -> Production {
+        let state = runtime.item.state;
+        let (location, is_uncommitted) = (state.active_location(), state.is_uncommitted());
+        let mut device = self.need_device(runtime).await;
+        if device.is_err() && !is_uncommitted {
+            let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
+            let opened = blocking(move || open_last(&shared, &item)).await;
+            device = opened.map(|active| active.device);
+        }
+        Production { location, is_uncommitted, device }
+    }
+
     /// Removes what replication needed.
-    pub(crate) async fn complete_disable(&self, runtime: &mut Runtime) -> Result<DisableReport> {
+    async fn complete_disable(
+        &self,
+        runtime: &mut Runtime,
+        production: Production,
+    ) -> Result<DisableReport> {
         (runtime.replica, runtime.test) = (None, None);
         self.close();
         let shared = Arc::clone(&self.shared);
-        let device = runtime.active.as_ref().map(|active| Arc::clone(&active.device));
-        // The state is Unprotected now, so where production runs is told by the marks.
         let (primary, recovery) = (runtime.item.primary.clone(), runtime.item.recovery.clone());
         let id = runtime.item.id.0;
-        let report = blocking(move || {
-            Ok::<_, Error>(end(&shared, device.as_deref(), id, &primary, &recovery))
-        })
-        .await?;
-        for left in &report.left {
-            tracing::warn!(left, name = runtime.item.machine.name, "left by an ended protection");
+        let report =
+            blocking(move || Ok::<_, Error>(end(&shared, production, id, [&primary, &recovery])))
+                .await?;
+        let name = &runtime.item.machine.name;
+        for left in report.left.iter().chain(&report.kept) {
+            tracing::warn!(left, name, "left by an ended protection");
         }
         Ok(report)
     }
 }
 
-fn end(
-    shared: &Shared,
-    device: Option<&TrackedDevice>,
-    item: Uuid,
-    primary: &Site,
-    recovery: &Site,
-) -> DisableReport {
+/// Ends the protection at both sites, the primary first.
+fn end(shared: &Shared, production: Production, item: Uuid, sites: [&Site; 2]) -> DisableReport {
+    let Production { location, is_uncommitted, device } = production;
+    // The disk of a failover that is not committed lies on what would be removed.
+    let stopped = device.and_then(|device| match is_uncommitted {
+        true => Err(Error::Broken { reason: "its failover is not committed".to_owned() }),
+        false => device.stop_tracking(),
+    });
     let mut report = DisableReport::default();
-    let stopped = match device {
-        Some(device) => device.stop_tracking(),
-        None => Err(Error::SiteUnavailable { what: "the site that runs production" }),
-    };
-    for site in [primary, recovery] {
+    for (site, here) in sites.into_iter().zip([ActiveLocation::Primary, ActiveLocation::Recovery]) {
         let path = |name: &Path| Path::new(&site.location).join(name).display().to_string();
-        match end_site(shared, item, site, site == recovery, &stopped) {
-            Ok(End::Production) => report.disk = Some(path(&site.image)),
-            Ok(End::Other) => {}
-            Ok(End::Unmarked) => report.left.extend(unmarked(shared, site)),
-            Err(error) => {
-                let (folder, reason) = (path(&site.folder), told(&error));
-                let image = match site == recovery {
-                    true => format!(" and the image {}", path(&site.image)),
-                    false => String::new(),
-                };
-                report.left.push(format!("{folder}{image}: {reason}"));
+        let (image, folder) = (path(&site.image), path(&site.folder));
+        let is_production = here == location;
+        let ended = end_site(shared, item, site, here, stopped.is_ok());
+        let is_nowhere = matches!(ended, Ok(End::Unmarked { has_image: false }));
+        if is_production && !is_uncommitted && !is_nowhere {
+            report.disk = Some(image.clone());
+        }
+        let reason = match (&ended, &stopped) {
+            (Err(error), _) | (_, Err(error)) => told(error),
+            _ => String::new(),
+        };
+        match ended {
+            Ok(End::Done | End::Unmarked { has_image: false }) => {}
+            // It is production's own, whatever became of what was beside it.
+            Ok(End::Unmarked { .. }) if is_production => {}
+            Ok(End::Unmarked { .. }) => {
+                let told = "nothing beside it says whether it is a replica";
+                report.left.push(format!("{image}: {told}"));
             }
+            Err(_) if !is_production && here == ActiveLocation::Recovery => {
+                report.left.push(format!("{folder} and the image {image}: {reason}"));
+            }
+            Err(_) if !is_production || stopped.is_ok() => {
+                report.left.push(format!("{folder}: {reason}"));
+            }
+            Ok(End::Kept) | Err(_) if is_production && is_uncommitted => report
+                .kept
+                .push(format!("{folder} and the image {image}, which are one disk: {reason}")),
+            Ok(End::Kept) | Err(_) => report
+                .kept
+                .push(format!("{folder}, which may hold writes that {image} lacks: {reason}")),
         }
     }
     report
 }
 
-/// What was found at a site whose protection ends.
+/// What became of a site whose protection ends.
 enum End {
-    Production,
-    Other,
+    /// Nothing of replication is there any more.
+    Done,
+    /// What the image lacks may be in the log beside it, which stays.
+    Kept,
     /// Nothing says that the site is of the item.
-    Unmarked,
+    Unmarked {
+        /// Whether there is an image.
+        has_image: bool,
+    },
 }
 
 fn end_site(
     shared: &Shared,
     item: Uuid,
     site: &Site,
-    is_recovery: bool,
-    stopped: &Result<()>,
+    here: ActiveLocation,
+    is_stopped: bool,
 ) -> Result<End> {
     let store = shared.stores.open(&site.location)?;
     let Some(role) = role(&*store, site, item)? else {
         tidy(shared, site);
-        return Ok(End::Unmarked);
+        let has_image = store.open(&site.image, OpenMode::Read).is_ok();
+        return Ok(End::Unmarked { has_image });
     };
     match role {
         Role::Replica | Role::EmptyReplica => {
             remove_replication(shared, &*store, site)?;
-            if is_recovery {
+            if here == ActiveLocation::Recovery {
                 store.remove(&site.image)?;
                 store.sync_dir(site.image.parent().unwrap_or("".as_ref()))?;
             }
-            Ok(End::Other)
         }
-        Role::Fenced => remove_replication(shared, &*store, site).map(|()| End::Other),
-        // What the image lacks may be in the log beside it, so that goes only with the image whole.
-        _ => match stopped {
-            Ok(()) => remove_replication(shared, &*store, site).map(|()| End::Production),
-            Err(error) => {
-                let reason = format!("production's disk was not closed ({})", told(error));
-                Err(Error::Broken { reason })
-            }
-        },
+        Role::Fenced => remove_replication(shared, &*store, site)?,
+        _ if is_stopped => remove_replication(shared, &*store, site)?,
+        _ => return Ok(End::Kept),
     }
+    Ok(End::Done)
 }
 
 /// What a site is to the item; none if nothing there says so.
@@ -146,12 +210,4 @@ fn role(store: &dyn Disk, site: &Site, item: Uuid) -> Result<Option<Role>> {
         Err(error) => return Err(error.into()),
     }
     Ok(Some(MarkFile::open(store, &site.mark())?.expect(item)?.role))
-}
-
-/// An image that nothing says is a replica is not removed.
-fn unmarked(shared: &Shared, site: &Site) -> Option<String> {
-    let store = shared.stores.open(&site.location).ok()?;
-    store.open(&site.image, OpenMode::Read).ok()?;
-    let path = Path::new(&site.location).join(&site.image);
-    Some(format!("{}: nothing beside it says whether it is a replica", path.display()))
 }

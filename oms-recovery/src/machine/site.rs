@@ -11,26 +11,72 @@ use crate::replication::tracker::TrackerOptions;
 use crate::replication::transfer::CopyKind;
 use crate::replication::{ProtectionState, Site, Stamp, TrackedDevice};
 use crate::vault::Shared;
-use oms_core::disk::Disk;
+use oms_core::disk::{Disk, DiskError};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+
+/// Refuses a disk that its site's mark says is protected.
+fn check_untaken(site: &Site, mark: Option<Mark>) -> Result<()> {
+    if mark.is_none_or(|mark| matches!(mark.role, Role::Active | Role::Fenced)) {
+        return Ok(());
+    }
+    let path = |name: &Path| Path::new(&site.location).join(name);
+    let (image, folder) = (path(&site.image), path(&site.folder));
+    let (image, folder) = (image.display(), folder.display());
+    let name = format!("{image}, by another vault, or left by one that ended: {folder}");
+    Err(Error::AlreadyExists { what: "protection of this disk", name })
+}
+
+/// Refuses a disk that is protected, and a folder beside it in which anything is but what a protection
+/// that is over may have left there.
+pub(crate) fn check_primary(store: &dyn Disk, site: &Site) -> Result<()> {
+    let mark = peek(store, site)?;
+    check_untaken(site, mark)?;
+    check_folder(store, site, mark.is_some())
+}
+
+/// Refuses a folder for replication in which anything is but an old mark.
+pub(crate) fn check_recovery(store: &dyn Disk, site: &Site) -> Result<()> {
+    peek(store, site)?;
+    check_folder(store, site, false)
+}
+
+fn peek(store: &dyn Disk, site: &Site) -> Result<Option<Mark>> {
+    MarkFile::peek(store, &site.mark()).map_err(|error| match error {
+        Error::Corrupt { .. } => foreign(site, &site.mark()),
+        error => error,
+    })
+}
+
+/// Whatever is there would go with the protection.
+fn check_folder(store: &dyn Disk, site: &Site, is_old: bool) -> Result<()> {
+    for name in names(store, &site.folder)?.unwrap_or_default() {
+        let path = site.folder.join(name);
+        // A file of a folder's name cannot be listed.
+        let is_empty =
+            |path: &Path| names(store, path).is_ok_and(|names| names == Some(Vec::new()));
+        let is_folder = site.folders().contains(&path);
+        let is_left = is_old && (is_folder || path == site.image_note());
+        if path != site.mark() && !is_left && !(is_folder && is_empty(&path)) {
+            return Err(foreign(site, &path));
+        }
+    }
+    Ok(())
+}
+
+fn foreign(site: &Site, path: &Path) -> Error {
+    let value = Path::new(&site.location).join(path).display().to_string();
+    let reason = "is in the way: replication wants this folder for itself";
+    Error::Invalid { what: "replication folder", value, reason }
+}
 
 /// Makes both sites ready and begins to track. Repeated after a crash.
 pub(crate) fn make_sites(shared: &Shared, item: &ReplicationProtectedItem) -> Result<()> {
     let store = shared.stores.open(&item.primary.location)?;
     store.create_dir_all(&item.primary.folder)?;
     let mut mark = MarkFile::open(&*store, &item.primary.mark())?;
-    let is_taken = mark.mark().is_some_and(|mark| {
-        mark.item != item.id.0 && !matches!(mark.role, Role::Active | Role::Fenced)
-    });
-    if is_taken {
-        let image = Path::new(&item.primary.location).join(&item.primary.image);
-        let folder = Path::new(&item.primary.location).join(&item.primary.folder);
-        let (image, folder) = (image.display(), folder.display());
-        let name = format!("{image}, by another vault, or left by one that ended: {folder}");
-        return Err(Error::AlreadyExists { what: "protection of this disk", name });
-    }
+    check_untaken(&item.primary, mark.mark().filter(|mark| mark.item != item.id.0))?;
     make_replica(shared, item, &item.recovery)?;
     let (stamp, floor) = (Stamp::default(), Stamp::default());
     let (id, epoch) = (item.id.0, item.epoch);
@@ -75,52 +121,60 @@ fn unmake_site(
     is_replica: bool,
 ) -> Result<()> {
     let store = shared.stores.open(&site.location)?;
-    store.create_dir_all(&site.folder)?;
-    let mark = MarkFile::open(&*store, &site.mark())?.mark();
-    let is_own = mark.is_some_and(|mark| mark.item == item.id.0);
-    if is_own && is_replica {
-        match store.remove(&site.image) {
-            Err(error) if error.source.kind() != io::ErrorKind::NotFound => {
-                return Err(error.into());
+    match MarkFile::peek(&*store, &site.mark())? {
+        Some(mark) if mark.item == item.id.0 => {
+            if is_replica {
+                remove_file(&*store, &site.image)?;
             }
-            _ => {}
+            remove_replication(shared, &*store, site)
+        }
+        Some(_) => Ok(()),
+        None => {
+            remove_file(&*store, &site.mark())?;
+            tidy(shared, site);
+            Ok(())
         }
     }
-    if is_own || mark.is_none() {
-        remove_replication(shared, &*store, site)?;
-    }
-    Ok(())
 }
 
-/// Removes replication's files at a site, what says whose they are at last.
+/// Removes what replication made at a site, what says whose it is at last.
 pub(crate) fn remove_replication(shared: &Shared, store: &dyn Disk, site: &Site) -> Result<()> {
-    for folder in [site.outgoing(), site.log(), site.overlay(), site.test()] {
-        remove_files(store, &folder)?;
+    for folder in site.folders() {
+        if names(store, &folder)?.is_some() {
+            remove_folder(store, &folder)?;
+        }
     }
-    remove_files(store, &site.folder)?;
+    remove_file(store, &site.image_note())?;
+    remove_file(store, &site.mark())?;
     tidy(shared, site);
     Ok(())
 }
 
 /// Removes replication's folders at a site that hold nothing.
 pub(crate) fn tidy(shared: &Shared, site: &Site) {
-    let folders = [site.outgoing(), site.log(), site.overlay(), site.test(), site.folder.clone()];
-    folders.iter().for_each(|folder| shared.stores.remove_empty(&site.location, folder));
+    let folders = site.folders().into_iter().chain([site.folder.clone()]);
+    folders.for_each(|folder| shared.stores.remove_empty(&site.location, &folder));
 }
 
-/// Removes the files of a folder, if it is there.
-pub(crate) fn remove_files(store: &dyn Disk, folder: &Path) -> Result<()> {
-    let names = match store.list(folder) {
-        Ok(names) => names,
-        Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    // Folders below are removed once they are empty.
-    let folders = ["outgoing", "log", "overlay", "test"];
-    for name in names.iter().filter(|name| !folders.contains(&name.as_str())) {
-        store.remove(&folder.join(name))?;
+/// What is in a folder; none if there is no such folder.
+fn names(store: &dyn Disk, folder: &Path) -> Result<Option<Vec<String>>> {
+    is_there(store.list(folder))
+}
+
+/// Removes a file that may not be there.
+fn remove_file(store: &dyn Disk, path: &Path) -> Result<()> {
+    if is_there(store.remove(path))?.is_some() {
+        store.sync_dir(path.parent().unwrap_or(Path::new("")))?;
     }
-    Ok(store.sync_dir(folder)?)
+    Ok(())
+}
+
+fn is_there<T>(found: std::result::Result<T, DiskError>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes the files of a folder that may not be there, in order of their names.
@@ -160,6 +214,22 @@ pub(crate) struct Uncommitted {
 /// Opens the site that runs production as the state and its mark say; a commit that was
 /// interrupted is completed.
 pub(crate) fn open_active(shared: &Shared, item: &ReplicationProtectedItem) -> Result<Active> {
+    open_active_of(shared, item, |site, found| check_length(site, found, item.machine.disk_bytes))
+}
+
+/// As [`open_active`], and brings what the log has also to an image that has grown: for the end of a
+/// protection.
+pub(crate) fn open_last(shared: &Shared, item: &ReplicationProtectedItem) -> Result<Active> {
+    open_active_of(shared, item, |site, found| {
+        check_length(site, found.min(item.machine.disk_bytes), item.machine.disk_bytes)
+    })
+}
+
+fn open_active_of(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    check: impl FnOnce(&Site, u64) -> Result<()>,
+) -> Result<Active> {
     let site = item.active_site();
     let store = shared.stores.open(&site.location)?;
     if item.state.is_uncommitted() {
@@ -169,7 +239,7 @@ pub(crate) fn open_active(shared: &Shared, item: &ReplicationProtectedItem) -> R
         settle(shared, site, &open_uncommitted(shared, item, &store)?)?;
     }
     let image = Arc::new(FileDevice::open(&*store, &site.image)?);
-    check_length(site, image.len(), item.machine.disk_bytes)?;
+    check(site, image.len())?;
     let device = TrackedDevice::open(image, &store, site, options(shared, item))?;
     Ok(Active { device: Arc::new(device), uncommitted: None })
 }

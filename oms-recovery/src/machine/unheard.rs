@@ -88,6 +88,9 @@ impl ProtectedItem {
         let mut next = runtime.item.clone();
         next.apply(&event, own.envelope.time)?;
         next.version = own.version;
+        if matches!(event, ItemEvent::Disabled) {
+            return Box::pin(self.hear_end(runtime, next)).await;
+        }
         (runtime.item, runtime.unheard) = (next, Vec::new());
         tracing::info!(name = runtime.item.machine.name, kind = event.kind(), "event was taken");
         self.complete(runtime, &event).await
@@ -118,7 +121,6 @@ impl ProtectedItem {
             }
             ItemEvent::Committed => self.complete_commit(runtime).await,
             ItemEvent::TestFailoverStarted { .. } => self.open_test(runtime).await.map(drop),
-            ItemEvent::Disabled => self.complete_disable(runtime).await.map(drop),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@
 use super::Stamp;
 use crate::error::{Error, Result};
 use oms_core::disk::{Disk, DiskExt as _, DiskFile, OpenMode};
+use std::io;
 use std::path::Path;
 use uuid::Uuid;
 
@@ -76,29 +77,34 @@ pub struct MarkFile {
 }
 
 impl MarkFile {
+    /// What a file says, if anything; makes and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; [`Error::Corrupt`] if it is no mark.
+    pub fn peek(disk: &dyn Disk, path: &Path) -> Result<Option<Mark>> {
+        match disk.open(path, OpenMode::Read) {
+            Ok(file) => Ok(read(&*file, path)?.map(|(_, mark)| mark)),
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens the file, or makes one that says nothing yet.
     ///
     /// # Errors
-    /// [`Error::Disk`]; [`Error::Corrupt`] if both slots are damaged.
+    /// [`Error::Disk`]; [`Error::Corrupt`] if both slots are damaged, or it is no mark.
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
         let file = disk.open(path, OpenMode::OpenOrCreate)?;
-        let mut bytes = [0; 2 * SLOT_BYTES];
-        let done = file.read_at(0, &mut bytes)?;
         let name = path.display().to_string();
-        if done < bytes.len() || bytes.iter().all(|byte| *byte == 0) {
+        let Some((count, mark)) = read(&*file, path)? else {
             // Both slots get their place on the disk now.
             file.write_at(0, &[0; 2 * SLOT_BYTES])?;
             file.sync()?;
             disk.sync_dir(path.parent().unwrap_or(Path::new("")))?;
             return Ok(Self { file, path: name, count: 0, mark: None });
-        }
+        };
         // Everything goes by what it says, so it may say nothing else after a power failure.
         disk.settle(path)?;
-        let slots = bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(read_slot);
-        let Some((count, mark)) = slots.max_by_key(|(count, _)| *count) else {
-            let reason = "neither slot matches its checksum";
-            return Err(Error::Corrupt { path: name, offset: 0, reason });
-        };
         Ok(Self { file, path: name, count, mark: Some(mark) })
     }
 
@@ -152,6 +158,21 @@ impl MarkFile {
     }
 }
 
+/// The last statement of a file, with its count; none if it says nothing yet.
+fn read(file: &dyn DiskFile, path: &Path) -> Result<Option<(u64, Mark)>> {
+    let mut bytes = [0; 2 * SLOT_BYTES];
+    file.read_at(0, &mut bytes)?;
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let slots = bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(read_slot);
+    let last = slots.max_by_key(|(count, _)| *count);
+    last.map(Some).ok_or_else(|| {
+        let reason = "neither slot matches its checksum";
+        Error::Corrupt { path: path.display().to_string(), offset: 0, reason }
+    })
+}
+
 fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
     let long = |from: usize| slot[from..].first_chunk().copied().map(u64::from_le_bytes);
     let crc = u32::from_le_bytes(*slot[80..].first_chunk()?);
@@ -178,6 +199,27 @@ mod tests {
         let stamp = Stamp { epoch, sequence: 9 };
         let floor = Stamp { epoch, sequence: 8 };
         Mark { item: Uuid::from_u128(1), role, epoch, stamp, floor }
+    }
+
+    #[test]
+    fn what_is_no_mark_is_refused_and_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = LocalDisk::new(folder.path()).expect("a folder");
+        let path = Path::new("mark");
+        assert_eq!(MarkFile::peek(&disk, path).expect("nothing is there"), None);
+        assert!(!folder.path().join("mark").exists(), "and nothing is made");
+        for text in ["a note of somebody's", &"x".repeat(5_000)] {
+            std::fs::write(folder.path().join("mark"), text).expect("write");
+            assert!(matches!(MarkFile::peek(&disk, path), Err(Error::Corrupt { .. })));
+            assert!(matches!(MarkFile::open(&disk, path), Err(Error::Corrupt { .. })));
+            assert_eq!(std::fs::read_to_string(folder.path().join("mark")).expect("read"), text);
+        }
+        // Whoever made it may have been killed before it had its length.
+        std::fs::write(folder.path().join("mark"), [0; 7]).expect("write");
+        assert_eq!(MarkFile::peek(&disk, path).expect("says nothing"), None);
+        let mut file = MarkFile::open(&disk, path).expect("says nothing");
+        file.set(mark(Role::Replica, 2)).expect("set");
+        assert_eq!(MarkFile::peek(&disk, path).expect("a mark"), Some(mark(Role::Replica, 2)));
     }
 
     #[test]

@@ -126,6 +126,11 @@ impl Site {
     pub(crate) fn test(&self) -> PathBuf {
         self.folder.join("test")
     }
+
+    /// The folders in replication's folder.
+    pub(crate) fn folders(&self) -> [PathBuf; 4] {
+        [self.outgoing(), self.log(), self.overlay(), self.test()]
+    }
 }
 
 /// Opens the store of a site.

@@ -104,12 +104,145 @@ async fn an_uncommitted_failover_is_committed_first_unless_its_disk_is_lost() {
     *world.sites.lost.lock().expect("lock") = Some("recovery");
     let item = world.vault().item("web1").await.expect("open");
     let report = item.disable_protection().await.expect("ended");
-    let left = report.left.join("\n");
-    assert!(left.contains("recovery/replication") && left.contains("recovery/disk.img"), "{left}");
-    assert_eq!(report.disk, None);
+    let kept = report.kept.join("\n");
+    assert!(kept.contains("recovery/replication") && kept.contains("recovery/disk.img"), "{kept}");
+    assert_eq!((report.disk, report.left), (None, Vec::new()));
     *world.sites.lost.lock().expect("lock") = None;
     let names = world.sites.recovery.list(Path::new("")).expect("a list");
     assert!(names.contains(&"disk.img".to_owned()), "{names:?}");
+}
+
+/// What was away when the item was opened, and is back.
+#[tokio::test]
+async fn a_site_that_is_back_is_looked_for_again() {
+    let model = random_disk(&SeededEntropy::new(3));
+    let world = World::new(3, &model);
+    drop(world.protect(ReplicationPolicy::default()).await);
+    *world.sites.lost.lock().expect("lock") = Some("primary");
+    let item = world.vault().item("web1").await.expect("open");
+    *world.sites.lost.lock().expect("lock") = None;
+    let report = item.disable_protection().await.expect("ended");
+    assert_eq!(report.disk.as_deref(), Some("primary/disk.img"));
+    assert_eq!((report.left, report.kept), (Vec::new(), Vec::new()));
+    let files = world.sites.primary.contents().into_keys();
+    assert_eq!(files.collect::<Vec<_>>(), [Path::new("disk.img")]);
+    assert_disk(&*item.device().expect("device"), &model, "goes on");
+}
+
+/// Nobody is told to remove what may be the only copy of a write, nor production's disk.
+#[tokio::test]
+async fn what_may_hold_writes_of_a_disk_that_is_away_is_to_be_kept() {
+    let model = random_disk(&SeededEntropy::new(4));
+    for (lost, folder) in [("primary", "disk.img.replication"), ("recovery", "replication")] {
+        let world = World::new(4, &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        if lost == "recovery" {
+            item.planned_failover().await.expect("failover");
+            item.commit().await.expect("commit");
+            item.reprotect().await.expect("reprotect");
+        }
+        item.device().expect("device").write_at(3, b"own").expect("write");
+        item.device().expect("device").flush().expect("flush");
+        drop(item);
+        *world.sites.lost.lock().expect("lock") = Some(lost);
+        let item = world.vault().item("web1").await.expect("open");
+        let report = item.disable_protection().await.expect("ended");
+        let (image, folder) = (format!("{lost}/disk.img"), format!("{lost}/{folder}"));
+        assert_eq!((report.disk, report.left), (Some(image.clone()), Vec::new()));
+        let [kept] = &report.kept[..] else { panic!("{:?}", report.kept) };
+        let told = format!("{folder}, which may hold writes that {image} lacks: ");
+        assert!(kept.starts_with(&told) && kept.contains("reach failed"), "{kept}");
+    }
+}
+
+/// A disk on this computer, whose power failed between the log and the image: the image has not got what
+/// was flushed.
+struct Missed {
+    dir: tempfile::TempDir,
+}
+
+impl Missed {
+    const BYTES: u64 = 1 << 20;
+
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let missed = Self { dir };
+        std::fs::write(missed.at("web1.img"), vec![7; 1 << 20]).expect("a disk");
+        let (image, replica) = (missed.at("web1.img"), missed.at("replica"));
+        let policy = ReplicationPolicy::default();
+        let item = missed.vault().enable_protection("web1", &image, &replica, policy).await;
+        let item = item.expect("protected");
+        item.replicate().await.expect("replicated");
+        item.device().expect("device").write_at(5, b"own").expect("write");
+        item.device().expect("device").flush().expect("flush");
+        drop(item);
+        std::fs::write(missed.at("web1.img"), vec![7; 1 << 20]).expect("it is lost");
+        missed
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn vault(&self) -> RecoveryVault {
+        RecoveryVault::builder(self.at("vault")).build().expect("a vault")
+    }
+
+    fn set_len(&self, bytes: u64) {
+        let file = std::fs::File::options().write(true).open(self.at("web1.img"));
+        file.and_then(|file| file.set_len(bytes)).expect("a length");
+    }
+
+    async fn disable(&self) -> oms_recovery::machine::disable::DisableReport {
+        let item = self.vault().item("web1").await.expect("open");
+        item.disable_protection().await.expect("ended")
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_has_grown_gets_what_was_flushed() {
+    for grown in [0, 4096] {
+        let missed = Missed::new().await;
+        missed.set_len(Missed::BYTES + grown);
+        let report = missed.disable().await;
+        assert_eq!(report.disk, Some(missed.at("web1.img").display().to_string()));
+        assert_eq!((report.left, report.kept), (Vec::new(), Vec::new()));
+        let image = std::fs::read(missed.at("web1.img")).expect("read");
+        assert_eq!((&image[5..8], image.len() as u64), (&b"own"[..], Missed::BYTES + grown));
+        assert!(!missed.at("web1.img.replication").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_to_an_image_stays_with_the_reason() {
+    let missed = Missed::new().await;
+    missed.set_len(4096);
+    let report = missed.disable().await;
+    assert_eq!(report.disk, Some(missed.at("web1.img").display().to_string()));
+    assert_eq!(report.left, Vec::<String>::new());
+    let kept = report.kept.join("\n");
+    for told in ["web1.img.replication, which may hold writes", "4096", "has changed its length"] {
+        assert!(kept.contains(told), "{kept}");
+    }
+    let log = std::fs::read_dir(missed.at("web1.img.replication/outgoing")).expect("a folder");
+    assert_eq!(log.count(), 1);
+    assert!(!missed.at("replica/disk.img").exists(), "nobody needs it");
+}
+
+/// Somebody's file beside replication's is nobody else's.
+#[tokio::test]
+async fn the_end_removes_what_replication_made() {
+    let missed = Missed::new().await;
+    for folder in ["web1.img.replication", "replica/replication"] {
+        std::fs::write(missed.at(folder).join("notes.txt"), "mine").expect("write");
+    }
+    let report = missed.disable().await;
+    assert_eq!((report.left, report.kept), (Vec::new(), Vec::new()));
+    for folder in ["web1.img.replication", "replica/replication"] {
+        let names = std::fs::read_dir(missed.at(folder)).expect("a folder");
+        let names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
+        assert_eq!(names, ["notes.txt"], "{folder}");
+    }
 }
 
 /// A refused protection leaves nothing behind, and takes no folder that is somebody's.
@@ -141,13 +274,68 @@ async fn a_refused_protection_leaves_things_as_they_were() {
     }
     assert!(!at("web2.img.replication").exists());
     drop(item);
-    // Another vault's.
+    // Nor does one of another vault's disk, which takes nobody's file away.
+    std::fs::create_dir_all(at("notes/replication")).expect("a folder");
+    std::fs::write(at("notes/replication/notes.txt"), "mine").expect("a file");
     let other = RecoveryVault::builder(at("other")).build().expect("a vault");
     let policy = ReplicationPolicy::default();
     let error = other.enable_protection("web1", &at("web1.img"), &at("replica3"), policy).await;
     let error = error.expect_err("protected by another vault").to_string();
     assert!(error.contains("another vault"), "{error}");
     assert!(!at("replica3").exists(), "a folder is left");
+    let policy = ReplicationPolicy::default();
+    let error = other.enable_protection("web1", &at("web1.img"), &at("notes"), policy).await;
+    let error = error.expect_err("protected by another vault").to_string();
+    assert!(error.contains("another vault"), "{error}");
+    assert!(at("notes/replication/notes.txt").exists());
     assert!(at("web1.img.replication/mark").exists(), "the first protection is unharmed");
     vault.item("web1").await.expect("open").replicate().await.expect("goes on");
+}
+
+/// What is in the folders that replication wants for itself would go with it.
+#[tokio::test]
+async fn a_folder_that_holds_somebodys_files_is_refused_and_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let vault = RecoveryVault::builder(at("vault")).build().expect("a vault");
+    let protect = async || {
+        let policy = ReplicationPolicy::default();
+        vault.enable_protection("web1", &at("web1.img"), &at("replica"), policy).await
+    };
+    std::fs::write(at("web1.img"), vec![7; 1 << 20]).expect("a disk");
+    for place in ["web1.img.replication", "replica/replication"] {
+        for name in ["notes.txt", "mark", "image", "log/00.log", "log", "sub/notes.txt"] {
+            let file = at(place).join(name);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+            std::fs::write(&file, "mine").expect("a file");
+            let error = protect().await.map(drop).expect_err(name).to_string();
+            let first = name.split('/').next().expect("a name");
+            assert!(error.contains(&at(place).join(first).display().to_string()), "{error}");
+            assert_eq!(std::fs::read_to_string(&file).expect("read"), "mine", "{error}");
+            std::fs::remove_dir_all(at(place)).expect("removed");
+        }
+    }
+    assert!(!at("web1.img.replication").exists(), "nothing is made");
+    // Empty ones are in nobody's way, nor is a mark that says nothing.
+    std::fs::create_dir_all(at("replica/replication/log")).expect("a folder");
+    std::fs::write(at("replica/replication/mark"), [0; 1024]).expect("a file");
+    protect().await.expect("protected").replicate().await.expect("replicated");
+}
+
+/// What was made before it failed goes again.
+#[tokio::test]
+async fn a_protection_that_cannot_begin_leaves_nothing() {
+    let world = World::new(5, &random_disk(&SeededEntropy::new(5)));
+    world.sites.recovery.set_capacity(Some(1 << 20));
+    let policy = ReplicationPolicy::default();
+    let (primary, recovery) = (primary_site(), recovery_site());
+    let error = world.vault().enable_protection_at("web1", primary, recovery, policy).await;
+    assert!(matches!(error.expect_err("no room"), Error::Disk(_)));
+    let files = |disk: &oms_core::testkit::disk::SimDisk| -> Vec<_> {
+        disk.contents().into_keys().collect()
+    };
+    assert_eq!(files(&world.sites.primary), [Path::new("disk.img")]);
+    assert_eq!(files(&world.sites.recovery), Vec::<std::path::PathBuf>::new());
+    world.sites.recovery.set_capacity(None);
+    world.protect(ReplicationPolicy::default()).await;
 }

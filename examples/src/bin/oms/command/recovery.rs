@@ -197,8 +197,13 @@ fn ended(name: &str, report: DisableReport) -> Output {
     for left in &report.left {
         text.push_str(&format!("left behind, remove it by hand: {left}\n"));
     }
-    let DisableReport { disk, left } = report;
-    Output::new(text, json!({"name": name, "state": "Unprotected", "disk": disk, "left": left}))
+    for kept in &report.kept {
+        text.push_str(&format!("keep it until the disk has everything: {kept}\n"));
+    }
+    let DisableReport { disk, left, kept } = report;
+    let state = "Unprotected";
+    let data = json!({"name": name, "state": state, "disk": disk, "left": left, "kept": kept});
+    Output::new(text, data)
 }
 
 /// What a failover leaves to be done.
