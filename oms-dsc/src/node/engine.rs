@@ -82,8 +82,10 @@ pub struct RunReport {
     pub is_compliant: bool,
     /// The configurations that the run was about.
     pub configurations: ConfigurationSet,
-    /// Whether they were fetched in this run.
+    /// Whether they were fetched in this run. What was fetched and refused is not among them.
     pub is_new: bool,
+    /// Whether resources were set where they differed; without it they were looked at only, if at all.
+    pub is_applied: bool,
     /// Every resource, in the order in which they were done.
     pub resources: Vec<ResourceStatus>,
     /// Whether the computer has to restart before the rest can be done.
@@ -469,7 +471,7 @@ impl Engine {
             self.phase = Phase::Fetching(fetch);
             return Ok(());
         }
-        self.run()?.is_new = !fetch.fetched.is_empty();
+        let is_new = !fetch.fetched.is_empty();
         for (bytes, configuration) in fetch.fetched {
             self.documents.insert(Checksum::of(&bytes), configuration);
             effects.push(Effect::Keep(bytes));
@@ -485,6 +487,7 @@ impl Engine {
             }
             self.append(LcmEvent::Received { configurations: fetch.set }, effects)?;
         }
+        self.run()?.is_new = is_new;
         self.begin_work(now, effects)
     }
 
@@ -613,6 +616,7 @@ impl Engine {
         let operation_type = self.operation_type();
         let configurations = self.record.wanted().clone();
         let ended = work.as_ref().is_some_and(|work| work.reboot_for.is_none());
+        let is_applied = work.as_ref().is_some_and(Work::is_applying);
         let resources = work.map(|work| work.statuses).unwrap_or_default();
         let unfit = |r: &ResourceStatus| {
             matches!(r.outcome, ResourceOutcome::Failed | ResourceOutcome::Skipped)
@@ -648,6 +652,7 @@ impl Engine {
                 && resources.iter().all(ResourceStatus::is_in_desired_state),
             configurations,
             is_new: run.is_new,
+            is_applied,
             resources,
             reboot_requested,
             errors: run.failures.into_iter().chain(run.notes).collect(),

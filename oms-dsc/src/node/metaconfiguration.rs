@@ -77,7 +77,8 @@ pub struct PartialConfiguration {
     pub name: String,
     /// `Description`
     pub description: Option<String>,
-    /// Names of those that are done before it; if one of them is not done whole, it is skipped.
+    /// Names of those that are done before it; if one of them is not done whole, or the node does not
+    /// have it, it is skipped.
     pub depends_on: Vec<String>,
     /// Types of resources, as `TYPE`, `MODULE\TYPE` or `MODULE\*`, that no other configuration of
     /// the node may have.
@@ -138,8 +139,10 @@ impl Metaconfiguration {
         }
     }
 
-    /// Reads a metaconfiguration document (`meta.mof`). One pull server is read; settings that
-    /// this version does not have are refused by name unless they say nothing.
+    /// Reads a metaconfiguration document (`meta.mof`). One pull server is read, which also gets the
+    /// reports. Settings that this version does not have are refused by name unless they say nothing:
+    /// to nobody, such as an empty text, or to this node. It fetches no modules and keeps no history,
+    /// so what is said of those, such as `AllowModuleOverwrite`, holds by itself.
     ///
     /// # Errors
     /// [`Error::Document`] with every diagnostic.
@@ -177,6 +180,52 @@ const PARTIALS_MAX: usize = super::CONFIGURATIONS_MAX;
 const IGNORED_CLASSES: [&str; 3] =
     ["OMI_ConfigurationDocument", "MSFT_WebResourceManager", "OMI_ResourceModuleManager"];
 
+/// What every instance may say of itself.
+const ABOUT: [&str; 5] =
+    ["ResourceId", "SourceInfo", "ModuleName", "ModuleVersion", "ConfigurationName"];
+
+/// What is read of a pull server, and of a server for reports.
+const SERVER: [&str; 4] =
+    ["ServerURL", "RegistrationKey", "ConfigurationNames", "AllowUnsecureConnection"];
+
+/// What is read of a partial configuration, and the modules of which this node fetches none.
+const PARTIAL: [&str; 6] = [
+    "Description",
+    "DependsOn",
+    "ExclusiveResources",
+    "RefreshMode",
+    "ConfigurationSource",
+    "ResourceModuleSource",
+];
+
+const SETTINGS: [&str; 9] = [
+    "ConfigurationMode",
+    "RefreshMode",
+    "RefreshFrequencyMins",
+    "ConfigurationModeFrequencyMins",
+    "RebootNodeIfNeeded",
+    "ActionAfterReboot",
+    "ConfigurationDownloadManagers",
+    "ReportManagers",
+    "PartialConfigurations",
+];
+
+/// Settings about modules and history, neither of which this node has, and what a manager tells of
+/// itself in place of being told.
+const VACANT: [&str; 11] = [
+    "ResourceModuleManagers",
+    "AllowModuleOverwrite",
+    "MaximumDownloadSizeMB",
+    "DisableModuleSignatureValidation",
+    "StatusRetentionTimeInDays",
+    "LocalConfigurationManagerState",
+    "LCMVersion",
+    "LCMCompatibleVersions",
+    "LCMState",
+    "LCMStateDetail",
+    "AgentId",
+];
+
 #[derive(Default)]
 struct Reader {
     diagnostics: Vec<Diagnostic>,
@@ -191,7 +240,7 @@ impl Reader {
         let is_one_of = |instance: &Instance, classes: &[&str]| {
             classes.iter().any(|class| class.eq_ignore_ascii_case(&instance.class))
         };
-        let (mut settings, mut servers, mut reports) = (None, Vec::new(), false);
+        let (mut settings, mut servers, mut reports) = (None, Vec::new(), Vec::new());
         let mut partials = Vec::new();
         for instance in document.instances() {
             if instance.class.eq_ignore_ascii_case("MSFT_DSCMetaConfiguration") {
@@ -199,7 +248,7 @@ impl Reader {
             } else if is_one_of(instance, &DOWNLOAD_CLASSES) {
                 servers.push(instance);
             } else if is_one_of(instance, &REPORT_CLASSES) {
-                reports = true;
+                reports.push(instance);
             } else if is_one_of(instance, &[PARTIAL_CLASS]) {
                 partials.push(instance);
             } else if !is_one_of(instance, &IGNORED_CLASSES) {
@@ -224,7 +273,12 @@ impl Reader {
             return None;
         };
         let mut read = Metaconfiguration::new(url, Secret::from(key.as_str()));
-        read.reports = reports;
+        self.refuse_unknown(server, &[&SERVER]);
+        for server in &reports {
+            self.refuse_unknown(server, &[&SERVER]);
+            self.report_server(server, &read);
+        }
+        read.reports = !reports.is_empty();
         read.configuration_names = self.texts(server, "ConfigurationNames");
         read.allow_unsecure_connection =
             self.flag(server, "AllowUnsecureConnection").unwrap_or(false);
@@ -256,23 +310,43 @@ impl Reader {
                 }
             }
         }
-        if let Some(property) = settings.property("Credential")
-            && !matches!(property.value.kind, ValueKind::Null)
-        {
-            self.report(property.position, "Credential is not supported");
-        }
-        self.partials(&partials, &mut read);
+        self.refuse_unknown(settings, &[&SETTINGS, &VACANT]);
+        let source = self.text(server, "ResourceId").unwrap_or_default();
+        self.partials(&partials, &source, &mut read);
         Some(read)
     }
 
+    /// Refuses what an instance says beside what is known of it.
+    fn refuse_unknown(&mut self, instance: &Instance, known: &[&[&str]]) {
+        for property in &instance.properties {
+            let is_it = |known: &&str| known.eq_ignore_ascii_case(&property.name);
+            let is_known = ABOUT.iter().chain(known.iter().copied().flatten()).any(is_it);
+            if !is_known && !says_nothing(&property.value.kind) {
+                self.report(property.position, format!("{} is not supported", property.name));
+            }
+        }
+    }
+
+    /// Refuses another server for reports than the one that is pulled from.
+    fn report_server(&mut self, server: &Instance, read: &Metaconfiguration) {
+        let plain = |url: &str| url.trim_end_matches('/').to_ascii_lowercase();
+        if let Some(url) = self.text(server, "ServerURL")
+            && plain(&url) != plain(&read.server_url)
+        {
+            let message = format!("reports to another server are not supported: `{url}`");
+            self.report(server.position, message);
+        }
+    }
+
     /// Reads the partial configurations. Without names of its own the server is asked for theirs.
-    fn partials(&mut self, instances: &[&Instance], read: &mut Metaconfiguration) {
+    fn partials(&mut self, instances: &[&Instance], source: &str, read: &mut Metaconfiguration) {
         if instances.len() > PARTIALS_MAX {
             let message = format!("more than {PARTIALS_MAX} partial configurations");
             return self.report(instances[PARTIALS_MAX].position, message);
         }
         for instance in instances {
-            if let Some(partial) = self.partial(instance, &read.partial_configurations) {
+            self.refuse_unknown(instance, &[&PARTIAL]);
+            if let Some(partial) = self.partial(instance, source, &read.partial_configurations) {
                 read.partial_configurations.push(partial);
             }
         }
@@ -298,6 +372,7 @@ impl Reader {
     fn partial(
         &mut self,
         instance: &Instance,
+        source: &str,
         before: &[PartialConfiguration],
     ) -> Option<PartialConfiguration> {
         let id = self.text(instance, "ResourceId").unwrap_or_default();
@@ -315,6 +390,13 @@ impl Reader {
         {
             let message = format!("RefreshMode `{mode}` of `{name}` is not supported");
             self.report(instance.position, message);
+        }
+        for from in self.texts(instance, "ConfigurationSource") {
+            if !from.eq_ignore_ascii_case(source) {
+                let message =
+                    format!("`{name}` is to come from `{from}`, and not from the one server");
+                self.report(instance.position, message);
+            }
         }
         let mut depends_on = Vec::new();
         for id in self.texts(instance, "DependsOn") {
@@ -349,11 +431,22 @@ impl Reader {
 
     fn texts(&mut self, instance: &Instance, name: &str) -> Vec<String> {
         let Some(property) = instance.property(name) else { return Vec::new() };
-        let ValueKind::Array(values) = &property.value.kind else {
-            self.report(property.value.position, format!("`{name}` is not an array of strings"));
+        if says_nothing(&property.value.kind) {
             return Vec::new();
+        }
+        let values = match &property.value.kind {
+            ValueKind::Array(values) => values.as_slice(),
+            // One text is what a list of one is compiled to.
+            _ => std::slice::from_ref(&property.value),
         };
-        values.iter().filter_map(|value| value.as_text().map(str::to_owned)).collect()
+        let mut texts = Vec::with_capacity(values.len());
+        for value in values {
+            match value.as_text() {
+                Some(text) => texts.push(text.to_owned()),
+                None => self.report(value.position, format!("`{name}` is not an array of strings")),
+            }
+        }
+        texts
     }
 
     fn flag(&mut self, instance: &Instance, name: &str) -> Option<bool> {
@@ -378,6 +471,16 @@ impl Reader {
             self.report(value.position, format!("`{name}` is not a number from {least}"));
         }
         minutes
+    }
+}
+
+/// Whether a value says nothing: it is empty, false, or the word for that.
+fn says_nothing(value: &ValueKind) -> bool {
+    match value {
+        ValueKind::Null | ValueKind::Boolean(false) => true,
+        ValueKind::Text(text) => text.is_empty() || text.eq_ignore_ascii_case("None"),
+        ValueKind::Array(values) => values.iter().all(|value| says_nothing(&value.kind)),
+        _ => false,
     }
 }
 
@@ -416,7 +519,8 @@ mod tests {
               RegistrationKey = "key"; ConfigurationNames = {"Web"};
             };
             instance of MSFT_WebReportManager as $reports {
-              ResourceID = "[ReportServerWeb]pull"; ServerURL = "https://pull.example/x";
+              ResourceID = "[ReportServerWeb]pull";
+              ServerURL = "https://PULL.example/PSDSCPullServer.svc/";
             };
             instance of MSFT_DSCMetaConfiguration as $meta {
               ConfigurationMode = "applyandautocorrect"; RefreshMode = "Pull";
@@ -433,6 +537,61 @@ mod tests {
         let push = text.replace("\"Pull\"", "\"Push\"");
         let error = Metaconfiguration::parse("meta", push.as_bytes()).expect_err("not supported");
         assert!(error.to_string().contains("RefreshMode `Push` is not supported"), "{error}");
+    }
+
+    #[test]
+    fn what_a_node_does_not_do_is_refused_by_name_unless_it_says_nothing() {
+        let check = |server: &str, settings: &str, partial: &str, expect: Option<&str>| {
+            let text = format!(
+                "instance of MSFT_WebDownloadManager as $s {{ ResourceId = \"[Web]pull\";
+                   ServerURL = \"https://x\"; {server} }};
+                 instance of MSFT_DSCMetaConfiguration {{ {settings} }};
+                 instance of MSFT_PartialConfiguration {{
+                   ResourceId = \"[PartialConfiguration]Base\"; {partial} }};"
+            );
+            let read = Metaconfiguration::parse("meta", text.as_bytes());
+            let found = read.err().map(|error| error.to_string());
+            match (expect, found) {
+                (None, None) => {}
+                (Some(expect), Some(found)) if found.contains(expect) => {}
+                (expect, found) => panic!("{text}\n{expect:?}\n{found:?}"),
+            }
+        };
+        for name in [
+            "SignatureValidationPolicy = \"Configuration\"",
+            "EnableSignatureValidation = True",
+            "SignatureValidations = {$s}",
+            "CertificateID = \"0A1B\"",
+            "ConfigurationID = \"e1d9f7f0-0000-0000-0000-000000000000\"",
+            "DebugMode = {\"All\"}",
+            "RebootNodeIfNeded = True",
+        ] {
+            let expect = format!("{} is not supported", name.split(' ').next().unwrap_or_default());
+            check("", &format!("{name};"), "", Some(&expect));
+        }
+        check("CertificateID = \"0A1B\";", "", "", Some("CertificateID is not supported"));
+        check("ProxyURL = \"http://p\";", "", "", Some("ProxyURL is not supported"));
+        let elsewhere = "ConfigurationSource = {\"[Share]s\"};";
+        check("", "", elsewhere, Some("`Base` is to come from `[Share]s`, and not from the one"));
+        check(
+            "",
+            "",
+            "ConfigurationSource = {\"[web]pull\"}; ResourceModuleSource = {\"x\"};",
+            None,
+        );
+        check(
+            "CertificateID = \"\"; ProxyURL = NULL;",
+            "SignatureValidationPolicy = \"NONE\"; SignatureValidations = {}; DebugMode = {\"None\"};
+             AllowModuleOverwrite = True; StatusRetentionTimeInDays = 10; CertificateID = NULL;
+             EnableSignatureValidation = False; LCMVersion = \"2.0\"; AgentId = \"x\";",
+            "DependsOn = {}; ConfigurationSource = NULL;",
+            None,
+        );
+        let text = "instance of MSFT_WebDownloadManager { ServerURL = \"https://x\"; };
+             instance of MSFT_WebReportManager { ServerURL = \"https://y\"; };
+             instance of MSFT_DSCMetaConfiguration { };";
+        let error = Metaconfiguration::parse("meta", text.as_bytes()).expect_err("two servers");
+        assert!(error.to_string().contains("not supported: `https://y`"), "{error}");
     }
 
     /// A metaconfiguration of these partial configurations: id, and further properties.

@@ -6,11 +6,11 @@ use super::state::ConfigurationSet;
 use super::work::Part;
 use crate::Error;
 use crate::configuration::Configuration;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The documents of a set, each behind those that its partial configuration depends on. What the
-/// metaconfiguration does not name comes first, in the order of the names.
+/// metaconfiguration does not name comes first, in the order of the names. One that depends on what is
+/// not in the set says so, and is not done.
 ///
 /// # Errors
 /// [`Error::Invalid`] if one has a resource that is another's alone (`ExclusiveResources`).
@@ -30,18 +30,19 @@ pub(super) fn parts(
     }
     let ranks = ranks(partials);
     found.sort_by_key(|(partial, ..)| partial.map(|index| ranks.get(index).copied()));
-    let places: HashMap<usize, usize> = found
-        .iter()
-        .enumerate()
-        .filter_map(|(place, (partial, ..))| Some(((*partial)?, place)))
-        .collect();
+    let place = |on: &str| found.iter().position(|(_, name, _)| name.eq_ignore_ascii_case(on));
     let mut parts = Vec::with_capacity(found.len());
     for (partial, name, configuration) in &found {
         refuse_exclusive(partials, *partial, name, configuration)?;
-        let names = partial.map(|index| &partials[index].depends_on).into_iter().flatten();
-        let depends_on = names.filter_map(|on| places.get(&described(on)?).copied()).collect();
+        let (mut depends_on, mut missing) = (Vec::new(), None);
+        for on in partial.iter().flat_map(|index| &partials[*index].depends_on) {
+            match place(on) {
+                Some(place) => depends_on.push(place),
+                None => missing = missing.or(Some(on.clone())),
+            }
+        }
         let configuration = Arc::clone(configuration);
-        parts.push(Part { name: (*name).to_owned(), configuration, depends_on });
+        parts.push(Part { name: (*name).to_owned(), configuration, depends_on, missing });
     }
     Ok(parts)
 }

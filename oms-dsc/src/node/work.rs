@@ -123,11 +123,13 @@ pub(crate) struct Part {
     pub(crate) configuration: Arc<Configuration>,
     /// All of them stand before it.
     pub(crate) depends_on: Vec<usize>,
+    /// One that it depends on and that is not among them.
+    pub(crate) missing: Option<String>,
 }
 
 impl From<Arc<Configuration>> for Part {
     fn from(configuration: Arc<Configuration>) -> Self {
-        Self { name: String::new(), configuration, depends_on: Vec::new() }
+        Self { name: String::new(), configuration, depends_on: Vec::new(), missing: None }
     }
 }
 
@@ -173,6 +175,11 @@ impl Work {
         }
     }
 
+    /// Whether it corrects differences.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.mode == Mode::Apply
+    }
+
     /// What to do now; none when all is done. Its outcome goes to [`Work::done`].
     pub(crate) fn next(&mut self, now: Timestamp) -> Option<Task> {
         loop {
@@ -201,6 +208,9 @@ impl Work {
         let dependencies = &part.configuration.resources[index].dependencies;
         if let Some(id) = dependencies.iter().find_map(|on| self.unfit.get(&(number, *on))) {
             return Some(format!("it depends on {id}, which was not done"));
+        }
+        if let Some(name) = &part.missing {
+            return Some(format!("its configuration depends on `{name}`, which is not there"));
         }
         let part = part.depends_on.iter().find(|part| self.unfit_parts.contains(part))?;
         let name = &self.parts.get(*part)?.name;

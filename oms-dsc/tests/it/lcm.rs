@@ -292,6 +292,7 @@ async fn partial_configurations_have_an_order_and_resources_of_their_own() {
     let run = node.run().await.expect("a run");
     let expected = "`M-other` has [Cell]m, and resources of that type are for `Z-base` alone";
     assert!(!run.is_success && run.errors[0].contains(expected), "{run:?}");
+    assert!(!run.is_new && !run.is_applied, "what is refused is not taken over");
     assert_eq!(world.cell.values()["m"], "1");
     // A type of a module that these resources are not of.
     settings.partial_configurations[1].exclusive_resources =
@@ -300,6 +301,40 @@ async fn partial_configurations_have_an_order_and_resources_of_their_own() {
     let mut node = world.open_node(settings, transport).await.expect("opens");
     assert!(node.run().await.expect("a run").is_compliant);
     assert_eq!(world.cell.values()["m"], "2");
+}
+
+/// The server gives a node one part without the one that it depends on.
+#[tokio::test]
+async fn a_part_without_what_it_depends_on_is_skipped() {
+    let world = World::new(37);
+    let server = world.start_server().await;
+    for (name, cell) in [("Web", "w"), ("Base", "b"), ("More", "m")] {
+        let text = cells(name, &[(cell, "1")]);
+        server.publish(name, text.as_bytes()).await.expect("published");
+    }
+    let partial = |name: &str, on: &[&str]| PartialConfiguration {
+        name: name.into(),
+        depends_on: on.iter().map(|on| (*on).to_owned()).collect(),
+        ..PartialConfiguration::default()
+    };
+    let mut settings = world.settings(&[]);
+    settings.partial_configurations =
+        vec![partial("Base", &[]), partial("Web", &["base"]), partial("More", &["Web"])];
+    let transport = Arc::new(world.direct.clone());
+    let mut node = world.open_node(settings, transport).await.expect("opens");
+    node.run().await.expect("a run");
+    let agent_id = node.record().await.expect("a record").agent_id.expect("an id");
+    server.assign(agent_id, &["Web", "More"]).await.expect("assigned");
+    use ResourceOutcome::{Corrected, Skipped};
+    let run = node.run().await.expect("a run");
+    assert_eq!(outcomes(&run), [("w", Skipped), ("m", Skipped)]);
+    assert!(!run.is_success && world.cell.values().is_empty(), "{run:?}");
+    let why = run.resources[0].error.as_deref();
+    assert_eq!(why, Some("its configuration depends on `base`, which is not there"));
+    server.assign(agent_id, &["Web", "More", "Base"]).await.expect("assigned");
+    let run = node.run().await.expect("a run");
+    assert_eq!(outcomes(&run), [("b", Corrected), ("w", Corrected), ("m", Corrected)]);
+    assert!(run.is_success && run.is_compliant, "{run:?}");
 }
 
 #[tokio::test]
@@ -320,7 +355,7 @@ async fn a_preview_tells_what_would_be_and_changes_nothing() {
     let run = node.preview().await.expect("a preview");
     use ResourceOutcome::Different;
     assert_eq!(outcomes(&run), [("a", Different), ("b", Different)]);
-    assert!(run.is_new && !run.is_compliant, "{run:?}");
+    assert!(run.is_new && !run.is_applied && !run.is_compliant, "{run:?}");
     assert_eq!(run.resources[0].differences[0], Difference::new("Value", "1", "2"));
     assert_eq!(node.record().await.expect("a record"), record);
     assert_eq!(world.node_journal.read_all(0, 100).await.expect("events").len(), events);

@@ -381,7 +381,8 @@ async fn modes_decide_what_becomes_of_drift() {
         settings.configuration_mode = mode;
         let transport = Arc::new(world.direct.clone());
         let mut node = world.open_node(settings, transport).await.expect("opens");
-        assert!(node.run().await.expect("a run").is_success, "{mode:?}");
+        let run = node.run().await.expect("a run");
+        assert_eq!((run.is_success, run.is_new, run.is_applied), (true, true, is_applied));
         assert_eq!(world.cell.values().contains_key("a"), is_applied, "{mode:?}");
         world.cell.0.lock().expect("cells").insert("a".into(), "drifted".into());
         let run = node.run().await.expect("a run");

@@ -282,7 +282,9 @@ impl Pull {
             return Ok(outcome(&report, RunKind::Full, 0, true));
         }
         if self.watch {
-            return watch(&mut node, times, place.json).await;
+            let json = place.json;
+            watch(&mut node, times, |told| say(told, json)).await?;
+            return Ok(Output::new("", json!({"ended": "by a signal"})));
         }
         run_once(&mut node, RunKind::Full).await
     }
@@ -293,44 +295,65 @@ async fn run_once(node: &mut Lcm, kind: RunKind) -> Result<Output> {
     Ok(outcome(&report, kind, node.reports_waiting().await?, false))
 }
 
-/// Runs whenever that is due, and tells each run as it ends.
-async fn watch(node: &mut Lcm, mut times: Timetable, json: bool) -> Result<Output> {
+/// Runs whenever that is due until it is asked to end, and tells each run as it ends. One that failed,
+/// as when a disk was full, is followed by the next: it may be possible again.
+async fn watch(
+    node: &mut Lcm,
+    mut times: Timetable,
+    mut tell: impl FnMut(Result<Output>),
+) -> Result<()> {
     let mut signals = serve::Signals::listen()?;
     loop {
         let turn = async {
             let now = SystemClock.monotonic();
             let Some(kind) = times.due(now) else {
                 tokio::time::sleep(times.next().saturating_sub(now)).await;
-                return Ok(None);
+                return None;
             };
-            run_once(node, kind).await.map(Some)
+            Some(run_once(node, kind).await)
         };
         // A run that is interrupted is one that crashed: the next one goes on from there.
         let told = tokio::select! {
-            told = turn => told?,
-            () = signals.next() => {
-                return Ok(Output::new("", json!({"ended": "by a signal"})));
-            }
+            told = turn => told,
+            () = signals.next() => return Ok(()),
         };
         if let Some(told) = told {
-            match json {
-                true => crate::say!("{}", told.json),
-                false => crate::say!("{}", told.text.trim_end()),
-            }
+            tell(told);
         }
+    }
+}
+
+/// Prints what became of one run of several.
+fn say(told: Result<Output>, json: bool) {
+    match told {
+        Ok(told) if json => crate::say!("{}", told.json),
+        Ok(told) => crate::say!("{}", told.text.trim_end()),
+        Err(error) => {
+            if json {
+                crate::say!("{}", json!({"error": format!("{error:#}")}));
+            }
+            crate::tell(&format!("{error:#}; the next run tries again"));
+        }
+    }
+}
+
+/// What a run did, in words.
+fn what(report: &RunReport, kind: RunKind, is_preview: bool) -> &'static str {
+    let is_looked_at = !report.resources.is_empty();
+    match (report.is_new, kind) {
+        (true, _) if is_preview => "a new configuration was looked at",
+        (true, _) if report.is_applied => "a configuration was fetched and applied",
+        (true, _) if is_looked_at => "a configuration was fetched and looked at",
+        (true, _) => "a configuration was fetched, and not applied yet",
+        (false, RunKind::Consistency) => "the configuration was checked",
+        (false, _) if report.errors.is_empty() => "the configuration had not changed",
+        (false, _) => "no new configuration was taken over",
     }
 }
 
 fn outcome(report: &RunReport, kind: RunKind, waiting: usize, is_preview: bool) -> Output {
     let mut output = told(&report.resources, is_preview);
-    let has_failed = !report.errors.is_empty();
-    let what = match (report.is_new, has_failed, kind) {
-        (true, ..) if is_preview => "a new configuration was looked at",
-        (true, ..) => "a configuration was fetched and applied",
-        (false, _, RunKind::Consistency) => "the configuration was checked",
-        (false, false, _) => "the configuration had not changed",
-        (false, true, _) => "no configuration was fetched",
-    };
+    let what = what(report, kind, is_preview);
     let mut text = format!("run {}: {what}\n", report.job_id);
     // Of what was not looked at nothing is known.
     if !report.resources.is_empty() {
@@ -346,6 +369,7 @@ fn outcome(report: &RunReport, kind: RunKind, waiting: usize, is_preview: bool) 
     if let Value::Object(json) = &mut output.json {
         json.insert("run".to_owned(), json!(report.job_id.to_string()));
         json.insert("is_new".to_owned(), json!(report.is_new));
+        json.insert("is_applied".to_owned(), json!(report.is_applied));
         json.insert("is_compliant".to_owned(), json!(report.is_compliant));
         json.insert("reboot_requested".to_owned(), json!(report.reboot_requested));
         json.insert("errors".to_owned(), json!(report.errors));
@@ -353,4 +377,98 @@ fn outcome(report: &RunReport, kind: RunKind, waiting: usize, is_preview: bool) 
     }
     output.is_success = report.is_success && (report.is_compliant || is_preview);
     output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oms_core::Secret;
+    use oms_dsc::node::Transport;
+    use oms_dsc::protocol::{Reply, Request};
+    use std::cell::RefCell;
+
+    /// A server that is not there.
+    #[derive(Debug)]
+    struct Nobody;
+
+    #[async_trait::async_trait]
+    impl Transport for Nobody {
+        async fn exchange(&self, request: &Request) -> Result<Reply, oms_dsc::Error> {
+            let operation = request.operation.name();
+            Err(oms_dsc::Error::Unreachable { operation, reason: "nobody is there".into() })
+        }
+    }
+
+    /// A node that runs for weeks, on a disk that cannot be written for a while.
+    #[tokio::test]
+    async fn a_run_that_cannot_keep_its_state_does_not_end_a_watch() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = Metaconfiguration::new("http://localhost", Secret::from("key"));
+        let times = Timetable::new(&settings, SystemClock.monotonic());
+        let node = Lcm::builder(folder.path(), settings).transport(Arc::new(Nobody));
+        let mut node = node.build().await.expect("a node");
+        let outbox = folder.path().join("outbox");
+        std::fs::remove_dir(&outbox).expect("it is empty");
+        std::fs::write(&outbox, "in the way").expect("written");
+
+        let told = RefCell::new(Vec::new());
+        let watching = watch(&mut node, times, |run| told.borrow_mut().push(run));
+        tokio::pin!(watching);
+        while told.borrow().is_empty() {
+            tokio::select! {
+                biased;
+                ended = &mut watching => panic!("it ended: {ended:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        let why = told.borrow_mut().remove(0).err().map(|error| format!("{error:#}"));
+        assert!(why.as_ref().is_some_and(|why| why.contains("outbox")), "{why:?}");
+        tokio::select! {
+            biased;
+            ended = &mut watching => panic!("it ended: {ended:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
+    #[test]
+    fn a_run_is_told_by_what_it_did() {
+        let report = |is_new: bool, is_applied: bool, errors: &[&str]| RunReport {
+            job_id: "0b0f9d1c-0000-4000-8000-000000000000".parse().expect("an id"),
+            is_success: errors.is_empty(),
+            is_compliant: errors.is_empty(),
+            configurations: std::collections::BTreeMap::new(),
+            is_new,
+            is_applied,
+            resources: Vec::new(),
+            reboot_requested: false,
+            errors: errors.iter().map(|error| (*error).to_owned()).collect(),
+            started: jiff::Timestamp::UNIX_EPOCH,
+            ended: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let applied = what(&report(true, true, &[]), RunKind::Full, false);
+        assert_eq!(applied, "a configuration was fetched and applied");
+        let mut monitored = report(true, false, &[]);
+        monitored.resources.push(ResourceStatus {
+            resource_id: "[File]x".to_owned(),
+            type_name: "File".to_owned(),
+            instance_name: "x".to_owned(),
+            source_info: None,
+            module_name: None,
+            module_version: None,
+            configuration_name: None,
+            outcome: ResourceOutcome::Different,
+            differences: Vec::new(),
+            remaining: Vec::new(),
+            error: None,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            duration_seconds: 0.0,
+        });
+        let looked = what(&monitored, RunKind::Full, false);
+        assert_eq!(looked, "a configuration was fetched and looked at");
+        let held = report(true, false, &["the computer has yet to restart"]);
+        let held = what(&held, RunKind::Full, false);
+        assert_eq!(held, "a configuration was fetched, and not applied yet");
+        let refused = what(&report(false, true, &["two of one id"]), RunKind::Full, false);
+        assert_eq!(refused, "no new configuration was taken over");
+    }
 }
