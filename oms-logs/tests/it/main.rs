@@ -42,10 +42,12 @@ mod query_functions;
 #[cfg(test)]
 mod query_geo;
 #[cfg(test)]
+mod query_patterns;
+#[cfg(test)]
 mod query_random;
 #[cfg(test)]
 mod query_series;
-#[cfg(test)]
+
 mod query_tabular;
 #[cfg(test)]
 mod query_text;

@@ -10,6 +10,10 @@ mod ip;
 
 mod lookup;
 
+mod mining;
+
+mod patterns;
+
 mod rolling;
 
 mod shape;
@@ -24,18 +28,15 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 26] = [
+const UNSUPPORTED: [&str; 23] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
     "ai_embeddings",
-    "autocluster",
     "azure_digital_twins_query_request",
-    "basket",
     "cosmosdb_sql_request",
     "csharp",
     "dax_request",
-    "diffpatterns",
     "estimate_rows_count",
     "execute_query",
     "execute_show_command",
@@ -53,13 +54,16 @@ const UNSUPPORTED: [&str; 26] = [
     "sql_request",
 ];
 /// The plugins that this version runs.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 23] = [
     "active_users_count",
     "activity_counts_metrics",
     "activity_engagement",
     "activity_metrics",
+    "autocluster",
     "bag_unpack",
+    "basket",
     "dcount_intersect",
+    "diffpatterns",
     "geo_line_lookup",
     "geo_polygon_lookup",
     "identity",
@@ -171,6 +175,7 @@ impl Binder<'_> {
             "ipv6_lookup" => self.ip_lookup(input, arguments, true),
             "rolling_percentile" => self.rolling_percentile(input, arguments),
             "dcount_intersect" => self.dcount_intersect(input, &arguments),
+            "autocluster" | "basket" | "diffpatterns" => self.common_patterns(input, arguments),
             "identity" => Ok(input),
             _ => self.activity(input, arguments),
         }
