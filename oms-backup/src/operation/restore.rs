@@ -47,7 +47,9 @@ pub struct RestoreOptions {
     /// Only this file or folder of it. A folder's content goes into the target itself; without a
     /// path everything goes below the target under its full path.
     pub path: Option<PathBuf>,
-    /// The folder to restore to; made if need be.
+    /// The folder to restore to; made if need be. If it is made for the content of a folder it gets that
+    /// folder's metadata at the end, also of a run that goes on with an interrupted one, and is its owner's
+    /// alone until then. One that somebody else made keeps its own.
     pub target: PathBuf,
     /// What happens where something is already.
     pub copy: CopyOption,
@@ -237,7 +239,11 @@ impl RestorePlan {
         let lock = lock_to_read(&self.core)?;
         let reader = Arc::new(BlobReader::new(&self.core, &Arc::new(Catalog::load(&self.core)?)));
         let unusable = |source| Error::Target { path: target.clone(), source };
-        let (root, is_new) = open_root(&target).map_err(unusable)?;
+        let own = match &self.top {
+            Top::Folder { node, .. } => node.as_deref(),
+            Top::Single(_) => None,
+        };
+        let (root, is_made) = open_root(&target, own).map_err(unusable)?;
         let shared = Shared {
             core: Arc::clone(&self.core),
             reader,
@@ -280,9 +286,8 @@ impl RestorePlan {
             match self.top {
                 Top::Folder { tree, node } => {
                     walk.folders(tree, &files);
-                    // A target that was there before keeps its own metadata.
                     walk.full_folders
-                        .extend(node.filter(|_| is_new).map(|n| (root.path.clone(), *n)));
+                        .extend(node.filter(|_| is_made).map(|n| (root.path.clone(), *n)));
                 }
                 Top::Single(node) => {
                     shared.remove_leftovers(&root, std::slice::from_ref(&node));
@@ -453,7 +458,7 @@ impl Shared {
     /// Keeps a file that is there with the right content, and gives it its metadata; answers what of
     /// that could not be set. None if it is to be written.
     fn keep(&self, folder: &Folder, node: &Node) -> Option<Vec<String>> {
-        let mut file = folder.open_existing(&node.name)?;
+        let mut file = folder.open_existing(node, self.ownership)?;
         if file.metadata().ok()?.len() != node.size {
             return None;
         }
@@ -586,8 +591,13 @@ impl Walk<'_> {
         if self.frames.len() >= DEPTH_MAX {
             return self.shared.failed(path, format!("folders lie deeper than {DEPTH_MAX}"));
         }
-        let made = folder.make(&node.name, self.shared.copy);
-        match made.and_then(|is_new| Ok((is_new, folder.open(&node.name)?))) {
+        let copy = self.shared.copy;
+        let made = folder.make(&node.name, copy).and_then(|is_new| {
+            let is_kept = is_new || copy != CopyOption::Overwrite;
+            let open = if is_kept { Folder::open } else { Folder::open_to_fill };
+            Ok((is_new, open(folder, &node.name)?))
+        });
+        match made {
             Ok((is_new, inside)) => {
                 self.shared.report(|report| report.folders += 1);
                 self.enter(Some(node), inside, subtree, is_new);
@@ -675,7 +685,8 @@ impl Walk<'_> {
         shared.placed(path, placed, &metadata, |report| report.others += 1);
     }
 
-    /// When every file is written: further names, then metadata of folders.
+    /// When every file is written: further names, then metadata of folders. After an interruption
+    /// folders stay as their owner can go on in them, and nobody else.
     fn finish(&mut self) {
         for (key, folder, node) in std::mem::take(&mut self.later) {
             if self.shared.must_stop() {
@@ -687,6 +698,9 @@ impl Walk<'_> {
             }
         }
         for (path, node) in std::mem::take(&mut self.full_folders) {
+            if self.shared.must_stop() {
+                return;
+            }
             match self.root.open_below(&path) {
                 Ok(open) => {
                     for reason in open.finish(&node, self.shared.ownership) {

@@ -83,6 +83,32 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Somebody who is no superuser, by number.
+pub(crate) const USER: u32 = 12_345;
+
+/// Does something as an ordinary user, in a thread of its own: those that it starts have its rights.
+/// Whoever is not the superuser is one already.
+pub(crate) fn as_user<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            if is_root() {
+                let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+                set_thread_groups(&[]).expect("no groups");
+                set_thread_res_gid(group, group, group).expect("a group");
+                set_thread_res_uid(user, user, user).expect("a user");
+            }
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+pub(crate) fn chmod(path: &Path, mode: u32) {
+    rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode)).expect("a mode");
+}
+
 /// One file as a restore should bring it back.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Entry {
@@ -176,6 +202,16 @@ fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// Copies what files and folders there are, as a new folder.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    for (path, entry) in describe(from) {
+        match entry.kind {
+            "folder" => std::fs::create_dir_all(to.join(path)).expect("a folder"),
+            _ => write(&to.join(path), &entry.content),
+        }
+    }
+}
+
 /// Writes a file and the folders above it.
 pub(crate) fn write(path: &Path, content: &[u8]) {
     std::fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
@@ -219,18 +255,17 @@ pub(crate) fn make_nasty_tree(root: &Path, large_bytes: usize) {
     // A file system without attributes keeps none to lose.
     let _ = rustix::fs::setxattr(root.join("text/a"), "user.note", b"\0\xff", XattrFlags::empty());
     let _ = rustix::fs::setxattr(root.join("many"), "user.folder", b"", XattrFlags::empty());
-    let chmod = |name: &str, mode| rustix::fs::chmod(root.join(name), Mode::from_raw_mode(mode));
-    chmod("one byte", 0o6751).expect("set-id bits");
-    chmod("empty", 0o400).expect("read-only");
-    chmod("empty folder", 0o1777).expect("sticky");
-    chmod("many", 0o555).expect("a read-only folder");
+    chmod(&root.join("one byte"), 0o6751);
+    chmod(&root.join("empty"), 0o400);
+    chmod(&root.join("empty folder"), 0o1777);
+    chmod(&root.join("many"), 0o555);
     if is_root() {
         let chown =
             |name: &str| std::os::unix::fs::lchown(root.join(name), Some(12345), Some(54321));
         chown("text/zeros").expect("given away");
         chown("dangling").expect("given away");
         // Changing the owner clears these.
-        chmod("one byte", 0o6751).expect("set-id bits");
+        chmod(&root.join("one byte"), 0o6751);
         let device = rustix::fs::makedev(1, 3);
         let kind = FileType::CharacterDevice;
         let _ = rustix::fs::mknodat(CWD, root.join("null"), kind, Mode::RUSR, device);

@@ -5,10 +5,15 @@ use crate::common::*;
 use oms_backup::Error;
 use oms_backup::operation::{Control, CopyOption, RestoreOptions, RestoreReport};
 use oms_backup::vault::{Open, Vault};
+use oms_core::Entropy;
+use oms_core::entropy::SeededEntropy;
+use std::collections::BTreeMap;
 use std::env;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 fn options(source: &Path, target: &Path, copy: CopyOption) -> RestoreOptions {
@@ -20,6 +25,13 @@ fn resume(vault: &Vault<Open>, source: &Path, target: &Path) -> RestoreReport {
     let report = plan.run(&Control::default()).expect("restored");
     assert!(report.failures.is_empty(), "{report:?}");
     report
+}
+
+/// All below a folder but itself.
+fn inside(root: &Path) -> BTreeMap<PathBuf, Entry> {
+    let mut entries = describe(root);
+    entries.remove(Path::new(""));
+    entries
 }
 
 fn leftovers(folder: &Path) -> Vec<PathBuf> {
@@ -52,7 +64,7 @@ fn what_is_right_is_kept_and_the_rest_is_written() {
     );
     filetime::set_file_mtime(&large, time).expect("a time");
     std::fs::write(target.join("one byte"), b"").expect("write");
-    rustix::fs::chmod(target.join("many"), rustix::fs::Mode::RWXU).expect("a mode");
+    chmod(&target.join("many"), 0o755);
     std::fs::write(target.join("many/7"), b"77").expect("write");
     std::fs::remove_file(target.join("many/8")).expect("removed");
     std::fs::remove_file(target.join("many/9")).expect("removed");
@@ -61,6 +73,7 @@ fn what_is_right_is_kept_and_the_rest_is_written() {
     std::fs::write(target.join(".oms-restore-00000000000000ff"), b"half").expect("write");
     write(&target.join("mine/.oms-restore-00000000000000ff"), b"in a folder that is not restored");
     write(&target.join("many/.oms-restore-letter"), b"no such name");
+    chmod(&target.join("many"), 0o555);
 
     let plan = vault.plan_restore(&options(&source, &target, CopyOption::FailOnConflict));
     assert!(matches!(plan.expect_err("in the way"), Error::Conflict { .. }));
@@ -69,7 +82,9 @@ fn what_is_right_is_kept_and_the_rest_is_written() {
     assert!(report.kept > 400 && report.files >= 4, "{report:?}");
     assert_eq!(inode("text/zeros"), untouched, "what is right is not written again");
     std::fs::remove_dir_all(target.join("mine")).expect("not touched");
+    chmod(&target.join("many"), 0o755);
     std::fs::remove_file(target.join("many/.oms-restore-letter")).expect("not touched");
+    chmod(&target.join("many"), 0o555);
     // The folder that something was removed from by the test is not the backup's business.
     for name in ["many", ""] {
         let meta = std::fs::metadata(source.join(name)).expect("metadata");
@@ -95,6 +110,177 @@ fn an_unfinished_file_of_a_restore_that_goes_on_stays() {
     assert_eq!(resume(&vault, &source, &target).leftovers, 1);
 }
 
+/// Somebody presses Ctrl-C when so many temporary names have been drawn, one for each file.
+#[derive(Debug)]
+struct Interrupting {
+    entropy: SeededEntropy,
+    left: AtomicI64,
+    control: Control,
+}
+
+impl Entropy for Interrupting {
+    fn fill(&self, bytes: &mut [u8]) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.control.cancel();
+        }
+        self.entropy.fill(bytes);
+    }
+}
+
+/// Restores until it is interrupted after some files.
+fn interrupted(place: &Path, source: &Path, target: &Path) {
+    let control = Control::default();
+    let (entropy, left) = (SeededEntropy::new(1), AtomicI64::new(20));
+    let interrupting = Interrupting { entropy, left, control: control.clone() };
+    let vault = Vault::new(local(place)).entropy(Arc::new(interrupting));
+    let vault = vault.open(&passphrase()).expect("the vault opens");
+    let plan = vault.plan_restore(&options(source, target, CopyOption::FailOnConflict));
+    let ended = plan.expect("a plan").run(&control);
+    assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+    assert_eq!(leftovers(target), Vec::<PathBuf>::new());
+}
+
+/// Not even a folder into which its owner may not write keeps its owner from going on.
+#[test]
+fn an_ordinary_user_goes_on_in_read_only_folders() {
+    as_user(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let (source, target) = (at("source"), at("target"));
+        for number in 0..40 {
+            write(&source.join(format!("album/photos/{number}")), &random(number, 3_000));
+        }
+        write(&source.join("letters/a"), b"dear");
+        chmod(&source.join("album/photos"), 0o555);
+        chmod(&source.join("album"), 0o555);
+        backup(&create(local(&at("vault"))), &source);
+        interrupted(&at("vault"), &source, &target);
+        let vault = open(local(&at("vault")));
+        let report = resume(&vault, &source, &target);
+        assert!(report.kept > 0 && report.files > 0, "{report:?}");
+        assert_same(&inside(&source), &inside(&target));
+
+        // After its end, too; and in a folder that was closed to everybody.
+        chmod(&target.join("album/photos"), 0o755);
+        std::fs::remove_file(target.join("album/photos/7")).expect("removed");
+        chmod(&target.join("album/photos"), 0o555);
+        chmod(&target.join("letters"), 0o000);
+        assert_eq!(resume(&vault, &source, &target).files, 1);
+        assert_same(&inside(&source), &inside(&target));
+        for root in [source, target] {
+            // So that it can be removed.
+            chmod(&root.join("album"), 0o755);
+            chmod(&root.join("album/photos"), 0o755);
+        }
+    });
+}
+
+/// A target that a restore made is nobody else's business until it has its own metadata, which comes
+/// also where another run has to bring it.
+#[test]
+fn a_target_that_was_made_has_its_metadata_after_an_interruption() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let (source, target) = (at("source"), at("above/target"));
+    for number in 0..40 {
+        write(&source.join(format!("{number}")), &random(number, 3_000));
+    }
+    chmod(&source, 0o750);
+    backup(&create(local(&at("vault"))), &source);
+    filetime::set_file_mtime(&source, filetime::FileTime::from_unix_time(1_000_000_000, 5))
+        .expect("a time");
+    backup(&open(local(&at("vault"))), &source);
+    interrupted(&at("vault"), &source, &target);
+    let mode = std::fs::metadata(&target).expect("metadata").mode();
+    assert_eq!(mode & 0o077, 0, "nobody else is let in before it is known who may be: {mode:o}");
+    let vault = open(local(&at("vault")));
+    resume(&vault, &source, &target);
+    assert_same(&describe(&source), &describe(&target));
+    // One that somebody made, for oneself alone as well, keeps what they gave it.
+    let own = at("own");
+    std::fs::create_dir(&own).expect("a folder");
+    chmod(&own, 0o700);
+    resume(&vault, &source, &own);
+    assert_eq!(std::fs::metadata(&own).expect("metadata").mode() & 0o7777, 0o700);
+}
+
+/// A list that lets somebody else read and write, as `system.posix_acl_access` has it.
+fn access_list(user: u32) -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 6, NOBODY), (2, 6, user), (4, 4, NOBODY), (0x10, 6, NOBODY), (0x20, 4, NOBODY)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend_from_slice(&tag.to_le_bytes());
+        list.extend_from_slice(&rights.to_le_bytes());
+        list.extend_from_slice(&id.to_le_bytes());
+    }
+    list
+}
+
+/// The right content is not enough: whoever owns a file, or is let write to it, could change it after.
+#[test]
+fn what_others_have_rights_in_is_written_afresh() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    for name in ["right", "listed", "noted", "writable", "theirs"] {
+        write(&source.join(name), name.as_bytes());
+        chmod(&source.join(name), 0o644);
+    }
+    let set = |path: PathBuf, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
+    };
+    let has_notes = set(source.join("right"), "user.note", b"its own");
+    let vault = create(local(&folder.path().join("vault")));
+    backup(&vault, &source);
+    resume(&vault, &source, &target);
+    let inode = |name: &str| std::fs::metadata(target.join(name)).expect("metadata").ino();
+    let names = ["right", "listed", "noted", "writable", "theirs"];
+    let before = names.map(inode);
+
+    // Not every file system has attributes, and only the superuser gives files away.
+    let is_listed = set(target.join("listed"), "system.posix_acl_access", &access_list(USER));
+    set(target.join("noted"), "user.note", b"another's");
+    chmod(&target.join("writable"), 0o666);
+    let still_open = ["theirs", "writable"]
+        .map(|name| std::fs::OpenOptions::new().write(true).open(target.join(name)).expect("open"));
+    if is_root() {
+        std::os::unix::fs::chown(target.join("theirs"), Some(USER), None).expect("given away");
+    }
+    let is_afresh = [false, is_listed, has_notes, true, is_root()];
+    let report = resume(&vault, &source, &target);
+    for ((name, before), is_afresh) in names.iter().zip(before).zip(is_afresh) {
+        assert_eq!(inode(name) != before, is_afresh, "{name}");
+    }
+    let written = is_afresh.iter().filter(|it| **it).count() as u64;
+    assert_eq!((report.files, report.kept), (written, 5 - written), "{report:?}");
+    for file in still_open.iter().skip(usize::from(!is_root())) {
+        file.write_all_at(b"forged", 0).expect("it is open");
+    }
+    assert_same(&inside(&source), &inside(&target));
+}
+
+#[test]
+fn an_ordinary_user_takes_no_file_of_another_for_their_own() {
+    if !is_root() {
+        // Only the superuser gives files away.
+        return;
+    }
+    let folder = as_user(|| tempfile::tempdir().expect("a folder"));
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    let place = folder.path().join("vault");
+    as_user(|| {
+        write(&source.join("letter"), b"dear");
+        let vault = create(local(&place));
+        backup(&vault, &source);
+        resume(&vault, &source, &target);
+    });
+    std::os::unix::fs::chown(target.join("letter"), Some(0), Some(0)).expect("given away");
+    let report = as_user(|| resume(&open(local(&place)), &source, &target));
+    assert_eq!((report.files, report.kept), (1, 0), "{report:?}");
+    assert_same(&inside(&source), &inside(&target));
+}
+
 const KILLED: &str = "OMS_TEST_KILLED_RESTORE";
 
 /// Not a test of its own: the process that is killed.
@@ -117,13 +303,7 @@ fn a_killed_restore_goes_on_where_it_was() {
     write(&source.join("large"), &random(1_000, 6_000_000));
     let vault = create(local(&folder.path().join("vault")));
     backup(&vault, &source);
-    // A target that is there already keeps its own metadata, as ever.
-    let inside = |root: &Path| {
-        let mut entries = describe(root);
-        entries.remove(Path::new(""));
-        entries
-    };
-    let wanted = inside(&source);
+    let wanted = describe(&source);
     let (mut killed, mut resumed) = (0, 0);
     for round in 0..15 {
         let mut child = Command::new(env::current_exe().expect("this test"))
@@ -150,7 +330,7 @@ fn a_killed_restore_goes_on_where_it_was() {
         let report = resume(&vault, &source, &target);
         resumed += u64::from(report.kept > 0);
         assert_eq!(leftovers(&target), Vec::<PathBuf>::new(), "round {round}: {report:?}");
-        assert_same(&wanted, &inside(&target));
+        assert_same(&wanted, &describe(&target));
         std::fs::remove_dir_all(&target).expect("removed");
     }
     assert!(killed > 3 && resumed > 3, "too easy: killed {killed}, resumed {resumed}");

@@ -3,6 +3,7 @@
 use super::{Accounts, FileState, SourceEntry, SourceFile, SourceTree};
 use crate::vault::format::{ExtendedAttribute, Node, NodeKind, NodeName, mode_from_unix};
 use jiff::Timestamp;
+use rustix::fd::BorrowedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -138,20 +139,36 @@ fn read_node(
         }
         _ => {}
     }
-    let mut missing = Vec::new();
-    node.extended_attributes = match read_attributes(path, &mut missing) {
-        Ok(attributes) => attributes,
-        Err(error) => {
-            missing.push(format!("extended attributes: {error}"));
-            Vec::new()
+    let attributes = read_attributes(
+        |bytes| rustix::fs::llistxattr(path, bytes),
+        |name, bytes| rustix::fs::lgetxattr(path, name, bytes),
+    );
+    let missing = match attributes {
+        Ok((attributes, missing)) => {
+            node.extended_attributes = attributes;
+            missing
         }
+        Err(error) => vec![format!("extended attributes: {error}")],
     };
     Ok((node, missing))
 }
 
-fn read_attributes(path: &Path, missing: &mut Vec<String>) -> io::Result<Vec<ExtendedAttribute>> {
-    let mut attributes = Vec::new();
-    let names = match grow(ATTRIBUTE_NAMES_BYTES_MAX, |bytes| rustix::fs::llistxattr(path, bytes)) {
+/// The extended attributes of an open file, by name, and what could not be read of them.
+pub(crate) fn open_attributes(
+    fd: BorrowedFd<'_>,
+) -> io::Result<(Vec<ExtendedAttribute>, Vec<String>)> {
+    read_attributes(
+        |bytes| rustix::fs::flistxattr(fd, bytes),
+        |name, bytes| rustix::fs::fgetxattr(fd, name, bytes),
+    )
+}
+
+fn read_attributes(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&str, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<(Vec<ExtendedAttribute>, Vec<String>)> {
+    let (mut attributes, mut missing) = (Vec::new(), Vec::new());
+    let names = match grow(ATTRIBUTE_NAMES_BYTES_MAX, list) {
         Err(error) if error.raw_os_error() == Some(Errno::NOTSUP.raw_os_error()) => Vec::new(),
         names => names?,
     };
@@ -160,7 +177,7 @@ fn read_attributes(path: &Path, missing: &mut Vec<String>) -> io::Result<Vec<Ext
             missing.push(format!("attribute {}: its name is not UTF-8", name.escape_ascii()));
             continue;
         };
-        match grow(ATTRIBUTE_BYTES_MAX, |bytes| rustix::fs::lgetxattr(path, name, bytes)) {
+        match grow(ATTRIBUTE_BYTES_MAX, |bytes| get(name, bytes)) {
             Ok(value) => attributes.push(ExtendedAttribute { name: name.to_owned(), value }),
             // Removed since the listing.
             Err(error) if error.raw_os_error() == Some(Errno::NODATA.raw_os_error()) => {}
@@ -168,7 +185,7 @@ fn read_attributes(path: &Path, missing: &mut Vec<String>) -> io::Result<Vec<Ext
         }
     }
     attributes.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(attributes)
+    Ok((attributes, missing))
 }
 
 /// Calls with a larger buffer until the answer fits.

@@ -19,7 +19,7 @@ pub(crate) use elsewhere::{FileSource, LocalTree};
 #[cfg(target_os = "linux")]
 pub(crate) use files::FileSource;
 #[cfg(target_os = "linux")]
-pub(crate) use metadata::LocalTree;
+pub(crate) use metadata::{LocalTree, open_attributes};
 
 use crate::vault::format::{Node, NodeKind};
 use jiff::Timestamp;

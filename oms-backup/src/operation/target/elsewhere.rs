@@ -17,7 +17,7 @@ pub(crate) struct Folder {
 
 /// # Errors
 /// Always: says what this system lacks.
-pub(crate) fn open_root(_path: &Path) -> io::Result<(Folder, bool)> {
+pub(crate) fn open_root(_path: &Path, _own: Option<&Node>) -> io::Result<(Folder, bool)> {
     Err(unsupported())
 }
 
@@ -52,6 +52,10 @@ impl Folder {
         match self.never {}
     }
 
+    pub(crate) fn open_to_fill(&self, _name: &NodeName) -> io::Result<Self> {
+        match self.never {}
+    }
+
     pub(crate) fn open_below(&self, _path: &Path) -> io::Result<Self> {
         match self.never {}
     }
@@ -81,7 +85,7 @@ impl Folder {
         match self.never {}
     }
 
-    pub(crate) fn open_existing(&self, _name: &NodeName) -> Option<File> {
+    pub(crate) fn open_existing(&self, _node: &Node, _ownership: Ownership) -> Option<File> {
         match self.never {}
     }
 

@@ -1,6 +1,7 @@
 //! The target on Linux.
 
 use super::{CopyOption, Ownership, Placed, is_temporary_name};
+use crate::item::source::open_attributes;
 use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -28,13 +29,37 @@ const LEFTOVER_SECONDS_MIN: i64 = 2;
 const FOLDER_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens the target itself, making it if need be; tells whether it was made.
-pub(crate) fn open_root(path: &Path) -> io::Result<(Folder, bool)> {
-    let is_new = !path.exists();
+/// The mode of a target that was made and has not got its own yet: for its owner alone, and with a bit
+/// that means nothing there and that nobody gives such a folder, by which a restore that goes on knows it.
+const UNFINISHED: u32 = 0o1700;
+
+/// Labels that the kernel itself puts on files as they are made. They lessen rights and give none.
+const LABELS: [&str; 2] = ["security.selinux", "security.SMACK64"];
+
+/// Opens the target itself, making it if need be. `own` is the folder whose metadata it gets if a
+/// restore made it, this one or one that was interrupted, which the answer tells.
+pub(crate) fn open_root(path: &Path, own: Option<&Node>) -> io::Result<(Folder, bool)> {
+    let mut is_made = false;
+    if own.is_some() && !path.exists() {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+        is_made = match rustix::fs::mkdir(path, Mode::from_raw_mode(UNFINISHED)) {
+            Err(Errno::EXIST) => false,
+            made => made.map(|()| true)?,
+        };
+    }
     std::fs::create_dir_all(path)?;
     let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
     let fd = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
-    Ok((Folder { fd, path: PathBuf::new() }, is_new))
+    if let Some(node) = own {
+        let stat = rustix::fs::fstat(&*fd)?;
+        let is_owned = stat.st_uid == node.uid || stat.st_uid == this_user();
+        is_made |= is_owned && stat.st_mode & 0o1777 == UNFINISHED;
+    }
+    Ok((Folder { fd, path: PathBuf::new() }, is_made))
+}
+
+fn this_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// The path of a name in a folder.
@@ -61,6 +86,22 @@ impl Folder {
     pub(crate) fn open(&self, name: &NodeName) -> io::Result<Self> {
         let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), FOLDER_FLAGS, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: self.path.join(name.as_os_str()) })
+    }
+
+    /// Opens a folder in this one that was there before, so that it can be filled: its owner may do
+    /// everything in it until it gets its own mode.
+    pub(crate) fn open_to_fill(&self, name: &NodeName) -> io::Result<Self> {
+        // A folder that lets nobody read it can be opened in no other way.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), flags, Mode::empty())?;
+        let mode = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
+        if mode & 0o700 != 0o700 {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            // Somebody else's folder may be open to this user in another way; what it is not open to
+            // fails by name.
+            let _ = rustix::fs::chmod(path, Mode::from_raw_mode(mode | 0o700));
+        }
+        self.open(name)
     }
 
     /// Opens a folder below this one, one name after the other.
@@ -159,14 +200,19 @@ impl Folder {
         Ok(fd.into())
     }
 
-    /// Opens a regular file that has this name and no other one, to be looked at; none if there is no
-    /// such file, or it may not be read.
-    pub(crate) fn open_existing(&self, name: &NodeName) -> Option<File> {
+    /// Opens a regular file that has a node's name and no other one, to be looked at. None if there is
+    /// no such file, it may not be read, or somebody has or had rights in it that the node does not give:
+    /// taking them away does not reach those who have it open.
+    pub(crate) fn open_existing(&self, node: &Node, ownership: Ownership) -> Option<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), flags, Mode::empty()).ok()?;
+        let fd = rustix::fs::openat(&*self.fd, node.name.as_os_str(), flags, Mode::empty()).ok()?;
         let stat = rustix::fs::fstat(&fd).ok()?;
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        (is_file && stat.st_nlink == 1).then(|| fd.into())
+        let is_owned =
+            stat.st_uid == this_user() || (ownership.is_restored && stat.st_uid == node.uid);
+        let is_closed = stat.st_mode & 0o022 & !mode_to_unix(node.mode) == 0;
+        let is_kept = is_file && stat.st_nlink == 1 && is_owned && is_closed;
+        (is_kept && has_no_other_attributes(fd.as_fd(), node)).then(|| fd.into())
     }
 
     /// Removes what restores left here that did not come to their end, but nothing that `is_kept` says
@@ -180,29 +226,35 @@ impl Folder {
         for entry in rustix::fs::Dir::read_from(&*self.fd)? {
             let entry = entry?;
             let name = entry.file_name();
-            if is_temporary_name(name.to_bytes())
-                && !is_kept(name.to_bytes())
-                && self.is_left(name, now).unwrap_or(false)
-            {
-                rustix::fs::unlinkat(&*self.fd, name, AtFlags::empty())?;
-                removed += 1;
+            if !is_temporary_name(name.to_bytes()) || is_kept(name.to_bytes()) {
+                continue;
             }
+            let Ok(Some(left)) = self.left(name, now) else { continue };
+            match rustix::fs::unlinkat(&*self.fd, name, AtFlags::empty()) {
+                Ok(()) => removed += 1,
+                // It has its own name by now, or another removed it.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            drop(left);
         }
         Ok(removed)
     }
 
-    /// Whether nobody works on a file with a temporary name any more.
-    fn is_left(&self, name: &CStr, now: jiff::Timestamp) -> rustix::io::Result<bool> {
+    /// A file with a temporary name, if nobody works on it any more.
+    fn left(&self, name: &CStr, now: jiff::Timestamp) -> rustix::io::Result<Option<Left>> {
         let stat = rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if is_file && stat.st_nlink == 1 {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if let Ok(fd) = rustix::fs::openat(&*self.fd, name, flags, Mode::empty()) {
-                return Ok(rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok());
+                let locked = rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive);
+                return Ok(locked.is_ok().then_some(Left { _lock: Some(fd) }));
             }
         }
         // Links and pipes have their temporary name for a moment only, and nothing that locks them.
-        Ok(now.as_second() - stat.st_ctime > LEFTOVER_SECONDS_MIN)
+        let is_old = now.as_second() - stat.st_ctime > LEFTOVER_SECONDS_MIN;
+        Ok(is_old.then_some(Left { _lock: None }))
     }
 
     /// Makes a link, pipe, socket or device file.
@@ -292,13 +344,29 @@ impl Folder {
     }
 }
 
+/// Something that nobody works on any more. Its lock, if it has one, is held until it has no name: who
+/// has just made it and waits for the lock sees that it is gone.
+#[derive(Debug)]
+struct Left {
+    _lock: Option<OwnedFd>,
+}
+
+/// Whether a file has no attribute that the node does not give it, such as a list of who may write.
+fn has_no_other_attributes(fd: BorrowedFd<'_>, node: &Node) -> bool {
+    let Ok((attributes, unread)) = open_attributes(fd) else { return false };
+    unread.is_empty()
+        && attributes
+            .iter()
+            .all(|it| LABELS.contains(&it.name.as_str()) || node.extended_attributes.contains(it))
+}
+
 /// Puts metadata on an open file. Answers what could not be done.
 pub(crate) fn finish_file(file: &File, node: &Node, ownership: Ownership) -> Vec<String> {
     finish_open(file.as_fd(), node, ownership)
 }
 
-/// Puts owner, attributes, mode and times on an open file or folder: changing the owner clears
-/// set-id bits and capabilities, and writing attributes changes no time that is set last.
+/// Puts owner, attributes, times and mode on an open file or folder: changing the owner clears
+/// set-id bits and capabilities. The mode comes last, which changes no time: what has it is finished.
 /// Answers what could not be done.
 fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<String> {
     let mut failed = Vec::new();
@@ -311,9 +379,9 @@ fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<Str
         let set = rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
         note(&mut failed, &format!("attribute {name}"), set);
     }
+    note(&mut failed, "times", rustix::fs::futimens(fd, &timestamps(node)));
     let mode = Mode::from_raw_mode(mode_to_unix(node.mode));
     note(&mut failed, "mode", rustix::fs::fchmod(fd, mode));
-    note(&mut failed, "times", rustix::fs::futimens(fd, &timestamps(node)));
     failed
 }
 
@@ -333,4 +401,41 @@ fn timestamps(node: &Node) -> Timestamps {
         }
     };
     Timestamps { last_access: convert(node.atime), last_modification: convert(node.mtime) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Another restore removes leftovers while this one makes files.
+    #[test]
+    fn a_file_that_was_made_has_its_name_until_it_is_placed() {
+        const FILES: u32 = 20_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, _) = open_root(folder.path(), None).expect("it opens");
+        let name = NodeName::new(b"file").expect("a name");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Acquire) {
+                    root.remove_leftovers(jiff::Timestamp::UNIX_EPOCH, |_| false).expect("listed");
+                }
+            });
+            let mut made = 0;
+            let mut lost = None;
+            for number in 0..FILES {
+                let temporary = format!(".oms-restore-{number:016x}");
+                // The other one may have it first, which is told.
+                let Ok(_file) = root.create_file(&temporary) else { continue };
+                made += 1;
+                if let Err(error) = root.place(&temporary, &name, CopyOption::Overwrite) {
+                    lost = Some((number, error));
+                    break;
+                }
+            }
+            is_done.store(true, Ordering::Release);
+            assert!(lost.is_none() && made > FILES / 2, "{lost:?}, {made} made");
+        });
+    }
 }
