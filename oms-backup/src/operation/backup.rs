@@ -3,8 +3,8 @@
 use super::{Control, Entries, observed};
 use crate::error::Error;
 use crate::item::source::{
-    Excludes, FileSource, FileState, Selection, SourceTree, SourceWarning, SourceWarningKind, Step,
-    same_moment,
+    Excludes, FileSource, FileState, OwnVault, Selection, SourceTree, SourceWarning,
+    SourceWarningKind, Step, same_moment,
 };
 use crate::recovery_point::RecoveryPoint;
 use crate::vault::chunk::{CHUNK_BYTES_MAX, Chunker};
@@ -16,7 +16,7 @@ use crate::vault::{
     WriteSettings,
 };
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,7 +98,8 @@ pub struct BackupReport {
     pub is_partial: bool,
     /// How many files and folders the options leave out, without what is in those folders.
     pub excluded: u64,
-    /// Where the vault itself, or a copy of it, was left out.
+    /// Where the vault itself was left out, by each path that leads to it. A copy of it is backed up, with
+    /// a warning.
     pub own_vaults: Vec<PathBuf>,
 }
 
@@ -121,14 +122,15 @@ impl BackupPlan {
             Parent::Point(id) => Some(vault.point(&id.to_string())?),
             Parent::Newest => {
                 let hostname = &vault.core().holder.hostname;
-                let names = names(&paths);
+                // As sets: their order as text is not theirs as paths, nor that of other programs.
+                let names: BTreeSet<String> = names(&paths).into_iter().collect();
                 // As when those that are missing were there.
                 let mut whole = names.clone();
                 whole.extend(missing.iter().map(|it| it.path.to_string_lossy().into_owned()));
-                whole.sort();
                 let mut points = vault.points()?;
                 points.retain(|p| {
-                    let is_same = p.snapshot.paths == names || p.snapshot.paths == whole;
+                    let recorded: BTreeSet<String> = p.snapshot.paths.iter().cloned().collect();
+                    let is_same = recorded == names || recorded == whole;
                     p.snapshot.hostname == *hostname && is_same
                 });
                 points.pop()
@@ -191,7 +193,7 @@ impl BackupPlan {
         self.missing.iter().for_each(|missing| archiver.told.warn(missing.clone()));
         let parent_tree = self.parent.as_ref().map(|parent| parent.snapshot.tree);
         archiver.push_frame(None, parent_tree);
-        let (mut source, gone) = FileSource::new(tree, &self.paths, self.selection()?)?;
+        let (mut source, gone) = FileSource::new(tree, &self.paths, self.selection(&lock)?)?;
         gone.into_iter().for_each(|gone| archiver.told.warn(gone));
         while let Some(step) = source.next() {
             control.check()?;
@@ -220,14 +222,17 @@ impl BackupPlan {
         Ok(BackupReport { point, parent, summary, warnings, is_partial, excluded, own_vaults })
     }
 
-    fn selection(&self) -> Result<Selection, Error> {
+    fn selection(&self, lock: &Arc<LockGuard>) -> Result<Selection, Error> {
         let BackupOptions { one_file_system, exclude_caches, include_own_vault, .. } = self.options;
-        let own_config = match include_own_vault {
+        let own_vault = match include_own_vault {
             true => None,
-            false => Some(self.core.store.read_path(Path::new(CONFIG), SMALL_FILE_BYTES_MAX)?),
+            false => Some(OwnVault {
+                config: self.core.store.read_path(Path::new(CONFIG), SMALL_FILE_BYTES_MAX)?,
+                lock: Arc::clone(lock),
+            }),
         };
         let excludes = Excludes::parse(&self.options.excludes)?;
-        Ok(Selection { one_file_system, excludes, exclude_caches, own_config })
+        Ok(Selection { one_file_system, excludes, exclude_caches, own_vault })
     }
 
     fn snapshot(&self, time: Timestamp, tree: BlobId, summary: Summary) -> Snapshot {
@@ -292,7 +297,7 @@ struct Told {
 
 impl Told {
     fn warn(&mut self, warning: SourceWarning) {
-        self.is_partial |= warning.kind != SourceWarningKind::Changed;
+        self.is_partial |= warning.kind.is_loss();
         self.warnings.push(warning);
     }
 }
@@ -330,13 +335,13 @@ impl Archiver<'_> {
                 self.told.warn(warning);
                 Ok(())
             }
-            Step::Excluded => {
-                self.told.excluded += 1;
+            Step::Excluded(count) => {
+                self.told.excluded += count;
                 Ok(())
             }
             Step::OwnVault(path) => {
                 tracing::info!(path = %path.display(), "the vault itself is left out");
-                // Enough for a person; each is another copy of one vault.
+                // Enough for a person; each is another path to one vault.
                 if self.told.own_vaults.len() < OWN_VAULTS_MAX {
                     self.told.own_vaults.push(path);
                 }

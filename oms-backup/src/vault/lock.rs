@@ -12,6 +12,7 @@ use super::store::{FileId as _, is_not_found};
 use crate::error::Error;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How often a holder makes its lock new.
@@ -79,6 +80,13 @@ impl LockGuard {
         let old = held.0;
         *held = write_lock(&self.core, self.is_exclusive)?;
         self.core.store.remove(old)
+    }
+
+    /// Asks whether the lock's file is somewhere, by its path in a vault, which stays the same meanwhile.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
+    pub(crate) fn look_for(&self, is_there: impl FnOnce(&Path) -> bool) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        is_there(&held.0.path())
     }
 
     /// Checks that the lock has been honoured without a break until now.
@@ -154,7 +162,6 @@ mod tests {
     use oms_core::clock::ManualClock;
     use oms_core::testkit::disk::SimDisk;
     use oms_core::{Clock as _, Disk as _, Secret, SystemClock};
-    use std::path::Path;
     use std::time::Duration;
 
     /// A vault in memory on which someone else holds a lock, as restic would.

@@ -84,6 +84,38 @@ fn the_vault_itself_is_left_out_whatever_it_is_called() {
     assert!(report.own_vaults.is_empty(), "{report:?}");
 }
 
+/// What was the vault once, or is a second one, is lost with its disk like any other folder.
+#[test]
+fn a_copy_of_the_vault_is_backed_up_and_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    write(&home.join("letter"), b"dear");
+    let place = home.join("vault");
+    let vault = create(local(&place));
+    let options = options(&home);
+    run(&vault, &options);
+    let (moved, kept) = (home.join("vault-moved"), home.join("vault-old"));
+    copy(&place, &kept);
+    let report = run(&vault, &options);
+    assert_eq!(report.own_vaults, std::slice::from_ref(&place));
+    assert!(!report.is_partial, "all is there");
+    let [warning] = report.warnings.listed.as_slice() else { panic!("{report:?}") };
+    assert_eq!((warning.kind, &warning.path), (SourceWarningKind::VaultCopy, &kept));
+    assert!(warning.to_string().contains("backed up"), "{warning}");
+    let target = folder.path().join("target");
+    restore(&vault, "latest", &home, &target);
+    let copied = open(local(&target.join("vault-old")));
+    assert!(verify(&copied, true).is_clean());
+    assert_eq!(copied.points().expect("a list").len(), 1);
+    // Which of two is the vault itself, is what is written to.
+    std::fs::rename(&place, &moved).expect("moved");
+    let report = run(&open(local(&kept)), &options);
+    assert_eq!(report.own_vaults, [kept]);
+    assert_eq!(report.warnings.listed[0].path, moved);
+    let all = BackupOptions { include_own_vault: true, ..options };
+    assert!(run(&open(local(&moved)), &all).warnings.is_empty(), "it was asked for");
+}
+
 #[test]
 fn what_is_excluded_is_left_out() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -115,7 +147,7 @@ fn what_is_excluded_is_left_out() {
         "src/c",
     ];
     assert_eq!(found, wanted.iter().map(ToString::to_string).collect());
-    assert_eq!((report.excluded, report.is_partial), (3, false));
+    assert_eq!((report.excluded, report.is_partial), (4, false), "a.tmp, two targets, real/deep");
     let point = vault.point("latest").expect("a point");
     assert_eq!(point.snapshot.excludes, excludes, "as restic tells it");
 
@@ -154,6 +186,22 @@ fn one_missing_source_does_not_keep_the_others_out() {
     let none = BackupOptions { paths: vec![at("no"), at("nothing")], ..options };
     let error = vault.plan_backup(&none).expect_err("nothing is there");
     assert!(matches!(error, Error::Source { .. }), "{error}");
+}
+
+/// `/a.d` comes after `/a/b` as a path and before it as text.
+#[test]
+fn the_last_point_is_found_whatever_the_paths_are_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let names = ["a.d", "a/b", "gone", "gone"];
+    names.iter().for_each(|name| write(&at(name).join("file"), name.as_bytes()));
+    let vault = create(local(&at("vault")));
+    let options = BackupOptions { paths: names.map(at).to_vec(), ..options(&at("a")) };
+    let whole = run(&vault, &options);
+    std::fs::remove_dir_all(at("gone")).expect("removed");
+    let partial = run(&vault, &options);
+    assert_eq!(partial.parent, Some(whole.point));
+    assert_eq!(run(&vault, &options).parent, Some(partial.point));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! Folders above the given paths appear with their own metadata and nothing else in them.
 
 use super::{
-    FileState, Selection, SourceEntry, SourceTree, SourceWarning, SourceWarningKind, Step,
+    FileState, OwnVault, Selection, SourceEntry, SourceTree, SourceWarning, SourceWarningKind, Step,
 };
 use crate::error::Error;
 use crate::vault::format::{Node, NodeKind};
@@ -152,7 +152,7 @@ impl FileSource {
     fn visit(&mut self, path: PathBuf, chosen: Option<Chosen>, device: Option<u64>) {
         let leads_on = chosen.as_ref().is_some_and(|chosen| !chosen.is_whole);
         if !leads_on && self.selection.excludes.leave_out(&path) {
-            return self.pending.insert(0, Step::Excluded);
+            return self.pending.insert(0, Step::Excluded(1));
         }
         let looked_at = match self.tree.look_at(&path, leads_on) {
             Ok(entry) if entry.node.kind == NodeKind::Unknown => {
@@ -197,12 +197,21 @@ impl FileSource {
                 Rest::Names(Vec::new())
             }
             _ => match list(&*self.tree, &path) {
-                Ok(names) if self.is_own_vault(&path, &names) => {
-                    return self.pending.insert(0, Step::OwnVault(path));
-                }
                 Ok(mut names) => {
+                    match self.vault_at(&path, &names) {
+                        Some(VaultAt::Itself) => {
+                            return self.pending.insert(0, Step::OwnVault(path));
+                        }
+                        Some(VaultAt::Copy) => {
+                            let reason = "an exclude pattern leaves it out".to_owned();
+                            self.warn(path.clone(), SourceWarningKind::VaultCopy, reason);
+                        }
+                        None => {}
+                    }
                     if self.is_cache(&path, &names) {
+                        let all = names.len();
                         names.retain(|name| name == CACHE_TAG);
+                        self.pending.insert(0, Step::Excluded((all - names.len()) as u64));
                     }
                     Rest::Names(names)
                 }
@@ -219,12 +228,19 @@ impl FileSource {
         self.frames.push(Frame { path, device, rest });
     }
 
-    /// Whether a folder is the vault that is written to: its configuration is, which is no other's.
-    fn is_own_vault(&self, folder: &Path, names: &[OsString]) -> bool {
-        let Some(config) = &self.selection.own_config else { return false };
+    /// Whether a folder is the vault that is written to, by whatever path, or a copy of it: both have
+    /// its configuration, which is no other vault's, and only the one has the lock of this backup.
+    fn vault_at(&self, folder: &Path, names: &[OsString]) -> Option<VaultAt> {
+        let OwnVault { config, lock } = self.selection.own_vault.as_ref()?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
-        ["config", "keys", "snapshots"].into_iter().all(has)
-            && self.begins_with(&folder.join("config"), config)
+        let is_alike = ["config", "keys", "snapshots"].into_iter().all(has)
+            && self.begins_with(&folder.join("config"), config);
+        let is_there = |lock: &Path| self.tree.look_at(&folder.join(lock), false).is_ok();
+        match is_alike {
+            false => None,
+            true if lock.look_for(is_there) => Some(VaultAt::Itself),
+            true => Some(VaultAt::Copy),
+        }
     }
 
     /// Whether a folder says of itself that it is a cache, see <https://bford.info/cachedir/>.
@@ -244,6 +260,12 @@ impl FileSource {
     fn warn(&mut self, path: PathBuf, kind: SourceWarningKind, reason: String) {
         self.pending.push(Step::Warning(SourceWarning { path, kind, reason }));
     }
+}
+
+/// What a folder is to the vault that is written to.
+enum VaultAt {
+    Itself,
+    Copy,
 }
 
 /// The names in a folder in reverse order of their bytes, so that the next one is at the end.
@@ -316,7 +338,7 @@ mod tests {
                 }
                 Step::Entry { node, .. } => text += &format!("{} ", node.name),
                 Step::Warning(warning) => text += &format!("!{:?} ", warning.kind),
-                Step::Excluded => text += "- ",
+                Step::Excluded(_) => text += "- ",
                 Step::OwnVault(_) => text += "vault ",
             }
         }

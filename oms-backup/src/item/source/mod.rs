@@ -21,12 +21,14 @@ pub(crate) use files::FileSource;
 #[cfg(target_os = "linux")]
 pub(crate) use metadata::{LocalTree, open_attributes};
 
+use crate::vault::LockGuard;
 use crate::vault::format::{Node, NodeKind};
 use jiff::Timestamp;
 use std::ffi::OsString;
 use std::fmt::{self, Debug};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A tree of files that can be backed up: this computer's own, unless a vault is given another by
 /// [`Vault::source_tree`](crate::Vault::source_tree).
@@ -92,6 +94,7 @@ impl fmt::Display for SourceWarning {
             SourceWarningKind::FolderUnreadable => "backed up without its content",
             SourceWarningKind::Changed => "changed while it was read",
             SourceWarningKind::Metadata => "backed up without some of its metadata",
+            SourceWarningKind::VaultCopy => "a copy of the vault, backed up",
         };
         write!(f, "{}: {what}: {}", self.path.display(), self.reason)
     }
@@ -111,6 +114,16 @@ pub enum SourceWarningKind {
     Changed,
     /// Its content is in the recovery point, but an extended attribute is not.
     Metadata,
+    /// It is a copy of the vault that is written to, such as one in a snapshot of the file system, and is
+    /// backed up like any folder, which may be more than is wanted.
+    VaultCopy,
+}
+
+impl SourceWarningKind {
+    /// Whether something is missing from the recovery point.
+    pub(crate) const fn is_loss(self) -> bool {
+        !matches!(self, Self::Changed | Self::VaultCopy)
+    }
 }
 
 /// What of the given paths is walked.
@@ -123,8 +136,18 @@ pub(crate) struct Selection {
     pub(crate) excludes: Excludes,
     /// Whether caches are left out but for what marks them.
     pub(crate) exclude_caches: bool,
-    /// The configuration of the vault that is left out, if it is.
-    pub(crate) own_config: Option<Vec<u8>>,
+    /// The vault that is left out, if it is.
+    pub(crate) own_vault: Option<OwnVault>,
+}
+
+/// The vault that is written to.
+#[derive(Debug)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is read there"))]
+pub(crate) struct OwnVault {
+    /// Its configuration, which is that of its copies, too, and no other vault's.
+    pub(crate) config: Vec<u8>,
+    /// The lock of this backup, which no copy has.
+    pub(crate) lock: Arc<LockGuard>,
 }
 
 /// One step of a walk over files and folders.
@@ -139,8 +162,8 @@ pub(crate) enum Step {
     Entry { path: PathBuf, node: Box<Node>, state: FileState },
     /// Something is not as it should be.
     Warning(SourceWarning),
-    /// A pattern leaves something out.
-    Excluded,
+    /// So many files and folders are left out of one folder.
+    Excluded(u64),
     /// The vault itself, which is left out.
     OwnVault(PathBuf),
 }
