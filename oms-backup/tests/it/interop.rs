@@ -200,10 +200,27 @@ fn restic_and_we_leave_out_the_same() {
     let file = folder.path().join("patterns").display().to_string();
     run(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
     let theirs = listed();
-    let text = std::fs::read_to_string(file).expect("read");
-    let excludes = oms_backup::operation::exclude_file_patterns(&text, |_| None);
-    let options =
-        oms_backup::operation::BackupOptions { excludes, exclude_caches: true, ..options(&source) };
-    ours.plan_backup(&options).expect("a plan").run(&Default::default()).expect("a point");
-    assert_eq!(listed(), theirs);
+    let ours_with = |file: &str| {
+        let bytes = std::fs::read(file).expect("read");
+        let excludes = oms_backup::operation::exclude_file_patterns(&bytes, |_| None);
+        let excludes = excludes.expect("patterns");
+        let options = oms_backup::operation::BackupOptions {
+            excludes,
+            exclude_caches: true,
+            ..options(&source)
+        };
+        ours.plan_backup(&options).expect("a plan").run(&Default::default()).expect("a point");
+        listed()
+    };
+    assert_eq!(ours_with(&file), theirs);
+    // With a byte order mark, as some editors write one.
+    let utf_16 = "\u{feff}*.c\nsub\n".encode_utf16();
+    for bytes in
+        ["\u{feff}*.c\nsub\n".into(), utf_16.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()]
+    {
+        std::fs::write(&file, bytes).expect("written");
+        run(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
+        let theirs = listed();
+        assert_eq!(ours_with(&file), theirs);
+    }
 }

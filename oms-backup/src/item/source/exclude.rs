@@ -7,6 +7,7 @@
 //! a pattern takes back what those before it leave out; what is in a folder that is left out stays out.
 
 use crate::error::Error;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -230,12 +231,52 @@ fn fits(tokens: &[Token], name: &[char]) -> bool {
 
 /// The patterns of a file, one a line, as restic's `--exclude-file` has them: without the spaces around
 /// them, without empty lines and those that begin with `#`, and with `$NAME` and `${NAME}` replaced by
-/// what `variable` says, `$$` by `$`.
-#[must_use]
-pub fn exclude_file_patterns(text: &str, variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+/// what `variable` says, `$$` by `$`. The file is UTF-8, or UTF-16 if a byte order mark at its beginning
+/// says so.
+///
+/// # Errors
+/// [`Error::Invalid`] for a file in another encoding, with the line that shows it.
+pub fn exclude_file_patterns(
+    bytes: &[u8],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<String>, Error> {
+    let text = decode(bytes)?;
     let lines = text.lines().map(str::trim);
     let patterns = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    patterns.map(|pattern| expand(pattern, &variable)).collect()
+    Ok(patterns.map(|pattern| expand(pattern, &variable)).collect())
+}
+
+/// The text of a file, without its byte order mark.
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Error> {
+    const WHAT: &str = "exclude file";
+    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let text = char::decode_utf16(pairs.iter().map(|pair| unit(*pair)));
+        let text = text.collect::<Result<String, _>>().ok().filter(|_| rest.is_empty());
+        let reason = "is not UTF-16, as its byte order mark says";
+        text.map(Cow::Owned).ok_or(Error::Invalid { what: WHAT, value: String::new(), reason })
+    };
+    let bytes = match bytes {
+        [0xff, 0xfe, rest @ ..] => return utf_16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => return utf_16(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+        bytes => bytes,
+    };
+    let refuse = |at: usize, reason| {
+        let number = bytes[..at].iter().filter(|byte| **byte == b'\n').count();
+        let line = bytes.split(|byte| *byte == b'\n').nth(number).unwrap_or_default();
+        let line = &line[..line.len().min(200)];
+        let value = format!("line {}: {}", number + 1, line.escape_ascii());
+        Error::Invalid { what: WHAT, value, reason }
+    };
+    match std::str::from_utf8(bytes) {
+        Err(error) => Err(refuse(error.valid_up_to(), "is not UTF-8")),
+        // No name has that character, so no pattern with it would fit anything.
+        Ok(text) => match text.find('\0') {
+            Some(at) => Err(refuse(at, "is not UTF-8, perhaps UTF-16 without a byte order mark")),
+            None => Ok(Cow::Borrowed(text)),
+        },
+    }
 }
 
 fn expand(pattern: &str, variable: &impl Fn(&str) -> Option<String>) -> String {
@@ -331,11 +372,44 @@ mod tests {
     fn a_file_of_patterns_is_read_as_restic_reads_it() {
         let text = "# comment\n\n  *.tmp  \r\n$HOME/x\n${HOME}y\n$$a\n$NO/z\n5$\n";
         let variable = |name: &str| (name == "HOME").then(|| "/home/u".to_owned());
-        let patterns = exclude_file_patterns(text, variable);
-        assert_eq!(patterns, ["*.tmp", "/home/u/x", "/home/uy", "$a", "/z", "5$"]);
+        let wanted = ["*.tmp", "/home/u/x", "/home/uy", "$a", "/z", "5$"];
+        let marked: Vec<u16> = "\u{feff}".encode_utf16().chain(text.encode_utf16()).collect();
+        for bytes in [
+            text.as_bytes().to_vec(),
+            format!("\u{feff}{text}").into_bytes(),
+            marked.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
+            marked.iter().flat_map(|unit| unit.to_be_bytes()).collect(),
+        ] {
+            assert_eq!(exclude_file_patterns(&bytes, variable).expect("patterns"), wanted);
+        }
+        // The first line is a pattern like any other.
+        let first = exclude_file_patterns("\u{feff}*.tmp\n".as_bytes(), variable);
+        assert_eq!(first.expect("patterns"), ["*.tmp"]);
+    }
+
+    #[test]
+    fn a_file_of_patterns_in_another_encoding_is_refused_with_its_line() {
+        for (bytes, told) in [
+            (&b"*.tmp\ncaf\xe9\n*.o"[..], &["line 2: caf\\xe9", "is not UTF-8"][..]),
+            (b"a\n*\0.\0o\0\n\0", &["line 2: *\\x00", "UTF-16 without a byte order mark"]),
+            (b"\xff\xfea\0b", &["not UTF-16"]),
+            (b"\xfe\xff\xd8\x00", &["not UTF-16"]),
+        ] {
+            let error = exclude_file_patterns(bytes, |_| None).expect_err("refused").to_string();
+            assert!(error.starts_with("exclude file"), "{error}");
+            assert!(told.iter().all(|it| error.contains(it)), "{error}");
+        }
     }
 
     proptest! {
+        #[test]
+        fn any_file_of_patterns_is_read_or_refused(
+            mark in prop::sample::select(vec![&b""[..], b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"]),
+            bytes: Vec<u8>,
+        ) {
+            let _ = exclude_file_patterns(&[mark, &bytes].concat(), |_| None);
+        }
+
         #[test]
         fn any_pattern_is_understood_or_refused(pattern: String, path in "(/[a-c*.]{0,3}){0,8}") {
             if let Ok(excludes) = Excludes::parse(&[pattern]) {

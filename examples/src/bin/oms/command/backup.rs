@@ -104,9 +104,10 @@ impl What {
     fn options(&self) -> Result<BackupOptions> {
         let mut excludes = self.exclude.clone();
         for file in &self.exclude_file {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("exclude file {}", file.display()))?;
-            excludes.extend(exclude_file_patterns(&text, |name| std::env::var(name).ok()));
+            let named = || format!("exclude file {}", file.display());
+            let bytes = std::fs::read(file).with_context(named)?;
+            let patterns = exclude_file_patterns(&bytes, |name| std::env::var(name).ok());
+            excludes.extend(patterns.with_context(named)?);
         }
         Ok(BackupOptions {
             paths: self.paths.clone(),
