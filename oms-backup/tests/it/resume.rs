@@ -204,11 +204,15 @@ fn a_target_that_was_made_has_its_metadata_after_an_interruption() {
     assert_eq!(std::fs::metadata(&own).expect("metadata").mode() & 0o7777, 0o700);
 }
 
+fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
+    rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
+}
+
 /// A list that lets somebody else read and write, as `system.posix_acl_access` has it.
 fn access_list(user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let entries: [(u16, u16, u32); 5] =
-        [(1, 6, NOBODY), (2, 6, user), (4, 4, NOBODY), (0x10, 6, NOBODY), (0x20, 4, NOBODY)];
+        [(1, 7, NOBODY), (2, 6, user), (4, 4, NOBODY), (0x10, 6, NOBODY), (0x20, 4, NOBODY)];
     let mut list = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {
         list.extend_from_slice(&tag.to_le_bytes());
@@ -223,38 +227,39 @@ fn access_list(user: u32) -> Vec<u8> {
 fn what_others_have_rights_in_is_written_afresh() {
     let folder = tempfile::tempdir().expect("a folder");
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));
-    for name in ["right", "listed", "noted", "writable", "theirs"] {
+    let names = ["right", "listed", "noted", "writable", "theirs", "group's"];
+    for name in names {
         write(&source.join(name), name.as_bytes());
         chmod(&source.join(name), 0o644);
     }
-    let set = |path: PathBuf, name: &str, value: &[u8]| {
-        rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
-    };
-    let has_notes = set(source.join("right"), "user.note", b"its own");
+    chmod(&source.join("right"), 0o664);
+    chmod(&source.join("group's"), 0o664);
+    let has_notes = set_attribute(&source.join("right"), "user.note", b"its own");
     let vault = create(local(&folder.path().join("vault")));
     backup(&vault, &source);
     resume(&vault, &source, &target);
     let inode = |name: &str| std::fs::metadata(target.join(name)).expect("metadata").ino();
-    let names = ["right", "listed", "noted", "writable", "theirs"];
     let before = names.map(inode);
 
     // Not every file system has attributes, and only the superuser gives files away.
-    let is_listed = set(target.join("listed"), "system.posix_acl_access", &access_list(USER));
-    set(target.join("noted"), "user.note", b"another's");
+    let list = access_list(USER);
+    let is_listed = set_attribute(&target.join("listed"), "system.posix_acl_access", &list);
+    set_attribute(&target.join("noted"), "user.note", b"another's");
     chmod(&target.join("writable"), 0o666);
-    let still_open = ["theirs", "writable"]
+    let still_open = ["theirs", "group's", "writable"]
         .map(|name| std::fs::OpenOptions::new().write(true).open(target.join(name)).expect("open"));
     if is_root() {
         std::os::unix::fs::chown(target.join("theirs"), Some(USER), None).expect("given away");
+        std::os::unix::fs::chown(target.join("group's"), None, Some(USER)).expect("given away");
     }
-    let is_afresh = [false, is_listed, has_notes, true, is_root()];
+    let is_afresh = [false, is_listed, has_notes, true, is_root(), is_root()];
     let report = resume(&vault, &source, &target);
     for ((name, before), is_afresh) in names.iter().zip(before).zip(is_afresh) {
         assert_eq!(inode(name) != before, is_afresh, "{name}");
     }
     let written = is_afresh.iter().filter(|it| **it).count() as u64;
-    assert_eq!((report.files, report.kept), (written, 5 - written), "{report:?}");
-    for file in still_open.iter().skip(usize::from(!is_root())) {
+    assert_eq!((report.files, report.kept), (written, 6 - written), "{report:?}");
+    for file in still_open.iter().skip(if is_root() { 0 } else { 2 }) {
         file.write_all_at(b"forged", 0).expect("it is open");
     }
     assert_same(&inside(&source), &inside(&target));
@@ -270,14 +275,82 @@ fn an_ordinary_user_takes_no_file_of_another_for_their_own() {
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));
     let place = folder.path().join("vault");
     as_user(|| {
-        write(&source.join("letter"), b"dear");
+        for name in ["letter", "list", "notes"] {
+            write(&source.join(name), b"dear");
+            chmod(&source.join(name), 0o664);
+        }
         let vault = create(local(&place));
         backup(&vault, &source);
         resume(&vault, &source, &target);
     });
     std::os::unix::fs::chown(target.join("letter"), Some(0), Some(0)).expect("given away");
+    std::os::unix::fs::chown(target.join("list"), None, Some(0)).expect("given away");
     let report = as_user(|| resume(&open(local(&place)), &source, &target));
-    assert_eq!((report.files, report.kept), (1, 0), "{report:?}");
+    assert_eq!((report.files, report.kept), (2, 1), "{report:?}");
+    assert_same(&inside(&source), &inside(&target));
+}
+
+/// Files in a folder that hands its group down have that group, also those that are made there.
+#[test]
+fn an_ordinary_user_keeps_files_of_the_group_that_a_folder_hands_down() {
+    if !is_root() {
+        // Only the superuser gives a folder to a group that the user is not in.
+        return;
+    }
+    let folder = as_user(|| tempfile::tempdir().expect("a folder"));
+    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+    let place = folder.path().join("vault");
+    as_user(|| {
+        write(&source.join("letter"), b"dear");
+        chmod(&source.join("letter"), 0o664);
+        backup(&create(local(&place)), &source);
+        std::fs::create_dir(&target).expect("a folder");
+    });
+    std::os::unix::fs::chown(&target, None, Some(USER + 1)).expect("given away");
+    chmod(&target, 0o2775);
+    let resume = || as_user(|| resume(&open(local(&place)), &source, &target));
+    assert_eq!(resume().files, 1);
+    let group = std::fs::metadata(target.join("letter")).expect("metadata").gid();
+    assert_eq!(group, USER + 1);
+    let report = resume();
+    assert_eq!((report.files, report.kept), (0, 1), "{report:?}");
+}
+
+/// What a folder of the target hands down lets nobody do what the recovery point does not, and is in no
+/// later restore's way.
+#[test]
+fn access_lists_of_the_target_are_not_handed_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let (source, target) = (at("source"), at("target"));
+    for name in ["letter", "album/photo"] {
+        write(&source.join(name), name.as_bytes());
+        chmod(&source.join(name), 0o664);
+    }
+    let (pipe, mode) = (source.join("pipe"), rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a pipe");
+    chmod(&pipe, 0o664);
+    chmod(&source.join("album"), 0o775);
+    // Lists of the recovery point come back, if the file system has any.
+    let (list, another) = (access_list(USER), access_list(USER + 1));
+    write(&source.join("listed/letter"), b"dear");
+    let has_lists = ["system.posix_acl_access", "system.posix_acl_default"]
+        .map(|name| set_attribute(&source.join("listed"), name, &another));
+    let vault = create(local(&at("vault")));
+    backup(&vault, &source);
+    std::fs::create_dir(&target).expect("a folder");
+    let is_handed_down = set_attribute(&target, "system.posix_acl_default", &list);
+    assert_eq!(has_lists, [is_handed_down; 2]);
+
+    let report = resume(&vault, &source, &target);
+    assert!(report.warnings.is_empty(), "{report:?}");
+    assert_same(&inside(&source), &inside(&target));
+    for name in ["system.posix_acl_access", "system.posix_acl_default"] {
+        set_attribute(&target.join("album"), name, &list);
+    }
+    let report = resume(&vault, &source, &target);
+    assert_eq!((report.files, report.kept), (0, 3), "{report:?}");
     assert_same(&inside(&source), &inside(&target));
 }
 

@@ -101,7 +101,8 @@ fn a_copy_of_the_vault_is_backed_up_and_told() {
     assert!(!report.is_partial, "all is there");
     let [warning] = report.warnings.listed.as_slice() else { panic!("{report:?}") };
     assert_eq!((warning.kind, &warning.path), (SourceWarningKind::VaultCopy, &kept));
-    assert!(warning.to_string().contains("backed up"), "{warning}");
+    let told = "a copy of the vault, backed up: it can be left out by an exclude pattern";
+    assert_eq!(warning.to_string(), format!("{}: {told}", kept.display()));
     let target = folder.path().join("target");
     restore(&vault, "latest", &home, &target);
     let copied = open(local(&target.join("vault-old")));

@@ -203,7 +203,7 @@ impl FileSource {
                             return self.pending.insert(0, Step::OwnVault(path));
                         }
                         Some(VaultAt::Copy) => {
-                            let reason = "an exclude pattern leaves it out".to_owned();
+                            let reason = "it can be left out by an exclude pattern".to_owned();
                             self.warn(path.clone(), SourceWarningKind::VaultCopy, reason);
                         }
                         None => {}

@@ -36,6 +36,9 @@ const UNFINISHED: u32 = 0o1700;
 /// Labels that the kernel itself puts on files as they are made. They lessen rights and give none.
 const LABELS: [&str; 2] = ["security.selinux", "security.SMACK64"];
 
+/// Lists of who else may do what, which the target's folders hand down to what is made in them.
+const ACCESS_LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
+
 /// Opens the target itself, making it if need be. `own` is the folder whose metadata it gets if a
 /// restore made it, this one or one that was interrupted, which the answer tells.
 pub(crate) fn open_root(path: &Path, own: Option<&Node>) -> io::Result<(Folder, bool)> {
@@ -210,9 +213,21 @@ impl Folder {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let is_owned =
             stat.st_uid == this_user() || (ownership.is_restored && stat.st_uid == node.uid);
-        let is_closed = stat.st_mode & 0o022 & !mode_to_unix(node.mode) == 0;
+        let group = if ownership.is_restored { node.gid } else { self.group_of_new().ok()? };
+        let mode = mode_to_unix(node.mode);
+        // What the node gives its group it gives no other one.
+        let given = if stat.st_gid == group { mode } else { mode & !0o020 };
+        let is_closed = stat.st_mode & 0o022 & !given == 0;
         let is_kept = is_file && stat.st_nlink == 1 && is_owned && is_closed;
         (is_kept && has_no_other_attributes(fd.as_fd(), node)).then(|| fd.into())
+    }
+
+    /// The group of a file that this process makes here.
+    fn group_of_new(&self) -> io::Result<u32> {
+        const SET_GROUP: u32 = 0o2000;
+        let stat = rustix::fs::fstat(&*self.fd)?;
+        let is_handed_down = stat.st_mode & SET_GROUP != 0;
+        Ok(if is_handed_down { stat.st_gid } else { rustix::process::getegid().as_raw() })
     }
 
     /// Removes what restores left here that did not come to their end, but nothing that `is_kept` says
@@ -332,6 +347,12 @@ impl Folder {
                     note(&mut failed, &format!("attribute {name}"), set);
                 }
                 if !is_link {
+                    remove_access_lists(
+                        &mut failed,
+                        node,
+                        |name| rustix::fs::getxattr(&path, name, &mut [0; 0][..]),
+                        |name| rustix::fs::removexattr(&path, name),
+                    );
                     let mode = Mode::from_raw_mode(mode_to_unix(node.mode));
                     note(&mut failed, "mode", rustix::fs::chmod(path, mode));
                 }
@@ -366,7 +387,8 @@ pub(crate) fn finish_file(file: &File, node: &Node, ownership: Ownership) -> Vec
 }
 
 /// Puts owner, attributes, times and mode on an open file or folder: changing the owner clears
-/// set-id bits and capabilities. The mode comes last, which changes no time: what has it is finished.
+/// set-id bits and capabilities, and a mode opens the access list that is there to those whom it
+/// lists. The mode comes last, which changes no time: what has it is finished.
 /// Answers what could not be done.
 fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<String> {
     let mut failed = Vec::new();
@@ -379,10 +401,31 @@ fn finish_open(fd: BorrowedFd<'_>, node: &Node, ownership: Ownership) -> Vec<Str
         let set = rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
         note(&mut failed, &format!("attribute {name}"), set);
     }
+    remove_access_lists(
+        &mut failed,
+        node,
+        |name| rustix::fs::fgetxattr(fd, name, &mut [0; 0][..]),
+        |name| rustix::fs::fremovexattr(fd, name),
+    );
     note(&mut failed, "times", rustix::fs::futimens(fd, &timestamps(node)));
     let mode = Mode::from_raw_mode(mode_to_unix(node.mode));
     note(&mut failed, "mode", rustix::fs::fchmod(fd, mode));
     failed
+}
+
+/// Removes the access lists that the node does not have. `length` answers only for one that is there.
+fn remove_access_lists(
+    failed: &mut Vec<String>,
+    node: &Node,
+    length: impl Fn(&str) -> rustix::io::Result<usize>,
+    remove: impl Fn(&str) -> rustix::io::Result<()>,
+) {
+    for name in ACCESS_LISTS {
+        let is_given = node.extended_attributes.iter().any(|it| it.name == name);
+        if !is_given && length(name).is_ok() {
+            note(failed, &format!("attribute {name}"), remove(name));
+        }
+    }
 }
 
 fn note(failed: &mut Vec<String>, what: &str, result: rustix::io::Result<()>) {

@@ -27,8 +27,8 @@ pub enum CopyOption {
     /// What is there stays (`Skip`).
     Skip,
     /// What is there is replaced; folders are merged (`Overwrite`). A file whose content is right, which
-    /// is verified, stays and gets its metadata, unless it is another user's or lets somebody do what the
-    /// recovery point does not: so a restore that was interrupted goes on.
+    /// is verified, stays and gets its metadata, unless it is another user's or lets somebody write whom
+    /// the recovery point does not let: so a restore that was interrupted goes on.
     Overwrite,
 }
 
