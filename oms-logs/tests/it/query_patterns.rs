@@ -43,6 +43,7 @@ async fn frequent_patterns_are_found_with_what_follows_from_them() {
         ("basket('~', '~', 0)", "count from 1 to 1000"),
         ("basket('~', '~', '~', 'x', 'y')", "one constant for each type"),
         ("autocluster(1.0)", "between 0 and 1"),
+        ("autocluster(real(nan))", "between 0 and 1"),
         ("diffpatterns(code, 200)", "lacks an argument"),
         ("diffpatterns(none, 1, 2)", "no column `none`"),
     ] {
@@ -77,6 +78,42 @@ async fn patterns_tell_two_sets_apart() {
         json!(
             [[0, 0, 25, 0.0, 100.0, 100.0, "b", null], [1, 60, 0, 92.31, 0.0, 92.31, "a", null],]
         ),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn sets_are_told_by_values_of_any_type() {
+    let columns = "SegmentId:long CountA:long CountB:long PercentA:real PercentB:real \
+                   PercentDiffAB:real h:string v:long";
+    // Rows of neither set, and of no weight, say nothing.
+    for (kind, a, b, c) in [
+        ("bool", "true", "false", "bool(null)"),
+        ("real", "1", "2", "3"),
+        ("long", "1", "2", "3"),
+        ("string", "'1'", "'2'", "'3'"),
+    ] {
+        check(
+            &format!(
+                "datatable(s:{kind}, h:string, v:long)[{a},'a',1, {b},'b',9, {c},'a',2]
+                 | evaluate diffpatterns(s, {a}, {b})"
+            ),
+            columns,
+            json!([[0, 1, 0, 100.0, 0.0, 100.0, "a", 1], [1, 0, 1, 0.0, 100.0, 100.0, "b", 9],]),
+        )
+        .await;
+    }
+    check(
+        "datatable(h:string, v:long, n:long)['a',1,60, 'a',2,0] | evaluate basket(0.5, n)",
+        "SegmentId:long Count:long Percent:real h:string v:long",
+        json!([[0, 60, 100.0, "a", 1]]),
+    )
+    .await;
+    // Names that are ours elsewhere.
+    check(
+        "print ['$weight'] = 'x', weight = 2, set0 = 'y' | evaluate basket('~', weight)",
+        "SegmentId:long Count:long Percent:real $weight:string set0:string",
+        json!([[0, 2, 100.0, "x", "y"]]),
     )
     .await;
 }

@@ -390,6 +390,15 @@ async fn each_partition_is_a_graph() {
         json!([[1, 2], [2, 2], [3, 1]]),
     )
     .await;
+    // What is of a node is shown, whatever it is called.
+    check(
+        "let N = datatable(k:long, ['$id']:long, ['$partition']:string)[1, 7, 'x', 2, 8, 'y'];
+         datatable(f:long, t:long)[1, 2] | make-graph f --> t with N on k
+         | graph-match (a)-->(b), (c) where c.k == 1 project a.['$id'], p = b.['$partition'], c.k",
+        "a_$id:long p:string c_k:long",
+        json!([[7, "y", 1]]),
+    )
+    .await;
     let unknown = "datatable(f:long, t:long)[1, 2] | make-graph f --> t partitioned-by q (graph-to-table nodes)";
     assert!(refuse(unknown).await.to_string().contains("no column `q`"));
     let more = format!("{graph}graph-to-table nodes | take 1)");

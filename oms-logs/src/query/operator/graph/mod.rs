@@ -31,9 +31,9 @@ const KEY: &str = "$key";
 const SOURCE: &str = "$source";
 const TARGET: &str = "$target";
 /// The nodes' column of which of the graphs they are in.
-const PARTITION: &str = "$partition";
-/// Their id then, of which the key is made.
-const ID: &str = "$id";
+const PARTITION: &str = "$\u{1}partition";
+/// Their id then, of which the key is made. (Neither is a name that data bring.)
+const ID: &str = "$\u{1}id";
 /// What no table shows of a graph.
 const HIDDEN: [&str; 5] = [KEY, SOURCE, TARGET, PARTITION, ID];
 

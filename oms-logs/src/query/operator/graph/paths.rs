@@ -152,8 +152,9 @@ enum Undo {
 /// Where the search goes on.
 #[derive(Clone, Copy)]
 enum Place {
-    /// At the nodes that a chain may start from, of which those before `next` are done.
-    Start { chain: usize, next: usize, end: usize },
+    /// At the nodes that a chain may start from, of which those before `next` are done: all nodes, or
+    /// those of a graph.
+    Start { chain: usize, graph: Option<usize>, next: usize, end: usize },
     /// At a node, after so many edges of a step.
     Walk { chain: usize, at: usize, node: usize, length: u64, ended: bool, next: usize },
 }
@@ -164,8 +165,9 @@ struct Search<'a> {
     nodes: &'a RecordBatch,
     edges: &'a RecordBatch,
     hops: Vec<Vec<Hop>>,
-    /// The graph of each node; none where all are in one.
+    /// The graph of each node, and the nodes of each graph; none where all are in one.
     graphs: Vec<usize>,
+    members: Vec<Vec<usize>>,
     stack: Vec<(Place, Undo)>,
     found: Match,
     matches: Vec<Match>,
@@ -179,10 +181,10 @@ impl Search<'_> {
         })
     }
 
-    /// Whether a node is in the graph of those that are found.
-    fn is_in_graph(&self, node: usize) -> bool {
-        let found = self.found.nodes.iter().flatten().next();
-        found.is_none_or(|found| self.graphs.get(*found) == self.graphs.get(node))
+    /// The graph of the nodes that are found.
+    fn graph(&self) -> Option<usize> {
+        let found = self.found.nodes.iter().flatten().next()?;
+        self.graphs.get(*found).copied()
     }
 
     /// Finds all matches.
@@ -209,11 +211,13 @@ impl Search<'_> {
             self.undo(undo);
             return Ok(());
         };
-        let (next, end) = match self.found.nodes.get(first.element).copied().flatten() {
-            Some(given) => (given, given + 1),
-            None => (0, self.nodes.num_rows()),
+        let given = self.found.nodes.get(first.element).copied().flatten();
+        let (graph, next, end) = match (given, self.graph()) {
+            (Some(given), _) => (None, given, given + 1),
+            (None, None) => (None, 0, self.nodes.num_rows()),
+            (None, Some(graph)) => (Some(graph), 0, self.members.get(graph).map_or(0, Vec::len)),
         };
-        self.stack.push((Place::Start { chain, next, end }, undo));
+        self.stack.push((Place::Start { chain, graph, next, end }, undo));
         Ok(())
     }
 
@@ -239,15 +243,18 @@ impl Search<'_> {
         let Some((place, undo)) = self.stack.pop() else { return Ok(false) };
         match place {
             Place::Start { next, end, .. } if next >= end => self.undo(undo),
-            Place::Start { chain, next, end } => {
-                self.stack.push((Place::Start { chain, next: next + 1, end }, undo));
-                let first = self.paths.patterns.get(chain).map(|chain| &chain.first);
-                let fits = |of: &&Node| {
-                    self.is_in_graph(next) && Self::holds(self.nodes, &of.checks, next)
+            Place::Start { chain, graph, next, end } => {
+                self.stack.push((Place::Start { chain, graph, next: next + 1, end }, undo));
+                let node = match graph {
+                    Some(graph) => self.members.get(graph).and_then(|of| of.get(next)).copied(),
+                    None => Some(next),
                 };
-                if let Some(first) = first.filter(fits) {
-                    let undo = self.place(first.element, next);
-                    self.enter(chain, 0, next, undo, effort)?;
+                let first = self.paths.patterns.get(chain).map(|chain| &chain.first);
+                if let Some((first, node)) = first.zip(node)
+                    && Self::holds(self.nodes, &first.checks, node)
+                {
+                    let undo = self.place(first.element, node);
+                    self.enter(chain, 0, node, undo, effort)?;
                 }
             }
             Place::Walk { chain, at, node, length, ended, next } => {
@@ -375,12 +382,23 @@ impl TableFunction for Paths {
             }
         }
         let mut effort = Effort::new(self.name(), context);
+        let graphs = graph_numbers(nodes, self.partition)?;
+        let mut members: Vec<Vec<usize>> = Vec::new();
+        for (node, graph) in graphs.iter().enumerate() {
+            if members.len() <= *graph {
+                members.resize(graph + 1, Vec::new());
+            }
+            if let Some(members) = members.get_mut(*graph) {
+                members.push(node);
+            }
+        }
         let mut search = Search {
             paths: self,
             nodes,
             edges,
             hops,
-            graphs: graph_numbers(nodes, self.partition)?,
+            graphs,
+            members,
             stack: Vec::new(),
             found: Match {
                 nodes: vec![None; self.node_count],

@@ -11,7 +11,11 @@ use std::collections::{BTreeMap, HashSet};
 /// The most columns, of which a pattern has a bit each.
 pub(super) const COLUMNS_MAX: usize = 128;
 /// The most values that a search looks at.
-const STEPS_MAX: usize = 500_000_000;
+const STEPS_MAX: usize = 2_000_000_000;
+/// What a row takes while rows are told apart by a value, if each has another.
+const SPLIT_BYTES: usize = 96;
+/// What an entry of [`Alike`] takes.
+const ALIKE_BYTES: usize = 48;
 /// How many of the patterns that differ most are looked at together.
 const CANDIDATES_MAX: usize = 1_000;
 /// The least share of the rows that a cluster has.
@@ -34,6 +38,19 @@ pub(super) struct Pattern {
     /// A row that has these values.
     pub(super) row: usize,
     pub(super) weights: [f64; 2],
+}
+
+/// Rows, by their places in order, and their weights.
+#[derive(Debug, Default)]
+struct Part {
+    rows: Vec<u32>,
+    weights: [f64; 2],
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        size_of_val(self.rows.as_slice())
+    }
 }
 
 impl Pattern {
@@ -62,12 +79,23 @@ impl Rows {
     }
 
     /// The pattern of rows: the columns in which all agree.
-    fn closed(&self, rows: &[u32]) -> Option<Pattern> {
-        let first = *rows.first()? as usize;
-        let all = u128::MAX.checked_shr(128 - u32::try_from(self.columns).ok()?).unwrap_or(0);
-        let columns = rows.iter().fold(all, |all, row| all & self.agreement(first, *row as usize));
-        let weights = rows.iter().filter_map(|row| self.weights.get(*row as usize));
-        Some(Pattern { columns, row: first, weights: weights.fold([0.0; 2], sum) })
+    async fn closed(&self, part: &Part, effort: &mut Effort) -> Result<Pattern> {
+        let first = part.rows.first().map_or(0, |row| *row as usize);
+        let mut columns = u32::try_from(self.columns)
+            .map_or(0, |columns| !u128::MAX.checked_shl(columns).unwrap_or(0));
+        for row in &part.rows {
+            columns &= self.agreement(first, *row as usize);
+            effort.step().await;
+        }
+        self.check(effort)?;
+        Ok(Pattern { columns, row: first, weights: part.weights })
+    }
+
+    fn check(&self, effort: &Effort) -> Result<()> {
+        if effort.steps().saturating_mul(self.columns.max(1)) > STEPS_MAX {
+            return exceeded("patterns take too many steps to find", "steps_max", STEPS_MAX);
+        }
+        Ok(())
     }
 
     /// All closed patterns of at most so many columns, beside those that follow from them, that are
@@ -78,54 +106,58 @@ impl Rows {
         is_frequent: impl Fn([f64; 2]) -> bool,
         effort: &mut Effort,
     ) -> Result<Vec<Pattern>> {
-        let every: Vec<u32> = (0..).take(self.weights.len()).collect();
-        let Some(root) = self.closed(&every) else { return Ok(Vec::new()) };
+        let rows: Vec<u32> = (0..).take(self.weights.len()).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let every = Part { rows, weights: self.totals() };
+        effort.keep(every.bytes())?;
+        let root = self.closed(&every, effort).await?;
         let (mut found, mut seen) = (Vec::new(), HashSet::new());
         if root.columns != 0 {
             found.push(root);
         }
-        effort.keep(size_of_val(every.as_slice()))?;
         let mut level = vec![(root, every)];
         for _ in 0..dimensions_max.min(self.columns) {
             let mut next = Vec::new();
-            for (pattern, rows) in &level {
+            for (pattern, part) in &level {
                 for column in (0..self.columns).filter(|column| pattern.columns >> column & 1 == 0)
                 {
-                    for (_, rows) in self.split(rows, column, effort).await? {
-                        let Some(pattern) = self.closed(&rows) else { continue };
-                        if is_frequent(pattern.weights)
-                            && seen.insert((pattern.columns, pattern.row))
-                        {
-                            effort.keep(size_of_val(rows.as_slice()) + 2 * size_of::<Pattern>())?;
+                    let taken = part.rows.len() * SPLIT_BYTES;
+                    effort.keep(taken)?;
+                    for (_, part) in self.split(&part.rows, column, effort).await {
+                        if !is_frequent(part.weights) {
+                            continue;
+                        }
+                        let pattern = self.closed(&part, effort).await?;
+                        if seen.insert((pattern.columns, pattern.row)) {
+                            effort.keep(part.bytes() + 2 * size_of::<Pattern>())?;
                             found.push(pattern);
-                            next.push((pattern, rows));
+                            next.push((pattern, part));
                         }
                     }
+                    effort.release(taken);
                 }
             }
-            effort.release(level.iter().map(|(_, rows)| size_of_val(rows.as_slice())).sum());
+            effort.release(level.iter().map(|(_, part)| part.bytes()).sum());
             level = next;
         }
         Ok(found)
     }
 
     /// The rows of each value of a column.
-    async fn split(
-        &self,
-        rows: &[u32],
-        column: usize,
-        effort: &mut Effort,
-    ) -> Result<BTreeMap<u32, Vec<u32>>> {
-        let mut parts: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    async fn split(&self, rows: &[u32], column: usize, effort: &mut Effort) -> BTreeMap<u32, Part> {
+        let mut parts: BTreeMap<u32, Part> = BTreeMap::new();
         for row in rows {
             let code = self.row(*row as usize).get(column).copied().unwrap_or(0);
-            parts.entry(code).or_default().push(*row);
+            let part = parts.entry(code).or_default();
+            part.rows.push(*row);
+            if let Some(weights) = self.weights.get(*row as usize) {
+                part.weights = sum(part.weights, weights);
+            }
             effort.step().await;
         }
-        if effort.steps() > STEPS_MAX {
-            return exceeded("patterns take too many steps to find", "steps_max", STEPS_MAX);
-        }
-        Ok(parts)
+        parts
     }
 
     /// All patterns of at least a share of the rows, those with much to say first.
@@ -183,6 +215,7 @@ impl Rows {
             if let Some(left) = left.get_mut(at) {
                 *left = None;
             }
+            self.check(effort)?;
             for (row, is_covered) in is_covered.iter_mut().enumerate() {
                 effort.step().await;
                 if *is_covered || !self.has(&pattern, row) {
@@ -225,12 +258,18 @@ impl Rows {
             if is_covered.get(seed).copied().unwrap_or(true) {
                 continue;
             }
-            let mut alike: BTreeMap<u128, f64> = BTreeMap::new();
+            self.check(effort)?;
+            let mut alike = Alike::default();
             for row in 0..self.weights.len() {
-                *alike.entry(self.agreement(seed, row)).or_default() += weight(&row);
+                let before = alike.weights.len();
+                *alike.weights.entry(self.agreement(seed, row)).or_default() += weight(&row);
+                if alike.weights.len() > before {
+                    effort.keep(ALIKE_BYTES)?;
+                }
                 effort.step().await;
             }
-            let (score, columns, weight) = self.grown(&alike, total, size_weight);
+            let (score, columns, weight) = self.grown(&alike, total, size_weight, effort).await?;
+            effort.release(alike.weights.len() * ALIKE_BYTES);
             let pattern = Pattern { columns, row: seed, weights: [weight, 0.0] };
             for (row, is_covered) in is_covered.iter_mut().enumerate() {
                 *is_covered |= self.has(&pattern, row);
@@ -255,32 +294,39 @@ impl Rows {
         Ok(chosen)
     }
 
-    /// The best pattern of a row on the way from all columns to none, given how much weight agrees with
+    /// The best pattern of a row on the way from all columns to one, given how much weight agrees with
     /// it in which columns: its score, columns and weight. The score is a geometric mean of the share of
     /// the rows that have it and of how rare its values are.
-    fn grown(&self, alike: &BTreeMap<u128, f64>, total: f64, size_weight: f64) -> (f64, u128, f64) {
-        let weight_of = |columns: u128| -> f64 {
-            alike.iter().filter(|(of, _)| **of & columns == columns).map(|(_, weight)| weight).sum()
-        };
-        let all = self.columns.max(1) as f64;
-        // What few rows have says more.
-        let rare = |column: usize| 1.0 - share(weight_of(1 << column), total);
-        let rare: Vec<f64> = (0..self.columns).map(rare).collect();
-        let scored = |columns: u128| {
-            let weight = weight_of(columns);
+    async fn grown(
+        &self,
+        alike: &Alike,
+        total: f64,
+        size_weight: f64,
+        effort: &mut Effort,
+    ) -> Result<(f64, u128, f64)> {
+        let every = alike.weights.keys().fold(0, |all, columns| all | columns);
+        let mut rare = vec![0.0; self.columns];
+        for (of, weight) in &alike.weights {
+            for (column, rare) in rare.iter_mut().enumerate() {
+                *rare += if of >> column & 1 == 0 { share(*weight, total) } else { 0.0 };
+            }
+            effort.step().await;
+        }
+        let scored = |columns: u128, weight: f64| {
             let own = rare.iter().enumerate().filter(|(column, _)| columns >> column & 1 == 1);
-            let informative = own.map(|(_, rare)| rare).sum::<f64>().max(0.0) / all;
+            let informative = own.map(|(_, rare)| rare).sum::<f64>() / self.columns.max(1) as f64;
             let score =
                 share(weight, total).powf(size_weight) * informative.powf(1.0 - size_weight);
             (score, columns, weight)
         };
-        let every = alike.keys().fold(0, |all, columns| all | columns);
-        let mut now = scored(every);
+        let (whole, _) = alike.without(every, self.columns, effort).await;
+        let mut now = scored(every, whole);
         let mut best = now;
         while now.1.count_ones() > 1 {
-            let columns = now.1;
-            let fewer = (0..self.columns).filter(|column| columns >> column & 1 == 1);
-            let fewer = fewer.map(|column| scored(columns & !(1 << column)));
+            self.check(effort)?;
+            let (_, left) = alike.without(now.1, self.columns, effort).await;
+            let fewer = left.iter().enumerate().filter(|(column, _)| now.1 >> column & 1 == 1);
+            let fewer = fewer.map(|(column, weight)| scored(now.1 & !(1 << column), *weight));
             let Some(next) = fewer.max_by(|a, b| a.0.total_cmp(&b.0)) else { break };
             now = next;
             if now.0 > best.0 {
@@ -288,8 +334,34 @@ impl Rows {
             }
         }
         // Columns that follow cost nothing.
-        let covering = alike.keys().filter(|of| **of & best.1 == best.1);
-        (best.0, covering.fold(every, |all, columns| all & columns), best.2)
+        let covering = alike.weights.keys().filter(|of| **of & best.1 == best.1);
+        Ok((best.0, covering.fold(every, |all, columns| all & columns), best.2))
+    }
+}
+
+/// How much weight agrees with a row in which columns.
+#[derive(Debug, Default)]
+struct Alike {
+    weights: BTreeMap<u128, f64>,
+}
+
+impl Alike {
+    /// The weight that agrees in all of the columns, and in all but each.
+    async fn without(&self, columns: u128, count: usize, effort: &mut Effort) -> (f64, Vec<f64>) {
+        let (mut whole, mut but_one) = (0.0, vec![0.0; count]);
+        for (of, weight) in &self.weights {
+            let lacking = columns & !of;
+            if lacking == 0 {
+                whole += weight;
+            } else if lacking.is_power_of_two()
+                && let Some(left) = but_one.get_mut(lacking.trailing_zeros() as usize)
+            {
+                *left += weight;
+            }
+            effort.step().await;
+        }
+        but_one.iter_mut().for_each(|left| *left += whole);
+        (whole, but_one)
     }
 }
 
@@ -343,7 +415,8 @@ mod tests {
                     let own: Vec<u32> = (0..count).filter(|row| table.has(&like, *row))
                         .map(|row| u32::try_from(row).expect("few")).collect();
                     if own.len() as f64 >= threshold * count as f64 {
-                        let closed = table.closed(&own).expect("rows");
+                        let part = Part { rows: own, weights: [0.0; 2] };
+                        let closed = run(async |effort| table.closed(&part, effort).await);
                         expected.insert((closed.columns, closed.row));
                     }
                 }

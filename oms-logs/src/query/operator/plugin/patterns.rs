@@ -28,16 +28,16 @@ use datafusion::execution::TaskContext;
 use datafusion::scalar::ScalarValue;
 use std::sync::Arc;
 
+/// What a row takes while rows are told apart, beside its values.
+const ROW_BYTES: usize = 64;
 /// Stands for an argument's default.
 const DEFAULT: &str = "~";
-const WEIGHT: &str = "$weight";
-const SPLIT: &str = "$split";
 
 #[derive(Clone, Debug)]
 enum Kind {
     Clusters { size_weight: f64, seeds: usize },
     Basket { threshold: f64, dimensions: usize },
-    Differences { threshold: f64, dimensions: usize, sets: [String; 2] },
+    Differences { threshold: f64, dimensions: usize },
 }
 
 impl Kind {
@@ -72,20 +72,12 @@ impl Binder<'_> {
         let mut split = None;
         if plugin.text == "diffpatterns" {
             let column = self.plugin_column(&input, arguments.next(), plugin)?;
-            let mut sets = [String::new(), String::new()];
-            for set in &mut sets {
+            let mut sets = vec![Expr::column(&column.name, column.kql_type, span)];
+            for _ in 0..2 {
                 let value = self.plugin_constant(arguments.next(), plugin)?;
-                // As `tostring` writes it.
-                let text = match value.as_constant() {
-                    Some(ScalarValue::Boolean(Some(flag))) => Some(flag.to_string()),
-                    _ if value.kql_type.is_number() => value.as_long().map(|of| of.to_string()),
-                    _ => value.as_text().map(str::to_owned),
-                };
-                let Some(text) = text else {
-                    let wanted = "the value of a set as a text or whole number";
-                    return Err(self.pattern_problem(plugin, wanted));
-                };
-                *set = text;
+                // Text is what `tostring` makes of the column.
+                let is_text = value.kql_type == KqlType::String;
+                sets.push(if is_text { value } else { self.converted(value, column.kql_type)? });
             }
             split = Some((column, sets));
         }
@@ -98,17 +90,17 @@ impl Binder<'_> {
             size = self.pattern_number(arguments.next(), plugin)?;
         }
         let count = self.pattern_number(arguments.next(), plugin)?;
-        let kind = self.pattern_kind(plugin, size, count, split.as_ref().map(|(_, sets)| sets))?;
+        let kind = self.pattern_kind(plugin, size, count)?;
         let wildcards = self.pattern_wildcards(arguments, plugin)?;
         let (mut items, mut own) = (Items::default(), Vec::new());
+        // By their places: the rows may have columns of any name.
         if let Some(weight) = &weight {
             let of = Expr::column(&weight.name, weight.kql_type, span);
-            items.replace(WEIGHT, cast(of, KqlType::Real));
+            items.replace("weight", cast(of, KqlType::Real));
         }
-        if let Some((split, _)) = &split {
-            let of = Expr::column(&split.name, split.kql_type, span);
-            let of = self.call_built_in("tostring", vec![of])?;
-            items.replace(SPLIT, of);
+        for (at, of) in split.iter().flat_map(|(_, sets)| sets).enumerate() {
+            let of = self.call_built_in("tostring", vec![of.clone()])?;
+            items.replace(&format!("set{at}"), of);
         }
         let mut columns: Vec<Column> =
             kind.columns().iter().map(|(name, of)| Column::new(*name, *of)).collect();
@@ -117,7 +109,8 @@ impl Binder<'_> {
             if of_plugin.iter().flatten().any(|of| of.name == column.name) {
                 continue;
             }
-            items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
+            let of = Expr::column(&column.name, column.kql_type, span);
+            items.replace(&own.len().to_string(), of);
             let mut made = column.clone();
             while columns.iter().any(|there| there.name == made.name) {
                 made.name.push('1');
@@ -186,7 +179,6 @@ impl Binder<'_> {
         plugin: &ast::Name,
         size: Option<f64>,
         count: Option<f64>,
-        sets: Option<&[String; 2]>,
     ) -> BindResult<Kind> {
         let whole = |count: f64| {
             #[expect(
@@ -201,7 +193,7 @@ impl Binder<'_> {
         };
         if plugin.text == "autocluster" {
             let size_weight = size.unwrap_or(0.5);
-            if size_weight <= 0.0 || size_weight >= 1.0 {
+            if !(size_weight > 0.0 && size_weight < 1.0) {
                 return Err(self.pattern_problem(plugin, "a weight of sizes between 0 and 1"));
             }
             return Ok(Kind::Clusters { size_weight, seeds: count.unwrap_or(25) });
@@ -210,12 +202,10 @@ impl Binder<'_> {
         if !(0.015..=1.0).contains(&threshold) {
             return Err(self.pattern_problem(plugin, "a threshold from 0.015 to 1"));
         }
-        Ok(match sets {
-            None => Kind::Basket { threshold, dimensions: count.unwrap_or(5) },
-            Some(sets) => {
-                let dimensions = count.unwrap_or(usize::MAX);
-                Kind::Differences { threshold, dimensions, sets: sets.clone() }
-            }
+        Ok(if plugin.text == "basket" {
+            Kind::Basket { threshold, dimensions: count.unwrap_or(5) }
+        } else {
+            Kind::Differences { threshold, dimensions: count.unwrap_or(usize::MAX) }
         })
     }
 
@@ -245,7 +235,8 @@ impl Binder<'_> {
 #[derive(Debug)]
 struct Patterns {
     kind: Kind,
-    /// Whether the first column is weights. The next is of the sets, if there are two.
+    /// Whether the first column is weights. The next three are which set rows are of, and the sets, if
+    /// there are two.
     has_weights: bool,
     /// What stands for any value in each column.
     wildcards: Vec<Option<ScalarValue>>,
@@ -270,7 +261,7 @@ impl TableFunction for Patterns {
         let Some(input) = inputs.first() else { return exec_err!("it takes a table") };
         let mut effort = Effort::new(self.name(), context);
         let hidden = usize::from(self.has_weights)
-            + usize::from(matches!(self.kind, Kind::Differences { .. }));
+            + if matches!(self.kind, Kind::Differences { .. }) { 3 } else { 0 };
         let values = super::columns_from(input, hidden);
         let (rows, firsts) = self.rows(input, values, &mut effort).await?;
         let found = match &self.kind {
@@ -280,7 +271,7 @@ impl TableFunction for Patterns {
             Kind::Basket { threshold, dimensions } => {
                 rows.basket(*threshold, *dimensions, &mut effort).await?
             }
-            Kind::Differences { threshold, dimensions, .. } => {
+            Kind::Differences { threshold, dimensions } => {
                 rows.differences(*threshold, *dimensions, &mut effort).await?
             }
         };
@@ -301,11 +292,41 @@ impl Patterns {
         values: &[ArrayRef],
         effort: &mut Effort,
     ) -> Result<(Rows, Vec<u64>)> {
+        // A copy of the values as keys, while rows are told apart.
+        let taken = input.get_array_memory_size() + input.num_rows() * ROW_BYTES;
+        effort.keep(taken)?;
         let groups = Groups::of(values, input.num_rows())?;
-        let weights = match self.has_weights {
-            true => input.columns().first().and_then(|of| of.as_primitive_opt::<Float64Type>()),
-            false => None,
-        };
+        let weights = self.weights(input, &groups, effort).await;
+        // What has no weight says nothing.
+        let own = groups.firsts.iter().zip(weights).filter(|(_, weights)| *weights != [0.0; 2]);
+        let (firsts, weights): (Vec<u64>, Vec<[f64; 2]>) = own.unzip();
+        let mut rows =
+            Rows { codes: vec![0; firsts.len() * values.len()], columns: values.len(), weights };
+        effort.keep(rows.codes.len() * 4 + rows.weights.len() * 24)?;
+        let places = UInt64Array::from(firsts.clone());
+        for (at, column) in values.iter().enumerate() {
+            let distinct = take(column, &places, None)?;
+            let codes = Groups::of(&[distinct], places.len())?.numbers;
+            let cells = rows.codes.iter_mut().skip(at).step_by(values.len());
+            for (cell, code) in cells.zip(codes) {
+                *cell = u32::try_from(code).unwrap_or(u32::MAX);
+                effort.step().await;
+            }
+        }
+        effort.release(taken);
+        Ok((rows, firsts))
+    }
+
+    /// The weight of each group of rows in the two sets.
+    async fn weights(
+        &self,
+        input: &RecordBatch,
+        groups: &Groups,
+        effort: &mut Effort,
+    ) -> Vec<[f64; 2]> {
+        let column = |at: usize| input.columns().get(at);
+        let weights = column(0).filter(|_| self.has_weights);
+        let weights = weights.and_then(|of| of.as_primitive_opt::<Float64Type>());
         let weight = |row: usize| match weights {
             // What is no weight counts nothing.
             Some(weights) if weights.is_null(row) => 0.0,
@@ -314,38 +335,25 @@ impl Patterns {
             }
             None => 1.0,
         };
-        let split = input.columns().get(usize::from(self.has_weights));
-        let split = split.and_then(|column| column.as_string_view_opt());
-        let mut rows = Rows {
-            codes: vec![0; groups.firsts.len() * values.len()],
-            columns: values.len(),
-            weights: vec![[0.0; 2]; groups.firsts.len()],
+        let first = usize::from(self.has_weights);
+        let text = |at: usize| column(first + at).and_then(|of| of.as_string_view_opt());
+        let sets = match (&self.kind, text(0), text(1), text(2)) {
+            (Kind::Differences { .. }, Some(of), Some(a), Some(b)) => Some((of, [a, b])),
+            _ => None,
         };
-        effort.keep(rows.codes.len() * 4 + rows.weights.len() * 16)?;
+        let mut sums = vec![[0.0; 2]; groups.firsts.len()];
         for (row, group) in groups.numbers.iter().enumerate() {
             effort.step().await;
-            let set = match (&self.kind, split) {
-                (Kind::Differences { sets, .. }, Some(split)) => {
-                    sets.iter().position(|set| set == split.value(row))
-                }
-                _ => Some(0),
+            let set = match &sets {
+                Some((of, sets)) => sets.iter().position(|set| set.value(row) == of.value(row)),
+                None => Some(0),
             };
-            let (Some(set), Some(own)) = (set, rows.weights.get_mut(*group)) else { continue };
-            if let Some(own) = own.get_mut(set) {
-                *own += weight(row);
+            let sum = sums.get_mut(*group).zip(set).and_then(|(sums, set)| sums.get_mut(set));
+            if let Some(sum) = sum {
+                *sum += weight(row);
             }
         }
-        let firsts = UInt64Array::from(groups.firsts.clone());
-        for (at, column) in values.iter().enumerate() {
-            let distinct = take(column, &firsts, None)?;
-            let codes = Groups::of(&[distinct], firsts.len())?.numbers;
-            let places = rows.codes.iter_mut().skip(at).step_by(values.len());
-            for (place, code) in places.zip(codes) {
-                *place = u32::try_from(code).unwrap_or(u32::MAX);
-                effort.step().await;
-            }
-        }
-        Ok((rows, groups.firsts))
+        sums
     }
 
     /// The columns before those of the rows.
