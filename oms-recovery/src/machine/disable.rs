@@ -1,7 +1,7 @@
 //! The end of a protection: always possible, and with a word on what it could not remove.
 
 use super::protected::{ProtectedItem, Runtime, illegal, told};
-use super::site::{open_last, remove_replication, tidy};
+use super::site::{is_there, open_last, remove_replication, tidy};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::replication::mark::{MarkFile, Role};
@@ -23,8 +23,17 @@ pub struct DisableReport {
     /// it can be reached, and before the disk is protected again.
     pub left: Vec<String>,
     /// What stays since production's disk could not be opened, each with the reason: flushed writes may
-    /// be there and nowhere else. It is to be kept until they are in the image, which
-    /// [`TrackedDevice::open`] brings them to.
+    /// be there and nowhere else. Keep a copy of it before the disk is protected again, which begins
+    /// the log anew.
+    ///
+    /// What a log holds and its image lacks, [`TrackedDevice::open`] brings to the image; not so where
+    /// image and folder are one disk, or were production's before a failover that is not committed. One
+    /// disk is an [`OverlayDevice`] over the [view] of the point that production was moved to; it can be
+    /// [exported].
+    ///
+    /// [`OverlayDevice`]: crate::machine::disk::OverlayDevice
+    /// [exported]: crate::machine::disk::export_raw
+    /// [view]: crate::recovery_point::RecoveryLog::view
     pub kept: Vec<String>,
 }
 
@@ -45,7 +54,7 @@ impl ProtectedItem {
     ///
     /// While a failover is not committed, production's disk lies on the recovery points, so it has to be
     /// committed first; only if that disk cannot be opened any more is protection ended without, and then
-    /// all files stay.
+    /// all files of both sites stay.
     ///
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Journal`].
@@ -127,9 +136,10 @@ fn end(shared: &Shared, production: Production, item: Uuid, sites: [&Site; 2]) -
         let path = |name: &Path| Path::new(&site.location).join(name).display().to_string();
         let (image, folder) = (path(&site.image), path(&site.folder));
         let is_production = here == location;
-        let ended = end_site(shared, item, site, here, stopped.is_ok());
+        let ended = end_site(shared, item, site, here, is_uncommitted, stopped.is_ok());
         let is_nowhere = matches!(ended, Ok(End::Unmarked { has_image: false }));
-        if is_production && !is_uncommitted && !is_nowhere {
+        let is_merged = !is_uncommitted && !matches!(ended, Ok(End::Kept { is_one_disk: true }));
+        if is_production && is_merged && !is_nowhere {
             report.disk = Some(image.clone());
         }
         let reason = match (&ended, &stopped) {
@@ -144,16 +154,20 @@ fn end(shared: &Shared, production: Production, item: Uuid, sites: [&Site; 2]) -
                 let told = "nothing beside it says whether it is a replica";
                 report.left.push(format!("{image}: {told}"));
             }
+            Ok(End::Kept { .. }) | Err(_) if !is_merged => {
+                let what = match is_production {
+                    true => "are one disk",
+                    false => "were production's before the failover",
+                };
+                report.kept.push(format!("{folder} and the image {image}, which {what}: {reason}"));
+            }
             Err(_) if !is_production && here == ActiveLocation::Recovery => {
                 report.left.push(format!("{folder} and the image {image}: {reason}"));
             }
             Err(_) if !is_production || stopped.is_ok() => {
                 report.left.push(format!("{folder}: {reason}"));
             }
-            Ok(End::Kept) | Err(_) if is_production && is_uncommitted => report
-                .kept
-                .push(format!("{folder} and the image {image}, which are one disk: {reason}")),
-            Ok(End::Kept) | Err(_) => report
+            Ok(End::Kept { .. }) | Err(_) => report
                 .kept
                 .push(format!("{folder}, which may hold writes that {image} lacks: {reason}")),
         }
@@ -165,8 +179,11 @@ fn end(shared: &Shared, production: Production, item: Uuid, sites: [&Site; 2]) -
 enum End {
     /// Nothing of replication is there any more.
     Done,
-    /// What the image lacks may be in the log beside it, which stays.
-    Kept,
+    /// What the image lacks may be in the files beside it, which stay.
+    Kept {
+        /// Whether the image is only the base of a disk that lies in those files.
+        is_one_disk: bool,
+    },
     /// Nothing says that the site is of the item.
     Unmarked {
         /// Whether there is an image.
@@ -179,15 +196,19 @@ fn end_site(
     item: Uuid,
     site: &Site,
     here: ActiveLocation,
+    is_uncommitted: bool,
     is_stopped: bool,
 ) -> Result<End> {
     let store = shared.stores.open(&site.location)?;
     let Some(role) = role(&*store, site, item)? else {
         tidy(shared, site);
-        let has_image = store.open(&site.image, OpenMode::Read).is_ok();
+        let has_image = is_there(store.open(&site.image, OpenMode::Read))?.is_some();
         return Ok(End::Unmarked { has_image });
     };
     match role {
+        // Production was moved, and its disk may still be called a replica; the one it was moved from
+        // may hold in its log what neither image has.
+        _ if is_uncommitted => return Ok(End::Kept { is_one_disk: role == Role::FailedOver }),
         Role::Replica | Role::EmptyReplica => {
             remove_replication(shared, &*store, site)?;
             if here == ActiveLocation::Recovery {
@@ -197,17 +218,15 @@ fn end_site(
         }
         Role::Fenced => remove_replication(shared, &*store, site)?,
         _ if is_stopped => remove_replication(shared, &*store, site)?,
-        _ => return Ok(End::Kept),
+        _ => return Ok(End::Kept { is_one_disk: role == Role::FailedOver }),
     }
     Ok(End::Done)
 }
 
 /// What a site is to the item; none if nothing there says so.
 fn role(store: &dyn Disk, site: &Site, item: Uuid) -> Result<Option<Role>> {
-    match store.open(&site.mark(), OpenMode::Read) {
-        Ok(_) => {}
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+    if is_there(store.open(&site.mark(), OpenMode::Read))?.is_none() {
+        return Ok(None);
     }
     Ok(Some(MarkFile::open(store, &site.mark())?.expect(item)?.role))
 }

@@ -169,7 +169,8 @@ fn remove_file(store: &dyn Disk, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_there<T>(found: std::result::Result<T, DiskError>) -> Result<Option<T>> {
+/// What an operation found; none if it is not there.
+pub(crate) fn is_there<T>(found: std::result::Result<T, DiskError>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,7 +1,9 @@
 //! A protection can be ended whatever became of its sites, and what could not be removed is told.
 
-use crate::common::{World, assert_disk, primary_site, random_disk, recovery_site};
-use oms_core::Disk as _;
+use crate::common::{
+    DISK_BYTES, World, assert_disk, primary_site, random_disk, recovery_site, scribble,
+};
+use oms_core::disk::{Disk as _, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_recovery::machine::disk::BlockDevice as _;
 use oms_recovery::recovery_point::PointChoice;
@@ -110,6 +112,114 @@ async fn an_uncommitted_failover_is_committed_first_unless_its_disk_is_lost() {
     *world.sites.lost.lock().expect("lock") = None;
     let names = world.sites.recovery.list(Path::new("")).expect("a list");
     assert!(names.contains(&"disk.img".to_owned()), "{names:?}");
+}
+
+/// Makes an image longer, so that its site does not open.
+fn grow_image(disk: &oms_core::testkit::disk::SimDisk) {
+    let image = disk.open(Path::new("disk.img"), OpenMode::Write).expect("an image");
+    image.set_len(DISK_BYTES + 512).expect("a length");
+}
+
+/// The disk that production was moved to may still be called a replica.
+#[tokio::test]
+async fn a_failover_that_could_not_be_completed_keeps_the_files_of_both_sites() {
+    let entropy = SeededEntropy::new(6);
+    let mut model = random_disk(&entropy);
+    for is_failback in [false, true] {
+        let world = World::new(6, &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        let moved_to = match is_failback {
+            true => {
+                item.planned_failover().await.expect("failover");
+                item.commit().await.expect("commit");
+                item.reprotect().await.expect("reprotect");
+                &world.sites.primary
+            }
+            false => &world.sites.recovery,
+        };
+        scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
+        item.replicate().await.expect("replicate");
+        grow_image(moved_to);
+        let moved = match is_failback {
+            true => item.failback().await.map(drop),
+            false => item.planned_failover().await.map(drop),
+        };
+        moved.expect_err("the site does not open");
+        assert!(item.status().await.item.state.is_uncommitted());
+        let files = || (world.sites.primary.contents(), world.sites.recovery.contents());
+        let before = files();
+        let report = item.disable_protection().await.expect("ended");
+        assert!(before == files(), "a file was removed: {report:?}");
+        assert_eq!((report.disk, report.left), (None, Vec::new()));
+        let [primary, recovery] = &report.kept[..] else { panic!("{:?}", report.kept) };
+        let (disk, former) = if is_failback { (primary, recovery) } else { (recovery, primary) };
+        assert!(disk.contains("which are one disk: ") && disk.contains("its length"), "{disk}");
+        assert!(former.contains("were production's before the failover: "), "{former}");
+    }
+}
+
+/// Its log may hold what its image lacks, and the disk that production was moved to is lost.
+#[tokio::test]
+async fn the_log_of_a_former_primary_stays_while_the_failover_is_not_committed() {
+    let entropy = SeededEntropy::new(7);
+    let mut model = random_disk(&entropy);
+    let world = World::new(7, &model);
+    let item = world.protect(ReplicationPolicy::default()).await;
+    scribble(&*item.device().expect("device"), &mut model, &entropy, 5);
+    item.device().expect("device").flush().expect("flush");
+    let none = SourceOperations::NotRequired;
+    item.unplanned_failover(PointChoice::Latest, none).await.expect("failover");
+    drop(item);
+    let before = world.sites.primary.contents();
+    let outgoing = primary_site().folder.join("outgoing");
+    assert!(before.keys().any(|path| path.starts_with(&outgoing)), "{:?}", before.keys());
+    *world.sites.lost.lock().expect("lock") = Some("recovery");
+    let item = world.vault().item("web1").await.expect("open");
+    let report = item.disable_protection().await.expect("ended");
+    assert!(before == world.sites.primary.contents(), "a file was removed: {report:?}");
+    let told = "primary/disk.img.replication and the image primary/disk.img, which were \
+                production's before the failover: ";
+    assert!(report.kept[0].starts_with(told), "{:?}", report.kept);
+    assert_eq!((report.disk, report.left), (None, Vec::new()));
+}
+
+/// The image of a commit that was interrupted is not the disk.
+#[tokio::test]
+async fn a_commit_that_could_not_be_completed_leaves_one_disk() {
+    let model = random_disk(&SeededEntropy::new(8));
+    let world = World::new(8, &model);
+    let item = world.protect(ReplicationPolicy::default()).await;
+    let none = SourceOperations::NotRequired;
+    item.unplanned_failover(PointChoice::Latest, none).await.expect("failover");
+    item.device().expect("device").write_at(3, b"own").expect("write");
+    world.sites.fuse.blow_after(0);
+    item.commit().await.expect_err("the fuse");
+    world.sites.fuse.heal();
+    grow_image(&world.sites.recovery);
+    assert_eq!(item.status().await.item.state, ProtectionState::UnplannedFailoverCommitted);
+    let before = world.sites.recovery.contents();
+    let report = item.disable_protection().await.expect("ended");
+    assert!(before == world.sites.recovery.contents(), "a file was removed: {report:?}");
+    assert_eq!((report.disk, report.left), (None, Vec::new()));
+    let [kept] = &report.kept[..] else { panic!("{:?}", report.kept) };
+    let told = "recovery/replication and the image recovery/disk.img, which are one disk: ";
+    assert!(kept.starts_with(told), "{kept}");
+}
+
+/// Only an image that is not there is none.
+#[tokio::test]
+async fn an_image_that_cannot_be_looked_at_is_production_s_disk_all_the_same() {
+    let model = random_disk(&SeededEntropy::new(9));
+    for operations in 0..16 {
+        let world = World::new(9, &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        drop(item);
+        world.sites.primary.remove(&primary_site().folder.join("mark")).expect("removed");
+        let item = world.vault().item("web1").await.expect("open");
+        world.sites.fuse.blow_after(operations);
+        let report = item.disable_protection().await.expect("ended");
+        assert_eq!(report.disk.as_deref(), Some("primary/disk.img"), "after {operations}");
+    }
 }
 
 /// What was away when the item was opened, and is back.
