@@ -8,7 +8,7 @@
 //! ```
 
 use super::target::{
-    Folder, Ownership, Placed, finish_file, join, open_root, ownership, temporary_name,
+    Folder, Made, Ownership, Placed, finish_file, join, open_root, ownership, temporary_name,
     write_all_at,
 };
 use super::{Control, Entries, observed};
@@ -539,7 +539,7 @@ struct Frame {
     name_path: PathBuf,
     folder: Option<Folder>,
     nodes: std::vec::IntoIter<Node>,
-    is_new: bool,
+    made: Made,
 }
 
 /// Names one inode: device and number.
@@ -560,7 +560,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn folders(&mut self, tree: BlobId, files: &SyncSender<Job>) {
         let root = self.root.clone();
-        self.enter(None, root, tree, false);
+        self.enter(None, root, tree, Made::Before);
         while let Some(at) = self.frames.len().checked_sub(1) {
             if self.shared.must_stop() {
                 return;
@@ -592,21 +592,21 @@ impl Walk<'_> {
             return self.shared.failed(path, format!("folders lie deeper than {DEPTH_MAX}"));
         }
         let copy = self.shared.copy;
-        let made = folder.make(&node.name, copy).and_then(|is_new| {
-            let is_kept = is_new || copy != CopyOption::Overwrite;
+        let opened = folder.make(&node, copy).and_then(|made| {
+            let is_kept = made == Made::Now || copy != CopyOption::Overwrite;
             let open = if is_kept { Folder::open } else { Folder::open_to_fill };
-            Ok((is_new, open(folder, &node.name)?))
+            Ok((made, open(folder, &node.name)?))
         });
-        match made {
-            Ok((is_new, inside)) => {
+        match opened {
+            Ok((made, inside)) => {
                 self.shared.report(|report| report.folders += 1);
-                self.enter(Some(node), inside, subtree, is_new);
+                self.enter(Some(node), inside, subtree, made);
             }
             Err(error) => self.shared.failed_io(path, error),
         }
     }
 
-    fn enter(&mut self, node: Option<Node>, folder: Folder, tree: BlobId, is_new: bool) {
+    fn enter(&mut self, node: Option<Node>, folder: Folder, tree: BlobId, made: Made) {
         let nodes = match self.shared.reader.read_tree(tree) {
             Ok(Tree { nodes }) => nodes,
             Err(error) => {
@@ -614,12 +614,11 @@ impl Walk<'_> {
                 Vec::new()
             }
         };
-        if !is_new {
+        if made != Made::Now {
             self.shared.remove_leftovers(&folder, &nodes);
         }
         let name_path = folder.path.clone();
-        let frame =
-            Frame { node, name_path, folder: Some(folder), nodes: nodes.into_iter(), is_new };
+        let frame = Frame { node, name_path, folder: Some(folder), nodes: nodes.into_iter(), made };
         self.frames.push(frame);
         if let Some(above) = self.frames.len().checked_sub(OPEN_FOLDERS_MAX)
             && let Some(frame) = self.frames.get_mut(above)
@@ -644,7 +643,7 @@ impl Walk<'_> {
     fn leave(&mut self) {
         let Some(frame) = self.frames.pop() else { return };
         // A folder that was there before keeps its metadata unless it is to be overwritten.
-        let is_ours = frame.is_new || self.shared.copy == CopyOption::Overwrite;
+        let is_ours = frame.made != Made::Before || self.shared.copy == CopyOption::Overwrite;
         if let Some(node) = frame.node.filter(|_| is_ours) {
             // The folder is not kept open: there may be more folders than descriptors.
             self.full_folders.push((frame.name_path, node));
@@ -686,7 +685,7 @@ impl Walk<'_> {
     }
 
     /// When every file is written: further names, then metadata of folders. After an interruption
-    /// folders stay as their owner can go on in them, and nobody else.
+    /// folders stay as their owner can go on in them, and nobody else; the next restore knows them.
     fn finish(&mut self) {
         for (key, folder, node) in std::mem::take(&mut self.later) {
             if self.shared.must_stop() {

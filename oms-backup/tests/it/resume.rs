@@ -208,6 +208,47 @@ fn set_attribute(path: &Path, name: &str, value: &[u8]) -> bool {
     rustix::fs::setxattr(path, name, value, rustix::fs::XattrFlags::empty()).is_ok()
 }
 
+/// What is there stays, but what only an interrupted restore made does not stay as it left it.
+#[test]
+fn folders_of_an_interrupted_restore_are_finished_where_what_is_there_is_skipped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let (source, target) = (at("source"), at("target"));
+    for number in 0..40 {
+        write(&source.join(format!("album/photos/{number}")), &random(number, 3_000));
+    }
+    write(&source.join("a letter/dear"), b"dear");
+    write(&source.join("theirs/note"), b"note");
+    for (name, mode) in [("album/photos", 0o550), ("album", 0o755), ("a letter", 0o750)] {
+        chmod(&source.join(name), mode);
+    }
+    let time = filetime::FileTime::from_unix_time(1_000_000_000, 5);
+    filetime::set_file_mtime(source.join("album"), time).expect("a time");
+    let vault = create(local(&at("vault")));
+    backup(&vault, &source);
+    // Somebody made this one, and a person's own mode is no mark.
+    std::fs::create_dir_all(target.join("theirs")).expect("a folder");
+    chmod(&target.join("theirs"), 0o700);
+    interrupted(&at("vault"), &source, &target);
+    let left = target.join("album/photos/.oms-restore-0123456789abcdef");
+    write(&left, b"half");
+
+    let plan = vault.plan_restore(&options(&source, &target, CopyOption::Skip)).expect("a plan");
+    let report = plan.run(&Control::default()).expect("restored");
+    assert!(report.skipped > 0 && report.files > 0, "{report:?}");
+    assert_eq!(report.leftovers, 1, "{report:?}");
+    let theirs = std::fs::metadata(target.join("theirs")).expect("metadata");
+    assert_eq!(theirs.mode() & 0o7777, 0o700);
+    for root in [&source, &target] {
+        std::fs::remove_dir_all(root.join("theirs")).expect("removed");
+    }
+    assert_same(&inside(&source), &inside(&target));
+    for root in [&source, &target] {
+        // So that it can be removed by an ordinary user, too.
+        chmod(&root.join("album/photos"), 0o755);
+    }
+}
+
 /// A list that lets somebody else read and write, as `system.posix_acl_access` has it.
 fn access_list(user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;

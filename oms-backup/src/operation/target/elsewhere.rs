@@ -1,7 +1,7 @@
 //! Systems to which this version cannot restore: a recovery point holds names of any bytes, links,
 //! devices, owners and modes, which are not what these systems have.
 
-use super::{CopyOption, Ownership, Placed};
+use super::{CopyOption, Made, Ownership, Placed};
 use crate::vault::format::{Node, NodeName};
 use std::convert::Infallible;
 use std::fs::File;
@@ -64,7 +64,7 @@ impl Folder {
         match self.never {}
     }
 
-    pub(crate) fn make(&self, _name: &NodeName, _copy: CopyOption) -> io::Result<bool> {
+    pub(crate) fn make(&self, _node: &Node, _copy: CopyOption) -> io::Result<Made> {
         match self.never {}
     }
 

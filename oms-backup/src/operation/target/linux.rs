@@ -1,12 +1,12 @@
 //! The target on Linux.
 
-use super::{CopyOption, Ownership, Placed, is_temporary_name};
+use super::{CopyOption, Made, Ownership, Placed, is_temporary_name};
 use crate::item::source::open_attributes;
 use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid,
-    XattrFlags,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -29,7 +29,7 @@ const LEFTOVER_SECONDS_MIN: i64 = 2;
 const FOLDER_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The mode of a target that was made and has not got its own yet: for its owner alone, and with a bit
+/// The mode of a folder that was made and has not got its own yet: for its owner alone, and with a bit
 /// that means nothing there and that nobody gives such a folder, by which a restore that goes on knows it.
 const UNFINISHED: u32 = 0o1700;
 
@@ -54,11 +54,15 @@ pub(crate) fn open_root(path: &Path, own: Option<&Node>) -> io::Result<(Folder, 
     let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
     let fd = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
     if let Some(node) = own {
-        let stat = rustix::fs::fstat(&*fd)?;
-        let is_owned = stat.st_uid == node.uid || stat.st_uid == this_user();
-        is_made |= is_owned && stat.st_mode & 0o1777 == UNFINISHED;
+        is_made |= is_unfinished(&rustix::fs::fstat(&*fd)?, node);
     }
     Ok((Folder { fd, path: PathBuf::new() }, is_made))
+}
+
+/// Whether a restore made a folder for that node and did not come to its end.
+fn is_unfinished(folder: &Stat, node: &Node) -> bool {
+    let is_owned = folder.st_uid == node.uid || folder.st_uid == this_user();
+    is_owned && folder.st_mode & 0o1777 == UNFINISHED
 }
 
 fn this_user() -> u32 {
@@ -122,28 +126,32 @@ impl Folder {
         Ok(self.look(name)?.is_some())
     }
 
-    /// What kind of thing has that name here, if any.
-    fn look(&self, name: &NodeName) -> io::Result<Option<FileType>> {
+    /// What has that name here, if anything.
+    fn look(&self, name: &NodeName) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&*self.fd, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Makes a folder that only its owner can enter; its own mode follows when it is full.
-    /// Answers whether it was made.
-    pub(crate) fn make(&self, name: &NodeName, copy: CopyOption) -> io::Result<bool> {
+    /// Answers who made it.
+    pub(crate) fn make(&self, node: &Node, copy: CopyOption) -> io::Result<Made> {
+        let name = &node.name;
         match self.look(name)? {
             None => {}
-            Some(FileType::Directory) => return Ok(false),
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                let is_unfinished = is_unfinished(&stat, node);
+                return Ok(if is_unfinished { Made::Unfinished } else { Made::Before });
+            }
             Some(_) if copy == CopyOption::Overwrite => {
                 rustix::fs::unlinkat(&*self.fd, name.as_os_str(), AtFlags::empty())?;
             }
             Some(_) => return Err(io::Error::other("something else is in the place of a folder")),
         }
-        rustix::fs::mkdirat(&*self.fd, name.as_os_str(), Mode::RWXU)?;
-        Ok(true)
+        rustix::fs::mkdirat(&*self.fd, name.as_os_str(), Mode::from_raw_mode(UNFINISHED))?;
+        Ok(Made::Now)
     }
 
     /// Gives what was made as `temporary` its name. Nothing is left under `temporary`.

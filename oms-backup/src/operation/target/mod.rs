@@ -24,7 +24,7 @@ pub enum CopyOption {
     /// The restore does not begin if a file would be replaced (`FailOnConflict`).
     #[default]
     FailOnConflict,
-    /// What is there stays (`Skip`).
+    /// What is there stays (`Skip`), but a folder that an interrupted restore made gets its metadata.
     Skip,
     /// What is there is replaced; folders are merged (`Overwrite`). A file whose content is right, which
     /// is verified, stays and gets its metadata, unless it is another user's or lets somebody write whom
@@ -37,6 +37,18 @@ pub enum CopyOption {
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is restored there"))]
 pub(crate) struct Ownership {
     pub(crate) is_restored: bool,
+}
+
+/// Whose a folder is that a restore fills.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing is restored there"))]
+pub(crate) enum Made {
+    /// This restore made it.
+    Now,
+    /// Another one made it and did not come to its end.
+    Unfinished,
+    /// It was there.
+    Before,
 }
 
 /// What became of an attempt to give a finished file its name.
