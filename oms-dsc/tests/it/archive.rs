@@ -102,6 +102,19 @@ async fn links_do_not_lead_an_archive_out_of_its_destination() {
 }
 
 #[tokio::test]
+async fn an_archive_is_not_lost_to_its_own_entry() {
+    let system = System::new();
+    system.write("to/a/kept", "mine");
+    let zip = Zip::of(&[("a", b"1")]).finish();
+    fs::write(system.path("to/a/a.zip"), &zip).expect("written");
+    let (from, to) = (system.path("to/a/a.zip"), system.path("to"));
+    let paths = format!("SourcePath = \"{from}\"; DestinationPath = \"{to}\"; Force = True;");
+    system.fail(&instance("MSFT_nxArchiveResource", &paths), "holds the archive").await;
+    assert_eq!(fs::read(&from).expect("kept"), zip);
+    assert_eq!(system.read("to/a/kept"), "mine");
+}
+
+#[tokio::test]
 async fn an_archive_is_no_larger_than_a_package() {
     let system = System::new();
     let file = fs::File::create(system.path("a.zip")).expect("made");

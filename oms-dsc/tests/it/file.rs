@@ -529,6 +529,37 @@ async fn a_directory_is_not_copied_into_itself() {
     folder.converge(&copy("srv/sub", "srv")).await;
 }
 
+/// A source may lie in the directory that becomes its copy, but what holds it does not give way to it.
+#[tokio::test]
+async fn a_copy_does_not_remove_its_own_source() {
+    let folder = System::new();
+    for file in ["app/app/app", "app/app/other", "out/real/real", "out/deep/z/z", "srv/plain"] {
+        folder.write(file, file);
+    }
+    symlink("../out/real/real", folder.path("srv/real")).expect("a link");
+    fs::create_dir(folder.path("links")).expect("a folder");
+    symlink("../out/deep/z", folder.path("links/deep")).expect("a link");
+    let before = tree(folder.root());
+    for (from, to, kind, more) in [
+        ("app/app", "app", "Directory", ""),
+        ("app/app", "app", "Directory", "Recurse = True;"),
+        ("app/app/app", "app", "File", ""),
+        ("app/app/app", "app", "SymbolicLink", ""),
+        // The entry leads into what has its name there, and then the directory that it leads to.
+        ("srv", "out", "Directory", "Links = \"Follow\";"),
+        ("links", "out", "Directory", "Links = \"Follow\"; Recurse = True;"),
+    ] {
+        let (from, to) = (folder.path(from), folder.path(to));
+        let paths = format!("DestinationPath = \"{to}\"; SourcePath = \"{from}\";");
+        let copy = format!("{paths} Type = \"{kind}\"; Force = True; {more}");
+        let copy = instance("MSFT_nxFile", &copy);
+        let looked = folder.test(&copy).await.error.unwrap_or_default();
+        assert!(looked.contains("holds its source"), "{kind} {from}: {looked}");
+        folder.fail(&copy, "holds its source").await;
+        assert_eq!(tree(folder.root()), before, "{kind} {from}");
+    }
+}
+
 #[tokio::test]
 async fn many_differences_are_counted() {
     let folder = System::new();

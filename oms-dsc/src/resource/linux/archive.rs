@@ -60,7 +60,7 @@ impl ArchiveResource {
             }
             let package = Package::read(&bytes)?;
             let inside = root.below(&desired.target, false)?;
-            work(&Unpacked { root: &root, inside, desired: &desired }, &package)
+            work(&Unpacked { root: &root, inside, source: &place, desired: &desired }, &package)
         })
         .await
     }
@@ -142,6 +142,8 @@ struct Unpacked<'a> {
     root: &'a Root,
     /// The destination, which no entry leaves; none if it is not there.
     inside: Option<Root>,
+    /// The archive's file.
+    source: &'a Place,
     desired: &'a Desired,
 }
 
@@ -229,6 +231,11 @@ impl Unpacked<'_> {
             let kept = match found {
                 Some(found) if found.file_type == wanted => Some(found),
                 Some(found) => {
+                    if self.source.goes_with(&found)? {
+                        let (replaced, source) = (place.path().display(), self.source.path());
+                        let reason = format!("{replaced} holds the archive {}", source.display());
+                        return Err(Error::Invalid { what: "Archive resource", reason });
+                    }
                     match found.file_type {
                         FileType::Directory => place.remove_directory()?,
                         _ => place.remove_file()?,
@@ -268,8 +275,9 @@ impl Unpacked<'_> {
             let Some(place) = self.place_of(folder, false)? else { continue };
             let is_folder =
                 place.found()?.is_some_and(|found| found.file_type == FileType::Directory);
-            if is_folder && place.is_empty_directory()? {
-                place.remove_directory()?;
+            if is_folder {
+                // One that holds something stays.
+                place.remove_empty_directory()?;
             }
         }
         Ok(())

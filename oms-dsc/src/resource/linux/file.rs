@@ -143,6 +143,7 @@ impl Comparison {
             (Some(found), Ensure::Present) if found.file_type != desired.kind.file_type() => {
                 let kind = found.kind_name();
                 comparison.differ("Type", kind, desired.kind.name());
+                comparison.keep_source(root, desired)?;
                 comparison.read_wanted(root, desired)?;
             }
             (Some(_), Ensure::Present) => comparison.compare(root, desired)?,
@@ -152,6 +153,21 @@ impl Comparison {
 
     fn differ(&mut self, property: &str, found: &str, desired: &str) {
         self.differences.push(Difference::new(property, found, desired));
+    }
+
+    /// Refuses what holds its own source and would be replaced.
+    fn keep_source(&self, root: &Root, desired: &Desired) -> Result<(), Error> {
+        let (Source::Path(path), Some(place), Some(found)) =
+            (&desired.source, &self.place, &self.found)
+        else {
+            return Ok(());
+        };
+        if found.file_type == FileType::Directory
+            && let Some((source, _)) = root.follow(path)?
+        {
+            keep_source(&source, place, found)?;
+        }
+        Ok(())
     }
 
     /// Reads what should be there; for a directory makes sure that there is a source.
@@ -282,10 +298,23 @@ fn remove(place: &Place, found: &Found, desired: &Desired) -> Result<(), Error> 
     if found.file_type != FileType::Directory {
         return place.remove_file();
     }
-    if !place.is_empty_directory()? {
-        needs_force(desired, "remove a directory that is not empty", place.path())?;
+    if desired.force {
+        return place.remove_directory();
     }
-    place.remove_directory()
+    match place.remove_empty_directory()? {
+        true => Ok(()),
+        false => needs_force(desired, "remove a directory that is not empty", place.path()),
+    }
+}
+
+/// Refuses to replace what was found at a place if that holds the source.
+fn keep_source(source: &Place, place: &Place, found: &Found) -> Result<(), Error> {
+    if !source.goes_with(found)? {
+        return Ok(());
+    }
+    let (place, source) = (place.path().display(), source.path().display());
+    let reason = format!("{place} would be replaced, but holds its source: {source}");
+    Err(Error::Invalid { what: "File resource", reason })
 }
 
 fn needs_force(desired: &Desired, what: &str, path: &Path) -> Result<(), Error> {
@@ -329,4 +358,64 @@ pub(super) fn new_directory(
     set(root, &desired)?;
     beside.set_attributes(Attributes { mode: Some(0o700), ..Attributes::default() })?;
     place.take_over(&beside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    /// What a resource without `Force` says of a directory.
+    fn directory(path: &Path) -> Desired {
+        Desired {
+            path: path.to_owned(),
+            ensure: Ensure::Absent,
+            kind: Kind::Directory,
+            source: Source::Nothing,
+            compares: Compares::Contents,
+            links: Links::Follow,
+            recurse: false,
+            force: false,
+            attributes: Attributes::default(),
+        }
+    }
+
+    /// Another program may put a file into an empty directory at any moment.
+    #[test]
+    fn what_comes_into_a_directory_that_goes_is_not_lost() {
+        const ROUNDS: usize = 1_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = Root::only(folder.path().to_owned()).expect("a root");
+        let path = folder.path().join("x");
+        let desired = directory(&path);
+        for round in 0..ROUNDS {
+            std::fs::create_dir(&path).expect("a folder");
+            let place = root.place(&path, false).expect("below").expect("there");
+            let found = place.found().expect("a look").expect("there");
+            let ready = AtomicU8::new(0);
+            let (is_made, removed) = std::thread::scope(|scope| {
+                let writer = scope.spawn(|| {
+                    ready.store(1, Ordering::Release);
+                    while ready.load(Ordering::Acquire) != 2 {
+                        std::thread::yield_now();
+                    }
+                    // At another moment in each round.
+                    (0..round % 1_000).for_each(|_| std::hint::spin_loop());
+                    std::fs::write(path.join("file"), "mine").is_ok()
+                });
+                while ready.load(Ordering::Acquire) != 1 {
+                    std::thread::yield_now();
+                }
+                ready.store(2, Ordering::Release);
+                let removed = remove(&place, &found, &desired);
+                (writer.join().expect("no panic"), removed)
+            });
+            assert_eq!(is_made, removed.is_err(), "in round {round}: {removed:?}");
+            if let Err(error) = removed {
+                assert!(error.to_string().contains("not empty"), "{error}");
+                assert_eq!(std::fs::read(path.join("file")).expect("kept"), b"mine");
+                std::fs::remove_dir_all(&path).expect("removed");
+            }
+        }
+    }
 }

@@ -269,21 +269,7 @@ impl Root {
             }
             nearest = nearest.parent().ok_or_else(|| self.outside(path))?;
         };
-        let own = place.found()?.filter(|found| found.file_type == FileType::Directory);
-        let mut holders: Vec<FileId> = own.into_iter().map(|found| found.id).collect();
-        let mut folder = place.folder;
-        for _ in 0..HOLDERS_MAX {
-            let stat = fstat(&folder).map_err(failed("look above", path))?;
-            // The top is its own parent.
-            if holders.last() == Some(&FileId::of(&stat)) {
-                return Ok(holders);
-            }
-            holders.push(FileId::of(&stat));
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let above = openat(&folder, "..", flags, Mode::empty());
-            folder = Arc::new(above.map_err(failed("look above", path))?);
-        }
-        Err(Error::TooLarge { what: "path, in folders", actual: HOLDERS_MAX, limit: HOLDERS_MAX })
+        place.holders()
     }
 
     /// Makes the folders on the way that are missing, each durable.
@@ -390,6 +376,34 @@ impl Place {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed("look at", &self.path)(errno)),
         }
+    }
+
+    /// The directories in which this lies, and what is here if it is one.
+    fn holders(&self) -> Result<Vec<FileId>, Error> {
+        let mut holders = Vec::new();
+        // A folder without a name is the open one itself.
+        if self.name != "." {
+            let own = self.found()?.filter(|found| found.file_type == FileType::Directory);
+            holders.extend(own.map(|found| found.id));
+        }
+        let mut folder = Arc::clone(&self.folder);
+        for _ in 0..HOLDERS_MAX {
+            let stat = fstat(&folder).map_err(failed("look above", &self.path))?;
+            // The top is its own parent.
+            if holders.last() == Some(&FileId::of(&stat)) {
+                return Ok(holders);
+            }
+            holders.push(FileId::of(&stat));
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let above = openat(&folder, "..", flags, Mode::empty());
+            folder = Arc::new(above.map_err(failed("look above", &self.path))?);
+        }
+        Err(Error::TooLarge { what: "path, in folders", actual: HOLDERS_MAX, limit: HOLDERS_MAX })
+    }
+
+    /// Whether this goes with what was found elsewhere: that is a directory, and this lies in it or is it.
+    pub(super) fn goes_with(&self, found: &Found) -> Result<bool, Error> {
+        Ok(found.file_type == FileType::Directory && self.holders()?.contains(&found.id))
     }
 
     /// The contents of a file of at most `limit` bytes.
@@ -537,9 +551,13 @@ impl Place {
         open_directory(&self.folder, &self.name).map_err(failed("open", &self.path))
     }
 
-    pub(super) fn is_empty_directory(&self) -> Result<bool, Error> {
-        let names = names_in(&self.open_directory()?).map_err(failed("list", &self.path))?;
-        Ok(names.is_empty())
+    /// Removes a directory unless something is in it, also if that came this moment; whether it did.
+    pub(super) fn remove_empty_directory(&self) -> Result<bool, Error> {
+        match unlinkat(&self.folder, &self.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => self.sync_folder().map(|()| true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(failed("remove", &self.path)(errno)),
+        }
     }
 
     /// Removes a directory with all that is in it. Symbolic links are removed, not followed.

@@ -3,7 +3,7 @@
 use super::super::tree::{Attributes, DEPTH_MAX};
 use super::{
     Compares, Desired, Difference, Differences, Error, FILE_BYTES_MAX, FileId, Found, Links, Place,
-    Root, Source, diff, needs_force, remove, source_of,
+    Root, Source, diff, keep_source, needs_force, remove, source_of,
 };
 use crate::protocol::Checksum;
 use rustix::fs::FileType;
@@ -135,6 +135,16 @@ enum Entry {
     Link(PathBuf),
 }
 
+impl Entry {
+    const fn file_type(&self) -> FileType {
+        match self {
+            Self::File => FileType::RegularFile,
+            Self::Directory => FileType::Directory,
+            Self::Link(_) => FileType::Symlink,
+        }
+    }
+}
+
 /// A directory and all that is to be in it.
 pub(super) struct Tree<'a> {
     root: &'a Root,
@@ -142,7 +152,7 @@ pub(super) struct Tree<'a> {
     /// The directories in which the copy lies.
     holders: Vec<FileId>,
     /// The directories of the source that are being walked, each in the one before.
-    entered: Vec<FileId>,
+    entered: Vec<(FileId, Place)>,
     files: usize,
     differences: Differences,
 }
@@ -183,12 +193,34 @@ impl<'a> Tree<'a> {
     /// Begins with a directory of the source, which has to be there and must not hold its own copy.
     pub(super) fn enter(&mut self, source: &Path) -> Result<Place, Error> {
         let (place, found) = source_of(self.root, source, FileType::Directory)?;
-        if self.holders.contains(&found.id) || self.entered.contains(&found.id) {
+        let is_entered = self.entered.iter().any(|(id, _)| *id == found.id);
+        if self.holders.contains(&found.id) || is_entered {
             let reason = format!("{} would be copied into itself", source.display());
             return Err(Error::Invalid { what: "File resource", reason });
         }
-        self.entered.push(found.id);
+        self.entered.push((found.id, place.clone()));
         Ok(place)
+    }
+
+    /// Refuses to replace a directory of the copy that holds the entry which it would give way to, or a
+    /// directory of the source that is being walked.
+    fn keep_sources(
+        &self,
+        (entry, kind): (&Path, &Entry),
+        copy: &Place,
+        found: &Found,
+    ) -> Result<(), Error> {
+        for (_, source) in &self.entered {
+            keep_source(source, copy, found)?;
+        }
+        // A link is copied itself, so it may lead anywhere.
+        if found.file_type == FileType::Directory
+            && !matches!(kind, Entry::Link(_))
+            && let Some((source, _)) = self.root.follow(entry)?
+        {
+            keep_source(&source, copy, found)?;
+        }
+        Ok(())
     }
 
     fn count(&mut self, depth: usize) -> Result<(), Error> {
@@ -255,6 +287,10 @@ impl<'a> Tree<'a> {
             let name = format!("{inside}{}", entry.name().to_string_lossy());
             let copy = target.child(entry.name())?;
             let found = copy.found()?;
+            if let Some(other) = found.as_ref().filter(|found| found.file_type != kind.file_type())
+            {
+                self.keep_sources((&path, &kind), &copy, other)?;
+            }
             let mut differ = |property: &str, found: &str, desired: &str| {
                 let property = || format!("{property} of {name}");
                 self.differences.add(|| Difference::new(property(), found, desired));
@@ -300,14 +336,10 @@ impl<'a> Tree<'a> {
         for (entry, path, kind) in self.entries(&source)? {
             self.count(depth)?;
             let copy = target.child(entry.name())?;
-            let wanted = match kind {
-                Entry::File => FileType::RegularFile,
-                Entry::Directory => FileType::Directory,
-                Entry::Link(_) => FileType::Symlink,
-            };
             let mut found = copy.found()?;
-            if let Some(other) = found.take_if(|found| found.file_type != wanted) {
+            if let Some(other) = found.take_if(|found| found.file_type != kind.file_type()) {
                 needs_force(self.desired, "replace what is of another type", copy.path())?;
+                self.keep_sources((&path, &kind), &copy, &other)?;
                 remove(&copy, &other, self.desired)?;
             }
             match kind {
