@@ -1,7 +1,8 @@
 //! Declared resources to a MOF document, by the schemas of their classes.
 
+use super::scope::Secure;
 use super::tree::describe;
-use crate::configuration::credential::{Passwords, protect};
+use crate::configuration::credential::{CREDENTIAL_CLASS, Passwords, protect};
 use crate::configuration::{
     CheckOptions, Configuration, PropertySchema, PropertyType, ResourceClass, Schemas, meant,
 };
@@ -18,8 +19,6 @@ const COMMAND_CLASS: &str = "OMS_CommandResource";
 
 /// The key of an object that says of which class it is.
 const CLASS_KEY: &str = "$class";
-
-const CREDENTIAL_CLASS: &str = "MSFT_Credential";
 
 const PAIR_CLASS: &str = "MSFT_KeyValuePair";
 
@@ -53,8 +52,8 @@ pub(super) struct Declaration {
 pub(super) struct Declared {
     pub(super) name: String,
     pub(super) value: Value,
-    /// The secure parameter that is in its value.
-    pub(super) secure: Option<String>,
+    /// The secret that is in its value.
+    pub(super) secure: Option<Secure>,
     pub(super) position: Position,
     pub(super) value_position: Position,
 }
@@ -306,7 +305,10 @@ impl<'a> Emitter<'a> {
         // A configuration manager reads its registration keys as they are.
         let is_key = self.kind == Kind::Metaconfiguration
             && declared.name.eq_ignore_ascii_case("RegistrationKey");
-        let is_encrypted = is_credential && is_objects(&declared.value);
+        // Of a credential the password alone is encrypted.
+        let is_encrypted = is_credential
+            && are_credentials(&declared.value)
+            && declared.secure.as_ref().is_none_or(|secure| secure.is_account);
         if !(is_encrypted || is_key) {
             self.refuse_secure(declared);
         }
@@ -347,7 +349,7 @@ impl<'a> Emitter<'a> {
     /// The value of a secure parameter is written down where it is encrypted, or nowhere.
     fn refuse_secure(&mut self, declared: &Declared) {
         let is_asked_for = matches!(self.about.passwords, Passwords::LeaveClear);
-        if let Some(parameter) = declared.secure.as_ref().filter(|_| !is_asked_for) {
+        if let Some(Secure { parameter, .. }) = declared.secure.as_ref().filter(|_| !is_asked_for) {
             let name = &declared.name;
             let message =
                 format!("`{name}` would hold the secure parameter `{parameter}` in the clear");
@@ -469,11 +471,17 @@ impl<'a> Emitter<'a> {
     }
 }
 
-/// Whether a value is an object, or several.
-fn is_objects(value: &Value) -> bool {
+/// Whether a value is a credential, or several, whose passwords are encrypted.
+fn are_credentials(value: &Value) -> bool {
     match value {
-        Value::Array(values) => values.iter().all(Value::is_object),
-        value => value.is_object(),
+        Value::Array(values) => {
+            values.iter().all(|value| value.is_object() && are_credentials(value))
+        }
+        // One of a class that extends it is none of those.
+        Value::Object(map) => map.get(CLASS_KEY).is_none_or(|class| {
+            class.as_str().is_some_and(|class| class.eq_ignore_ascii_case(CREDENTIAL_CLASS))
+        }),
+        _ => false,
     }
 }
 

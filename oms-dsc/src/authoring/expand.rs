@@ -3,10 +3,10 @@
 use super::compile::ALL;
 use super::emit::{Declaration, Declared};
 use super::expression::evaluate;
-use super::scope::{Bound, Budget, Scope, is_plain, weigh};
-use super::source::{Composite, Parameter, Resource, Source};
-use super::tree::{Entry, Tree, describe};
-use crate::configuration::{DEPENDENCIES_MAX, RESOURCES_MAX, meant};
+use super::scope::{Bound, Budget, Scope, Secure, is_plain, weigh};
+use super::source::{Composite, Parameter, ParameterType, Resource, Source};
+use super::tree::{Entry, Kind, Tree, describe};
+use crate::configuration::{DEPENDENCIES_MAX, RESOURCES_MAX, is_secret_name, meant};
 use crate::mof::{DIAGNOSTICS_MAX, Diagnostic, Position};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -116,8 +116,8 @@ impl<'a> Expander<'a> {
 
     /// The value of an entry that everybody may read.
     fn hold(&mut self, what: &str, entry: &Entry, scope: &Scope) -> Option<Bound> {
-        let bound = self.evaluate(&entry.value, scope)?;
-        if let Some(parameter) = &bound.secure {
+        let bound = self.entry(entry, scope)?;
+        if let Some(Secure { parameter, .. }) = &bound.secure {
             let message = format!("{what} would hold the secure parameter `{parameter}`");
             self.report(entry.position, message);
         }
@@ -137,7 +137,10 @@ impl<'a> Expander<'a> {
                 (Some(Given { bound, position }), _) => {
                     (self.taken(bound, parameter), position.unwrap_or(parameter.position))
                 }
-                (None, Some(default)) => (self.evaluate(default, scope), default.position),
+                (None, Some(default)) => {
+                    let hides = parameter.parameter_type.is_secure() || is_secret_name(name);
+                    (self.evaluate_hiding(default, scope, hides), default.position)
+                }
                 (None, None) => {
                     let message = format!("the parameter `{name}` has no value and no default");
                     self.report(parameter.position, message);
@@ -148,10 +151,8 @@ impl<'a> Expander<'a> {
             if let Some(reason) = refusal(parameter, &value) {
                 self.report(position, format!("the parameter `{name}` {reason}"));
             }
-            // What was a secret stays one, by the name that it has here.
-            let is_secure = parameter.parameter_type.is_secure() || secure.is_some();
-            let bound = Bound { value, secure: is_secure.then(|| name.clone()) };
-            scope.parameters.insert(name.clone(), bound);
+            let secure = secure_as(parameter, secure);
+            scope.parameters.insert(name.clone(), Bound { value, secure });
         }
     }
 
@@ -167,27 +168,62 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// What a part of the source comes to, and the secure parameter that is in it.
+    /// What a part of the source comes to, and the secret that is in it.
     fn evaluate(&mut self, tree: &Tree, scope: &Scope) -> Option<Bound> {
+        self.evaluate_hiding(tree, scope, false)
+    }
+
+    /// The same of an entry, whose name may say that it is a secret.
+    fn entry(&mut self, entry: &Entry, scope: &Scope) -> Option<Bound> {
+        self.evaluate_hiding(&entry.value, scope, is_secret_name(&entry.key))
+    }
+
+    /// The same, where no message shows the text of an expression if it may be a secret itself.
+    fn evaluate_hiding(&mut self, tree: &Tree, scope: &Scope, hides: bool) -> Option<Bound> {
         if self.is_exhausted() {
             return None;
         }
+        scope.hide_source(hides);
         let evaluated = evaluate(&tree.value(), scope);
         // Whatever came of it: what is evaluated next has secrets of its own.
-        let secure = scope.take_touched();
-        match evaluated {
-            Ok(value) => Some(Bound { value, secure }),
+        let mut secure = scope.take_touched();
+        let value = match evaluated {
+            Ok(value) => value,
             Err(message) => {
                 self.report(tree.position, message);
-                None
+                return None;
             }
+        };
+        if let Some(secure) = secure.as_mut().filter(|_| !matches!(tree.kind, Kind::Scalar(_))) {
+            let readable = self.readable(tree, scope, false);
+            secure.is_account = readable.is_none();
+            secure.parameter = readable.unwrap_or_else(|| secure.parameter.clone());
+        }
+        Some(Bound { value, secure })
+    }
+
+    /// The secure parameter in a value that could still be read if every credential's password were
+    /// encrypted: each part of the source is looked at apart.
+    fn readable(&mut self, tree: &Tree, scope: &Scope, is_password: bool) -> Option<String> {
+        match &tree.kind {
+            Kind::Scalar(_) => {
+                let Bound { value, secure } = self.evaluate_hiding(tree, scope, is_password)?;
+                let secure = secure.filter(|secure| !secure.is_account)?;
+                // Anything else in its place is not encrypted.
+                (!(is_password && value.is_string())).then_some(secure.parameter)
+            }
+            Kind::List(items) => items.iter().find_map(|item| self.readable(item, scope, false)),
+            Kind::Map(entries) => entries.iter().find_map(|entry| {
+                let is_password = entry.key.eq_ignore_ascii_case("password");
+                self.readable(&entry.value, scope, is_password)
+            }),
         }
     }
 
     /// A string that everybody may read.
     fn text(&mut self, what: &str, tree: &Tree, scope: &Scope) -> Option<String> {
         let Bound { value, secure } = self.evaluate(tree, scope)?;
-        if let Some(parameter) = secure {
+        if let Some(Secure { parameter, .. }) = secure {
             let message = format!("{what} would hold the secure parameter `{parameter}`");
             self.report(tree.position, message);
             return None;
@@ -338,7 +374,7 @@ impl<'a> Expander<'a> {
 
     fn declared(&mut self, entries: &[Entry], scope: &Scope) -> Vec<Declared> {
         let properties = entries.iter().filter_map(|entry| {
-            let Bound { value, secure } = self.evaluate(&entry.value, scope)?;
+            let Bound { value, secure } = self.entry(entry, scope)?;
             let (position, value_position) = (entry.position, entry.value.position);
             Some(Declared { name: entry.key.clone(), value, secure, position, value_position })
         });
@@ -357,15 +393,18 @@ impl<'a> Expander<'a> {
         let mut given = BTreeMap::new();
         let before = self.diagnostics.len();
         for entry in &resource.properties {
-            let known = composite.parameters.iter().map(|parameter| parameter.name.as_str());
-            if !known.clone().any(|known| known == entry.key) {
+            let mut parameters = composite.parameters.iter();
+            let Some(parameter) = parameters.find(|known| known.name == entry.key) else {
+                let known = composite.parameters.iter().map(|known| known.name.as_str());
                 let meant = meant(&entry.key, known);
                 let message =
                     format!("`{}` has no parameter `{}`{meant}", composite.name, entry.key);
                 self.report(entry.position, message);
                 continue;
-            }
-            let Some(bound) = self.evaluate(&entry.value, outer) else { continue };
+            };
+            let hides = parameter.parameter_type.is_secure() || is_secret_name(&entry.key);
+            let bound = self.evaluate_hiding(&entry.value, outer, hides);
+            let Some(bound) = bound else { continue };
             let position = Some(entry.value.position);
             given.insert(entry.key.clone(), Given { bound, position });
         }
@@ -388,6 +427,17 @@ impl<'a> Expander<'a> {
 struct Given {
     bound: Bound,
     position: Option<Position>,
+}
+
+/// What makes a parameter's value a secret: what was one stays one, by the name that it has here.
+fn secure_as(parameter: &Parameter, given: Option<Secure>) -> Option<Secure> {
+    let of_type = parameter.parameter_type;
+    let is_secure = of_type.is_secure() || given.is_some();
+    let is_account = given.is_none_or(|secure| secure.is_account);
+    is_secure.then(|| Secure {
+        parameter: parameter.name.clone(),
+        is_account: is_account && of_type != ParameterType::SecureString,
+    })
 }
 
 /// What is said of a node: of all, but for what is said of it alone.

@@ -3,11 +3,12 @@
 //!
 //! A string that begins with `[` and ends with `]` is one; `[[` begins a string that is none. What an
 //! expression may cost is bounded: its length, its depth, and the size of what it makes. No message shows a
-//! value that a secure parameter may be in.
+//! value that a secure parameter may be in, or the text in the place of a password.
 
 use super::function;
 use super::scope::{Scope, weigh};
 use super::tree::describe;
+use crate::configuration::is_secret_name;
 use serde_json::Value;
 
 /// The longest expression, in bytes.
@@ -15,6 +16,12 @@ const EXPRESSION_BYTES_MAX: usize = 16 << 10;
 
 /// How deep calls may lie in each other, and how many members may follow each other.
 const DEPTH_MAX: usize = 32;
+
+/// What is told of a text that may have been meant as one.
+const ESCAPED: &str = "a text that begins with `[` is written `[[`";
+
+/// Functions that answer a value as it was given.
+const READERS: [&str; 3] = ["parameters", "variables", "node"];
 
 /// A call or a literal.
 #[derive(Debug)]
@@ -43,7 +50,10 @@ fn replaced(value: &Value, scope: &Scope) -> Result<Value, String> {
         Value::String(text) => match inner(text) {
             Some(expression) => {
                 scope.charge(text.len())?;
-                let parsed = parse(expression).map_err(|why| hinted(why, expression))?;
+                let parsed = parse(expression).map_err(|why| match scope.is_source_hidden() {
+                    true => format!("the text is no expression; {ESCAPED}"),
+                    false => hinted(why, expression),
+                })?;
                 parsed.evaluate(scope)?
             }
             None => Value::String(
@@ -58,7 +68,10 @@ fn replaced(value: &Value, scope: &Scope) -> Result<Value, String> {
         Value::Object(map) => {
             let mut evaluated = serde_json::Map::new();
             for (key, value) in map {
-                evaluated.insert(key.clone(), replaced(value, scope)?);
+                let before = scope.hide_source(scope.is_source_hidden() || is_secret_name(key));
+                let value = replaced(value, scope);
+                scope.hide_source(before);
+                evaluated.insert(key.clone(), value?);
             }
             Value::Object(evaluated)
         }
@@ -81,7 +94,7 @@ pub(super) fn is_expression(text: &str) -> bool {
 fn hinted(why: String, expression: &str) -> String {
     let mut parser = Parser { rest: expression.trim_start(), depth: 0 };
     let is_call = !parser.word().is_empty() && parser.take('(');
-    if is_call { why } else { why + "; a text that begins with `[` is written `[[`" }
+    if is_call { why } else { format!("{why}; {ESCAPED}") }
 }
 
 fn parse(text: &str) -> Result<Expression, String> {
@@ -255,13 +268,22 @@ impl Expression {
                     .iter()
                     .map(|argument| argument.evaluate(scope))
                     .collect::<Result<_, _>>()?;
-                function::call(name, &arguments, scope)?
+                let value = function::call(name, &arguments, scope)?;
+                if !READERS.iter().any(|reader| reader.eq_ignore_ascii_case(name)) {
+                    scope.make(&value);
+                }
+                value
             }
             Self::Member { of, path } => {
                 let of = of.evaluate(scope)?;
                 let mut found = &of;
                 for index in path {
-                    found = member(found, &index.evaluate(scope)?, scope)?;
+                    let index = index.evaluate(scope)?;
+                    found = member(found, &index, scope)?;
+                    // Everybody reads the user name of a credential.
+                    if !index.as_str().is_some_and(|name| name.eq_ignore_ascii_case("userName")) {
+                        scope.make(found);
+                    }
                 }
                 found.clone()
             }

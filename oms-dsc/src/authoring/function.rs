@@ -76,6 +76,9 @@ pub(super) fn call(name: &str, arguments: &[Value], scope: &Scope) -> Result<Val
                 "`{name}` is known on the node only, and this document is compiled before"
             ));
         }
+        if scope.is_source_hidden() {
+            return Err("there is no function of that name".to_owned());
+        }
         let meant = meant(name, known.copied());
         return Err(format!("there is no function `{name}`{meant}"));
     };

@@ -43,7 +43,8 @@
 //! and may have `defaultValue`, `allowedValues`, `minValue`, `maxValue`, `minLength`, `maxLength` and
 //! `description`. The value of a secure one is written where it is encrypted (passwords of credentials) or
 //! read as it is (registration keys), and is refused anywhere else, also behind a default or within a
-//! composite; no message shows it.
+//! composite; no message shows it. A secure object may be a credential, or a list of them; its `userName` is
+//! no secret then, and is written in the clear.
 //!
 //! The properties of a resource are those of its class. An object is an instance of the class that the
 //! schema says, such as a credential `{userName: u, password: p}`, or of the one in its member `$class`;

@@ -73,11 +73,21 @@ impl Budget {
     }
 }
 
-/// A value, and the secure parameter that is in it.
+/// A value, and the secret that is in it.
 #[derive(Clone)]
 pub(super) struct Bound {
     pub(super) value: Value,
-    pub(super) secure: Option<String>,
+    pub(super) secure: Option<Secure>,
+}
+
+/// What makes a value a secret.
+#[derive(Clone)]
+pub(super) struct Secure {
+    /// The secure parameter that is in it.
+    pub(super) parameter: String,
+    /// Whether a credential may be made of it: whatever is a secret in it is a password, or a whole
+    /// secure object, whose user name is no secret.
+    pub(super) is_account: bool,
 }
 
 /// What an expression can see.
@@ -91,8 +101,10 @@ pub(super) struct Scope {
     pub(super) data: Rc<BTreeMap<String, Bound>>,
     /// What is said of the node by expressions, until they are evaluated.
     pub(super) awaited: BTreeSet<String>,
-    /// A secure parameter that was asked for since this was taken last.
-    touched: RefCell<Option<String>>,
+    /// The secret that was asked for since this was taken last.
+    touched: RefCell<Option<Secure>>,
+    /// Whether no message shows the text of an expression, which may be a password.
+    is_source_hidden: Cell<bool>,
     budget: Rc<Budget>,
 }
 
@@ -105,6 +117,7 @@ impl Scope {
             data: Rc::default(),
             awaited: BTreeSet::new(),
             touched: RefCell::default(),
+            is_source_hidden: Cell::default(),
             budget: Rc::clone(budget),
         }
     }
@@ -124,16 +137,37 @@ impl Scope {
         self.touched.borrow().is_some()
     }
 
-    /// The secure parameter that was asked for since the last call, if there was one.
-    pub(super) fn take_touched(&self) -> Option<String> {
+    /// The secret that was asked for since the last call, if there was one.
+    pub(super) fn take_touched(&self) -> Option<Secure> {
         self.touched.take()
     }
 
     fn touch(&self, bound: &Bound) {
-        let mut touched = self.touched.borrow_mut();
-        if touched.is_none() {
-            touched.clone_from(&bound.secure);
+        let Some(secure) = &bound.secure else { return };
+        match &mut *self.touched.borrow_mut() {
+            Some(touched) => touched.is_account &= secure.is_account,
+            touched => *touched = Some(secure.clone()),
         }
+    }
+
+    /// Tells what an expression made of what was asked for: a part of a secure object, or a text of it,
+    /// may be its password.
+    pub(super) fn make(&self, value: &Value) {
+        if !matches!(value, Value::Object(_) | Value::Array(_))
+            && let Some(touched) = &mut *self.touched.borrow_mut()
+        {
+            touched.is_account = false;
+        }
+    }
+
+    /// Whether no message shows the text of an expression.
+    pub(super) fn is_source_hidden(&self) -> bool {
+        self.is_source_hidden.get()
+    }
+
+    /// Hides the text of expressions, or shows it; answers what was so before.
+    pub(super) fn hide_source(&self, hides: bool) -> bool {
+        self.is_source_hidden.replace(hides)
     }
 
     /// The value of `parameters('name')`, `variables('name')` or `node('name')`.

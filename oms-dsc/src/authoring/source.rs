@@ -78,7 +78,8 @@ pub(super) struct Parameter {
 pub enum ParameterType {
     /// `string`
     String,
-    /// `secureString`: a string that is written down encrypted, or not at all.
+    /// `secureString`: a string that is written down as a credential's password, which is encrypted, or as
+    /// a registration key, and nowhere else.
     SecureString,
     /// `int`
     Int,
@@ -88,7 +89,8 @@ pub enum ParameterType {
     Array,
     /// `object`
     Object,
-    /// `secureObject`: an object that is written down encrypted, or not at all.
+    /// `secureObject`: an object that is written down as a credential, whose `userName` is in the clear and
+    /// whose `password` is encrypted, and nowhere else.
     SecureObject,
 }
 

@@ -31,7 +31,7 @@ const CMS_END: &str = "-----END CMS-----";
 /// The smallest RSA key that is taken, in bits.
 const KEY_BITS_MIN: u64 = 2048;
 
-const CREDENTIAL_CLASS: &str = "MSFT_Credential";
+pub(crate) const CREDENTIAL_CLASS: &str = "MSFT_Credential";
 
 /// A node's certificate, for which passwords are encrypted.
 #[derive(Clone, Debug)]

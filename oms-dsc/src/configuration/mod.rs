@@ -22,6 +22,6 @@ pub use difference::{ChangeKind, PropertyChange, ResourceChange};
 pub(crate) use document::DEPENDENCIES_MAX;
 pub use document::{CONFIGURATION_VERSION_MAX, Configuration, ConfigurationDocument};
 pub use document::{RESOURCES_MAX, ResourceInstance};
-pub(crate) use schema::meant;
 pub use schema::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas};
+pub(crate) use schema::{is_secret_name, meant};
 pub use value::{Embedded, PropertyValue};

@@ -82,6 +82,24 @@ fn types() {
     check_property("Since = \"tomorrow\"", &[wrong]);
 }
 
+/// A password that was written without its quotes, or without its user.
+#[test]
+fn numbers_in_the_place_of_passwords_are_not_shown() {
+    check(
+        "instance of MSFT_Credential { UserName = 5; Password = 482913; };",
+        &["1:42: `UserName` is a string, not 5", "1:56: `Password` is a string, not an integer"],
+    );
+    check_property(
+        "Owner = 482913",
+        &["1:83: `Owner` is an instance of `MSFT_Credential`, not an integer"],
+    );
+    check(
+        "instance of MSFT_WebDownloadManager { ResourceId = \"[ConfigurationRepositoryWeb]r\"; \
+         ServerURL = \"https://x\"; RegistrationKey = 482913; };",
+        &["1:128: `RegistrationKey` is a string, not an integer"],
+    );
+}
+
 #[test]
 fn keys_and_required_properties() {
     check(

@@ -1,8 +1,10 @@
 //! A document against the schemas of its classes.
 
+use super::super::credential::CREDENTIAL_CLASS;
 use super::super::keys::{self, Keyed};
 use super::super::value::Resolver;
-use super::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas, meant};
+use super::{CheckOptions, PropertySchema, PropertyType, ResourceClass, Schemas};
+use super::{is_secret_name, meant};
 use crate::mof::{self, Diagnostic, Document, Instance, Position, Value, ValueKind};
 use std::collections::{HashMap, HashSet};
 
@@ -196,9 +198,7 @@ impl<'a> Check<'a> {
         if !is_right {
             let (name, wanted) = (&schema.name, schema.value_type.describe());
             let found = match &value.kind {
-                ValueKind::Integer(number) if !self.hidden.contains(&value.position) => {
-                    number.to_string()
-                }
+                ValueKind::Integer(number) if !self.hides(schema, value) => number.to_string(),
                 ValueKind::Text(_) if schema.value_type == PropertyType::DateTime => {
                     "another string".to_owned()
                 }
@@ -209,6 +209,13 @@ impl<'a> Check<'a> {
             return;
         }
         self.listed(schema, value);
+    }
+
+    /// Whether a value is not shown: it is a secret, or a password in the place of its credential.
+    fn hides(&self, schema: &PropertySchema, value: &Value) -> bool {
+        let is_credential = matches!(&schema.value_type, PropertyType::Instance(class)
+            if class.eq_ignore_ascii_case(CREDENTIAL_CLASS));
+        is_credential || is_secret_name(&schema.name) || self.hidden.contains(&value.position)
     }
 
     /// A value that the property's list of values does not have.
@@ -225,7 +232,7 @@ impl<'a> Check<'a> {
             return;
         }
         let mut message = format!("`{}` is one of `{}`", schema.name, values.join("`, `"));
-        if !self.hidden.contains(&value.position) {
+        if !self.hides(schema, value) {
             let shown: String = found.chars().take(40).collect();
             message += &format!(", not `{shown}`");
         }

@@ -215,6 +215,12 @@ fn distance(one: &[char], other: &[char]) -> usize {
     above[other.len()]
 }
 
+/// Whether what has this name is a secret, whatever stands there: no message shows it.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("password") || name == "registrationkey"
+}
+
 /// `; did you mean …?`, or nothing.
 pub(crate) fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     closest(name, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()

@@ -32,6 +32,14 @@ fn given() -> CompileOptions {
     options
 }
 
+/// With a certificate, for which passwords are encrypted.
+fn certified() -> CompileOptions {
+    let pem = include_bytes!("../../fixtures/certificates/node.pem");
+    let mut options = given();
+    options.recipients.insert("*".to_owned(), Recipient::from_pem(pem).expect("a certificate"));
+    options
+}
+
 /// What is told of a document, in which no secret may be.
 fn told(text: &str, options: &CompileOptions) -> String {
     let told = compile(text, options).expect_err(text);
@@ -140,6 +148,135 @@ fn equal_credentials_of_one_account_are_the_same_wish() {
         let recipient = Recipient::from_pem(pem).expect("a certificate");
         options.recipients.insert("*".to_owned(), recipient);
     }
+}
+
+/// A document of one credential, with a parameter more and a composite whose parameters are `cred`, an
+/// object, and `name`, a string.
+fn credential(password: &str) -> String {
+    document(&format!(
+        "  login: {{type: secureObject}}
+  pair: {{type: object, defaultValue: {{userName: svc, password: \"[parameters('pw')]\"}}}}
+  open: {{type: object, defaultValue: {{userName: \"[parameters('pw')]\", password: x}}}}
+composites:
+  Account:
+    parameters: {{cred: {{type: object}}, name: {{type: string, defaultValue: u}}}}
+    resources:
+    - {{type: User, name: v, properties: {{UserName: v, Password: \"[parameters('cred')]\"}}}}
+    - {{type: User, name: w, properties: {{UserName: w, Password: {{userName: \"[parameters('name')]\", password: x}}}}}}
+resources:
+- {{type: User, name: u, properties: {{UserName: u, Password: {password}}}}}
+"
+    ))
+}
+
+/// Only the password of a credential is encrypted.
+#[test]
+fn no_user_name_is_a_secret() {
+    let mut options = certified();
+    let login = json!({"userName": "svc", "password": SECRETS[0]});
+    options.parameters.insert("login".to_owned(), login);
+    for refused in [
+        "{userName: \"[parameters('pw')]\", password: x}",
+        "{USERNAME: \"[concat('a', parameters('pw'))]\", password: \"[parameters('pin')]\"}",
+        "[{userName: \"[parameters('pw')]\", password: x}]",
+        "\"[createObject('userName', parameters('pw'), 'password', 'x')]\"",
+        "\"[parameters('open')]\"",
+        // A secret of a secure object is one in another place, too.
+        "{userName: \"[parameters('login').password]\", password: x}",
+        "{userName: \"[string(parameters('login'))]\", password: x}",
+        "\"[createObject('userName', parameters('login').password, 'password', 'x')]\"",
+    ] {
+        let told = told(&credential(refused), &options);
+        assert!(told.contains("would hold the secure parameter `"), "{refused}: {told}");
+        assert!(told.lines().all(|line| line.starts_with("16:")), "{refused}: {told}");
+    }
+    let account = "resources:\n- {type: Account, name: a, properties: ";
+    for (more, expect) in [
+        ("{cred: {userName: \"[parameters('pw')]\", password: x}}}\n", "13:"),
+        ("{cred: {userName: u, password: x}, name: \"[parameters('pw')]\"}}\n", "14:"),
+    ] {
+        let text = credential("{userName: u, password: x}");
+        let told = told(
+            &text.replace(
+                "resources:\n- {type: User, name: u",
+                &format!("{account}{more}- {{type: User, name: u"),
+            ),
+            &options,
+        );
+        assert!(told.starts_with(expect) && told.ends_with("in the clear"), "{told}");
+    }
+    let text = credential("\"[parameters('login')]\"");
+    for right in [
+        text.clone(),
+        credential("{userName: svc, password: \"[parameters('pw')]\"}"),
+        credential("\"[parameters('pair')]\""),
+        credential("{userName: \"[parameters('login').userName]\", password: \"[parameters('login').password]\"}"),
+        text.replace(
+            "resources:\n- {type: User, name: u",
+            &format!("{account}{{cred: {{userName: svc, password: \"[parameters('pw')]\"}}, name: \"[parameters('login').userName]\"}}}}\n- {{type: User, name: u"),
+        ),
+    ] {
+        let source = Source::read("s.yaml", right.as_bytes()).expect("it reads");
+        let compiled = source.compile(&schemas(), &options).expect(&right);
+        let text = &compiled[0].text;
+        assert!(text.contains("UserName = \"svc\"") && text.contains("BEGIN CMS"), "{text}");
+        assert!(SECRETS.iter().all(|secret| !text.contains(secret)), "{text}");
+    }
+}
+
+/// A class that extends a credential's is not looked for when passwords are encrypted.
+#[test]
+fn a_credential_of_another_class_is_none() {
+    let class = "class My_Credential : MSFT_Credential { };";
+    let schemas = schemas().with("my.mof", class.as_bytes()).expect("a class");
+    let text = credential("{$class: My_Credential, userName: u, password: \"[parameters('pw')]\"}");
+    let mut options = certified();
+    options.parameters.insert("login".to_owned(), json!({}));
+    let source = Source::read("s.yaml", text.as_bytes()).expect("it reads");
+    let told = source.compile(&schemas, &options).expect_err("it is not encrypted").to_string();
+    assert!(told.contains("`Password` would hold the secure parameter `pw`"), "{told}");
+}
+
+/// Passwords that are written where they are needed, with a slip.
+#[test]
+fn no_message_shows_a_literal_password() {
+    let user = |property: &str| {
+        format!(
+            "configuration: T\nresources:\n- {{type: User, name: u, properties: {{UserName: u, {property}}}}}\n"
+        )
+    };
+    let parameter = |declared: &str| {
+        format!("configuration: T\nparameters: {{p: {declared}}}\nresources: []\n")
+    };
+    for text in [
+        user("Password: {userName: u, password: 90817263}"),
+        user("Password: 90817263"),
+        user("PsDscRunAsCredential: 90817263"),
+        user("Password: {userName: u, password: '[sesame77]'}"),
+        user("Password: {userName: u, password: '[sesame77()]'}"),
+        user("Password: {userName: u, password: \"['sesame77]\"}"),
+        user("PsDscRunAsCredential: {userName: u, Password: \"['a' 90817263]\"}"),
+        user("Password: '[sesame77]'"),
+        parameter("{type: secureString, defaultValue: '[sesame77]'}"),
+        parameter("{type: secureString, defaultValue: '[sesame77()]'}"),
+        parameter("{type: secureObject, defaultValue: {key: '[sesame77]'}}"),
+        "configuration: T
+settings: {RefreshMode: Pull}
+resources:
+- type: ConfigurationRepositoryWeb
+  name: r
+  properties: {ServerURL: 'https://localhost', RegistrationKey: 90817263}
+"
+        .to_owned(),
+    ] {
+        told(&text, &options());
+    }
+    let text = parameter("{type: secureString, defaultValue: '[sesame77]'}");
+    let expect = "2:52: the text is no expression; a text that begins with `[` is written `[[`";
+    assert_eq!(told(&text, &options()), expect);
+    // Elsewhere the text is what helps.
+    let shown = compile(&user("FullName: '[sesame77]'"), &options()).expect_err("no expression");
+    assert!(shown.contains("`sesame77` is no function without `(`"), "{shown}");
 }
 
 #[test]
@@ -317,9 +454,17 @@ proptest! {
     fn no_expression_lets_a_secret_out(
         expression in any_expression(),
         place in prop::sample::select(&["FullName", "Ensure", "Disabled", "Password"][..]),
+        member in prop::option::of(prop::sample::select(&["userName", "password"][..])),
         leaves_passwords_clear in any::<bool>(),
+        is_certified in any::<bool>(),
     ) {
-        let properties = json!({"UserName": "u", place: format!("[{expression}]")});
+        let mut value = json!(format!("[{expression}]"));
+        if let Some(member) = member {
+            let mut object = json!({"userName": "u", "password": "p"});
+            object[member] = value;
+            value = object;
+        }
+        let properties = json!({"UserName": "u", place: value});
         let source = json!({
             "configuration": "T",
             "parameters": {
@@ -330,10 +475,11 @@ proptest! {
             "resources": [{"type": "User", "name": "u", "properties": properties}],
         });
         let source = Source::read("s.json", Value::to_string(&source).as_bytes()).expect("right");
-        let options = CompileOptions { leaves_passwords_clear, ..given() };
+        let given = if is_certified { certified() } else { given() };
+        let options = CompileOptions { leaves_passwords_clear, ..given };
         let shown = match source.compile(&schemas(), &options) {
             // Asked for, and in the document alone.
-            Ok(compiled) if leaves_passwords_clear => format!("{compiled:?}"),
+            Ok(compiled) if leaves_passwords_clear && !is_certified => format!("{compiled:?}"),
             Ok(compiled) => compiled.into_iter().map(|NodeConfiguration { text, .. }| text).collect(),
             Err(error) => format!("{error} {error:?}"),
         };
