@@ -192,8 +192,12 @@ impl<'a> Emitter<'a> {
         Self { schemas, about, kind, items, aliases, hidden, diagnostics }
     }
 
+    /// Tells what is wrong, each once: a composite may be wrong in the same way many times.
     pub(super) fn report(&mut self, position: Position, message: impl Into<String>) {
-        self.diagnostics.push(Diagnostic { position, message: message.into() });
+        let told = Diagnostic { position, message: message.into() };
+        if self.diagnostics.len() < DIAGNOSTICS_MAX && !self.diagnostics.contains(&told) {
+            self.diagnostics.push(told);
+        }
     }
 
     pub(super) fn alias(&mut self, class: &str) -> String {

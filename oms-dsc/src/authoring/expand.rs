@@ -4,7 +4,7 @@ use super::compile::ALL;
 use super::emit::{Declaration, Declared};
 use super::expression::evaluate;
 use super::scope::{Bound, Budget, Scope, Secure, is_plain, weigh};
-use super::source::{Composite, Parameter, ParameterType, Resource, Source};
+use super::source::{Composite, NAME_BYTES_MAX, Parameter, ParameterType, Resource, Source};
 use super::tree::{Entry, Kind, Tree, describe};
 use crate::configuration::{DEPENDENCIES_MAX, RESOURCES_MAX, is_secret_name, meant};
 use crate::mof::{DIAGNOSTICS_MAX, Diagnostic, Position};
@@ -55,6 +55,15 @@ struct Expander<'a> {
 struct Expanded<'a> {
     range: Range<usize>,
     resource: &'a Resource,
+}
+
+/// The resources of the document or of a composite, with those of the groups in it: they know each
+/// other's names.
+#[derive(Default)]
+struct Body<'a> {
+    /// What `[Type]Name` in lower case came to.
+    ids: HashMap<String, Vec<String>>,
+    expanded: Vec<Expanded<'a>>,
 }
 
 impl<'a> Expander<'a> {
@@ -254,8 +263,29 @@ impl<'a> Expander<'a> {
     /// Declares the resources of a body, which are all within `suffix`, and joins them by what they
     /// depend on.
     fn body(&mut self, resources: &'a [Resource], scope: &Scope, suffix: &str, depth: usize) {
-        let mut ids: HashMap<String, Vec<String>> = HashMap::new();
-        let mut expanded = Vec::new();
+        let mut body = Body::default();
+        self.members(resources, scope, suffix, depth, &mut body);
+        let Body { ids, expanded } = body;
+        for Expanded { range, resource } in expanded {
+            for tree in &resource.depends_on {
+                let Some(wanted) = self.text("`dependsOn`", tree, scope) else { continue };
+                // What is not of this body may be outside of it.
+                let wanted =
+                    ids.get(&wanted.to_lowercase()).cloned().unwrap_or_else(|| vec![wanted]);
+                self.join(range.clone(), &wanted, tree.position);
+            }
+        }
+    }
+
+    /// Declares resources of a body: its own, or those of a group in it.
+    fn members(
+        &mut self,
+        resources: &'a [Resource],
+        scope: &Scope,
+        suffix: &str,
+        depth: usize,
+        body: &mut Body<'a>,
+    ) {
         for resource in resources {
             if !self.step(resource.position) {
                 return;
@@ -265,7 +295,7 @@ impl<'a> Expander<'a> {
             let key = format!("[{short}]{name}").to_lowercase();
             let start = self.declarations.len();
             if self.holds(resource, scope) {
-                self.resource(resource, name, scope, suffix, depth);
+                self.resource(resource, name, scope, suffix, depth, body);
             }
             if self.declarations.len() > RESOURCES_MAX {
                 let message = format!("there are more than {RESOURCES_MAX} resources");
@@ -276,17 +306,8 @@ impl<'a> Expander<'a> {
             let range = start..self.declarations.len();
             // One that its condition leaves out is no dependency of anything.
             let own = self.declarations[range.clone()].iter().map(Declaration::id);
-            ids.entry(key).or_default().extend(own);
-            expanded.push(Expanded { range, resource });
-        }
-        for Expanded { range, resource } in expanded {
-            for tree in &resource.depends_on {
-                let Some(wanted) = self.text("`dependsOn`", tree, scope) else { continue };
-                // What is not of this body may be outside of it.
-                let wanted =
-                    ids.get(&wanted.to_lowercase()).cloned().unwrap_or_else(|| vec![wanted]);
-                self.join(range.clone(), &wanted, tree.position);
-            }
+            body.ids.entry(key).or_default().extend(own);
+            body.expanded.push(Expanded { range, resource });
         }
     }
 
@@ -310,7 +331,6 @@ impl<'a> Expander<'a> {
     }
 
     fn name(&mut self, resource: &Resource, scope: &Scope) -> Option<String> {
-        const NAME_BYTES_MAX: usize = 255;
         let name = self.text("`name`", &resource.name, scope)?;
         let is_right = !name.is_empty()
             && name.len() <= NAME_BYTES_MAX
@@ -346,6 +366,7 @@ impl<'a> Expander<'a> {
         scope: &Scope,
         suffix: &str,
         depth: usize,
+        body: &mut Body<'a>,
     ) {
         let source = self.source;
         let mut composites = source.composites.iter();
@@ -354,7 +375,7 @@ impl<'a> Expander<'a> {
             let message = format!("composites lie more than {COMPOSITES_MAX} deep");
             self.report(resource.position, message);
         } else if let Some(members) = &resource.members {
-            self.body(members, scope, suffix, depth + 1);
+            self.members(members, scope, suffix, depth + 1, body);
         } else if let Some(composite) = composite {
             let suffix = format!("::[{}]{name}{suffix}", composite.name);
             self.composite(resource, composite, scope, &suffix, depth);
@@ -374,6 +395,11 @@ impl<'a> Expander<'a> {
 
     fn declared(&mut self, entries: &[Entry], scope: &Scope) -> Vec<Declared> {
         let properties = entries.iter().filter_map(|entry| {
+            let bytes = entry.key.len() + size_of::<Declared>();
+            if let Err(message) = self.budget.charge(bytes) {
+                self.report(entry.position, message);
+                return None;
+            }
             let Bound { value, secure } = self.entry(entry, scope)?;
             let (position, value_position) = (entry.position, entry.value.position);
             Some(Declared { name: entry.key.clone(), value, secure, position, value_position })

@@ -20,6 +20,10 @@ const GROUPS: [&str; 4] = [
 const OF_THE_ENGINE: [&str; 3] =
     ["Microsoft.DSC/Assertion", "Microsoft.DSC/Include", "Microsoft.DSC/Import"];
 
+/// The longest name of a resource, a type, a module or a composite, in bytes: every resource of a document
+/// has its own copy.
+pub(super) const NAME_BYTES_MAX: usize = 255;
+
 /// A source document: what it declares, before it is compiled for a node.
 #[derive(Clone)]
 pub struct Source {
@@ -252,6 +256,21 @@ impl Reader {
         text.map(str::to_owned)
     }
 
+    /// A text that is copied with every resource.
+    fn name(&mut self, what: &str, tree: Option<&Tree>) -> Option<String> {
+        let text = self.text(what, tree)?;
+        let position = tree?.position;
+        self.is_short(what, &text, position).then_some(text)
+    }
+
+    fn is_short(&mut self, what: &str, name: &str, position: Position) -> bool {
+        let is_short = name.len() <= NAME_BYTES_MAX;
+        if !is_short {
+            self.report(position, format!("{what} has more than {NAME_BYTES_MAX} bytes"));
+        }
+        is_short
+    }
+
     fn integer(&mut self, what: &str, tree: Option<&Tree>) -> Option<i64> {
         let tree = tree?;
         let number = tree.value().as_i64();
@@ -298,7 +317,7 @@ impl Reader {
             parameters: self.parameters(fields.tree("parameters")),
             variables: self.entries("`variables`", fields.tree("variables")).to_vec(),
             nodes: nodes.to_vec(),
-            composites: composites.iter().map(|entry| self.composite(entry)).collect(),
+            composites: composites.iter().filter_map(|entry| self.composite(entry)).collect(),
             resources: self.resources(fields.tree("resources"), tree.position),
             settings: fields
                 .tree("settings")
@@ -306,14 +325,17 @@ impl Reader {
         }
     }
 
-    fn composite(&mut self, entry: &Entry) -> Composite {
+    fn composite(&mut self, entry: &Entry) -> Option<Composite> {
+        if !self.is_short("a composite's name", &entry.key, entry.position) {
+            return None;
+        }
         let what = format!("the composite `{}`", entry.key);
         let fields = self.fields(&what, &entry.value, &["parameters", "resources", "description"]);
-        Composite {
+        Some(Composite {
             name: entry.key.clone(),
             parameters: self.parameters(fields.tree("parameters")),
             resources: self.resources(fields.tree("resources"), entry.position),
-        }
+        })
     }
 
     fn parameters(&mut self, tree: Option<&Tree>) -> Vec<Parameter> {
@@ -385,7 +407,7 @@ impl Reader {
         if fields.entries.is_empty() {
             return None;
         }
-        let kind = self.text("`type`", fields.tree("type"));
+        let kind = self.name("`type`", fields.tree("type"));
         let name = fields.tree("name").filter(|tree| tree.text().is_some());
         if fields.tree("type").is_none() {
             self.report(tree.position, "the resource has no `type`");
@@ -424,9 +446,10 @@ impl Reader {
 
     fn module(&mut self, tree: &Tree) -> Option<(String, String)> {
         let fields = self.fields("`module`", tree, &["name", "version"]);
-        let name = self.text("`name`", fields.tree("name"));
-        let version = self.text("`version`", fields.tree("version"));
-        if name.is_none() || version.is_none() {
+        let name = self.name("`name`", fields.tree("name"));
+        let version = self.name("`version`", fields.tree("version"));
+        let is_text = |name| fields.tree(name).is_some_and(|tree| tree.text().is_some());
+        if !(is_text("name") && is_text("version")) {
             self.report(tree.position, "`module` has a `name` and a `version`, both strings");
         }
         name.zip(version)

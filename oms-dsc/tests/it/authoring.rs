@@ -246,6 +246,42 @@ fn nodes_composites_and_conditions() {
     assert_eq!(text(), text());
 }
 
+/// They are of the composite or document that the group is in, whichever way a name is looked up.
+#[test]
+fn groups_and_what_is_around_them_know_each_other() {
+    let file = |name: &str, on: &str| {
+        let on = if on.is_empty() { json!([]) } else { json!([on]) };
+        let path = format!("[concat('/', parameters('at'), '/{name}')]");
+        json!({"type": "nxFile", "name": name, "dependsOn": on, "properties": {"DestinationPath": path}})
+    };
+    let group = |members: serde_json::Value| json!({"type": "Microsoft.DSC/Group", "name": "g", "properties": {"resources": members}});
+    let site = json!({
+        "parameters": {"at": {"type": "string"}},
+        "resources": [
+            file("folder", ""), group(json!([file("page", "[nxFile]folder")])),
+            file("log", "[nxFile]page"), file("last", "[Group]g"),
+        ],
+    });
+    let used = json!({"type": "Site", "name": "s", "properties": {"at": "s"}});
+    let source = json!({
+        "configuration": "T",
+        "parameters": {"at": {"type": "string", "defaultValue": "top"}},
+        "composites": {"Site": site},
+        "resources": [file("folder", ""), group(json!([used])), file("after", "[Site]s")],
+    });
+    let compiled = compile(&source.to_string(), &options()).expect("right");
+    let depends = |id: &str| {
+        let mut resources = compiled[0].1.resources.iter();
+        let found = resources.find(|resource| resource.resource_id == id);
+        found.expect("it is there").depends_on.clone()
+    };
+    assert_eq!(depends("[nxFile]page::[Site]s"), ["[nxFile]folder::[Site]s"]);
+    assert_eq!(depends("[nxFile]log::[Site]s"), ["[nxFile]page::[Site]s"]);
+    assert_eq!(depends("[nxFile]last::[Site]s"), ["[nxFile]page::[Site]s"]);
+    let all = ["folder", "page", "log", "last"].map(|name| format!("[nxFile]{name}::[Site]s"));
+    assert_eq!(depends("[nxFile]after"), all);
+}
+
 #[test]
 fn everything_that_is_wrong_is_told_with_its_place_in_the_source() {
     check_wrong(

@@ -81,6 +81,45 @@ fn a_large_text_that_is_written_often() {
     assert!(told.trim_end().ends_with("bytes, and at most 16777216 are taken"), "{told}");
 }
 
+/// What stands in a source once and comes to every resource of a document, and is no value.
+#[test]
+fn long_names_that_are_written_often() {
+    let long = "x".repeat(1 << 20);
+    let file = json!({"type": "nxFile", "name": "f", "properties": {"DestinationPath": "/f"}});
+    let used = |kind: &str, count: usize| -> Vec<Value> {
+        (0..count).map(|index| json!({"type": kind, "name": index.to_string()})).collect()
+    };
+    let source = |name: &str, member: &str, value: Value, count: usize| {
+        let mut resource = file.clone();
+        resource[member] = value;
+        let composites = json!({name: {"resources": [resource]}});
+        json!({"configuration": "T", "composites": composites, "resources": used(name, count)})
+    };
+    for (name, member, value, expect) in [
+        ("C", "module", json!({"name": long, "version": "1"}), "`name` has more than 255 bytes"),
+        ("C", "module", json!({"name": "m", "version": long}), "`version` has more than 255 bytes"),
+        ("C", "type", json!(long), "`type` has more than 255 bytes"),
+        // A key has at most 1,024 bytes.
+        (&long[..1_000], "type", json!("nxFile"), "a composite's name has more than 255 bytes"),
+    ] {
+        let told = told(&source(name, member, value, 1));
+        assert!(told.contains(expect), "{expect}");
+    }
+}
+
+/// What is wrong in a composite is told once, and leaves room for what else is wrong.
+#[test]
+fn what_is_wrong_in_a_composite_that_is_used_often() {
+    let wrong = json!({"resources": [{"type": "nxFil", "name": "f"}]});
+    let mut resources: Vec<Value> =
+        (0..300).map(|index| json!({"type": "C", "name": index.to_string()})).collect();
+    resources.push(json!({"type": "nxServic", "name": "s"}));
+    let source = json!({"configuration": "T", "composites": {"C": wrong}, "resources": resources});
+    let told = told(&source);
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains("`nxFil`") && told.contains("`nxServic`"), "{told}");
+}
+
 #[test]
 fn members_of_members() {
     let long = format!("[1{}]", ".a".repeat(8_000));
