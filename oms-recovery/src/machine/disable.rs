@@ -50,7 +50,8 @@ impl ProtectedItem {
     /// Ends protection, whatever has become of the replica. Production goes on where it is; the log, the
     /// recovery points, a test failover and a replica at the recovery site are removed as far as they
     /// can be reached. What production had flushed is brought to its image first, also to one that has
-    /// grown; where that cannot be done, the files that hold it stay.
+    /// grown, and is durable there before the end is journalled; where that cannot be done, the files that
+    /// hold it stay.
     ///
     /// While a failover is not committed, production's disk lies on the recovery points, so it has to be
     /// committed first; only if that disk cannot be opened any more is protection ended without, and then
@@ -92,13 +93,33 @@ impl ProtectedItem {
     async fn find_production(&self, runtime: &mut Runtime) -> Production {
         let state = runtime.item.state;
         let (location, is_uncommitted) = (state.active_location(), state.is_uncommitted());
-        let mut device = self.need_device(runtime).await;
-        if device.is_err() && !is_uncommitted {
+        if is_uncommitted {
+            let device = self.need_device(runtime).await;
+            return Production { location, is_uncommitted, device };
+        }
+        let mut device = self.need_through(runtime).await;
+        if runtime.active.as_ref().is_some_and(|active| active.device.is_broken()) {
+            // What its image missed is in the log, and is brought over when the site is opened.
+            if let Some(former) = runtime.active.take() {
+                former.device.retire(runtime.item.epoch);
+            }
+            self.let_go(runtime);
+            device = self.need_through(runtime).await;
+        }
+        // One that is open goes on, whatever its flush came to.
+        if device.is_err() && runtime.active.is_none() {
             let (shared, item) = (Arc::clone(&self.shared), runtime.item.clone());
             let opened = blocking(move || open_last(&shared, &item)).await;
             device = opened.map(|active| active.device);
         }
         Production { location, is_uncommitted, device }
+    }
+
+    /// Production's disk, which brings every flush to its image from now on: once the state tells of the
+    /// end, nobody replays its log after a power loss.
+    async fn need_through(&self, runtime: &mut Runtime) -> Result<Arc<TrackedDevice>> {
+        let device = self.need_device(runtime).await?;
+        blocking(move || device.write_through().map(|()| device)).await
     }
 
     /// Removes what replication needed.

@@ -146,6 +146,7 @@ struct Tracker {
     /// What the replica must hold for the bitmap to be complete.
     dirty_since: u64,
     is_quiesced: bool,
+    is_through: bool,
     fenced: Option<u64>,
     broken: Option<String>,
 }
@@ -188,6 +189,7 @@ impl TrackedDevice {
             dirty: None,
             dirty_since: 0,
             is_quiesced: false,
+            is_through: false,
             fenced: None,
             broken: None,
         };
@@ -217,8 +219,7 @@ impl TrackedDevice {
                 return Err(Error::Internal { reason });
             }
         }
-        let disk_bytes = tracker.image.len();
-        let copied = AtomicU64::new(0);
+        let (disk_bytes, copied) = (tracker.image.len(), AtomicU64::new(0));
         Ok(Self { disk_bytes, options, copied, state: Mutex::new(tracker) })
     }
 
@@ -462,17 +463,28 @@ impl TrackedDevice {
         self.retire(epoch);
         let mut tracker = self.lock();
         let stamp = Stamp { epoch: tracker.epoch, sequence: tracker.taken };
-        let item = self.options.item;
-        let floor = Stamp::default();
+        let (item, floor) = (self.options.item, Stamp::default());
         tracker.mark.set(Mark { item, role: Role::Fenced, epoch, stamp, floor })
+    }
+
+    /// Makes durable in the image what is flushed, now and from now on: for when nobody replays the log.
+    pub(crate) fn write_through(&self) -> Result<()> {
+        let mut tracker = self.lock();
+        tracker.check_unfenced()?;
+        tracker.is_through = true;
+        tracker.commit_through(&self.options)
+    }
+
+    /// Whether the image lacks a write that the log has, which it gets when the site is opened again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.lock().broken.is_some()
     }
 
     /// Stops to track; the outgoing log goes.
     pub(crate) fn stop_tracking(&self) -> Result<()> {
         let mut tracker = self.lock();
         tracker.check_open()?;
-        tracker.commit(&self.options)?;
-        tracker.image.flush()?;
+        tracker.commit_through(&self.options)?;
         tracker.say(&self.options, Role::Active)?;
         tracker.mode = Mode::Idle;
         tracker.copy = None;
@@ -540,6 +552,7 @@ impl BlockDevice for TrackedDevice {
         let mut tracker = self.lock();
         tracker.check_unfenced()?;
         match tracker.mode {
+            Mode::Logging if tracker.is_through => tracker.commit_through(&self.options),
             Mode::Logging => tracker.commit(&self.options),
             Mode::Idle | Mode::Diverged(_) => tracker.image.flush(),
         }
@@ -671,6 +684,12 @@ impl Tracker {
         self.apply_pending()
     }
 
+    /// Makes what is pending durable in the image too.
+    fn commit_through(&mut self, options: &TrackerOptions) -> Result<()> {
+        self.commit(options)?;
+        self.image.flush()
+    }
+
     /// Writes what is pending to the image.
     fn apply_pending(&mut self) -> Result<()> {
         for write in &self.pending_writes {
@@ -710,8 +729,7 @@ impl Tracker {
 
     /// The blocks of every write that the replica may lack; none if the log cannot tell.
     fn unacknowledged_blocks(&self) -> Option<Vec<bool>> {
-        let count = self.image.len().div_ceil(DIRTY_BLOCK_BYTES);
-        let mut dirty = Some(vec![false; count as usize]);
+        let mut dirty = Some(vec![false; self.image.len().div_ceil(DIRTY_BLOCK_BYTES) as usize]);
         for batch in self.log.batches_after(self.acknowledged) {
             let payload = self.log.read(batch).ok()?;
             for frame in frames(&payload) {

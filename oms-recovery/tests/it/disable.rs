@@ -222,6 +222,79 @@ async fn an_image_that_cannot_be_looked_at_is_production_s_disk_all_the_same() {
     }
 }
 
+/// Whether the journal takes the end of a protection without telling, before power fails at production's
+/// site; its image must have what was flushed until then.
+async fn ends_before_power_fails(seed: u64, is_flushed_before: bool) -> bool {
+    let entropy = SeededEntropy::new(seed);
+    let mut model = random_disk(&entropy);
+    let world = World::new(seed, &model);
+    let item = world.protect(ReplicationPolicy::default()).await;
+    let device = item.device().expect("device");
+    if is_flushed_before {
+        scribble(&*device, &mut model, &entropy, 20);
+        device.flush().expect("flush");
+    }
+    world.faults.set_before(500);
+    world.faults.set_after(1_000);
+    let asked = item.disable_protection().await;
+    world.faults.calm();
+    if asked.is_ok() || world.vault().item("web1").await.is_ok() {
+        return false;
+    }
+    if !is_flushed_before {
+        scribble(&*device, &mut model, &entropy, 20);
+        device.flush().expect("production goes on");
+    }
+    world.sites.primary.crash(&entropy);
+    let image = world.sites.primary.contents().remove(Path::new("disk.img"));
+    assert!(image.expect("an image") == model, "seed {seed}: a flushed write is lost");
+    true
+}
+
+/// Nobody replays the log of an item that the vault has forgotten.
+#[tokio::test]
+async fn what_was_flushed_is_in_the_image_before_the_end_is_journalled() {
+    for is_flushed_before in [true, false] {
+        let mut seed = 0;
+        while !ends_before_power_fails(seed, is_flushed_before).await {
+            seed += 1;
+            assert!(seed < 40, "the journal always tells");
+        }
+    }
+}
+
+/// It has what its image missed in its log.
+#[tokio::test]
+async fn a_disk_whose_image_missed_a_write_gets_it_at_the_end() {
+    let model = random_disk(&SeededEntropy::new(11));
+    let mut broken = 0;
+    for operations in 0.. {
+        let world = World::new(11, &model);
+        let item = world.protect(ReplicationPolicy::default()).await;
+        let device = item.device().expect("device");
+        device.write_at(0, b"own").expect("write");
+        world.sites.fuse.blow_after(operations);
+        let flushed = device.flush();
+        world.sites.fuse.heal();
+        if flushed.is_ok() {
+            break;
+        }
+        if !matches!(device.read_at(0, &mut [0]), Err(Error::Broken { .. })) {
+            continue;
+        }
+        broken += 1;
+        let report = item.disable_protection().await.expect("ended");
+        assert_eq!((report.left, report.kept), (Vec::new(), Vec::new()));
+        assert_eq!(report.disk.as_deref(), Some("primary/disk.img"));
+        let files = world.sites.primary.contents();
+        assert_eq!(files.keys().collect::<Vec<_>>(), [Path::new("disk.img")]);
+        assert_eq!(&files[Path::new("disk.img")][..3], b"own");
+        device.write_at(0, b"old").expect_err("a handle from before");
+        item.device().expect("device").write_at(0, b"new").expect("goes on");
+    }
+    assert!(broken > 0, "no write failed that the log had");
+}
+
 /// What was away when the item was opened, and is back.
 #[tokio::test]
 async fn a_site_that_is_back_is_looked_for_again() {
