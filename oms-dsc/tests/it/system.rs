@@ -460,6 +460,8 @@ async fn keys_and_their_folder_become_the_users() {
     };
     // The folder is a link of the user's own, to another folder of the home.
     fs::create_dir_all(system.path("home/jo/dotfiles/ssh")).expect("a folder");
+    let dotfiles = system.path("home/jo/dotfiles/ssh");
+    std::os::unix::fs::chown(dotfiles, Some(user), Some(group)).expect("may be given");
     symlink("dotfiles/ssh", system.path("home/jo/.ssh")).expect("a link");
     system.apply(&present).await;
     system.stay(&present).await;
@@ -480,7 +482,10 @@ async fn keys_and_their_folder_become_the_users() {
     let file = "home/jo/.ssh/authorized_keys";
     fs::remove_file(system.path("home/jo/.ssh")).expect("removed");
     system.write(file, &format!("# of root\n{KEY} desk\n"));
-    fs::set_permissions(system.path(file), fs::Permissions::from_mode(0o600)).expect("a mode");
+    for (name, mode) in [("home/jo/.ssh", 0o700), (file, 0o600)] {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(system.path(name), mode).expect("a mode");
+    }
     let status = system.converge(&present).await;
     let told: Vec<&str> = status.differences.iter().map(|d| &*d.property).collect();
     assert_eq!(told, ["Owner of .ssh", "Owner of authorized_keys"]);
@@ -491,6 +496,68 @@ async fn keys_and_their_folder_become_the_users() {
     std::os::unix::fs::chown(system.path(file), Some(0), Some(0)).expect("root may");
     system.fail(&present, "belongs to the user 0 and holds what is no key").await;
     assert_eq!((of(file).1, system.read(file)), (0, "password = hunter2\n".to_owned()));
+}
+
+/// A user can lead the name of the folder to any folder of the home, and what root keeps on purpose so
+/// that the user adds no keys is not given away.
+#[tokio::test]
+async fn what_root_keeps_in_a_home_is_not_given_away() {
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+    if !is_root() {
+        return;
+    }
+    let system = System::with_accounts();
+    let (user, group) = mapped();
+    system.write("etc/passwd", &format!("jo:x:{user}:{group}::/home/jo:/bin/sh\n"));
+    let properties = format!("KeyComment = \"desk\"; Username = \"jo\"; Key = \"{KEY}\";");
+    let present = instance("MSFT_nxSshAuthorizedKeys", &properties);
+    let lap = instance("MSFT_nxSshAuthorizedKeys", &properties.replace("desk", "lap"));
+    let of = |name: &str| {
+        let found = fs::metadata(system.path(name)).expect("there");
+        (found.mode() & 0o7777, found.uid())
+    };
+    let set = |name: &str, mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(system.path(name), mode).expect("a mode");
+    };
+    let (folder, file) = ("home/jo/.ssh", "home/jo/.ssh/authorized_keys");
+
+    // Closed to the user, so that nobody sees what is in it.
+    system.write("home/jo/vault/secret", "hunter2");
+    set("home/jo/vault", 0o700);
+    symlink("vault", system.path(folder)).expect("a link");
+    system.fail(&present, "belongs to the user 0 and holds secret").await;
+    fs::remove_file(system.path(folder)).expect("removed");
+    fs::rename(system.path("home/jo/vault"), system.path(folder)).expect("renamed");
+    system.fail(&present, "belongs to the user 0 and holds secret").await;
+    fs::remove_file(system.path("home/jo/.ssh/secret")).expect("removed");
+    fs::rename(system.path(folder), system.path("home/jo/vault")).expect("renamed");
+    symlink("vault", system.path(folder)).expect("a link");
+    system.fail(&present, "belongs to the user 0 and is reached over a link").await;
+    assert_eq!(of("home/jo/vault"), (0o700, 0));
+    assert!(!Path::new(&system.path("home/jo/vault/authorized_keys")).exists());
+
+    // Open to the user, so that the server for SSH takes it.
+    fs::remove_file(system.path(folder)).expect("removed");
+    fs::create_dir(system.path(folder)).expect("a folder");
+    system.converge(&present).await;
+    assert_eq!((of(folder), of(file)), ((0o755, 0), (0o644, 0)));
+    system.converge(&lap).await;
+    assert_eq!((of(folder), of(file)), ((0o755, 0), (0o644, 0)));
+    assert_eq!(system.read(file), format!("{KEY} desk\n{KEY} lap\n"));
+    // The user's group may be who it is open to.
+    set(file, 0o640);
+    std::os::unix::fs::chown(system.path(file), None, Some(group)).expect("root may");
+    system.stay(&present).await;
+    set(file, 0o660);
+    let status = system.converge(&present).await;
+    assert_eq!(status.differences[0].property, "Mode of authorized_keys");
+    assert_eq!(of(file), (0o640, 0));
+    // One that the user cannot read becomes the user's.
+    set(file, 0o600);
+    system.converge(&present).await;
+    assert_eq!((of(folder), of(file)), ((0o755, 0), (0o600, user)));
 }
 
 #[tokio::test]

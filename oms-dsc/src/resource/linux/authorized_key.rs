@@ -4,19 +4,22 @@
 //! or goes. Every other line stays byte for byte. A user owns that folder, so it is walked with the
 //! user's home as the boundary: a link that leads out of it is refused. Folder and file become the
 //! user's, and closed to the writing of others, since the server for SSH takes no keys from them else.
+//! What root keeps there, and the user can read, stays root's: the server takes keys from it too. A
+//! folder of somebody else becomes the user's only if it holds nothing but keys.
 
 use super::accounts::{Account, Names};
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Found, Place, Root, failed, rooted};
+use super::tree::{Attributes, Found, Place, Root, failed, names_in, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fsync};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, fsync};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 const CLASSES: [&str; 2] = ["MSFT_nxSshAuthorizedKeysResource", "MSFT_nxSshAuthorizedKeys"];
@@ -198,6 +201,8 @@ struct Keys {
     account: Account,
     /// The folder of keys and what is there, if it is.
     folder: (Place, Option<Found>),
+    /// Whether a link leads to the folder.
+    is_linked: bool,
     /// The file of keys and what is there, if its folder is.
     file: Option<(Place, Option<Found>)>,
     text: Vec<u8>,
@@ -216,16 +221,18 @@ impl Keys {
         // What is touched is below the home, also over links.
         let home = Root::only(place.path().to_owned())?;
         let folder = followed(&home, &path, FileType::Directory)?;
+        let is_linked = folder.0.path() != path;
         let (mut file, mut text) = (None, Vec::new());
         if folder.1.is_some() {
             let path = folder.0.path().join("authorized_keys");
-            let (place, found) = followed(&home, &path, FileType::RegularFile)?;
+            let (place, mut found) = followed(&home, &path, FileType::RegularFile)?;
             if found.is_some() {
-                text = place.read(FILE_BYTES_MAX)?;
+                let read = place.read_found(FILE_BYTES_MAX)?;
+                (found, text) = (Some(read.0), read.1);
             }
             file = Some((place, found));
         }
-        Ok(Self { account, folder, file, text })
+        Ok(Self { account, folder, is_linked, file, text })
     }
 
     fn found(&self, desired: &Desired) -> Option<Vec<u8>> {
@@ -257,7 +264,7 @@ impl Keys {
     /// Why the server for SSH ignores what is in a file or folder, or cannot read it.
     fn unfit(&self, name: &str, found: &Found) -> Vec<Difference> {
         let mut differences = Vec::new();
-        if found.owner.0 != self.account.id {
+        if found.owner.0 != self.account.id && !self.is_roots(found) {
             let (found, wanted) = (found.owner.0.to_string(), self.account.id.to_string());
             differences.push(Difference::new(format!("Owner of {name}"), found, wanted));
         }
@@ -267,6 +274,13 @@ impl Keys {
             differences.push(Difference::new(format!("Mode of {name}"), found, wanted));
         }
         differences
+    }
+
+    /// Whether root keeps a file or folder in which the server for SSH finds keys as the user.
+    fn is_roots(&self, found: &Found) -> bool {
+        let needed = if found.file_type == FileType::Directory { 0o001 } else { 0o004 };
+        let needed = if found.owner.1 == self.account.group { needed << 3 } else { needed };
+        found.owner.0 == 0 && found.mode & needed != 0
     }
 
     fn wanted(&self, desired: &Desired) -> Vec<u8> {
@@ -291,8 +305,12 @@ impl Keys {
             Some((place, found)) => (place.clone(), found.as_ref()),
             None => (self.folder.0.child("authorized_keys".as_ref())?, None),
         };
-        let mode = found.map_or(0o600, |found| found.mode & !0o022);
-        let (user, group) = (Some(self.account.id), Some(self.account.group));
+        // In a folder that root keeps, so is a new file.
+        let is_roots = found.or(self.folder.1.as_ref()).is_some_and(|found| self.is_roots(found));
+        let new_mode = if is_roots { 0o644 } else { 0o600 };
+        let mode = found.map_or(new_mode, |found| found.mode & !0o022);
+        let to_user = |id| (!is_roots).then_some(id);
+        let (user, group) = (to_user(self.account.id), to_user(self.account.group));
         let attributes = Attributes { mode: Some(mode), user, group, ..Attributes::default() };
         place.write(&wanted, attributes, found)
     }
@@ -314,25 +332,52 @@ impl Keys {
         Err(Error::Invalid { what: "file of keys", reason })
     }
 
-    /// Makes the folder, or gives it to its user. What is changed is the folder that was opened: the
-    /// user may put something else in its place at any time.
+    /// Makes the folder, or gives it to its user. What is looked at and changed is the folder that was
+    /// opened: the user may put something else in its place at any time.
     fn set_folder(&self) -> Result<(), Error> {
-        let (place, found) = &self.folder;
-        if found.is_none() {
+        let (place, is_new) = (&self.folder.0, self.folder.1.is_none());
+        if is_new {
             place.make_directory()?;
         }
         let folder = place.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let fail = |operation| failed(operation, place.path());
-        if found.as_ref().is_none_or(|found| found.owner.0 != self.account.id) {
+        let found = Found::of(&fstat(&folder).map_err(fail("look at"))?);
+        let mode = if is_new { 0o700 } else { found.mode & !0o022 };
+        let is_users = found.owner.0 == self.account.id;
+        let is_taken = !is_users && (is_new || !self.is_roots(&found));
+        if !is_taken && found.mode == mode {
+            return Ok(());
+        }
+        if !is_users {
+            self.refuse_foreign_folder(&folder, &found)?;
+        }
+        if is_taken {
             let (user, group) = (self.account.id, self.account.group);
             fchown(&folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
                 .map_err(fail("change owner of"))?;
         }
-        let mode = found.as_ref().map_or(0o700, |found| found.mode & !0o022);
-        if found.as_ref().is_none_or(|found| found.mode != mode) {
+        if found.mode != mode {
             fchmod(&folder, Mode::from_raw_mode(mode)).map_err(fail("change mode of"))?;
         }
         fsync(&folder).map_err(fail("sync"))
+    }
+
+    /// A user can give any folder that lies in the home this name, or lead a link to it. One that belongs
+    /// to somebody else is changed only if it hides nothing: it is no link's target, nothing is mounted
+    /// there, and it holds nothing but the file of keys.
+    fn refuse_foreign_folder(&self, folder: &OwnedFd, found: &Found) -> Result<(), Error> {
+        let place = &self.folder.0;
+        let names = names_in(folder).map_err(failed("list", place.path()))?;
+        let more = names.iter().find(|(name, _)| name != "authorized_keys");
+        let why = match more {
+            Some((name, _)) => format!("holds {}", name.display()),
+            None if self.is_linked => "is reached over a link".to_owned(),
+            None if place.is_mounted(found)? => "is another file system".to_owned(),
+            None => return Ok(()),
+        };
+        let (path, owner) = (place.path().display(), found.owner.0);
+        let reason = format!("{path} belongs to the user {owner} and {why}");
+        Err(Error::Invalid { what: "folder of keys", reason })
     }
 }
 
@@ -394,6 +439,39 @@ mod tests {
         for line in ["", "# x", "ssh-ed25519", "ssh-ed25519 ???", "x y z", "\"", "ssh-rsa AAAA x"] {
             check(line, None);
         }
+    }
+
+    /// A user may give the file's name to another file of the home at any moment.
+    #[test]
+    fn owner_and_mode_are_those_of_the_file_that_was_read() {
+        use std::os::unix::fs::PermissionsExt;
+        const ROUNDS: usize = 10_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for name in ["etc", "home/jo/.ssh"] {
+            std::fs::create_dir_all(at(name)).expect("a folder");
+        }
+        let passwd = "jo:x:1000:1000::/home/jo:/bin/sh\n";
+        for (name, text) in [("etc/passwd", passwd), ("etc/group", "jo:x:1000:\n")] {
+            std::fs::write(at(name), text).expect("written");
+        }
+        let file = at("home/jo/.ssh/authorized_keys");
+        let [open, closed] = ["open", "closed"].map(|name| at("home/jo").join(name));
+        for (path, mode) in [(&open, 0o644), (&closed, 0o600), (&file, 0o644)] {
+            std::fs::write(path, format!("{mode:o}")).expect("written");
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, mode).expect("a mode");
+        }
+        let root = Root::only(folder.path().to_owned()).expect("a root");
+        let (comment, user) = ("desk".to_owned(), "jo".to_owned());
+        let desired = Desired { comment, user, ensure: Ensure::Absent, key: Vec::new() };
+        super::super::tree::while_replaced(&file, [&closed, &open], || {
+            for round in 0..ROUNDS {
+                let keys = Keys::of(&root, &desired).expect("read");
+                let found = keys.file.expect("a folder").1.expect("a file");
+                assert_eq!(shown(&keys.text), format!("{:o}", found.mode), "in round {round}");
+            }
+        });
     }
 
     /// A line, a key more often than not.

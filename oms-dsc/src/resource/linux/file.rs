@@ -175,8 +175,8 @@ impl Comparison {
         match (desired.kind, &desired.source) {
             (Kind::File, Source::Contents(text)) => self.contents = Some(text.clone().into_bytes()),
             (Kind::File, Source::Path(path)) => {
-                let (place, found) = source_of(root, path, FileType::RegularFile)?;
-                self.contents = Some(place.read(FILE_BYTES_MAX)?);
+                let (found, contents) = read_source(root, path)?;
+                self.contents = Some(contents);
                 self.source = Some(found);
             }
             (Kind::Directory, Source::Path(path)) => {
@@ -235,6 +235,12 @@ fn source_of(root: &Root, path: &Path, file_type: FileType) -> Result<(Place, Fo
         }),
         None => Err(Error::NotFound { what: "source", name: shown() }),
     }
+}
+
+/// A file that is a source and its contents, so that a copy is as closed as what it holds.
+fn read_source(root: &Root, path: &Path) -> Result<(Found, Vec<u8>), Error> {
+    let (place, _) = source_of(root, path, FileType::RegularFile)?;
+    place.read_found(FILE_BYTES_MAX)
 }
 
 fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
@@ -378,6 +384,36 @@ mod tests {
             force: false,
             attributes: Attributes::default(),
         }
+    }
+
+    /// Another program may give the source's name to another file at any moment.
+    #[test]
+    fn contents_and_mode_are_those_of_one_source() {
+        use std::os::unix::fs::PermissionsExt;
+        const ROUNDS: usize = 20_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = Root::only(folder.path().to_owned()).expect("a root");
+        let [source, open, closed] =
+            ["source", "open", "closed"].map(|name| folder.path().join(name));
+        for (path, mode) in [(&open, 0o644), (&closed, 0o600), (&source, 0o644)] {
+            std::fs::write(path, format!("{mode:o}")).expect("written");
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, mode).expect("a mode");
+        }
+        let desired = Desired {
+            ensure: Ensure::Present,
+            kind: Kind::File,
+            source: Source::Path(source.clone()),
+            ..directory(&folder.path().join("copy"))
+        };
+        super::super::tree::while_replaced(&source, [&closed, &open], || {
+            for round in 0..ROUNDS {
+                let wanted = Comparison::new(&root, &desired).expect("compared");
+                let mode = wanted.source.expect("a source").mode;
+                let contents = String::from_utf8(wanted.contents.expect("contents"));
+                assert_eq!(contents.expect("text"), format!("{mode:o}"), "in round {round}");
+            }
+        });
     }
 
     /// Another program may put a file into an empty directory at any moment.

@@ -329,6 +329,19 @@ pub(super) struct Found {
 }
 
 impl Found {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            id: FileId::of(stat),
+            file_type: FileType::from_raw_mode(stat.st_mode),
+            mode: stat.st_mode & 0o7777,
+            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: Timestamp::from_second(stat.st_mtime).ok(),
+            owner: (stat.st_uid, stat.st_gid),
+            modified_at: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed_at: (stat.st_ctime, stat.st_ctime_nsec as i64),
+        }
+    }
+
     pub(super) const fn kind_name(&self) -> &'static str {
         match self.file_type {
             FileType::RegularFile => "file",
@@ -363,16 +376,7 @@ impl Place {
     /// What is there; symbolic links are not followed.
     pub(super) fn found(&self) -> Result<Option<Found>, Error> {
         match statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Found {
-                id: FileId::of(&stat),
-                file_type: FileType::from_raw_mode(stat.st_mode),
-                mode: stat.st_mode & 0o7777,
-                bytes: u64::try_from(stat.st_size).unwrap_or_default(),
-                modified: Timestamp::from_second(stat.st_mtime).ok(),
-                owner: (stat.st_uid, stat.st_gid),
-                modified_at: (stat.st_mtime, stat.st_mtime_nsec as i64),
-                changed_at: (stat.st_ctime, stat.st_ctime_nsec as i64),
-            })),
+            Ok(stat) => Ok(Some(Found::of(&stat))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(failed("look at", &self.path)(errno)),
         }
@@ -401,6 +405,12 @@ impl Place {
         Err(Error::TooLarge { what: "path, in folders", actual: HOLDERS_MAX, limit: HOLDERS_MAX })
     }
 
+    /// Whether what was found here lies on another file system than the folder.
+    pub(super) fn is_mounted(&self, found: &Found) -> Result<bool, Error> {
+        let folder = fstat(&self.folder).map_err(failed("look above", &self.path))?;
+        Ok(FileId::of(&folder).device != found.id.device)
+    }
+
     /// Whether this goes with what was found elsewhere: that is a directory, and this lies in it or is it.
     pub(super) fn goes_with(&self, found: &Found) -> Result<bool, Error> {
         Ok(found.file_type == FileType::Directory && self.holders()?.contains(&found.id))
@@ -408,9 +418,16 @@ impl Place {
 
     /// The contents of a file of at most `limit` bytes.
     pub(super) fn read(&self, limit: u64) -> Result<Vec<u8>, Error> {
+        self.read_found(limit).map(|(_, contents)| contents)
+    }
+
+    /// A file of at most `limit` bytes and its contents: both of the one that was opened, whatever gets
+    /// its name meanwhile.
+    pub(super) fn read_found(&self, limit: u64) -> Result<(Found, Vec<u8>), Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = openat(&self.folder, &self.name, flags, Mode::empty())
             .map_err(failed("open", &self.path))?;
+        let found = Found::of(&fstat(&file).map_err(failed("look at", &self.path))?);
         let mut bytes = Vec::new();
         let io = |source| Error::Io { operation: "read", path: self.path.clone(), source };
         File::from(file).take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
@@ -418,7 +435,7 @@ impl Place {
             let (actual, limit) = (bytes.len(), usize::try_from(limit).unwrap_or(usize::MAX));
             return Err(Error::TooLarge { what: "file", actual, limit });
         }
-        Ok(bytes)
+        Ok((found, bytes))
     }
 
     pub(super) fn link_target(&self) -> Result<PathBuf, Error> {
@@ -591,7 +608,7 @@ fn open_directory(folder: impl AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd
     openat(folder, name, flags, Mode::empty())
 }
 
-fn names_in(folder: &OwnedFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
+pub(super) fn names_in(folder: &OwnedFd) -> rustix::io::Result<Vec<(OsString, FileType)>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
@@ -624,4 +641,25 @@ fn remove_tree(folder: &OwnedFd, name: &OsStr, depth: usize) -> rustix::io::Resu
         }
     }
     unlinkat(folder, name, AtFlags::REMOVEDIR)
+}
+
+/// Checks something while two files get the same name in turn, over and over.
+#[cfg(test)]
+pub(super) fn while_replaced(path: &Path, files: [&Path; 2], check: impl FnOnce()) {
+    use std::sync::mpsc::{TryRecvError, channel};
+    let (alive, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let beside = path.with_extension("beside");
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                for file in files {
+                    std::fs::hard_link(file, &beside).expect("a link");
+                    std::fs::rename(&beside, path).expect("renamed");
+                }
+            }
+        });
+        // Goes also if the check fails.
+        let _alive = alive;
+        check();
+    });
 }

@@ -3,7 +3,7 @@
 use super::super::tree::{Attributes, DEPTH_MAX};
 use super::{
     Compares, Desired, Difference, Differences, Error, FILE_BYTES_MAX, FileId, Found, Links, Place,
-    Root, Source, diff, keep_source, needs_force, remove, source_of,
+    Root, Source, diff, keep_source, needs_force, read_source, remove, source_of,
 };
 use crate::protocol::Checksum;
 use rustix::fs::FileType;
@@ -366,9 +366,9 @@ impl<'a> Tree<'a> {
         if found.is_some() && Drift::of(self.root, compares, source, copy)?.is_none() {
             return Ok(());
         }
-        let (place, source) = source_of(self.root, source, FileType::RegularFile)?;
+        let (source, contents) = read_source(self.root, source)?;
         let attributes = attributes_of_copy(&source, self.desired, found);
-        copy.write(&place.read(FILE_BYTES_MAX)?, attributes, found)
+        copy.write(&contents, attributes, found)
     }
 
     fn compare_attributes(
