@@ -7,6 +7,9 @@ mod support;
 #[cfg(target_os = "linux")]
 mod system;
 
+#[cfg(target_os = "linux")]
+mod system_scripts;
+
 mod mof;
 
 mod configuration;
