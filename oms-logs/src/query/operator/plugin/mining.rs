@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, HashSet};
 pub(super) const COLUMNS_MAX: usize = 128;
 /// The most values that a search looks at.
 const STEPS_MAX: usize = 2_000_000_000;
-/// What a row takes while rows are told apart by a value, if each has another.
-const SPLIT_BYTES: usize = 96;
+/// What a row takes while rows are told apart by a value.
+const SPLIT_BYTES: usize = 8;
 /// What an entry of [`Alike`] takes.
 const ALIKE_BYTES: usize = 48;
 /// How many of the patterns that differ most are looked at together.
@@ -117,15 +117,18 @@ impl Rows {
         if root.columns != 0 {
             found.push(root);
         }
+        let values = self.frequent_values(&is_frequent, effort).await?;
         let mut level = vec![(root, every)];
         for _ in 0..dimensions_max.min(self.columns) {
             let mut next = Vec::new();
             for (pattern, part) in &level {
-                for column in (0..self.columns).filter(|column| pattern.columns >> column & 1 == 0)
-                {
+                for (column, values) in values.iter().enumerate() {
+                    if pattern.columns >> column & 1 == 1 {
+                        continue;
+                    }
                     let taken = part.rows.len() * SPLIT_BYTES;
                     effort.keep(taken)?;
-                    for (_, part) in self.split(&part.rows, column, effort).await {
+                    for (_, part) in self.split(&part.rows, column, values, effort).await {
                         if !is_frequent(part.weights) {
                             continue;
                         }
@@ -145,17 +148,52 @@ impl Rows {
         Ok(found)
     }
 
-    /// The rows of each value of a column.
-    async fn split(&self, rows: &[u32], column: usize, effort: &mut Effort) -> BTreeMap<u32, Part> {
+    /// Which values of each column are frequent in all rows: no pattern has another. So a column of ids
+    /// takes no memory for each of them later.
+    async fn frequent_values(
+        &self,
+        is_frequent: impl Fn([f64; 2]) -> bool,
+        effort: &mut Effort,
+    ) -> Result<Vec<Vec<bool>>> {
+        let mut frequent = Vec::with_capacity(self.columns);
+        for column in 0..self.columns {
+            let codes = || self.codes.iter().skip(column).step_by(self.columns);
+            let count = codes().max().map_or(0, |code| *code as usize + 1);
+            let taken = count * size_of::<[f64; 2]>();
+            effort.keep(taken + count)?;
+            let mut sums = vec![[0.0; 2]; count];
+            for (code, weights) in codes().zip(&self.weights) {
+                if let Some(own) = sums.get_mut(*code as usize) {
+                    *own = sum(*own, weights);
+                }
+                effort.step().await;
+            }
+            frequent.push(sums.into_iter().map(&is_frequent).collect());
+            effort.release(taken);
+        }
+        Ok(frequent)
+    }
+
+    /// The rows of each of some values of a column.
+    async fn split(
+        &self,
+        rows: &[u32],
+        column: usize,
+        values: &[bool],
+        effort: &mut Effort,
+    ) -> BTreeMap<u32, Part> {
         let mut parts: BTreeMap<u32, Part> = BTreeMap::new();
         for row in rows {
+            effort.step().await;
             let code = self.row(*row as usize).get(column).copied().unwrap_or(0);
+            if !values.get(code as usize).copied().unwrap_or(false) {
+                continue;
+            }
             let part = parts.entry(code).or_default();
             part.rows.push(*row);
             if let Some(weights) = self.weights.get(*row as usize) {
                 part.weights = sum(part.weights, weights);
             }
-            effort.step().await;
         }
         parts
     }
@@ -471,5 +509,22 @@ mod tests {
         let table = rows(COLUMNS_MAX, &[7; COLUMNS_MAX], &[[1.0, 0.0]]);
         let found = run(async |effort| table.basket(0.5, 5, effort).await);
         assert_eq!(found[0].columns, u128::MAX);
+    }
+
+    /// Values that no pattern has take no memory while patterns grow.
+    #[test]
+    fn a_column_of_ids_takes_little() {
+        use datafusion::execution::memory_pool::GreedyMemoryPool;
+        use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+        use std::sync::Arc;
+        let codes: Vec<u32> = (0..100_000).flat_map(|row| [row, row % 3]).collect();
+        let table = rows(2, &codes, &vec![[1.0, 0.0]; 100_000]);
+        let pool = Arc::new(GreedyMemoryPool::new(4 * 1024 * 1024));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().expect("built");
+        let context = TaskContext::default().with_runtime(runtime);
+        let mut effort = Effort::new("test", &context);
+        let found = futures::executor::block_on(table.basket(0.05, 5, &mut effort));
+        let found = found.expect("it has the memory");
+        assert_eq!(found.iter().map(|of| of.columns).collect::<Vec<_>>(), [0b10; 3]);
     }
 }
