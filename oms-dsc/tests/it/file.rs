@@ -429,15 +429,21 @@ async fn a_new_copy_is_as_closed_as_its_source() {
     folder.converge(&copy("")).await;
     assert_eq!(mode(&to), 0o755);
     let tree = format!(
-        "DestinationPath = \"{}\"; SourcePath = \"{}\"; Type = \"Directory\";",
+        "DestinationPath = \"{}\"; SourcePath = \"{}\"; Type = \"Directory\"; Recurse = True;",
         folder.path("tree"),
         folder.path("keys")
     );
     fs::create_dir(folder.path("keys")).expect("a folder");
     fs::write(folder.path("keys/tool"), "x").expect("written");
     set(&folder.path("keys/tool"), 0o4750);
+    // Directories too: what is open in a closed one is so to nobody else.
+    fs::create_dir(folder.path("keys/sealed")).expect("a folder");
+    set(&folder.path("keys/sealed"), 0o2550);
+    set(&folder.path("keys"), 0o700);
     folder.converge(&one(&tree)).await;
     assert_eq!(mode(&folder.path("tree/tool")), 0o750);
+    assert_eq!(mode(&folder.path("tree")), 0o700);
+    assert_eq!(mode(&folder.path("tree/sealed")), 0o750);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 use super::differences::Differences;
 use super::property::{Ensure, Properties};
-use super::tree::{Attributes, Place, Root, rooted};
+use super::tree::{Attributes, NEW_DIRECTORY, Place, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -245,7 +245,7 @@ impl Unpacked<'_> {
                 None => None,
             };
             match entry.is_folder {
-                true => place.make_directory()?,
+                true => place.make_directory(NEW_DIRECTORY)?,
                 false => {
                     let contents = package.content(entry)?;
                     place.write(&contents, Attributes::default(), kept.as_ref())?;

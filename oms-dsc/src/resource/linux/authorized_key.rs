@@ -337,7 +337,7 @@ impl Keys {
     fn set_folder(&self) -> Result<(), Error> {
         let (place, is_new) = (&self.folder.0, self.folder.1.is_none());
         if is_new {
-            place.make_directory()?;
+            place.make_directory(0o700)?;
         }
         let folder = place.open(OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         let fail = |operation| failed(operation, place.path());

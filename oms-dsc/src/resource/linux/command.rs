@@ -3,6 +3,7 @@
 //! middle goes on to its own end.
 
 use crate::Error;
+use rustix::fs::{Mode, OFlags};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-/// The most that is kept of what a program prints on one of its streams, in bytes. It may print more.
+/// The most that is read of what a program prints on one of its streams, in bytes. It may print more.
 pub(super) const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// How long a program may run that nobody gave another limit, in seconds.
@@ -109,9 +110,10 @@ impl Program {
         ran.unwrap_or_else(|_elapsed| Err(self.too_slow("it was ended")))
     }
 
-    /// What it prints goes to memory and into no pipe, which would end it as soon as nobody reads.
+    /// What it prints goes to a file and into no pipe, which would end it as soon as nobody reads. The end
+    /// of that is read.
     async fn run_whole(&self) -> Result<Ran, Error> {
-        let (output, errors) = (self.memory("output")?, self.memory("errors")?);
+        let (output, errors) = (self.unnamed("output")?, self.unnamed("errors")?);
         let failed = |source| self.io("wait for", source);
         let mut command = self.command()?;
         command
@@ -122,13 +124,15 @@ impl Program {
             return Err(self.too_slow("it goes on by itself"));
         };
         let code = status.map_err(failed)?.code();
-        let beginning = |file: std::fs::File| {
+        let end = |file: std::fs::File| {
+            let len = file.metadata().map_err(failed)?.len();
             let mut kept = vec![0; OUTPUT_BYTES_MAX];
-            let read = file.read_at(&mut kept, 0).map_err(failed)?;
+            let from = len.saturating_sub(OUTPUT_BYTES_MAX as u64);
+            let read = file.read_at(&mut kept, from).map_err(failed)?;
             kept.truncate(read);
             Ok::<_, Error>(kept)
         };
-        Ok(Ran { code, output: beginning(output)?, errors: beginning(errors)? })
+        Ok(Ran { code, output: end(output)?, errors: end(errors)? })
     }
 
     /// All but where its output goes.
@@ -217,6 +221,16 @@ impl Program {
         Ok(file.into())
     }
 
+    /// A file without a name, on disk if that has such: what a program, or a service that it starts,
+    /// prints has no end.
+    fn unnamed(&self, name: &str) -> Result<std::fs::File, Error> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open("/var/tmp", flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => Ok(file.into()),
+            Err(_) => self.memory(name),
+        }
+    }
+
     /// A file without a name, in memory.
     fn memory(&self, name: &str) -> Result<std::fs::File, Error> {
         let memory = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
@@ -294,5 +308,10 @@ mod tests {
         program.is_interruptible = false;
         let ran = program.run().await.expect("it runs");
         assert_eq!((ran.code, &*ran.output, &*ran.errors), (Some(3), &b"out\n"[..], &b"err\n"[..]));
+        let mut loud =
+            Program::new("/bin/sh", ["-c", "yes | head -c 3000000; echo at last; exit 1"]);
+        loud.is_interruptible = false;
+        let ran = loud.run().await.expect("it runs");
+        assert!(ran.output.len() == OUTPUT_BYTES_MAX && ran.last_words().ends_with("at last"));
     }
 }

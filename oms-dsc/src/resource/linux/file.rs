@@ -17,7 +17,7 @@ mod desired;
 
 use super::differences::Differences;
 use super::property::Ensure;
-use super::tree::{Attributes, FileId, Found, Place, Root, rooted};
+use super::tree::{Attributes, FileId, Found, NEW_DIRECTORY, Place, Root, rooted};
 use super::{Difference, Resource, SetReport, diff};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -279,7 +279,11 @@ fn set(root: &Root, desired: &Desired) -> Result<(), Error> {
         }
         Kind::Directory => {
             if kept.is_none() {
-                place.make_directory()?;
+                let mode = match &desired.source {
+                    Source::Path(path) => copy::mode_of_copy(root, path)?,
+                    _ => NEW_DIRECTORY,
+                };
+                place.make_directory(mode)?;
             }
             place.set_attributes(attributes)?;
             Tree::new(root, desired)?.set(&place)

@@ -2,8 +2,9 @@
 //!
 //! A package is there when `dpkg` has it as installed: one that is unpacked and not configured, as a
 //! crash leaves it, is not. What was begun and not ended, of any package, is brought to its end first.
-//! `apt-get` and `dpkg` themselves are never ended in the middle: what takes too long, or is under way
-//! when this process ends, goes on by itself.
+//! This process ends neither `apt-get` nor `dpkg` in the middle: what takes too long, or is under way when
+//! it ends, goes on by itself. A manager of services that ends all of a service's processes ends them too:
+//! a unit of systemd wants `KillMode=process`.
 
 use super::command::{Program, Ran, find};
 use super::property::{Ensure, Properties};

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use temporary::Temporary;
 
+/// The mode of a directory that is no copy of another.
+pub(super) const NEW_DIRECTORY: u32 = 0o755;
+
 /// How deep a directory may be that is walked or removed.
 pub(super) const DEPTH_MAX: usize = 128;
 
@@ -122,7 +125,7 @@ impl Root {
             None if makes_folders => {
                 let missing = || failed("make directory", path)(Errno::NOENT);
                 let place = self.place(path, true)?.ok_or_else(missing)?;
-                place.make_directory()?;
+                place.make_directory(NEW_DIRECTORY)?;
                 place
             }
             None => return Ok(None),
@@ -490,8 +493,9 @@ impl Place {
         fsync(&self.folder).map_err(failed("sync folder of", &self.path))
     }
 
-    pub(super) fn make_directory(&self) -> Result<(), Error> {
-        match mkdirat(&*self.folder, &self.name, Mode::from_raw_mode(0o755)) {
+    /// Makes a directory of a mode, less what this process takes from all that it makes.
+    pub(super) fn make_directory(&self, mode: u32) -> Result<(), Error> {
+        match mkdirat(&*self.folder, &self.name, Mode::from_raw_mode(mode)) {
             Ok(()) | Err(Errno::EXIST) => self.sync_folder(),
             Err(errno) => Err(failed("make directory", &self.path)(errno)),
         }

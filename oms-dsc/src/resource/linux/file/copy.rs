@@ -101,6 +101,12 @@ pub(super) fn attributes_of_copy(
     Attributes { mode, modified_at, ..Attributes::default() }
 }
 
+/// The mode of a new copy of a directory: as closed as that, and open for its owner, who fills it.
+pub(super) fn mode_of_copy(root: &Root, source: &Path) -> Result<u32, Error> {
+    let (_, found) = source_of(root, source, FileType::Directory)?;
+    Ok(found.mode & 0o777 | 0o700)
+}
+
 /// How mode and owner differ; `inside` is the way from the destination.
 pub(super) fn attribute_differences(
     inside: &str,
@@ -346,7 +352,7 @@ impl<'a> Tree<'a> {
                 Entry::File => self.copy_file(&path, &copy, found.as_ref())?,
                 Entry::Directory => {
                     if found.is_none() {
-                        copy.make_directory()?;
+                        copy.make_directory(mode_of_copy(self.root, &path)?)?;
                     }
                     self.copy(&path, &copy, depth + 1)?;
                 }

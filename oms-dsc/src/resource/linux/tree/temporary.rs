@@ -5,6 +5,7 @@
 
 use super::{FileId, Place, failed};
 use crate::Error;
+use oms_core::{EntropyExt as _, SystemEntropy};
 use rustix::fs::{
     AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, renameat, statat, symlinkat,
     unlinkat,
@@ -16,8 +17,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How many may write to one place at once.
-const WRITERS_MAX: usize = 16;
+/// How many writers to one place have a name that a later one clears if they do not end.
+const NAMES: usize = 16;
 
 /// A new file beside a place, which goes unless it is moved there.
 #[derive(Debug)]
@@ -34,14 +35,17 @@ impl<'a> Temporary<'a> {
     pub(super) fn beside(place: &'a Place) -> Result<Self, Error> {
         let sum = crc32c::crc32c(place.name.as_bytes());
         let mut own = None;
-        for writer in 0..WRITERS_MAX {
+        for writer in 0..NAMES {
             let name = OsString::from(format!(".oms-new-{sum:08x}-{writer}"));
             clear(place, &name);
             if own.is_none() {
                 own = create(place, &name)?.map(|file| (name, File::from(file)));
             }
         }
-        let (name, file) = own.ok_or_else(|| failed("create", &place.path)(Errno::AGAIN))?;
+        let (name, file) = match own {
+            Some(own) => own,
+            None => by_chance(place, sum)?,
+        };
         Ok(Self { place, name, file, is_moved: false })
     }
 
@@ -97,6 +101,14 @@ fn unlink(place: &Place, name: &OsString) {
     let _ = unlinkat(&place.folder, name, AtFlags::empty());
 }
 
+/// A file of a name that nobody foresees: whoever may write to the folder could hold all the others, and
+/// so keep a key in its place that is to go.
+fn by_chance(place: &Place, sum: u32) -> Result<(OsString, File), Error> {
+    let name = OsString::from(format!(".oms-new-{sum:08x}-{:016x}", SystemEntropy.number()));
+    let file = create(place, &name)?.ok_or_else(|| failed("create", &place.path)(Errno::AGAIN))?;
+    Ok((name, File::from(file)))
+}
+
 /// Makes the file of that name and locks it; none if another has it.
 fn create(place: &Place, name: &OsString) -> Result<Option<OwnedFd>, Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -110,6 +122,8 @@ fn create(place: &Place, name: &OsString) -> Result<Option<OwnedFd>, Error> {
         // Who came between the two took it for one that was left, and removed it.
         Ok(()) => Ok(is_at(place, name, &file).then_some(file)),
         Err(Errno::AGAIN) => Ok(None),
+        // There are no locks here, so nobody takes it for one that was left.
+        Err(Errno::NOLCK | Errno::OPNOTSUPP) => Ok(Some(file)),
         Err(errno) => {
             unlink(place, name);
             Err(failed("lock", &place.path)(errno))
@@ -121,7 +135,12 @@ fn create(place: &Place, name: &OsString) -> Result<Option<OwnedFd>, Error> {
 fn clear(place: &Place, name: &OsString) {
     // Some file systems lock only what is open for writing.
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = openat(&place.folder, name, flags, Mode::empty()) else { return };
+    let file = match openat(&place.folder, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        // No writer makes a link of that name.
+        Err(Errno::LOOP) => return unlink(place, name),
+        Err(_) => return,
+    };
     let is_left = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
     if is_left && is_at(place, name, &file) {
         unlink(place, &link_name(name));
@@ -156,7 +175,7 @@ mod tests {
     #[test]
     fn what_fails_leaves_nothing() {
         let (folder, place) = place();
-        place.make_directory().expect("made");
+        place.make_directory(0o755).expect("made");
         let failed = place.write(b"text", Attributes::default(), None);
         assert!(failed.expect_err("a directory is there").to_string().contains("replace"));
         let failed = place.link_to(Path::new("target"));
@@ -165,15 +184,38 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_waits_its_turn() {
+    fn there_is_a_name_for_one_more() {
         let (folder, place) = place();
-        let beside = || Temporary::beside(&place);
-        let mut writers: Vec<_> = (0..WRITERS_MAX).map(|_| beside().expect("free")).collect();
-        let error = beside().expect_err("all are in use").to_string();
-        assert!(error.contains(&place.path.display().to_string()), "{error}");
-        writers.pop();
-        beside().expect("free again").move_into_place().expect("moved");
+        let beside = || Temporary::beside(&place).expect("a file");
+        let writers: Vec<_> = (0..NAMES + 2).map(|_| beside()).collect();
+        beside().move_into_place().expect("moved");
+        assert_eq!(names(&folder).len(), NAMES + 3);
         drop(writers);
         assert_eq!(names(&folder), ["x"]);
+    }
+
+    /// Somebody who may write to the folder, as a user to that of their keys.
+    #[test]
+    fn names_that_are_taken_keep_nobody_from_writing() {
+        let (folder, place) = place();
+        let sum = crc32c::crc32c(b"x");
+        let name = |writer: usize| folder.path().join(format!(".oms-new-{sum:08x}-{writer}"));
+        for writer in 0..NAMES {
+            match writer % 2 {
+                0 => std::os::unix::fs::symlink("x", name(writer)).expect("a link"),
+                _ => std::fs::create_dir(name(writer)).expect("a folder"),
+            }
+        }
+        place.write(b"text", Attributes::default(), None).expect("written");
+        assert_eq!(place.read(9).expect("read"), b"text");
+        // A folder is somebody's.
+        assert_eq!(names(&folder).len(), 1 + NAMES / 2);
+        // As where all names are folders.
+        for writer in (0..NAMES).step_by(2) {
+            std::fs::create_dir(name(writer)).expect("a folder");
+        }
+        place.write(b"again", Attributes::default(), None).expect("written");
+        assert_eq!(place.read(9).expect("read"), b"again");
+        assert_eq!(names(&folder).len(), 1 + NAMES);
     }
 }
