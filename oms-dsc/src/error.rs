@@ -53,8 +53,9 @@ pub enum Error {
         /// What is missing or wrong, without the credential.
         reason: &'static str,
     },
-    /// A path that the node is not allowed to touch.
-    #[error("path is outside of the allowed root. path=`{}`, root=`{}`", path.display(), root.display())]
+    /// A path that the node is not allowed to touch: it leads out of the root, or through an absolute
+    /// link, which is not followed wherever it leads.
+    #[error("path is outside of the allowed root, or behind an absolute link. path=`{}`, root=`{}`", path.display(), root.display())]
     OutsideRoot {
         /// The path that was asked for.
         path: PathBuf,

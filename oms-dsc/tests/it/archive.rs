@@ -86,9 +86,15 @@ async fn links_do_not_lead_an_archive_out_of_its_destination() {
     system.write("beside/b", "mine");
     system.fail(&nx(&system, "Ensure = \"Absent\";"), "outside of the allowed root").await;
     assert_eq!(system.read("beside/b"), "mine");
-    // One within the destination does as it says, and so does the destination itself.
+    // An absolute one is refused by name, also where it leads below the destination.
     fs::remove_file(system.path("to/here/sub")).expect("removed");
     fs::create_dir(system.path("to/here/v1")).expect("a folder");
+    std::os::unix::fs::symlink(system.path("to/here/v1"), system.path("to/here/sub"))
+        .expect("a link");
+    system.fail(&nx(&system, "Force = True;"), "or behind an absolute link. path=`").await;
+    assert_eq!(fs::read_dir(system.path("to/here/v1")).expect("a folder").count(), 0);
+    // One within the destination does as it says, and so does the destination itself.
+    fs::remove_file(system.path("to/here/sub")).expect("removed");
     std::os::unix::fs::symlink("v1", system.path("to/here/sub")).expect("a link");
     system.converge(&nx(&system, "")).await;
     assert_eq!(system.read("to/here/v1/b"), "2");

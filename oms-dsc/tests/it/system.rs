@@ -334,6 +334,33 @@ async fn groups_have_the_members_that_they_should() {
     );
 }
 
+/// A home that is there already is a new user's own, as after a crash before the accounts were saved, or
+/// root's.
+#[tokio::test]
+async fn a_new_user_gets_no_home_of_somebody_else() {
+    if !is_root() {
+        return;
+    }
+    let system = System::with_accounts();
+    let web = user("UserName = \"web\";");
+    fs::create_dir(system.path("home/web")).expect("a folder");
+    let give = |id: u32| {
+        std::os::unix::fs::chown(system.path("home/web"), Some(id), Some(id)).expect("root may");
+    };
+    give(1234);
+    let before = system.read("etc/passwd");
+    system.fail(&web, "the home /home/web of the new user `web` belongs to the id 1234").await;
+    assert_eq!(system.read("etc/passwd"), before);
+    for id in [1001, 0] {
+        give(id);
+        system.converge(&web).await;
+        system.converge(&user("UserName = \"web\"; Ensure = \"Absent\";")).await;
+    }
+    // A user who is there already may have one.
+    give(1234);
+    system.converge(&user("UserName = \"jo\"; HomeDirectory = \"/home/web\";")).await;
+}
+
 #[tokio::test]
 async fn what_is_no_account_is_refused_by_name() {
     let system = System::with_accounts();

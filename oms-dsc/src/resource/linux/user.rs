@@ -78,6 +78,23 @@ impl UserResource {
         Ok(place.map(|place| place.found()).transpose()?.flatten().is_none())
     }
 
+    /// Refuses to give a new user a home that is somebody else's: the user could not write in it, and
+    /// would read what another left there. One of root's is let, as many accounts of services have it.
+    fn refuse_foreign_home(&self, name: &str, user: u32, home: &str) -> Result<(), Error> {
+        let place = self.root.place(&self.root.system(home), false)?;
+        let found = place.map(|place| place.found()).transpose()?.flatten();
+        match found.map(|found| found.owner.0).filter(|owner| *owner != user && *owner != 0) {
+            None => Ok(()),
+            Some(owner) => {
+                let reason = format!(
+                    "the home {home} of the new user `{name}` belongs to the id {owner} already, and \
+                     the user would have {user}"
+                );
+                Err(Error::Invalid { what: "User resource", reason })
+            }
+        }
+    }
+
     fn set(&self, desired: &Desired) -> Result<(), Error> {
         let _lock = AccountsLock::take(&self.root)?;
         let before = Accounts::read(&self.root)?;
@@ -91,6 +108,9 @@ impl UserResource {
         let is_new = before.passwd.find(&desired.name).is_none();
         let shell = self.default_shell()?;
         let (user, group, home) = desired.apply(&mut accounts, today, &shell)?;
+        if is_new {
+            self.refuse_foreign_home(&desired.name, user, &home)?;
+        }
         // The home comes before the user does: after a crash in between nobody takes a user without
         // a home for a whole one.
         if (is_new || desired.home.is_some()) && self.home_is_missing(&home)? {
