@@ -494,6 +494,16 @@ async fn keys_and_their_folder_become_the_users() {
     let file = "home/jo/dotfiles/ssh/authorized_keys";
     assert_eq!(system.read(file), format!("{KEY} desk\n"));
     assert!(fs::symlink_metadata(system.path("home/jo/.ssh")).expect("there").is_symlink());
+    // The server takes no keys where others write in the home or between.
+    for name in ["home/jo", "home/jo/dotfiles"] {
+        let mode = |mode| fs::set_permissions(system.path(name), fs::Permissions::from_mode(mode));
+        mode(0o775).expect("a mode");
+        let told = format!("Mode of {} is 0775, desired is 0755", system.path(name));
+        system.fail(&present, &told).await;
+        assert_eq!(of(name).0, 0o775, "it is not changed");
+        mode(0o755).expect("a mode");
+        system.stay(&present).await;
+    }
     // And so is the file.
     fs::rename(system.path(file), system.path("home/jo/dotfiles/keys")).expect("moved");
     symlink("../keys", system.path(file)).expect("a link");

@@ -5,7 +5,8 @@
 //! user's home as the boundary: a link that leads out of it is refused. Folder and file become the
 //! user's, and closed to the writing of others, since the server for SSH takes no keys from them else.
 //! What root keeps there, and the user can read, stays root's: the server takes keys from it too. A
-//! folder of somebody else becomes the user's only if it holds nothing but keys.
+//! folder of somebody else becomes the user's only if it holds nothing but keys. A home, or a folder
+//! between, that others can write in or that is somebody else's is told and refused, and stays as it is.
 
 use super::accounts::{Account, Names};
 use super::property::{Ensure, Properties};
@@ -20,7 +21,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, fsync}
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const CLASSES: [&str; 2] = ["MSFT_nxSshAuthorizedKeysResource", "MSFT_nxSshAuthorizedKeys"];
 
@@ -206,6 +207,8 @@ struct Keys {
     /// The file of keys and what is there, if its folder is.
     file: Option<(Place, Option<Found>)>,
     text: Vec<u8>,
+    /// The home, and the folders between it and folder and file where links lead deeper.
+    above: Vec<(PathBuf, Found)>,
 }
 
 impl Keys {
@@ -213,7 +216,7 @@ impl Keys {
         let account = Names::read(root)?.account(&desired.user)?;
         let path = root.system(&account.home);
         let not_found = || Error::NotFound { what: "home", name: path.display().to_string() };
-        let (place, _) = root
+        let (place, found_home) = root
             .follow(&path)?
             .filter(|(_, found)| found.file_type == FileType::Directory)
             .ok_or_else(not_found)?;
@@ -232,7 +235,20 @@ impl Keys {
             }
             file = Some((place, found));
         }
-        Ok(Self { account, folder, is_linked, file, text })
+        let mut above = vec![(place.path().to_owned(), found_home)];
+        for end in [Some(&folder.0), file.as_ref().map(|(place, _)| place)].into_iter().flatten() {
+            let within = |path: &&Path| path.starts_with(place.path()) && *path != place.path();
+            for path in end.path().ancestors().skip(1).take_while(within) {
+                // One folder has many names where links lead on by `..`.
+                if let Some((_, found)) = home.follow(path)?
+                    && folder.1.as_ref().is_none_or(|folder| folder.id != found.id)
+                    && above.iter().all(|(_, known)| known.id != found.id)
+                {
+                    above.push((path.to_owned(), found));
+                }
+            }
+        }
+        Ok(Self { account, folder, is_linked, file, text, above })
     }
 
     fn found(&self, desired: &Desired) -> Option<Vec<u8>> {
@@ -257,8 +273,15 @@ impl Keys {
             for (name, found) in [(".ssh", self.folder.1.as_ref()), ("authorized_keys", file)] {
                 differences.extend(found.into_iter().flat_map(|found| self.unfit(name, found)));
             }
+            differences.extend(self.unfit_above());
         }
         differences
+    }
+
+    /// Why the server for SSH takes no keys from anywhere below.
+    fn unfit_above(&self) -> impl Iterator<Item = Difference> {
+        let above = self.above.iter();
+        above.flat_map(|(path, found)| self.unfit(&path.display().to_string(), found))
     }
 
     /// Why the server for SSH ignores what is in a file or folder, or cannot read it.
@@ -296,6 +319,11 @@ impl Keys {
         if desired.ensure == Ensure::Absent {
             let Some((place, found)) = &self.file else { return Ok(()) };
             return place.write(&wanted, Attributes::default(), found.as_ref());
+        }
+        // Who else writes in a home is no matter of keys, and may be meant.
+        if let Some(difference) = self.unfit_above().next() {
+            let reason = format!("the server for SSH would take no keys there: {difference}");
+            return Err(Error::Invalid { what: "home of keys", reason });
         }
         if let Some((place, Some(found))) = &self.file {
             self.refuse_foreign(place, found)?;
