@@ -80,6 +80,13 @@ async fn arrays_and_bags() {
     )
     .await;
     check(
+        "print a = dynamic([3, 1, 3])
+         | project array_index_of(a, 3, 1, -1), array_index_of(a, 3, 1, 1), array_index_of(a, 3, 0, -2), array_index_of(a, 3, 0, -1, -1)",
+        "Column1:long Column2:long Column3:long Column4:long",
+        json!([[2, -1, null, null]]),
+    )
+    .await;
+    check(
         "print a = dynamic([3, 1, null]), b = dynamic(['x', 'y', 'z'])
          | project array_sort_asc(a, b), (down, other) = array_sort_desc(a, b, false), one = array_sort_asc(a)[0]",
         "a_sorted:dynamic b_sorted:dynamic down:dynamic other:dynamic one:dynamic",

@@ -33,7 +33,24 @@ fn check_untaken(site: &Site, mark: Option<Mark>) -> Result<()> {
 pub(crate) fn check_primary(store: &dyn Disk, site: &Site) -> Result<()> {
     let mark = peek(store, site)?;
     check_untaken(site, mark)?;
+    if mark.is_some_and(|mark| mark.role == Role::Fenced) {
+        check_kept(store, site)?;
+    }
     check_folder(store, site, mark.is_some())
+}
+
+/// Refuses the disk of a former primary whose log is still there: it may hold what the image lacks,
+/// and what begins anew here would clear it.
+fn check_kept(store: &dyn Disk, site: &Site) -> Result<()> {
+    for folder in [site.outgoing(), site.log(), site.overlay()] {
+        if names(store, &folder)?.is_some_and(|names| !names.is_empty()) {
+            let path = |name: &Path| Path::new(&site.location).join(name).display().to_string();
+            let (image, kept) = (path(&site.image), path(&folder));
+            let name = format!("{kept}, which {image} may lack: to do without them, remove it");
+            return Err(Error::AlreadyExists { what: "writes of a protection that ended", name });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a folder for replication in which anything is but an old mark.

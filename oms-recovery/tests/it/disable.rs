@@ -7,6 +7,7 @@ use oms_core::disk::{Disk as _, OpenMode};
 use oms_core::entropy::SeededEntropy;
 use oms_recovery::machine::disk::BlockDevice as _;
 use oms_recovery::recovery_point::PointChoice;
+use oms_recovery::replication::SiteStores as _;
 use oms_recovery::{Error, ProtectionState, RecoveryVault, ReplicationPolicy, SourceOperations};
 use std::path::Path;
 
@@ -181,6 +182,26 @@ async fn the_log_of_a_former_primary_stays_while_the_failover_is_not_committed()
                 production's before the failover: ";
     assert!(report.kept[0].starts_with(told), "{:?}", report.kept);
     assert_eq!((report.disk, report.left), (None, Vec::new()));
+
+    // Nor does a new protection of the disk clear it.
+    *world.sites.lost.lock().expect("lock") = None;
+    let mut elsewhere = recovery_site();
+    elsewhere.folder = "other.replication".into();
+    elsewhere.image = "other.img".into();
+    let protect = async || {
+        let policy = ReplicationPolicy::default();
+        let (primary, elsewhere) = (primary_site(), elsewhere.clone());
+        world.vault().enable_protection_at("web1", primary, elsewhere, policy).await
+    };
+    let error = protect().await.expect_err("writes are kept").to_string();
+    let path = "primary/disk.img.replication/outgoing, which primary/disk.img may lack";
+    assert!(error.contains(path), "{error}");
+    assert!(before == world.sites.primary.contents(), "a file was removed");
+    let store = world.sites.open("primary").expect("the site");
+    for name in before.keys().filter(|path| path.starts_with(&outgoing)) {
+        store.remove(name).expect("removed by hand");
+    }
+    protect().await.expect("nothing is in the way");
 }
 
 /// The image of a commit that was interrupted is not the disk.

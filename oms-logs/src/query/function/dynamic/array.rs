@@ -196,7 +196,8 @@ fn shift(args: &Args<'_>, direction: i64) -> Result<ArrayRef> {
     })
 }
 
-/// `array_index_of(array, value[, start[, length[, occurrence]]])`: -1 if it is not there.
+/// `array_index_of(array, value[, start[, length[, occurrence]]])`: -1 if it is not there, null if
+/// there is no such length (below -1, which is all that follows) or occurrence.
 fn array_index_of(args: &Args<'_>) -> Result<ArrayRef> {
     let (array, value) = (args.dynamic(0)?, args.dynamic(1)?);
     let option = |at| if args.len() > at { args.long(at).map(Some) } else { Ok(None) };
@@ -209,6 +210,7 @@ fn array_index_of(args: &Args<'_>) -> Result<ArrayRef> {
         let start = if start < 0 { start.saturating_add(count).max(0) } else { start };
         let end = match length.as_ref().map_or(Some(-1), |length| length.get(row))? {
             -1 => count,
+            length if length < -1 => return None,
             length => start.saturating_add(length).min(count),
         };
         let occurrence = occurrence.as_ref().map_or(Some(1), |number| number.get(row))?;
