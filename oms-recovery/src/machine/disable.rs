@@ -57,6 +57,9 @@ impl ProtectedItem {
     /// committed first; only if that disk cannot be opened any more is protection ended without, and then
     /// all files of both sites stay.
     ///
+    /// Where the journal failed, it may have taken the end all the same: the next call on this item finds
+    /// out, and answers the report of it.
+    ///
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Journal`].
     pub async fn disable_protection(&self) -> Result<DisableReport> {
@@ -69,6 +72,9 @@ impl ProtectedItem {
 
     async fn disable(&self) -> Result<DisableReport> {
         let mut runtime = self.begin().await?;
+        if let Some(report) = runtime.ended.take() {
+            return Ok(report);
+        }
         runtime.item.check(&ItemEvent::Disabled)?;
         let production = self.find_production(&mut runtime).await;
         if production.is_uncommitted && production.device.is_ok() {
@@ -86,7 +92,8 @@ impl ProtectedItem {
     ) -> Result<()> {
         let production = self.find_production(runtime).await;
         (runtime.item, runtime.unheard) = (ended, Vec::new());
-        self.complete_disable(runtime, production).await.map(drop)
+        runtime.ended = Some(self.complete_disable(runtime, production).await?);
+        Ok(())
     }
 
     /// Finds production's disk for the end of its protection. To be called before the state tells of it.

@@ -1,5 +1,6 @@
 //! A protected item that is open: its disk, its replica, and what can be done with them.
 
+use super::disable::DisableReport;
 use super::disk::OverlayDevice;
 use super::site::{Active, make_sites, open_active, open_replica, unmake_sites};
 use super::{ItemEvent, ItemId, ReplicationProtectedItem};
@@ -84,6 +85,8 @@ pub(crate) struct Runtime {
     pub(crate) quiescer: Option<Arc<dyn Quiescer>>,
     /// Events that were sent to the journal without an answer.
     pub(crate) unheard: Vec<Envelope>,
+    /// What the end came to, if its caller was not told: the journal took it without an answer.
+    pub(crate) ended: Option<DisableReport>,
 }
 
 impl Runtime {
@@ -100,8 +103,8 @@ impl Runtime {
             true => open_replica(shared, &item).inspect_err(missing).ok(),
             false => None,
         };
-        let (test, quiescer, unheard) = (None, None, Vec::new());
-        let mut runtime = Self { item, active, replica, test, quiescer, unheard };
+        let (test, quiescer, unheard, ended) = (None, None, Vec::new(), None);
+        let mut runtime = Self { item, active, replica, test, quiescer, unheard, ended };
         if runtime.item.test != TestFailoverState::None {
             let test = crate::failover::test::open(shared, &runtime, false);
             // A drill that cannot be shown any more can still be cleaned up.

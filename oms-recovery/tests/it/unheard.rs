@@ -161,6 +161,30 @@ async fn an_item_finds_out_by_itself_what_the_journal_took() {
     assert!(unheard > 30, "the journal tells too much: {unheard}");
 }
 
+/// What is to be removed or kept by hand is told to whoever asks again.
+#[tokio::test]
+async fn an_end_that_was_not_heard_of_is_reported_to_the_next_call() {
+    let mut unheard = 0;
+    for seed in 0..48 {
+        let world = World::new(seed, &random_disk(&SeededEntropy::new(seed)));
+        let item = world.protect(ReplicationPolicy::default()).await;
+        *world.sites.lost.lock().expect("lock") = Some("recovery");
+        if insist(&world, &item, Step::Disable).await == 0 {
+            continue;
+        }
+        unheard += 1;
+        // Whoever looks in between takes nothing away.
+        item.status().await;
+        let report = item.disable_protection().await.expect("ended");
+        let [left] = &report.left[..] else { panic!("{report:?}") };
+        assert!(left.starts_with("recovery/"), "{left}");
+        assert_eq!(report.disk.as_deref(), Some("primary/disk.img"));
+        let error = item.disable_protection().await.expect_err("nothing is protected");
+        assert!(matches!(error, Error::IllegalState { .. }), "{error}");
+    }
+    assert!(unheard > 2, "the journal tells too much: {unheard}");
+}
+
 /// Waits for so many turns of the other tasks, and then no more.
 async fn give_up_after<F: Future>(turns: u32, future: F) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
