@@ -494,14 +494,37 @@ async fn keys_and_their_folder_become_the_users() {
     let file = "home/jo/dotfiles/ssh/authorized_keys";
     assert_eq!(system.read(file), format!("{KEY} desk\n"));
     assert!(fs::symlink_metadata(system.path("home/jo/.ssh")).expect("there").is_symlink());
-    // The server takes no keys where others write in the home or between.
+    // The server takes no keys where others write in the home or between; the user's own group is nobody
+    // else's, as long as nobody else is in it.
+    let passwd = format!("jo:x:{user}:{group}::/home/jo:/bin/sh\n");
     for name in ["home/jo", "home/jo/dotfiles"] {
-        let mode = |mode| fs::set_permissions(system.path(name), fs::Permissions::from_mode(mode));
-        mode(0o775).expect("a mode");
-        let told = format!("Mode of {} is 0775, desired is 0755", system.path(name));
-        system.fail(&present, &told).await;
-        assert_eq!(of(name).0, 0o775, "it is not changed");
+        let path = system.path(name);
+        let mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode));
+        std::os::unix::fs::chown(&path, None, Some(group)).expect("may be given");
+        for (found, members, others, wanted) in [
+            (0o757, "", "", Some("0755")),
+            (0o775, "", "", None),
+            (0o775, "jo", "", None),
+            (0o777, "", "", Some("0775")),
+            (0o775, "jo,kim", "", Some("0755")),
+            (0o775, "", "kim", Some("0755")),
+        ] {
+            mode(found).expect("a mode");
+            system.write("etc/group", &format!("root:x:0:\njo:x:{group}:{members}\n"));
+            let other = format!("{others}:x:4321:{group}::/home/kim:/bin/sh\n");
+            let other = if others.is_empty() { "" } else { &other };
+            system.write("etc/passwd", &format!("{passwd}{other}"));
+            match wanted {
+                Some(wanted) => {
+                    let told = format!("Mode of {path} is {found:04o}, desired is {wanted}");
+                    system.fail(&present, &told).await;
+                    assert_eq!(of(name).0, found, "it is not changed");
+                }
+                None => system.stay(&present).await,
+            }
+        }
         mode(0o755).expect("a mode");
+        system.write("etc/passwd", &passwd);
         system.stay(&present).await;
     }
     // And so is the file.

@@ -23,8 +23,8 @@ pub struct DisableReport {
     /// it can be reached, and before the disk is protected again.
     pub left: Vec<String>,
     /// What stays since production's disk could not be opened, each with the reason: flushed writes may
-    /// be there and nowhere else. Keep a copy of it before the disk is protected again, which begins
-    /// the log anew.
+    /// be there and nowhere else. A new protection that would clear it is refused; keep a copy of it before it
+    /// is removed.
     ///
     /// What a log holds and its image lacks, [`TrackedDevice::open`] brings to the image; not so where
     /// image and folder are one disk, or were production's before a failover that is not committed. One
@@ -57,8 +57,9 @@ impl ProtectedItem {
     /// committed first; only if that disk cannot be opened any more is protection ended without, and then
     /// all files of both sites stay.
     ///
-    /// Where the journal failed, it may have taken the end all the same: the next call on this item finds
-    /// out, and answers the report of it.
+    /// Where the journal failed, it may have taken the end all the same: the next call of this on the same
+    /// item finds out and answers the report, once. Another process, or an item that is opened anew,
+    /// does not have it.
     ///
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Journal`].

@@ -211,6 +211,19 @@ impl Names {
         })
     }
 
+    /// Whether a group is private to a user: that one, and nobody else, is in it.
+    pub(super) fn is_private(&self, group: u32, user: u32) -> bool {
+        let Some(row) = self.groups.rows().find(|row| row.number(2) == Some(group)) else {
+            return false;
+        };
+        let (listed, name) = (row.list(3), self.user_name(user).into_bytes());
+        let primary = || self.users.rows().filter(|row| row.number(3) == Some(group));
+        let is_empty = listed.is_empty() && primary().next().is_none();
+        !is_empty
+            && primary().all(|row| row.number(2) == Some(user))
+            && listed.iter().all(|member| *member == name)
+    }
+
     /// The name of a user, or the number if it has none.
     pub(super) fn user_name(&self, id: u32) -> String {
         name_of(&self.users, id)

@@ -2,8 +2,9 @@
 //!
 //! The archive is read without trusting it, by the rules of module packages: no link, no path that leaves
 //! the destination, no more bytes than its table says. A symbolic link below the destination leads no file
-//! out of it either; an absolute one is refused, also where it leads below the destination. Every file is written beside its place and renamed into it, so one that is there is
-//! whole. What the archive does not name stays.
+//! out of it either; an absolute one is refused, also where it leads below the destination. Every file is
+//! written beside its place and renamed into it, so one that is there is whole. What the archive does not
+//! name stays.
 
 use super::differences::Differences;
 use super::property::{Ensure, Properties};

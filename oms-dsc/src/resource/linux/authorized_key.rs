@@ -6,7 +6,8 @@
 //! user's, and closed to the writing of others, since the server for SSH takes no keys from them else.
 //! What root keeps there, and the user can read, stays root's: the server takes keys from it too. A
 //! folder of somebody else becomes the user's only if it holds nothing but keys. A home, or a folder
-//! between, that others can write in or that is somebody else's is told and refused, and stays as it is.
+//! between, that others can write in or that is somebody else's is told and refused, and stays as it is;
+//! a group of which only the user is may write in it, for Debian's server lets it.
 
 use super::accounts::{Account, Names};
 use super::property::{Ensure, Properties};
@@ -209,11 +210,13 @@ struct Keys {
     text: Vec<u8>,
     /// The home, and the folders between it and folder and file where links lead deeper.
     above: Vec<(PathBuf, Found)>,
+    names: Names,
 }
 
 impl Keys {
     fn of(root: &Root, desired: &Desired) -> Result<Self, Error> {
-        let account = Names::read(root)?.account(&desired.user)?;
+        let names = Names::read(root)?;
+        let account = names.account(&desired.user)?;
         let path = root.system(&account.home);
         let not_found = || Error::NotFound { what: "home", name: path.display().to_string() };
         let (place, found_home) = root
@@ -248,7 +251,7 @@ impl Keys {
                 }
             }
         }
-        Ok(Self { account, folder, is_linked, file, text, above })
+        Ok(Self { account, folder, is_linked, file, text, above, names })
     }
 
     fn found(&self, desired: &Desired) -> Option<Vec<u8>> {
@@ -271,7 +274,8 @@ impl Keys {
         if desired.ensure == Ensure::Present {
             let file = self.file.as_ref().and_then(|(_, found)| found.as_ref());
             for (name, found) in [(".ssh", self.folder.1.as_ref()), ("authorized_keys", file)] {
-                differences.extend(found.into_iter().flat_map(|found| self.unfit(name, found)));
+                let closed = |found| self.unfit(name, found, 0o022);
+                differences.extend(found.into_iter().flat_map(closed));
             }
             differences.extend(self.unfit_above());
         }
@@ -280,20 +284,24 @@ impl Keys {
 
     /// Why the server for SSH takes no keys from anywhere below.
     fn unfit_above(&self) -> impl Iterator<Item = Difference> {
-        let above = self.above.iter();
-        above.flat_map(|(path, found)| self.unfit(&path.display().to_string(), found))
+        self.above.iter().flat_map(|(path, found)| {
+            let is_private = self.names.is_private(found.owner.1, self.account.id);
+            let closed = if is_private { 0o002 } else { 0o022 };
+            self.unfit(&path.display().to_string(), found, closed)
+        })
     }
 
-    /// Why the server for SSH ignores what is in a file or folder, or cannot read it.
-    fn unfit(&self, name: &str, found: &Found) -> Vec<Difference> {
+    /// Why the server for SSH ignores what is in a file or folder, or cannot read it. `closed` is what
+    /// its mode may not have.
+    fn unfit(&self, name: &str, found: &Found, closed: u32) -> Vec<Difference> {
         let mut differences = Vec::new();
         if found.owner.0 != self.account.id && !self.is_roots(found) {
             let (found, wanted) = (found.owner.0.to_string(), self.account.id.to_string());
             differences.push(Difference::new(format!("Owner of {name}"), found, wanted));
         }
-        if found.mode & 0o022 != 0 {
+        if found.mode & closed != 0 {
             let mode = |mode: u32| format!("{mode:04o}");
-            let (found, wanted) = (mode(found.mode), mode(found.mode & !0o022));
+            let (found, wanted) = (mode(found.mode), mode(found.mode & !closed));
             differences.push(Difference::new(format!("Mode of {name}"), found, wanted));
         }
         differences
