@@ -593,7 +593,7 @@ impl Walk<'_> {
         }
         let copy = self.shared.copy;
         let opened = folder.make(&node, copy).and_then(|made| {
-            let is_kept = made == Made::Now || copy != CopyOption::Overwrite;
+            let is_kept = made == Made::Before && copy != CopyOption::Overwrite;
             let open = if is_kept { Folder::open } else { Folder::open_to_fill };
             Ok((made, open(folder, &node.name)?))
         });

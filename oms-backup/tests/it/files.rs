@@ -116,26 +116,29 @@ impl Later for jiff::Timestamp {
 
 #[test]
 fn what_cannot_be_read_is_reported_and_the_rest_is_backed_up() {
-    if is_root() {
-        // The superuser can read everything; the next test fails for everybody.
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let source = folder.path().join("source");
-    write(&source.join("secret"), b"x");
-    write(&source.join("folder/inside"), b"x");
-    write(&source.join("open"), b"x");
-    let close = |name: &str| {
-        let mode = std::fs::Permissions::from_mode(0o0);
-        std::fs::set_permissions(source.join(name), mode).expect("closed");
-    };
-    close("secret");
-    close("folder");
-    let vault = create(local(&folder.path().join("vault")));
-    let report = backup(&vault, &source);
-    let kinds: Vec<_> = report.warnings.listed.iter().map(|warning| warning.kind).collect();
-    assert_eq!(kinds, [SourceWarningKind::FolderUnreadable, SourceWarningKind::Unreadable]);
-    assert_eq!(report.summary.total_files_processed, 1);
+    // The superuser can read everything; the next test fails for everybody.
+    as_user(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        write(&source.join("secret"), b"x");
+        write(&source.join("folder/inside"), b"x");
+        write(&source.join("open"), b"x");
+        let close = |name: &str| {
+            let mode = std::fs::Permissions::from_mode(0o0);
+            std::fs::set_permissions(source.join(name), mode).expect("closed");
+        };
+        close("secret");
+        close("folder");
+        let vault = create(local(&folder.path().join("vault")));
+        let report = backup(&vault, &source);
+        let kinds: Vec<_> = report.warnings.listed.iter().map(|warning| warning.kind).collect();
+        assert_eq!(kinds, [SourceWarningKind::FolderUnreadable, SourceWarningKind::Unreadable]);
+        assert_eq!(report.summary.total_files_processed, 1);
+        for name in ["secret", "folder"] {
+            // So that it can be removed.
+            chmod(&source.join(name), 0o700);
+        }
+    });
 }
 
 #[test]

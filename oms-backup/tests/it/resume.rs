@@ -251,9 +251,14 @@ fn folders_of_an_interrupted_restore_are_finished_where_what_is_there_is_skipped
 
 /// A list that lets somebody else read and write, as `system.posix_acl_access` has it.
 fn access_list(user: u32) -> Vec<u8> {
+    access_list_of(0o7, user)
+}
+
+/// As [`access_list`], with what the owner may do.
+fn access_list_of(owner: u16, user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let entries: [(u16, u16, u32); 5] =
-        [(1, 7, NOBODY), (2, 6, user), (4, 4, NOBODY), (0x10, 6, NOBODY), (0x20, 4, NOBODY)];
+        [(1, owner, NOBODY), (2, 6, user), (4, 4, NOBODY), (0x10, 6, NOBODY), (0x20, 4, NOBODY)];
     let mut list = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {
         list.extend_from_slice(&tag.to_le_bytes());
@@ -306,57 +311,6 @@ fn what_others_have_rights_in_is_written_afresh() {
     assert_same(&inside(&source), &inside(&target));
 }
 
-#[test]
-fn an_ordinary_user_takes_no_file_of_another_for_their_own() {
-    if !is_root() {
-        // Only the superuser gives files away.
-        return;
-    }
-    let folder = as_user(|| tempfile::tempdir().expect("a folder"));
-    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
-    let place = folder.path().join("vault");
-    as_user(|| {
-        for name in ["letter", "list", "notes"] {
-            write(&source.join(name), b"dear");
-            chmod(&source.join(name), 0o664);
-        }
-        let vault = create(local(&place));
-        backup(&vault, &source);
-        resume(&vault, &source, &target);
-    });
-    std::os::unix::fs::chown(target.join("letter"), Some(0), Some(0)).expect("given away");
-    std::os::unix::fs::chown(target.join("list"), None, Some(0)).expect("given away");
-    let report = as_user(|| resume(&open(local(&place)), &source, &target));
-    assert_eq!((report.files, report.kept), (2, 1), "{report:?}");
-    assert_same(&inside(&source), &inside(&target));
-}
-
-/// Files in a folder that hands its group down have that group, also those that are made there.
-#[test]
-fn an_ordinary_user_keeps_files_of_the_group_that_a_folder_hands_down() {
-    if !is_root() {
-        // Only the superuser gives a folder to a group that the user is not in.
-        return;
-    }
-    let folder = as_user(|| tempfile::tempdir().expect("a folder"));
-    let (source, target) = (folder.path().join("source"), folder.path().join("target"));
-    let place = folder.path().join("vault");
-    as_user(|| {
-        write(&source.join("letter"), b"dear");
-        chmod(&source.join("letter"), 0o664);
-        backup(&create(local(&place)), &source);
-        std::fs::create_dir(&target).expect("a folder");
-    });
-    std::os::unix::fs::chown(&target, None, Some(USER + 1)).expect("given away");
-    chmod(&target, 0o2775);
-    let resume = || as_user(|| resume(&open(local(&place)), &source, &target));
-    assert_eq!(resume().files, 1);
-    let group = std::fs::metadata(target.join("letter")).expect("metadata").gid();
-    assert_eq!(group, USER + 1);
-    let report = resume();
-    assert_eq!((report.files, report.kept), (0, 1), "{report:?}");
-}
-
 /// What a folder of the target hands down lets nobody do what the recovery point does not, and is in no
 /// later restore's way.
 #[test]
@@ -393,6 +347,48 @@ fn access_lists_of_the_target_are_not_handed_down() {
     let report = resume(&vault, &source, &target);
     assert_eq!((report.files, report.kept), (0, 3), "{report:?}");
     assert_same(&inside(&source), &inside(&target));
+}
+
+/// What the folders of a target hand down may leave out even the owner of what is made in them. Nor is it
+/// in the way of going on where a restore was killed before it made that good.
+#[test]
+fn an_ordinary_user_restores_where_owners_are_handed_down_no_rights() {
+    as_user(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        let source = at("source");
+        for number in 0..40 {
+            write(&source.join(format!("album/photos/{number}")), &random(number, 3_000));
+        }
+        write(&source.join("letter"), b"dear");
+        chmod(&source, 0o750);
+        let vault = create(local(&at("vault")));
+        backup(&vault, &source);
+        let strict = at("strict");
+        std::fs::create_dir(&strict).expect("a folder");
+        let list = access_list_of(0, USER + 1);
+        let is_handed_down = set_attribute(&strict, "system.posix_acl_default", &list);
+        assert!(is_handed_down, "the file system of {} has no access lists", strict.display());
+        std::fs::create_dir(strict.join("theirs")).expect("a folder");
+        assert_eq!(std::fs::metadata(strict.join("theirs")).expect("metadata").mode() & 0o700, 0);
+
+        let target = strict.join("above/target");
+        resume(&vault, &source, &target);
+        assert_same(&describe(&source), &describe(&target));
+
+        for (name, copy) in [("over", CopyOption::Overwrite), ("beside", CopyOption::Skip)] {
+            let target = strict.join(name);
+            interrupted(&at("vault"), &source, &target);
+            // As they are made.
+            for folder in ["album/photos", "album", ""] {
+                chmod(&target.join(folder), 0o1000);
+            }
+            let plan = vault.plan_restore(&options(&source, &target, copy)).expect("a plan");
+            let report = plan.run(&Control::default()).expect("restored");
+            assert!(report.failures.is_empty() && report.warnings.is_empty(), "{report:?}");
+            assert_same(&describe(&source), &describe(&target));
+        }
+    });
 }
 
 const KILLED: &str = "OMS_TEST_KILLED_RESTORE";
@@ -455,4 +451,57 @@ fn count(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let paths = entries.flatten().map(|entry| entry.path());
     paths.map(|path| if path.is_dir() { count(&path) } else { 1 }).sum()
+}
+
+/// Only the superuser gives files and folders to others.
+#[cfg(feature = "interop")]
+mod interop {
+    use super::*;
+
+    const SUPERUSER: &str = "only the superuser can run this test: it gives files away";
+
+    #[test]
+    fn an_ordinary_user_takes_no_file_of_another_for_their_own() {
+        assert!(is_root(), "{SUPERUSER}");
+        let folder = as_user(|| tempfile::tempdir().expect("a folder"));
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        let place = folder.path().join("vault");
+        as_user(|| {
+            for name in ["letter", "list", "notes"] {
+                write(&source.join(name), b"dear");
+                chmod(&source.join(name), 0o664);
+            }
+            let vault = create(local(&place));
+            backup(&vault, &source);
+            resume(&vault, &source, &target);
+        });
+        std::os::unix::fs::chown(target.join("letter"), Some(0), Some(0)).expect("given away");
+        std::os::unix::fs::chown(target.join("list"), None, Some(0)).expect("given away");
+        let report = as_user(|| resume(&open(local(&place)), &source, &target));
+        assert_eq!((report.files, report.kept), (2, 1), "{report:?}");
+        assert_same(&inside(&source), &inside(&target));
+    }
+
+    /// Files in a folder that hands its group down have that group, also those that are made there.
+    #[test]
+    fn an_ordinary_user_keeps_files_of_the_group_that_a_folder_hands_down() {
+        assert!(is_root(), "{SUPERUSER}");
+        let folder = as_user(|| tempfile::tempdir().expect("a folder"));
+        let (source, target) = (folder.path().join("source"), folder.path().join("target"));
+        let place = folder.path().join("vault");
+        as_user(|| {
+            write(&source.join("letter"), b"dear");
+            chmod(&source.join("letter"), 0o664);
+            backup(&create(local(&place)), &source);
+            std::fs::create_dir(&target).expect("a folder");
+        });
+        std::os::unix::fs::chown(&target, None, Some(USER + 1)).expect("given away");
+        chmod(&target, 0o2775);
+        let resume = || as_user(|| resume(&open(local(&place)), &source, &target));
+        assert_eq!(resume().files, 1);
+        let group = std::fs::metadata(target.join("letter")).expect("metadata").gid();
+        assert_eq!(group, USER + 1);
+        let report = resume();
+        assert_eq!((report.files, report.kept), (0, 1), "{report:?}");
+    }
 }

@@ -5,11 +5,11 @@ use crate::item::source::open_attributes;
 use crate::vault::format::{Node, NodeKind, NodeName, mode_to_unix};
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps,
-    Uid, XattrFlags,
+    AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec,
+    Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -31,7 +31,11 @@ const FOLDER_FLAGS: OFlags =
 
 /// The mode of a folder that was made and has not got its own yet: for its owner alone, and with a bit
 /// that means nothing there and that nobody gives such a folder, by which a restore that goes on knows it.
+/// The folder above may hand down less to the owner, until that is made good.
 const UNFINISHED: u32 = 0o1700;
+
+/// What the owner of a folder may do in it.
+const OWNERS: u32 = 0o700;
 
 /// Labels that the kernel itself puts on files as they are made. They lessen rights and give none.
 const LABELS: [&str; 2] = ["security.selinux", "security.SMACK64"];
@@ -44,25 +48,57 @@ const ACCESS_LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_de
 pub(crate) fn open_root(path: &Path, own: Option<&Node>) -> io::Result<(Folder, bool)> {
     let mut is_made = false;
     if own.is_some() && !path.exists() {
-        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("")))?;
+        make_folders(path.parent().unwrap_or(Path::new("")))?;
         is_made = match rustix::fs::mkdir(path, Mode::from_raw_mode(UNFINISHED)) {
             Err(Errno::EXIST) => false,
             made => made.map(|()| true)?,
         };
     }
-    std::fs::create_dir_all(path)?;
+    make_folders(path)?;
     let flags = FOLDER_FLAGS.difference(OFlags::NOFOLLOW);
-    let fd = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
     if let Some(node) = own {
-        is_made |= is_unfinished(&rustix::fs::fstat(&*fd)?, node);
+        is_made |= is_unfinished(&rustix::fs::stat(path)?, node);
     }
-    Ok((Folder { fd, path: PathBuf::new() }, is_made))
+    let fd = match is_made {
+        true => open_wide(CWD, path.as_os_str(), flags)?,
+        false => rustix::fs::open(path, flags, Mode::empty())?,
+    };
+    Ok((Folder { fd: Arc::new(fd), path: PathBuf::new() }, is_made))
+}
+
+/// Makes a folder that is not there, and those above it.
+fn make_folders(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    make_folders(path.parent().unwrap_or(Path::new("")))?;
+    match rustix::fs::mkdir(path, Mode::from_raw_mode(0o777)) {
+        Ok(()) => open_wide(CWD, path.as_os_str(), FOLDER_FLAGS).map(drop),
+        // Another process made it.
+        Err(Errno::EXIST) if path.is_dir() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a folder in which its owner may do everything from now on: what is above a folder may hand down
+/// less to its owner as it is made.
+fn open_wide(above: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+    // A folder that lets nobody read it can be opened in no other way.
+    let fd = rustix::fs::openat(above, name, flags | OFlags::PATH, Mode::empty())?;
+    let mode = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
+    if mode & OWNERS != OWNERS {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        // Somebody else's folder may be open to this user in another way; what it is not open to
+        // fails by name.
+        let _ = rustix::fs::chmod(path, Mode::from_raw_mode(mode | OWNERS));
+    }
+    Ok(rustix::fs::openat(&fd, ".", flags, Mode::empty())?)
 }
 
 /// Whether a restore made a folder for that node and did not come to its end.
 fn is_unfinished(folder: &Stat, node: &Node) -> bool {
     let is_owned = folder.st_uid == node.uid || folder.st_uid == this_user();
-    is_owned && folder.st_mode & 0o1777 == UNFINISHED
+    is_owned && folder.st_mode & 0o1777 & !OWNERS == UNFINISHED & !OWNERS
 }
 
 fn this_user() -> u32 {
@@ -95,20 +131,11 @@ impl Folder {
         Ok(Self { fd: Arc::new(fd), path: self.path.join(name.as_os_str()) })
     }
 
-    /// Opens a folder in this one that was there before, so that it can be filled: its owner may do
-    /// everything in it until it gets its own mode.
+    /// Opens a folder in this one so that it can be filled: its owner may do everything in it until it
+    /// gets its own mode.
     pub(crate) fn open_to_fill(&self, name: &NodeName) -> io::Result<Self> {
-        // A folder that lets nobody read it can be opened in no other way.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&*self.fd, name.as_os_str(), flags, Mode::empty())?;
-        let mode = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
-        if mode & 0o700 != 0o700 {
-            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            // Somebody else's folder may be open to this user in another way; what it is not open to
-            // fails by name.
-            let _ = rustix::fs::chmod(path, Mode::from_raw_mode(mode | 0o700));
-        }
-        self.open(name)
+        let fd = open_wide(self.fd.as_fd(), name.as_os_str(), FOLDER_FLAGS)?;
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(name.as_os_str()) })
     }
 
     /// Opens a folder below this one, one name after the other.
@@ -135,8 +162,8 @@ impl Folder {
         }
     }
 
-    /// Makes a folder that only its owner can enter; its own mode follows when it is full.
-    /// Answers who made it.
+    /// Makes a folder that only its owner can enter, once it is [open to be filled](Self::open_to_fill);
+    /// its own mode follows when it is full. Answers who made it.
     pub(crate) fn make(&self, node: &Node, copy: CopyOption) -> io::Result<Made> {
         let name = &node.name;
         match self.look(name)? {
@@ -205,8 +232,13 @@ impl Folder {
         let fd = rustix::fs::openat(&*self.fd, temporary, flags | OFlags::CLOEXEC, mode)?;
         // Where a file system has no locks there is nothing to be told by them.
         let _ = rustix::fs::flock(&fd, FlockOperation::LockExclusive);
-        if rustix::fs::fstat(&fd)?.st_nlink == 0 {
+        let stat = rustix::fs::fstat(&fd)?;
+        if stat.st_nlink == 0 {
             return Err(io::Error::other("another restore into this folder has just begun"));
+        }
+        // The folder may hand down less; what cannot be opened cannot be seen to be locked.
+        if Mode::from_raw_mode(stat.st_mode) & mode != mode {
+            rustix::fs::fchmod(&fd, mode)?;
         }
         Ok(fd.into())
     }
@@ -457,7 +489,48 @@ fn timestamps(node: &Node) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Whoever owns a file could change it after it was kept. There are files of others also where
+    /// nobody can give one away: the system's.
+    #[test]
+    fn an_ordinary_user_keeps_no_file_of_another() {
+        let work = || {
+            if rustix::process::geteuid().is_root() {
+                set_thread_groups(&[]).expect("no groups");
+                let (user, group) = (Uid::from_raw(12_345), Gid::from_raw(12_345));
+                set_thread_res_gid(group, group, group).expect("a group");
+                set_thread_res_uid(user, user, user).expect("a user");
+            }
+            let is_theirs = |entry: &std::fs::DirEntry| {
+                let Ok(stat) = entry.path().symlink_metadata() else { return false };
+                let is_plain = stat.is_file() && stat.nlink() == 1 && stat.mode() & 0o022 == 0;
+                is_plain && stat.uid() != this_user() && File::open(entry.path()).is_ok()
+            };
+            let mut system = std::fs::read_dir("/etc").expect("the system's files").flatten();
+            let theirs = system.find(is_theirs).expect("a file of another user in /etc");
+            let name = theirs.file_name().into_string().expect("a name");
+            let stat = theirs.metadata().expect("metadata");
+            let node = serde_json::json!({
+                "name": name, "type": "file", "mode": stat.mode() & 0o777, "uid": stat.uid(),
+                "gid": stat.gid(), "size": stat.len(),
+            });
+            let node: Node = serde_json::from_value(node).expect("a node");
+            let own = tempfile::tempdir().expect("a folder");
+            let file = own.path().join(&name);
+            std::fs::copy(theirs.path(), &file).expect("a copy");
+            let mode = std::fs::Permissions::from_mode(stat.mode() & 0o777);
+            std::fs::set_permissions(&file, mode).expect("a mode");
+            let is_kept = |folder: &Path| {
+                let (root, _) = open_root(folder, None).expect("it opens");
+                root.open_existing(&node, Ownership { is_restored: false }).is_some()
+            };
+            assert_eq!((is_kept(own.path()), is_kept(Path::new("/etc"))), (true, false), "{name}");
+        };
+        std::thread::scope(|scope| scope.spawn(work).join()).expect("the user's thread");
+    }
 
     /// Another restore removes leftovers while this one makes files.
     #[test]
