@@ -36,6 +36,8 @@ mod query;
 #[cfg(test)]
 mod query_bounds;
 #[cfg(test)]
+mod query_documented;
+#[cfg(test)]
 mod query_dynamic;
 #[cfg(test)]
 mod query_functions;

@@ -60,7 +60,10 @@ async fn limits_are_named() {
             "range k from 1 to 20 step 1 | extend t = 1 | make-series count() on t from 0 to 1000000 step 1 by k",
             "series_total_max=`16777216`",
         ),
-        ("range k from 1 to 10001 step 1 | partition by k (count)", "partitions_max=`10000`"),
+        (
+            "range k from 1 to 10001 step 1 | partition hint.strategy=native by k (count)",
+            "partitions_max=`10000`",
+        ),
         (
             "range t from 1 to 4000 step 1 | extend id = t | evaluate new_activity_metrics(id, t, 1, 10000, 1)",
             "operator_rows_max=`10000000`",

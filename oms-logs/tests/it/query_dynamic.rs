@@ -242,13 +242,13 @@ async fn bags_become_columns() {
     let data = "datatable(b:dynamic, n:string)[dynamic({'y': 1, 'x': 'a'}), 'k', dynamic({'y': 2.5, 'z': [1]}), 'l', dynamic(null), 'm']";
     check(
         &format!("{data} | evaluate bag_unpack(b) | sort by n asc"),
-        "n:string x:string y:real z:dynamic",
-        json!([["k", "a", 1.0, null], ["l", "", 2.5, [1]], ["m", "", null, null]]),
+        "n:string x:string y:dynamic z:dynamic",
+        json!([["k", "a", 1, null], ["l", "", 2.5, [1]], ["m", "", null, null]]),
     )
     .await;
     check(
         &format!("{data} | evaluate bag_unpack(b, 'p_', ignoredProperties=dynamic(['z', 'x'])) | top 1 by n"),
-        "n:string p_y:real",
+        "n:string p_y:dynamic",
         json!([["m", null]]),
     )
     .await;

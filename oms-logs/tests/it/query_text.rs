@@ -150,7 +150,7 @@ fn larger_operators() {
     );
     assert_eq!(
         read("find withsource=s in (A) where x > 1 project x, y:long, pack(*)"),
-        "find withsource=s in (A) where (x > 1) project x, y:long, pack(*)"
+        "find withsource=s in (A) where (x > 1) project x, y:long, pack_all()"
     );
 }
 

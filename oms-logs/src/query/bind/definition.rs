@@ -143,7 +143,7 @@ impl Binder<'_> {
         }
         let fits = |name: &str| names.iter().any(|pattern| name_matches(pattern, name));
         self.lets.retain(|name, value| match value {
-            LetValue::Table(_) | LetValue::Function(_) => fits(name),
+            LetValue::Table(_) | LetValue::Graph(_) | LetValue::Function(_) => fits(name),
             LetValue::Scalar(_) | LetValue::Broken => true,
         });
         self.allowed = Some(names);
@@ -165,6 +165,11 @@ impl Binder<'_> {
             _ => false,
         });
         views.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a name is that of a function that stands for a table.
+    pub(crate) fn is_view(&self, name: &str) -> bool {
+        self.function(name).is_some_and(|function| function.view)
     }
 
     pub(super) fn closure(&self, function: &ast::Function) -> LetValue {

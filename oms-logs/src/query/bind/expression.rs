@@ -218,8 +218,13 @@ impl Binder<'_> {
         match self.lets.get(name) {
             Some(LetValue::Scalar(value)) => Ok(Expr { span, ..value.clone() }),
             Some(LetValue::Broken) => Err(Failed),
+            // A function that takes nothing is called by its name alone too.
             Some(LetValue::Function(_)) => {
-                let message = format!("`{name}` is a function; it is called with `()`");
+                let name = ast::Name { text: name.to_owned(), span };
+                self.call_defined(&name, &[], span, &mut Scope::constants())
+            }
+            Some(LetValue::Graph(_)) => {
+                let message = format!("`{name}` is a graph, and a value is needed");
                 Err(self.report(Problem::semantic(span, message)))
             }
             Some(LetValue::Table(_)) => {
@@ -244,14 +249,7 @@ impl Binder<'_> {
         scope: &mut Scope<'_>,
     ) -> BindResult<Expr> {
         if self.function(&name.text).is_some() {
-            return match self.call_named(&name.text, arguments, None, scope, span)? {
-                LetValue::Scalar(value) => Ok(Expr { span, ..value }),
-                LetValue::Table(_) | LetValue::Function(_) => {
-                    let message = format!("`{}` is a table, and a value is needed", name.text);
-                    Err(self.report(Problem::semantic(span, message)))
-                }
-                LetValue::Broken => Err(Failed),
-            };
+            return self.call_defined(name, arguments, span, scope);
         }
         if let Some(named) = arguments.iter().find_map(|argument| argument.name.as_ref()) {
             return Err(self.report(Problem::unsupported(named.span, "a named argument")));
@@ -289,6 +287,24 @@ impl Binder<'_> {
         self.checked(function.bind(&Call { name: text, span, now: self.now }, arguments))
     }
 
+    /// The value of a function that the query defines.
+    fn call_defined(
+        &mut self,
+        name: &ast::Name,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+        scope: &mut Scope<'_>,
+    ) -> BindResult<Expr> {
+        match self.call_named(&name.text, arguments, None, scope, span)? {
+            LetValue::Scalar(value) => Ok(Expr { span, ..value }),
+            LetValue::Table(_) | LetValue::Graph(_) | LetValue::Function(_) => {
+                let message = format!("`{}` is a table, and a value is needed", name.text);
+                Err(self.report(Problem::semantic(span, message)))
+            }
+            LetValue::Broken => Err(Failed),
+        }
+    }
+
     fn aggregate(
         &mut self,
         name: &str,
@@ -312,6 +328,10 @@ impl Binder<'_> {
         match self.let_value(&argument.expr)? {
             LetValue::Table(relation) => self.scalar_of(relation, span),
             LetValue::Scalar(value) => Ok(Expr { span, ..value }),
+            LetValue::Graph(_) => {
+                let message = "`toscalar` takes a table, not a graph";
+                Err(self.report(Problem::semantic(span, message)))
+            }
             LetValue::Function(_) | LetValue::Broken => Err(Failed),
         }
     }
@@ -695,7 +715,7 @@ fn of_view(value: View<'_>, span: Span) -> Expr {
 
 /// `value in (items)`; items of other types equal nothing, and so do nulls.
 fn is_in(value: Expr, items: Vec<Expr>, span: Span) -> Result<Expr, Problem> {
-    if matches!(value.kql_type, KqlType::Dynamic | KqlType::Decimal) {
+    if value.kql_type == KqlType::Dynamic {
         return Err(Problem::unsupported(span, format!("in for {}", value.kql_type)));
     }
     let mut kept = Vec::new();
@@ -709,6 +729,12 @@ fn is_in(value: Expr, items: Vec<Expr>, span: Span) -> Result<Expr, Problem> {
         }
     }
     let value = function::cast(value, kql_type);
+    if kql_type == KqlType::Decimal {
+        // One decimal can be written in several ways.
+        let equal = |item| operator::compare(Comparison::Equal, value.clone(), item, span);
+        let parts = items.into_iter().map(equal).collect::<Result<Vec<_>, _>>()?;
+        return Ok(Expr::new(ExprKind::Or(parts), KqlType::Bool, span));
+    }
     for item in items {
         let item = if item.kql_type == kql_type || kql_type == KqlType::Guid {
             item

@@ -20,6 +20,7 @@ use super::function;
 use super::limits::{
     COMPUTED_DEPTH_MAX, COMPUTED_NODES_MAX, EXPRESSIONS_MAX, KEY_NODES_MAX, OPERATORS_MAX,
 };
+use super::operator::graph::Graph;
 use super::render::Render;
 use super::syntax::Span;
 use super::syntax::ast;
@@ -93,9 +94,17 @@ pub(super) struct Surroundings<'a> {
 enum LetValue {
     Scalar(Expr),
     Table(Arc<Relation>),
+    Graph(Graph),
     Function(Arc<Closure>),
     /// Its statement is wrong, which was reported.
     Broken,
+}
+
+/// What a pipeline has come to.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    Rows(Arc<Relation>),
+    Graph(Graph),
 }
 
 /// The names that `let` statements, parameters and `as` gave.
@@ -126,6 +135,12 @@ pub(super) struct Binder<'a> {
     answers_used: usize,
     /// The sub-query that must be run next.
     pending: Option<Arc<Relation>>,
+    /// How many parts of `partition`, one in another, are being bound.
+    pub(super) parts: usize,
+    /// Whether a sub-query reads the rows of such a part, which are not known before the query runs.
+    pub(super) reads_part: bool,
+    /// How many names of tables stood for none.
+    pub(super) missing_tables: usize,
     /// Tables of the answer after the one that is being bound.
     pub(super) others: Vec<(String, Arc<Relation>)>,
     problems: Vec<Problem>,
@@ -156,6 +171,9 @@ pub(super) fn bind(
         answers,
         answers_used: 0,
         pending: None,
+        parts: 0,
+        reads_part: false,
+        missing_tables: 0,
         others: Vec::new(),
         problems: Vec::new(),
         render: None,
@@ -184,6 +202,26 @@ impl Binder<'_> {
 
     pub(super) fn checked<T>(&mut self, result: Result<T, Problem>) -> BindResult<T> {
         result.map_err(|problem| self.report(problem))
+    }
+
+    /// Binds what need not succeed: the inner error holds the problems, which are not reported.
+    pub(super) fn attempt<T>(
+        &mut self,
+        bind: impl FnOnce(&mut Self) -> BindResult<T>,
+    ) -> BindResult<Result<T, Vec<Problem>>> {
+        let before = self.problems.len();
+        match bind(self) {
+            Ok(made) => Ok(Ok(made)),
+            // Binding begins again when the rows that are missing are known.
+            Err(Failed) if self.pending.is_some() => Err(Failed),
+            Err(Failed) => Ok(Err(self.problems.split_off(before))),
+        }
+    }
+
+    /// Reports what an attempt kept.
+    pub(super) fn report_all(&mut self, problems: Vec<Problem>) -> Failed {
+        self.problems.extend(problems);
+        Failed
     }
 
     /// Counts an expression towards the bound on the query's size.
@@ -253,6 +291,10 @@ impl Binder<'_> {
         match self.let_value(expr)? {
             LetValue::Table(relation) => Ok(relation),
             LetValue::Scalar(value) => self.one_row("print_0", &value),
+            LetValue::Graph(_) => {
+                let message = "a graph is no answer; end with `graph-match` or `graph-to-table`";
+                Err(self.report(Problem::semantic(expr.span, message)))
+            }
             LetValue::Function(_) => {
                 let message = "a function is called with `()`";
                 Err(self.report(Problem::semantic(expr.span, message)))
@@ -287,7 +329,10 @@ impl Binder<'_> {
             _ => false,
         };
         if table {
-            return self.table(value).map(LetValue::Table);
+            return Ok(match self.stage(value)? {
+                Stage::Rows(relation) => LetValue::Table(relation),
+                Stage::Graph(graph) => LetValue::Graph(graph),
+            });
         }
         let scalar = self.expr(value, &mut Scope::constants())?;
         Ok(LetValue::Scalar(scalar))
@@ -295,9 +340,56 @@ impl Binder<'_> {
 
     /// The relation of a table's name or of a pipeline.
     pub(super) fn table(&mut self, expr: &ast::Expr) -> BindResult<Arc<Relation>> {
+        let stage = self.stage(expr)?;
+        self.rows(stage, expr.span)
+    }
+
+    fn rows(&mut self, stage: Stage, span: Span) -> BindResult<Arc<Relation>> {
+        match stage {
+            Stage::Rows(relation) => Ok(relation),
+            Stage::Graph(_) => {
+                let message = "a graph is no table; `graph-match` and `graph-to-table` make one";
+                Err(self.report(Problem::semantic(span, message)))
+            }
+        }
+    }
+
+    /// The table or graph of a name, of a function's call or of a pipeline.
+    fn stage(&mut self, expr: &ast::Expr) -> BindResult<Stage> {
+        let value = match &expr.kind {
+            ast::ExprKind::Pipeline(pipeline) => return self.pipeline(pipeline, expr.span),
+            ast::ExprKind::Name(name) => match self.lets.get(name) {
+                Some(LetValue::Graph(graph)) => return Ok(Stage::Graph(graph.clone())),
+                Some(LetValue::Function(_)) => {
+                    self.call_named(name, &[], None, &mut Scope::constants(), expr.span)?
+                }
+                _ => return self.named_table(name, expr.span).map(Stage::Rows),
+            },
+            ast::ExprKind::Call { name, arguments } if self.function(&name.text).is_some() => {
+                let mut scope = Scope::constants();
+                self.call_named(&name.text, arguments, None, &mut scope, expr.span)?
+            }
+            _ => return self.plain_table(expr).map(Stage::Rows),
+        };
+        match (value, &expr.kind) {
+            (LetValue::Table(relation), _) => Ok(Stage::Rows(relation)),
+            (LetValue::Graph(graph), _) => Ok(Stage::Graph(graph)),
+            (LetValue::Scalar(value), ast::ExprKind::Call { .. }) => {
+                self.one_row("print_0", &value).map(Stage::Rows)
+            }
+            (LetValue::Scalar(_), _) => Err(self.no_table(expr)),
+            (LetValue::Function(_) | LetValue::Broken, _) => Err(Failed),
+        }
+    }
+
+    fn no_table(&mut self, expr: &ast::Expr) -> Failed {
+        let message = format!("`{expr}` is a scalar, and a table is needed");
+        self.report(Problem::semantic(expr.span, message))
+    }
+
+    /// A table of the repository, or what the language itself makes one of.
+    fn plain_table(&mut self, expr: &ast::Expr) -> BindResult<Arc<Relation>> {
         match &expr.kind {
-            ast::ExprKind::Pipeline(pipeline) => self.pipeline(pipeline, expr.span),
-            ast::ExprKind::Name(name) => self.named_table(name, expr.span),
             ast::ExprKind::Call { name, arguments } if name.text == "table" => {
                 match arguments.as_slice() {
                     [argument] => {
@@ -326,14 +418,6 @@ impl Binder<'_> {
                     }
                 }
             }
-            ast::ExprKind::Call { name, arguments } if self.function(&name.text).is_some() => {
-                let mut scope = Scope::constants();
-                match self.call_named(&name.text, arguments, None, &mut scope, expr.span)? {
-                    LetValue::Table(relation) => Ok(relation),
-                    LetValue::Scalar(value) => self.one_row("print_0", &value),
-                    LetValue::Function(_) | LetValue::Broken => Err(Failed),
-                }
-            }
             ast::ExprKind::Call { name, .. } if !self.patterns.contains_key(&name.text) => {
                 Err(self.report(Problem::unsupported(name.span, format!("{}()", name.text))))
             }
@@ -355,6 +439,10 @@ impl Binder<'_> {
                     }
                 }
             }
+            Some(LetValue::Graph(graph)) => {
+                let stage = Stage::Graph(graph.clone());
+                self.rows(stage, span)
+            }
             Some(LetValue::Scalar(_)) => {
                 let message = format!("`{name}` is a scalar, and a table is needed");
                 Err(self.report(Problem::semantic(span, message)))
@@ -374,6 +462,7 @@ impl Binder<'_> {
             let lets: Vec<String> = self.lets.keys().cloned().collect();
             let known = known.iter().chain(&lets).map(String::as_str);
             let problem = Problem::semantic(span, format!("no table `{name}`")).near(name, known);
+            self.missing_tables += 1;
             return Err(self.report(problem));
         };
         let schema = provider.schema();
@@ -418,14 +507,6 @@ impl Binder<'_> {
         found
     }
 
-    /// Whether there is a table of the name, stored or given.
-    pub(super) fn has_table(&self, name: &str) -> bool {
-        match self.lets.get(name) {
-            Some(value) => matches!(value, LetValue::Table(_) | LetValue::Function(_)),
-            None => self.may_read(name) && self.source.table(name).is_some(),
-        }
-    }
-
     /// A table under the name that `withsource` shows.
     pub(super) fn named(
         &mut self,
@@ -459,9 +540,12 @@ impl Binder<'_> {
         made
     }
 
-    fn pipeline(&mut self, pipeline: &ast::Pipeline, span: Span) -> BindResult<Arc<Relation>> {
+    fn pipeline(&mut self, pipeline: &ast::Pipeline, span: Span) -> BindResult<Stage> {
         let relation = match &pipeline.source {
-            ast::Source::Table(expr) => self.table(expr)?,
+            ast::Source::Table(expr) => {
+                let stage = self.stage(expr)?;
+                return self.stages(stage, &pipeline.operators);
+            }
             ast::Source::Print(items) => self.print(items, span)?,
             ast::Source::Range { name, first, last, step } => {
                 self.range(name, [first, last, step], span)?
@@ -474,28 +558,34 @@ impl Binder<'_> {
             ast::Source::Find(find) => self.find(find, span)?,
             ast::Source::Evaluate(evaluate) => self.evaluate(None, evaluate, span)?,
         };
-        self.operators(relation, &pipeline.operators)
+        self.stages(Stage::Rows(relation), &pipeline.operators)
     }
 
-    /// The operators of a pipeline, one after the other.
+    /// The operators of a pipeline, one after the other, up to rows.
     pub(super) fn operators(
         &mut self,
-        mut relation: Arc<Relation>,
+        relation: Arc<Relation>,
         operators: &[ast::Operator],
     ) -> BindResult<Arc<Relation>> {
-        let mut rest = operators.iter();
-        while let Some(operator) = rest.next() {
-            if let ast::OperatorKind::MakeGraph(graph) = &operator.kind {
-                relation = self.graph(relation, graph, &mut rest, operator.span)?;
-                continue;
-            }
+        let stage = self.stages(Stage::Rows(relation), operators)?;
+        self.rows(stage, operators.last().map(|last| last.span).unwrap_or_default())
+    }
+
+    fn stages(&mut self, mut stage: Stage, operators: &[ast::Operator]) -> BindResult<Stage> {
+        for operator in operators {
             if !self.others.is_empty() {
                 let message = "no operator can follow `fork` or `facet`";
                 return Err(self.report(Problem::semantic(operator.span, message)));
             }
-            relation = self.operator(relation, operator)?;
+            stage = match (stage, &operator.kind) {
+                (Stage::Rows(relation), ast::OperatorKind::MakeGraph(graph)) => {
+                    self.graph(relation, graph, operator.span)?
+                }
+                (Stage::Rows(relation), _) => Stage::Rows(self.operator(relation, operator)?),
+                (Stage::Graph(graph), _) => self.graph_operator(&graph, operator)?,
+            };
         }
-        Ok(relation)
+        Ok(stage)
     }
 
     /// One operator over an input.

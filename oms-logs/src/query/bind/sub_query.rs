@@ -19,6 +19,10 @@ impl Binder<'_> {
         relation: &Arc<Relation>,
         span: Span,
     ) -> BindResult<RecordBatch> {
+        if self.parts > 0 && reads_given(relation) {
+            self.reads_part = true;
+            return Err(Failed);
+        }
         let Some(answers) = self.answers else {
             return Ok(RecordBatch::new_empty(Arc::new(plan::computed_schema(&relation.columns))));
         };
@@ -92,4 +96,10 @@ impl Binder<'_> {
         let row = vec![self.constant(value)?];
         self.relation(RelationKind::Rows(vec![row]), columns, value.span)
     }
+}
+
+/// Whether a relation reads the rows of the part that is being bound.
+fn reads_given(relation: &Relation) -> bool {
+    matches!(relation.kind, RelationKind::Given)
+        || relation.kind.inputs().into_iter().any(|input| reads_given(input))
 }

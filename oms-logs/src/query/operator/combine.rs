@@ -99,15 +99,21 @@ impl Binder<'_> {
                 }
                 continue;
             }
-            if let ast::ExprKind::Name(name) = &table.kind
-                && fuzzy
-                && !self.has_table(name)
-            {
-                continue;
-            }
-            match self.table(table) {
-                Ok(relation) => found.push((source_name(&relation, prefix, found.len()), relation)),
-                Err(Failed) => failed = true,
+            let missing = self.missing_tables;
+            match self.attempt(|binder| binder.table(table))? {
+                Ok(relation) => {
+                    let name = match &table.kind {
+                        ast::ExprKind::Name(name) if self.is_view(name) => name.clone(),
+                        _ => source_name(&relation, prefix, found.len()),
+                    };
+                    found.push((name, relation));
+                }
+                // A table that is not there may be left out, whatever is asked of its rows.
+                Err(problems) if fuzzy && self.missing_tables - missing == problems.len() => {}
+                Err(problems) => {
+                    self.report_all(problems);
+                    failed = true;
+                }
             }
         }
         if found.is_empty() && !failed {
@@ -133,7 +139,10 @@ fn source_name(relation: &Relation, prefix: &str, at: usize) -> String {
 }
 
 /// The columns of a union and the columns that they come from.
-fn union_columns(tables: &[(String, Arc<Relation>)], inner: bool) -> Vec<(Column, Column)> {
+pub(super) fn union_columns(
+    tables: &[(String, Arc<Relation>)],
+    inner: bool,
+) -> Vec<(Column, Column)> {
     let mut all: Vec<Column> = Vec::new();
     for column in tables.iter().flat_map(|(_, table)| &table.columns) {
         if !all.contains(column) {
@@ -144,14 +153,21 @@ fn union_columns(tables: &[(String, Arc<Relation>)], inner: bool) -> Vec<(Column
         all.retain(|column| tables.iter().all(|(_, table)| table.columns.contains(column)));
     }
     let several = |name: &str| all.iter().filter(|column| column.name == name).count() > 1;
+    // A column that has such a name by itself keeps it.
     let mut names = Items::default();
-    for from in &all {
+    for plain in all.iter().filter(|column| !several(&column.name)) {
+        let value = Expr::null(plain.kql_type, Span::default());
+        names.add_implied(Some(plain.name.clone()), "Column", value);
+    }
+    let made = all.iter().map(|from| {
         let name = if several(&from.name) {
-            format!("{}_{}", from.name, from.kql_type)
+            let name = names.free(&format!("{}_{}", from.name, from.kql_type));
+            names.replace(&name, Expr::null(from.kql_type, Span::default()));
+            name
         } else {
             from.name.clone()
         };
-        names.add_implied(Some(name), "Column", Expr::null(from.kql_type, Span::default()));
-    }
-    names.columns().into_iter().zip(all.iter().cloned()).collect()
+        Column::new(name, from.kql_type)
+    });
+    made.collect::<Vec<Column>>().into_iter().zip(all.iter().cloned()).collect()
 }

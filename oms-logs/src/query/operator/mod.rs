@@ -44,4 +44,4 @@ mod several;
 
 mod plugin;
 
-mod graph;
+pub(super) mod graph;

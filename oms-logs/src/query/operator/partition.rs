@@ -3,8 +3,9 @@
 use super::effort::Effort;
 use super::values::Groups;
 use crate::query::bind::{BindResult, Binder, Failed, Scope};
-use crate::query::bound::{Column, Expr, ExprKind, OrderKey, Relation, RelationKind};
+use crate::query::bound::{Column, Comparison, Expr, ExprKind, OrderKey, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
+use crate::query::function::operator;
 use crate::query::limits::{PARTITION_TABLES_MAX, PARTITIONS_MAX, exceeded};
 use crate::query::plan::{self, TableFunction};
 use crate::query::syntax::Span;
@@ -35,38 +36,94 @@ impl Binder<'_> {
             let message = "`partition` goes by a column that is not dynamic";
             return Err(self.report(Problem::semantic(partition.key.span, message)));
         };
+        let native = match partition.strategy.as_ref().map(|strategy| strategy.text.as_str()) {
+            None | Some("legacy") => false,
+            Some("native" | "shuffle") => true,
+            Some(other) => {
+                let message = format!("`{other}` is not a strategy of `partition`");
+                let problem = Problem::semantic(partition.key.span, message);
+                return Err(self.report(problem.near(other, ["legacy", "native", "shuffle"])));
+            }
+        };
         if let Some(table) = &partition.table {
-            return self.partition_tables(input, at, table, span);
+            return self.partition_tables(&input, at, table, span);
         }
         let of_input = input.columns.clone();
         let given = self.relation(RelationKind::Given, of_input.clone(), span)?;
         let others = std::mem::take(&mut self.others);
-        let body = self.operators(given, &partition.operators);
+        let outer = std::mem::replace(&mut self.reads_part, false);
+        self.parts += 1;
+        let body = self.attempt(|binder| binder.operators(given, &partition.operators));
+        self.parts -= 1;
+        let reads_part = std::mem::replace(&mut self.reads_part, outer);
         self.others = others;
-        let body = body?;
+        if reads_part {
+            return self.partition_rows(&input, at, &partition.operators, span);
+        }
+        let body = match body? {
+            Ok(body) => body,
+            Err(problems) => return Err(self.report_all(problems)),
+        };
         let columns = body.columns.clone();
+        let most = if native { PARTITIONS_MAX } else { PARTITION_TABLES_MAX };
         let kind = RelationKind::Table {
             inputs: vec![input],
-            function: Arc::new(PerKey { key: at, columns: of_input, body }),
+            function: Arc::new(PerKey { key: at, columns: of_input, body, most }),
             serialized: false,
         };
         self.relation(kind, columns, span)
     }
-}
 
-impl Binder<'_> {
+    /// The parts by the values of the key, for operators of which a value depends on the part: it
+    /// is known before the rest is bound.
+    fn partition_rows(
+        &mut self,
+        input: &Arc<Relation>,
+        key: usize,
+        operators: &[ast::Operator],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let column = input.columns.get(key).cloned().ok_or(Failed)?;
+        self.partition_of(input, key, span, |binder, value| {
+            let of_key = Expr::column(&column.name, column.kql_type, span);
+            let null = value.as_constant().is_none_or(datafusion::scalar::ScalarValue::is_null);
+            let of_part = if null {
+                Expr::new(ExprKind::IsNull(Box::new(of_key)), KqlType::Bool, span)
+            } else {
+                binder.checked(operator::compare(Comparison::Equal, of_key, value, span))?
+            };
+            let part = binder.filtered(Arc::clone(input), of_part, span)?;
+            binder.operators(part, operators)
+        })
+    }
+
     /// The rows of a table for each key, which `toscalar` of the key's column stands for in it.
     fn partition_tables(
         &mut self,
-        input: Arc<Relation>,
+        input: &Arc<Relation>,
         key: usize,
         table: &ast::Expr,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
+        let name = input.columns.get(key).map(|column| column.name.clone()).ok_or(Failed)?;
+        self.partition_of(input, key, span, |binder, value| {
+            binder.with_value(&name, value, |binder| binder.table(table))
+        })
+    }
+
+    /// What is made for each value of the key, one after the other.
+    fn partition_of(
+        &mut self,
+        input: &Arc<Relation>,
+        key: usize,
+        span: Span,
+        mut make: impl FnMut(&mut Self, Expr) -> BindResult<Arc<Relation>>,
+    ) -> BindResult<Arc<Relation>> {
         let Some(column) = input.columns.get(key).cloned() else { return Err(Failed) };
         let of_key = Expr::column(&column.name, column.kql_type, span);
         let keys = vec![(column.name.clone(), of_key.clone())];
-        let kind = RelationKind::Aggregate { input, keys, aggregates: Vec::new() };
+        let kind =
+            RelationKind::Aggregate { input: Arc::clone(input), keys, aggregates: Vec::new() };
         let distinct = self.relation(kind, vec![column.clone()], span)?;
         let keys = vec![OrderKey { expr: of_key, ascending: true, nulls_first: true }];
         let limit = Some(PARTITION_TABLES_MAX + 1);
@@ -85,10 +142,7 @@ impl Binder<'_> {
             values.push(Expr::null(column.kql_type, span));
         }
         let others = std::mem::take(&mut self.others);
-        let tables = values.into_iter().map(|value| {
-            let made = self.with_value(&column.name, value, |binder| binder.table(table))?;
-            Ok((String::new(), made))
-        });
+        let tables = values.into_iter().map(|value| Ok((String::new(), make(self, value)?)));
         let tables = tables.collect::<BindResult<Vec<_>>>();
         self.others = others;
         let made = self.union_of(tables?, false, None, span)?;
@@ -108,6 +162,8 @@ struct PerKey {
     /// The input's columns.
     columns: Vec<Column>,
     body: Arc<Relation>,
+    /// The most parts.
+    most: usize,
 }
 
 #[async_trait]
@@ -128,8 +184,8 @@ impl TableFunction for PerKey {
         let mut made = Vec::new();
         let mut effort = Effort::new(self.name(), context);
         let groups = Groups::of(std::slice::from_ref(input.column(self.key)), input.num_rows())?;
-        if groups.firsts.len() > PARTITIONS_MAX {
-            return exceeded("partition makes too many parts", "partitions_max", PARTITIONS_MAX);
+        if groups.firsts.len() > self.most {
+            return exceeded("partition makes too many parts", "partitions_max", self.most);
         }
         for rows in groups.rows(|_| true) {
             let part = take_record_batch(input, &UInt64Array::from(rows))?;

@@ -1,5 +1,6 @@
 //! `search` and `find`: terms in any column of any table.
 
+use super::combine::union_columns;
 use crate::query::bind::{BindResult, Binder, Items, Scope, not};
 use crate::query::bound::{Column, Expr, ExprKind, Relation};
 use crate::query::diagnostic::Problem;
@@ -10,6 +11,9 @@ use crate::query::syntax::ast::{
 };
 use crate::query::types::KqlType;
 use std::sync::Arc;
+
+/// The column of what `find` packs, until the query's own are chosen.
+const REST: &str = "$rest";
 
 impl Binder<'_> {
     /// The rows that hold what is looked for, with the name of their table first.
@@ -176,41 +180,91 @@ impl Binder<'_> {
         let source = find.source_column.as_ref().map_or("source_", |name| name.text.as_str());
         let all = [ast::Expr::new(ast::ExprKind::Star("*".to_owned()), span)];
         let tables = if find.tables.is_empty() { all.as_slice() } else { &find.tables };
-        let found = self.tables_of(None, tables, false, "find_arg")?;
-        let common: Vec<Column> = match found.split_first() {
-            Some(((_, first), rest)) => {
-                let in_all =
-                    |column: &&Column| rest.iter().all(|(_, table)| table.columns.contains(column));
-                first.columns.iter().filter(in_all).cloned().collect()
-            }
-            None => Vec::new(),
+        let tables = self.tables_of(None, tables, false, "find_arg")?;
+        let found = self.rows_found(tables, &find.predicate, span)?;
+        let shown = shown_columns(&found, find);
+        let is_shown = |column: &Column| match &find.project {
+            Some(_) => shown.iter().any(|shown| shown.name == column.name),
+            None => shown.contains(column),
         };
+        let packs = match &find.project {
+            Some(project) => project.iter().any(|column| matches!(column, FindColumn::Pack)),
+            None => found.iter().any(|(_, table)| table.columns.iter().any(|of| !is_shown(of))),
+        };
+        let mut packed = Vec::new();
+        for (name, table) in found {
+            let mut items = Items::of_columns(&table.columns, span);
+            if packs {
+                let rest: Vec<&Column> = table.columns.iter().filter(|of| !is_shown(of)).collect();
+                let rest = self.packed(&rest, span)?;
+                items.replace(REST, rest);
+            }
+            packed.push((name, self.projected(table, items, span)?));
+        }
+        let columns = union_columns(&packed, false);
         let name = Name { text: source.to_owned(), span };
-        let input = self.union_of(found, false, Some(&name), span)?;
-        let columns = without(&input.columns, source);
-        let predicate = self.search_condition(&find.predicate, &columns, false)?;
-        let rows = self.filtered(input, predicate, span)?;
+        let rows = self.union_of(packed, false, Some(&name), span)?;
         let mut items = Items::default();
-        let source_column = Column::new(source, KqlType::String);
-        items.replace(source, Expr::column(&source_column.name, KqlType::String, span));
+        items.replace(source, Expr::column(source, KqlType::String, span));
         match &find.project {
-            Some(project) => self.find_project(&columns, project, &mut items, span)?,
+            Some(project) => {
+                let columns = without(&rows.columns, source);
+                self.find_project(&columns, project, &mut items, span)?;
+            }
             None => {
-                let mut named = Vec::new();
-                names_in(&find.predicate, &mut named);
-                let shown =
-                    |column: &&Column| named.contains(&column.name) || common.contains(column);
-                for column in columns.iter().filter(shown) {
+                for (column, _) in columns.iter().filter(|(_, from)| shown.contains(from)) {
                     items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
-                }
-                let rest: Vec<&Column> = columns.iter().filter(|column| !shown(column)).collect();
-                if !rest.is_empty() {
-                    let packed = self.packed(&rest, span)?;
-                    items.replace("pack_", packed);
                 }
             }
         }
+        if packs {
+            items.replace("pack_", Expr::column(REST, KqlType::Dynamic, span));
+        }
         self.projected(rows, items, span)
+    }
+
+    /// The rows of each table for which the condition holds. A column that only other tables have
+    /// is null; a table that has none of those that the condition names is left out.
+    fn rows_found(
+        &mut self,
+        tables: Vec<(String, Arc<Relation>)>,
+        predicate: &ast::Expr,
+        span: Span,
+    ) -> BindResult<Vec<(String, Arc<Relation>)>> {
+        let mut named = Vec::new();
+        names_in(predicate, &mut named);
+        let all = tables.iter().flat_map(|(_, table)| &table.columns);
+        let used: Vec<Column> =
+            all.filter(|column| named.contains(&column.name)).cloned().collect();
+        let (mut found, mut problems) = (Vec::new(), None);
+        for (name, table) in tables {
+            let has = |name: &str| table.columns.iter().any(|of| of.name == name);
+            if !used.is_empty() && !used.iter().any(|column| has(&column.name)) {
+                continue;
+            }
+            let mut items = Items::of_columns(&table.columns, span);
+            for column in used.iter().filter(|column| !has(&column.name)) {
+                items.replace(&column.name, Expr::null(column.kql_type, span));
+            }
+            let columns = table.columns.clone();
+            let wide = self.projected(table, items, span)?;
+            // What is no condition for the type that one table has can be one for another's.
+            let bound = self.attempt(|binder| {
+                let condition = binder.search_condition(predicate, &wide.columns, false)?;
+                binder.filtered(Arc::clone(&wide), condition, span)
+            })?;
+            match bound {
+                Ok(rows) => {
+                    let rows = self.projected(rows, Items::of_columns(&columns, span), span)?;
+                    found.push((name, rows));
+                }
+                Err(wrong) => problems = problems.or(Some(wrong)),
+            }
+        }
+        match problems {
+            Some(problems) if found.is_empty() => Err(self.report_all(problems)),
+            _ => Ok(found),
+        }
     }
 
     fn find_project(
@@ -220,12 +274,8 @@ impl Binder<'_> {
         items: &mut Items,
         span: Span,
     ) -> BindResult<()> {
-        let mut pack = false;
         for wanted in project {
-            let FindColumn::Column { name, kql_type } = wanted else {
-                pack = true;
-                continue;
-            };
+            let FindColumn::Column { name, kql_type } = wanted else { continue };
             let there = columns.iter().find(|column| column.name == name.text);
             let value = match (there, kql_type) {
                 (Some(column), None) => Expr::column(&column.name, column.kql_type, span),
@@ -238,15 +288,6 @@ impl Binder<'_> {
                 (None, None) => Expr::null(KqlType::String, span),
             };
             self.checked(items.add_named(name, value))?;
-        }
-        if pack {
-            let shown = items.columns();
-            let rest: Vec<&Column> = columns
-                .iter()
-                .filter(|column| !shown.iter().any(|shown| shown.name == column.name))
-                .collect();
-            let packed = self.packed(&rest, span)?;
-            items.replace("pack_", packed);
         }
         Ok(())
     }
@@ -261,6 +302,27 @@ impl Binder<'_> {
         });
         self.call_built_in("bag_pack", arguments.collect())
     }
+}
+
+/// What `project` chooses, or else the columns that the condition names and those of all tables.
+fn shown_columns(found: &[(String, Arc<Relation>)], find: &Find) -> Vec<Column> {
+    if let Some(project) = &find.project {
+        let chosen = project.iter().filter_map(|column| match column {
+            FindColumn::Column { name, .. } => Some(Column::new(&name.text, KqlType::Dynamic)),
+            FindColumn::Pack => None,
+        });
+        return chosen.collect();
+    }
+    let mut named = Vec::new();
+    names_in(&find.predicate, &mut named);
+    let mut shown: Vec<Column> = Vec::new();
+    for column in found.iter().flat_map(|(_, table)| &table.columns) {
+        let in_all = found.iter().all(|(_, table)| table.columns.contains(column));
+        if (in_all || named.contains(&column.name)) && !shown.contains(column) {
+            shown.push(column.clone());
+        }
+    }
+    shown
 }
 
 fn without(columns: &[Column], name: &str) -> Vec<Column> {

@@ -244,6 +244,7 @@ fn zero_of(kql_type: KqlType, span: Span) -> Expr {
         KqlType::Int => ScalarValue::Int32(Some(0)),
         KqlType::Long | KqlType::TimeSpan => ScalarValue::Int64(Some(0)),
         KqlType::Real => ScalarValue::Float64(Some(0.0)),
+        KqlType::Decimal => ScalarValue::Utf8View(Some("0".to_owned())),
         _ => return Expr::null(kql_type, span),
     };
     Expr::constant(value, kql_type, span)

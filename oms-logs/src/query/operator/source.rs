@@ -162,8 +162,8 @@ impl Binder<'_> {
                 function::cast(expr, wanted)
             }
             (_, KqlType::String) => function::to_text(expr),
-            (KqlType::Int | KqlType::Long | KqlType::Real, KqlType::Decimal) => {
-                Expr { kql_type, ..function::to_text(expr) }
+            (KqlType::Int | KqlType::Long | KqlType::Real | KqlType::String, KqlType::Decimal) => {
+                function::cast(expr, kql_type)
             }
             (_, KqlType::Dynamic) => function::to_dynamic(expr),
             (KqlType::Dynamic, wanted) => function::of_dynamic(expr, wanted),

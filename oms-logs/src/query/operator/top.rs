@@ -11,11 +11,12 @@ use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, NamedExpr, TopHitters, TopNested};
 use crate::query::types::KqlType;
 use async_trait::async_trait;
-use datafusion::arrow::array::{RecordBatch, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{SortOptions, sort_to_indices, take_record_batch};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -47,11 +48,10 @@ impl Binder<'_> {
         for (at, level) in levels.iter().enumerate() {
             let before = best.clone();
             let groups = self.nested_groups(&keyed, level, at, span)?;
-            let within = self.nested_within(before.clone(), groups, at, span)?;
+            let within = self.nested_within(before.clone(), groups, at..=at, span)?;
             let top = self.nested_top(within, level, at, span)?;
-            if let Some(label) = &level.others {
-                let rest = self.nested_others(&keyed, before, &top, (level, label), at, span)?;
-                others.push(rest);
+            if levels.iter().skip(at).any(|level| level.others.is_some()) {
+                others.push(self.nested_others(&keyed, before, &top, levels, at, span)?);
             }
             best = Some(top);
         }
@@ -104,38 +104,41 @@ impl Binder<'_> {
             let expr = Expr::column(&key.name, key.kql_type, span);
             named.replace(&format!("$group{number}"), expr);
         }
-        self.grouped(Arc::clone(keyed), named, &level.by, &value_name(at), span)
+        self.grouped(Arc::clone(keyed), named, &[(&level.by, value_name(at))], span)
     }
 
-    /// Groups by keys, with the value of an expression of aggregates.
+    /// Groups by keys, with the values of expressions of aggregates under their names.
     fn grouped(
         &mut self,
         input: Arc<Relation>,
         keys: Items,
-        by: &NamedExpr,
-        name: &str,
+        by: &[(&NamedExpr, String)],
         span: Span,
     ) -> BindResult<Arc<Relation>> {
         let mut scope = Scope::groups(&input.columns, Vec::new());
-        let value = self.expr(&by.expr, &mut scope)?;
+        let values = self.exprs(by.iter().map(|(by, _)| &by.expr), &mut scope)?;
         let aggregates = scope.into_aggregates();
         let mut made = keys.columns();
         let mut items = Items::of_columns(&made, span);
         made.extend(aggregates.iter().map(|(name, made)| Column::new(name, made.kql_type)));
         let kind = RelationKind::Aggregate { input, keys: keys.items, aggregates };
         let grouped = self.relation(kind, made, span)?;
-        items.replace(name, value);
+        for ((_, name), value) in by.iter().zip(values) {
+            items.replace(name, value);
+        }
         self.projected(grouped, items, span)
     }
 
-    /// The groups whose values of the levels before are among the best.
+    /// The groups whose values of the levels before are among the best, with what they have of
+    /// `levels`.
     fn nested_within(
         &mut self,
         before: Option<Arc<Relation>>,
         groups: Arc<Relation>,
-        at: usize,
+        levels: RangeInclusive<usize>,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
+        let at = *levels.start();
         let (of_groups, joined) = match before {
             Some(before) => {
                 let keys = group_keys(&before, &groups, at);
@@ -151,7 +154,9 @@ impl Binder<'_> {
                 items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
             }
         }
-        let renamed = [(format!("$group{at}"), key_name(at)), (value_name(at), value_name(at))];
+        let renamed = levels.flat_map(|at| {
+            [(format!("$group{at}"), key_name(at)), (value_name(at), value_name(at))]
+        });
         for (from, to) in renamed {
             if let Some(column) = of_groups.iter().find(|column| column.name == from) {
                 items.replace(&to, Expr::column(&column.name, column.kql_type, span));
@@ -186,44 +191,49 @@ impl Binder<'_> {
         self.relation(kind, columns, span)
     }
 
-    /// One row for the values that are not among the best, within each of the levels before.
+    /// One row for the values of a level that are not among the best, within each of the levels
+    /// before. They are among none of the levels after it either, so that these count them too.
     fn nested_others(
         &mut self,
         keyed: &Arc<Relation>,
         before: Option<Arc<Relation>>,
         top: &Arc<Relation>,
-        (level, label): (&TopNested, &ast::Expr),
+        levels: &[TopNested],
         at: usize,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
-        let label = self.expr(label, &mut Scope::constants())?;
-        let key = keyed.columns.iter().find(|column| column.name == key_name(at)).cloned();
-        let kql_type = key.map_or(KqlType::String, |key| key.kql_type);
-        let label = self.fitting(label, kql_type, "others")?;
-        let keys: Vec<(Column, Column)> = (0..=at)
-            .filter_map(|key| {
-                let name = key_name(key);
-                let of = |side: &Relation| {
-                    side.columns.iter().find(|column| column.name == name).cloned()
-                };
-                Some((of(keyed)?, of(top)?))
-            })
-            .collect();
+        let of = |side: &Relation, level: usize| {
+            side.columns.iter().find(|column| column.name == key_name(level)).cloned()
+        };
+        let keys = (0..=at).filter_map(|level| Some((of(keyed, level)?, of(top, level)?)));
+        let keys: Vec<(Column, Column)> = keys.collect();
         let left = Arc::clone(keyed);
         let rest = self.joined(left, Arc::clone(top), JoinKind::LeftAnti, &keys, span)?;
         let mut named = Items::default();
-        for number in 0..at {
-            let name = key_name(number);
-            if let Some(column) = rest.columns.iter().find(|column| column.name == name) {
+        for level in 0..at {
+            if let Some(column) = of(&rest, level) {
                 let expr = Expr::column(&column.name, column.kql_type, span);
-                named.replace(&format!("$group{number}"), expr);
+                named.replace(&format!("$group{level}"), expr);
             }
         }
-        let mut groups = self.grouped(rest, named, &level.by, &value_name(at), span)?;
+        let labelled: Vec<(usize, &TopNested, &ast::Expr)> = levels
+            .iter()
+            .enumerate()
+            .skip(at)
+            .filter_map(|(at, level)| Some((at, level, level.others.as_ref()?)))
+            .collect();
+        let by: Vec<_> =
+            labelled.iter().map(|(at, level, _)| (&level.by, value_name(*at))).collect();
+        let groups = self.grouped(rest, named, &by, span)?;
         let mut items = Items::of_columns(&groups.columns, span);
-        items.replace(&format!("$group{at}"), label);
-        groups = self.projected(groups, items, span)?;
-        self.nested_within(before, groups, at, span)
+        for (level, _, label) in &labelled {
+            let label = self.expr(label, &mut Scope::constants())?;
+            let kql_type = of(keyed, *level).map_or(KqlType::String, |key| key.kql_type);
+            let label = self.fitting(label, kql_type, "others")?;
+            items.replace(&format!("$group{level}"), label);
+        }
+        let groups = self.projected(groups, items, span)?;
+        self.nested_within(before, groups, at..=levels.len(), span)
     }
 
     /// The values that come most often, or have the greatest sums.
@@ -251,7 +261,7 @@ impl Binder<'_> {
             None => (format!("approximate_count_{of}"), call("count", None, span)),
         };
         let by = NamedExpr { name: None, expr: by };
-        let grouped = self.grouped(input, keys, &by, &name, span)?;
+        let grouped = self.grouped(input, keys, &[(&by, name.clone())], span)?;
         let mut order = vec![OrderKey {
             expr: column_of(&grouped, &name, span),
             ascending: false,
@@ -371,9 +381,9 @@ impl TableFunction for TopPerKey {
         _context: &Arc<TaskContext>,
     ) -> Result<Vec<RecordBatch>> {
         let Some(input) = inputs.first() else { return exec_err!("top takes a table") };
-        let order = input.column(self.order);
+        let order = sortable(input.column(self.order));
         let options = SortOptions { descending: !self.ascending, nulls_first: self.ascending };
-        let sorted = sort_to_indices(order, Some(options), None)?;
+        let sorted = sort_to_indices(&order, Some(options), None)?;
         let keys: Vec<_> = self.keys.iter().map(|at| Arc::clone(input.column(*at))).collect();
         let groups = Groups::of(&keys, input.num_rows())?;
         let mut seen = vec![0; groups.firsts.len()];
@@ -389,6 +399,14 @@ impl TableFunction for TopPerKey {
         let made = take_record_batch(input, &UInt64Array::from(kept))?;
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), made.columns().to_vec())?])
     }
+}
+
+/// The order with every number that is not a number as the one that is least in Arrow's order: it
+/// stands next to null then, which is least too.
+fn sortable(order: &ArrayRef) -> ArrayRef {
+    let Some(reals) = order.as_primitive_opt::<Float64Type>() else { return Arc::clone(order) };
+    let least = |value: f64| if value.is_nan() { -f64::NAN } else { value };
+    Arc::new(reals.unary::<_, Float64Type>(least))
 }
 
 /// Rows by chance.

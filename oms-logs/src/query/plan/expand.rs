@@ -62,7 +62,7 @@ impl Planner {
         keys: &[OrderKey],
     ) -> Result<Planned> {
         let lowering = input.lowering();
-        let orders = keys.iter().map(|key| lowering.sortable(&key.expr));
+        let orders = keys.iter().map(|key| lowering.sort_key(key));
         let orders = orders.collect::<Result<Vec<_>>>()?;
         let (input, orders) = self.with_columns(input, orders)?;
         let planned = |name: &String| column(input.names.get(name).unwrap_or(name));

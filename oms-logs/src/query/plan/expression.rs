@@ -1,13 +1,13 @@
 //! Bound expressions as DataFusion expressions.
 
-use crate::query::bound::{Arithmetic, Comparison, Expr, ExprKind};
+use crate::query::bound::{Arithmetic, Comparison, Expr, ExprKind, OrderKey};
 use crate::query::function::{self, Args, KernelFn};
 use crate::query::time;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column as DfColumn, DFSchema, Result};
-use datafusion::functions::math::expr_fn::isnan;
+use datafusion::functions::math::expr_fn::{isnan, nanvl};
 use datafusion::functions::string::expr_fn::starts_with;
 use datafusion::logical_expr::expr::{Case, InList};
 use datafusion::logical_expr::{Expr as DfExpr, Operator, binary_expr, cast, lit, try_cast};
@@ -71,6 +71,18 @@ impl Lowering<'_> {
         }
         // Guids have nulls and are text, as these keys.
         self.kernel("decimal_order", function::decimal_order_key, &[expr], KqlType::Guid)
+    }
+
+    /// In a form by whose order rows sort, as the key says: a number that is not a number stands
+    /// next to null, at whichever end that is.
+    pub(super) fn sort_key(&self, key: &OrderKey) -> Result<DfExpr> {
+        let sortable = self.sortable(&key.expr)?;
+        if key.expr.kql_type != KqlType::Real {
+            return Ok(sortable);
+        }
+        // In Arrow's order one is the least of all numbers, the other the greatest.
+        let nan = if key.nulls_first == key.ascending { -f64::NAN } else { f64::NAN };
+        Ok(nanvl(sortable, lit(nan)))
     }
 
     /// In the type's computed form.

@@ -438,7 +438,7 @@ impl Planner {
 
     fn sort(&mut self, input: Planned, keys: &[OrderKey], limit: Option<usize>) -> Result<Planned> {
         let lowering = input.lowering();
-        let exprs = keys.iter().map(|key| lowering.sortable(&key.expr));
+        let exprs = keys.iter().map(|key| lowering.sort_key(key));
         let exprs = exprs.collect::<Result<Vec<_>>>()?;
         let (input, columns) = self.with_columns(input, exprs)?;
         let keys = columns

@@ -101,7 +101,10 @@ impl Parser {
                 }
                 OperatorKind::Count
             }
-            "distinct" => OperatorKind::Distinct(self.named_expressions()?),
+            "distinct" => {
+                self.skip_hints()?;
+                OperatorKind::Distinct(self.named_expressions()?)
+            }
             "join" => OperatorKind::Join(self.join()?),
             "union" => OperatorKind::Union(self.union()?),
             "render" => self.render()?,
@@ -192,16 +195,27 @@ impl Parser {
         Ok(OperatorKind::Summarize { aggregates, keys })
     }
 
-    /// `hint.name = value`: advice about how to run, which never changes an answer.
+    /// `hint.name = value`: advice about how to run, which changes no answer.
     pub(super) fn skip_hints(&mut self) -> Parsed<()> {
+        self.strategy_hint().map(drop)
+    }
+
+    /// Hints, of which `hint.strategy` bounds how many parts `partition` makes.
+    pub(super) fn strategy_hint(&mut self) -> Parsed<Option<Name>> {
+        let mut strategy = None;
         while self.is_name("hint") && self.is_punct_at(1, ".") {
             self.bump();
             self.bump();
-            self.expect_name("a hint")?;
+            let hint = self.expect_name("a hint")?;
             self.expect_punct("=")?;
-            self.bump();
+            let value = self.bump();
+            if let TokenKind::Name(text) = value.kind
+                && hint.text == "strategy"
+            {
+                strategy = Some(Name { text, span: value.span });
+            }
         }
-        Ok(())
+        Ok(strategy)
     }
 
     fn sort_keys(&mut self) -> Parsed<Vec<SortKey>> {

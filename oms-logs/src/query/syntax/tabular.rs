@@ -274,7 +274,7 @@ impl Parser {
     }
 
     fn partition(&mut self) -> Parsed<OperatorKind> {
-        self.skip_hints()?;
+        let strategy = self.strategy_hint()?;
         self.expect_keyword("by")?;
         let name = self.expect_name("a column name")?;
         let key = self.expr(ExprKind::Name(name.text), name.span)?;
@@ -283,10 +283,11 @@ impl Parser {
             let table = self.expression_or_pipeline()?;
             self.expect_punct("}")?;
             let table = Some(Box::new(table));
-            return Ok(OperatorKind::Partition(Partition { key, operators: Vec::new(), table }));
+            let operators = Vec::new();
+            return Ok(OperatorKind::Partition(Partition { strategy, key, operators, table }));
         }
         let operators = self.sub_pipeline()?;
-        Ok(OperatorKind::Partition(Partition { key, operators, table: None }))
+        Ok(OperatorKind::Partition(Partition { strategy, key, operators, table: None }))
     }
 
     fn serialize(&mut self) -> Parsed<OperatorKind> {
@@ -430,10 +431,15 @@ impl Parser {
     }
 
     fn find_column(&mut self) -> Parsed<FindColumn> {
-        if self.is_name("pack") && self.is_punct_at(1, "(") {
-            self.bump();
-            self.bump();
-            self.expect_punct("*")?;
+        if (self.is_name("pack") || self.is_name("pack_all")) && self.is_punct_at(1, "(") {
+            if self.is_name("pack") {
+                self.bump();
+                self.bump();
+                self.expect_punct("*")?;
+            } else {
+                self.bump();
+                self.bump();
+            }
             self.expect_punct(")")?;
             return Ok(FindColumn::Pack);
         }

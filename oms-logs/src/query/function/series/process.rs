@@ -19,7 +19,9 @@ const ONE: &[P] = &[P::AsDynamic];
 const TWO: &[P] = &[P::AsDynamic, P::AsDynamic];
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    kernel("series_sum", PLAIN, ONE, KqlType::Real, |args| total(args, |values| values.sum())),
+    kernel("series_sum", PLAIN, ONE, KqlType::Real, |args| {
+        total(args, |values| values.fold(0.0, |a, b| a + b))
+    }),
     kernel("series_product", PLAIN, ONE, KqlType::Real, |args| {
         total(args, |values| values.product())
     }),

@@ -3,6 +3,7 @@
 use super::{HIDDEN, match_column, paths};
 use crate::query::bound::{Column, Relation};
 use crate::query::diagnostic::Problem;
+use crate::query::dynamic::Value;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, Expr, ExprKind, GraphDirection, GraphMatch, Name};
 use crate::query::types::KqlType;
@@ -162,6 +163,14 @@ impl Elements {
             if let Some(list) = self.list(&name.text, arguments) {
                 return named(&list, expr.span);
             }
+            // No node and no edge of `make-graph` has labels.
+            if name.text == "labels"
+                && let [ast::NamedExpr { expr: Expr { kind: ExprKind::Name(of), .. }, .. }] =
+                    arguments.as_slice()
+                && self.has(of)
+            {
+                return no_labels(expr.span);
+            }
             if matches!(name.text.as_str(), "node_degree_in" | "node_degree_out")
                 && let [argument] = arguments.as_slice()
             {
@@ -170,7 +179,23 @@ impl Elements {
                 return Expr::new(kind, expr.span);
             }
         }
+        // A property of an edge of variable length is that of each edge.
+        if let ExprKind::Member(base, part) = &expr.kind
+            && let ExprKind::Name(edge) = &base.kind
+            && self.edges.iter().any(|(known, several)| known == edge && *several)
+        {
+            let item = |expr| ast::NamedExpr { name: None, expr };
+            let value = named(&part.text, expr.span);
+            if let Some(list) = self.list("map", &[item((**base).clone()), item(value)]) {
+                return named(&list, expr.span);
+            }
+        }
         map_parts(expr, &mut |part| self.rewritten(part))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.nodes.iter().any(|known| known == name)
+            || self.edges.iter().any(|(known, _)| known == name)
     }
 
     /// `all(edge, condition)`, `any(inner_nodes(edge), condition)`, `map(edge, expression)`
@@ -335,7 +360,17 @@ fn of_each(expr: &Expr) -> Expr {
     {
         return named(&format!("${}", name.text), expr.span);
     }
+    if let ExprKind::Call { name, arguments } = &expr.kind
+        && name.text == "labels"
+        && arguments.is_empty()
+    {
+        return no_labels(expr.span);
+    }
     map_parts(expr, &mut of_each)
+}
+
+fn no_labels(span: Span) -> Expr {
+    Expr::new(ExprKind::Literal(ast::Literal::Dynamic(Value::Array(Vec::new()))), span)
 }
 
 /// The expression with other parts.

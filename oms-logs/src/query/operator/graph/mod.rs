@@ -13,7 +13,7 @@ mod elements;
 
 mod paths;
 
-use crate::query::bind::{BindResult, Binder, Items, Scope, of_part};
+use crate::query::bind::{BindResult, Binder, Items, Scope, Stage, of_part};
 use crate::query::bound::{Column, Expr, JoinKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::function::common_type;
@@ -39,7 +39,7 @@ const HIDDEN: [&str; 5] = [KEY, SOURCE, TARGET, PARTITION, ID];
 
 /// A graph while its operators are bound.
 #[derive(Clone, Debug)]
-struct Graph {
+pub(crate) struct Graph {
     /// The nodes' columns, and [`KEY`]; [`PARTITION`] if the graph is many graphs.
     nodes: Arc<Relation>,
     /// The edges' columns, and [`SOURCE`] and [`TARGET`].
@@ -72,64 +72,64 @@ impl Keys {
 }
 
 impl Binder<'_> {
-    /// The operators of a graph, up to the one that makes rows of it.
+    /// The graph of a table of edges; of many graphs, the rows that their operators make.
     pub(crate) fn graph(
         &mut self,
         edges: Arc<Relation>,
         graph: &MakeGraph,
-        rest: &mut std::slice::Iter<'_, Operator>,
         span: Span,
-    ) -> BindResult<Arc<Relation>> {
+    ) -> BindResult<Stage> {
         let made = self.make_graph(edges, graph, span)?;
-        let Some((_, operators)) = &graph.partition else {
-            return self.graph_operators(made, rest, span);
-        };
-        let mut operators = operators.iter();
-        let found = self.graph_operators(made, &mut operators, span)?;
-        match operators.next() {
-            None => Ok(found),
-            Some(operator) => {
-                let what = "another operator within partitioned-by";
-                Err(self.report(Problem::unsupported(operator.span, what)))
-            }
+        let Some((_, operators)) = &graph.partition else { return Ok(Stage::Graph(made)) };
+        let mut stage = Stage::Graph(made);
+        for operator in operators {
+            stage = match &stage {
+                Stage::Graph(graph) => self.graph_operator(graph, operator)?,
+                Stage::Rows(_) => {
+                    let what = "another operator within partitioned-by";
+                    return Err(self.report(Problem::unsupported(operator.span, what)));
+                }
+            };
         }
+        if let Stage::Graph(_) = stage {
+            let message = "many graphs are made rows of by the operators of `partitioned-by`";
+            return Err(self.report(Problem::semantic(span, message)));
+        }
+        Ok(stage)
     }
 
-    fn graph_operators(
+    /// What an operator makes of a graph.
+    pub(crate) fn graph_operator(
         &mut self,
-        mut graph: Graph,
-        operators: &mut std::slice::Iter<'_, Operator>,
-        span: Span,
-    ) -> BindResult<Arc<Relation>> {
-        for operator in operators.by_ref() {
-            match &operator.kind {
-                OperatorKind::GraphMarkComponents(kind, column) => {
-                    let name = column.as_ref().map_or("ComponentId", |name| name.text.as_str());
-                    let strong = match kind.as_ref().map(|kind| kind.text.as_str()) {
-                        None | Some("weak") => false,
-                        Some("strong") => true,
-                        Some(other) => {
-                            let message = format!("`{other}` is not a kind of component");
-                            return Err(self.report(Problem::semantic(operator.span, message)));
-                        }
-                    };
-                    graph.nodes = self.marked(&graph, name, strong, operator.span)?;
-                }
-                OperatorKind::GraphMatch(wanted) => {
-                    return self.graph_match(&graph, wanted, operator.span);
-                }
-                OperatorKind::GraphToTable(wanted) => {
-                    return self.graph_to_table(&graph, wanted, operator.span);
-                }
-                _ => {
-                    let message = "a graph is followed by `graph-match`, `graph-shortest-paths`, \
-                                   `graph-mark-components` or `graph-to-table`";
-                    return Err(self.report(Problem::semantic(operator.span, message)));
-                }
+        graph: &Graph,
+        operator: &Operator,
+    ) -> BindResult<Stage> {
+        match &operator.kind {
+            OperatorKind::GraphMarkComponents(kind, column) => {
+                let name = column.as_ref().map_or("ComponentId", |name| name.text.as_str());
+                let strong = match kind.as_ref().map(|kind| kind.text.as_str()) {
+                    None | Some("weak") => false,
+                    Some("strong") => true,
+                    Some(other) => {
+                        let message = format!("`{other}` is not a kind of component");
+                        return Err(self.report(Problem::semantic(operator.span, message)));
+                    }
+                };
+                let nodes = self.marked(graph, name, strong, operator.span)?;
+                Ok(Stage::Graph(Graph { nodes, edges: Arc::clone(&graph.edges) }))
+            }
+            OperatorKind::GraphMatch(wanted) => {
+                self.graph_match(graph, wanted, operator.span).map(Stage::Rows)
+            }
+            OperatorKind::GraphToTable(wanted) => {
+                self.graph_to_table(graph, wanted, operator.span).map(Stage::Rows)
+            }
+            _ => {
+                let message = "a graph is followed by `graph-match`, `graph-shortest-paths`, \
+                               `graph-mark-components` or `graph-to-table`";
+                Err(self.report(Problem::semantic(operator.span, message)))
             }
         }
-        let message = "a graph is no answer; end with `graph-match` or `graph-to-table`";
-        Err(self.report(Problem::semantic(span, message)))
     }
 
     fn make_graph(
@@ -233,6 +233,7 @@ impl Binder<'_> {
             }
             return self.projected(ends, items, span);
         }
+        let id_column = tables.first().map(|(_, id, _)| id.clone());
         let mut keyed = Vec::new();
         for (table, id, part) in tables {
             let mut items = Items::of_columns(&table.columns, span);
@@ -242,6 +243,14 @@ impl Binder<'_> {
         let known = self.union_of(keyed, false, None, span)?;
         let pairs = [(keys.key(), keys.key())];
         let alone = self.joined(ends, Arc::clone(&known), JoinKind::LeftAnti, &pairs, span)?;
+        // Of such a node nothing is known but its id.
+        let mut items = Items::of_columns(&keys.columns(), span);
+        if let Some(named) = id_column {
+            let id = Expr::column(if keys.is_parted { ID } else { KEY }, keys.id_type, span);
+            let id = self.converted(id, named.kql_type)?;
+            items.replace(&named.name, id);
+        }
+        let alone = self.projected(alone, items, span)?;
         self.union_of(vec![(String::new(), known), (String::new(), alone)], false, None, span)
     }
 
@@ -316,7 +325,7 @@ impl Binder<'_> {
             .filter(|column| !HIDDEN.contains(&column.name.as_str()))
             .cloned()
             .collect();
-        let mut items = Items::of_columns(&plain, span);
+        let mut items = Items::default();
         for (option, name) in &output.options {
             let Some((_, key)) = known.iter().find(|(known, _)| *known == option.text) else {
                 let message = format!("`{}` is not an option here", option.text);
@@ -325,7 +334,14 @@ impl Binder<'_> {
             let of = table.columns.iter().find(|column| column.name == *key);
             let kql_type = of.map_or(KqlType::Long, |column| column.kql_type);
             let id = self.call_built_in("hash", vec![Expr::column(*key, kql_type, span)])?;
+            if plain.iter().any(|column| column.name == name.text) {
+                let message = format!("there is a column `{}` already", name.text);
+                return Err(self.report(Problem::semantic(name.span, message)));
+            }
             self.checked(items.add_named(name, id))?;
+        }
+        for column in &plain {
+            items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
         }
         self.projected(Arc::clone(table), items, span)
     }

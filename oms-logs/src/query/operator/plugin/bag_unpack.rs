@@ -206,8 +206,10 @@ fn types(members: crate::query::dynamic::Members<'_>) -> Vec<(String, KqlType)> 
     };
     let of_kind = |kind: View<'_>| match kind {
         View::Array(kinds) => {
-            let kinds: Option<Vec<_>> = kinds.iter().map(|kind| of_name(View::of(kind))).collect();
-            function::common_type(kinds?)
+            // Values of several types keep them.
+            let mut kinds = kinds.iter().map(|kind| of_name(View::of(kind)));
+            let first = kinds.next()?;
+            first.filter(|_| kinds.all(|kind| kind == first))
         }
         one => of_name(one),
     };

@@ -168,6 +168,8 @@ pub struct ScanStep {
 /// `partition by key (operators)` or `partition by key { table }`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Partition {
+    /// `hint.strategy`
+    pub strategy: Option<Name>,
     /// The column.
     pub key: Expr,
     /// What is done to each part.

@@ -26,7 +26,10 @@ pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
         OperatorKind::MakeSeries(series) => series.fmt(f),
         OperatorKind::Scan(scan) => scan.fmt(f),
         OperatorKind::Partition(partition) => {
-            write!(f, "partition by {} ", partition.key)?;
+            f.write_str("partition ")?;
+            optional(f, "hint.strategy=", partition.strategy.as_ref())?;
+            let space = if partition.strategy.is_some() { " " } else { "" };
+            write!(f, "{space}by {} ", partition.key)?;
             match &partition.table {
                 Some(table) => write!(f, "{{{}}}", TopLevel(table)),
                 None => sub_pipeline(f, &partition.operators),
@@ -306,7 +309,7 @@ impl Display for Find {
                 name.fmt(f)?;
                 optional(f, ":", kql_type.as_ref())
             }
-            FindColumn::Pack => f.write_str("pack(*)"),
+            FindColumn::Pack => f.write_str("pack_all()"),
         })
     }
 }

@@ -1,0 +1,331 @@
+//! What the documentation shows of tabular operators, graphs and statements.
+
+use crate::query::{ask, check, refuse};
+use serde_json::json;
+
+/// Two tables as those of the page of `find`.
+const EVENTS: &str = "
+    let E1 = view () { datatable(Session:string, Level:string, Text:string, Version:string)[
+        'a', 'Information', 't1', 'v1', 'a', 'Error', 't2', 'v1', 'b', 'Error', 't3', 'v2'] };
+    let E2 = view () { datatable(Session:string, Level:string, Text:string, Name:string)[
+        'f', 'Information', 'o1', 'n1', 'a', 'Information', 'o2', 'n2', 'a', 'Error', 'o3', 'n3'] };";
+
+#[tokio::test]
+async fn find_packs_what_a_table_has_by_itself() {
+    check(
+        &format!(
+            "{EVENTS} find in (E1, E2) where Session == 'a' and Level == 'Error'
+                  project Text, Version, Name, pack_all()"
+        ),
+        "source_:string Text:string Version:string Name:string pack_:dynamic",
+        json!([
+            ["E1", "t2", "v1", "", {"Session": "a", "Level": "Error"}],
+            ["E2", "o3", "", "n3", {"Session": "a", "Level": "Error"}],
+        ]),
+    )
+    .await;
+    check(
+        &format!("{EVENTS} find in (E1, E2) where Session == 'a' and Level == 'Error'"),
+        "source_:string Session:string Level:string Text:string pack_:dynamic",
+        json!([
+            ["E1", "a", "Error", "t2", {"Version": "v1"}],
+            ["E2", "a", "Error", "o3", {"Name": "n3"}],
+        ]),
+    )
+    .await;
+    check(
+        &format!(
+            "{EVENTS} find in (E1, E2) where Version == 'v2' or Name == 'n1'
+                  project pack_all()"
+        ),
+        "source_:string pack_:dynamic",
+        json!([
+            ["E1", {"Session": "b", "Level": "Error", "Text": "t3", "Version": "v2"}],
+            ["E2", {"Session": "f", "Level": "Information", "Text": "o1", "Name": "n1"}],
+        ]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn find_leaves_out_tables_that_a_condition_says_nothing_of() {
+    let tables = "let A = view () { datatable(k:string, v:long)['x', 1] };
+                  let B = view () { datatable(k:long)[1] };
+                  let C = view () { datatable(other:long)[1] };";
+    // No text equals a number, and the last table has no such column.
+    check(
+        &format!("{tables} find in (A, B, C) where k == 1"),
+        "source_:string k:long",
+        json!([["B", 1]]),
+    )
+    .await;
+    check(
+        &format!("{tables} find in (A, B, C) where v == 1"),
+        "source_:string k:string v:long",
+        json!([["A", "x", 1]]),
+    )
+    .await;
+    let error = refuse(&format!("{tables} find in (A, B) where no_such_function(k)")).await;
+    assert!(error.to_string().contains("no_such_function"), "{error}");
+}
+
+#[tokio::test]
+async fn views_are_sources_by_their_names() {
+    let views = "let V1 = view () { print x = 1 }; let V2 = view () { print x = toint(2) };
+                 let V3 = view () { print x_long = 3 };";
+    // The column that has the name by itself keeps it.
+    check(
+        &format!("{views} union withsource=Table V1, V2, V3"),
+        "Table:string x_long1:long x_int:int x_long:long",
+        json!([["V1", 1, null, null], ["V2", null, 2, null], ["V3", null, null, 3]]),
+    )
+    .await;
+    check(
+        &format!("{views} search in (V1, V3) * == 3"),
+        "$table:string x:long x_long:long",
+        json!([["V3", null, 3]]),
+    )
+    .await;
+    check(
+        &format!("{views} union isfuzzy=true (V1 | where x > 0), (NoTable | where x > 0) | count"),
+        "Count:long",
+        json!([[1]]),
+    )
+    .await;
+    for wrong in [
+        "union isfuzzy=true (V1 | where y > 0), V2",
+        "union isfuzzy=true (NoTable | where x > 0)",
+        "union (V1 | where x > 0), (NoTable | where x > 0)",
+    ] {
+        let error = refuse(&format!("{views} {wrong}")).await;
+        assert!(error.to_string().contains("semantic"), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_has_a_name_within_itself() {
+    let rows = "datatable(d:string, m:long)['a', 1, 'a', 3, 'b', 5, '', 7]";
+    check(
+        &format!(
+            "{rows} | partition by d (
+                 as Part | extend share = m * 100.0 / toscalar(Part | summarize sum(m)))"
+        ),
+        "d:string m:long share:real",
+        json!([["", 7, 100.0], ["a", 1, 25.0], ["a", 3, 75.0], ["b", 5, 100.0]]),
+    )
+    .await;
+    check(
+        "datatable(d:int, m:long)[] | partition by d (as P | where m < toscalar(P | count))",
+        "d:int m:long",
+        json!([]),
+    )
+    .await;
+    check(
+        "range x from 1 to 64 step 1 | partition by x (count) | count",
+        "Count:long",
+        json!([[64]]),
+    )
+    .await;
+    check(
+        "range x from 1 to 65 step 1 | partition hint.strategy=shuffle by x (count) | count",
+        "Count:long",
+        json!([[65]]),
+    )
+    .await;
+    let error = refuse("range x from 1 to 65 step 1 | partition by x (count)").await;
+    assert!(error.to_string().contains("partitions_max=`64`"), "{error}");
+    let error =
+        refuse("range x from 1 to 2 step 1 | partition hint.strategy=nativ by x (count)").await;
+    assert!(error.to_string().contains("strategy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_function_of_nothing_is_called_by_its_name() {
+    check(
+        "let a = () { 123 }; print x = 2 | extend y = x * a, z = x * a()",
+        "x:long y:long z:long",
+        json!([[2, 246, 246]]),
+    )
+    .await;
+    let error = refuse("let f = (n:long) { n }; print x = f").await;
+    assert!(error.to_string().contains("argument `n`"), "{error}");
+}
+
+#[tokio::test]
+async fn others_of_a_level_hold_what_the_levels_before_dropped() {
+    let rows = "datatable(s:string, k:string, e:string, v:long)[
+        'a','x','p',1, 'a','y','q',5, 'b','x','p',3, 'b','x','q',4, 'c','z','r',2]";
+    check(
+        &format!(
+            "{rows} | top-nested 2 of s with others='OS' by sum(v), top-nested 1 of k by sum(v),
+             top-nested 1 of e with others='OE' by sum(v)
+             | sort by s asc, k asc, aggregated_e asc"
+        ),
+        "s:string aggregated_s:long k:string aggregated_k:long e:string aggregated_e:long",
+        json!([
+            ["OS", 2, "", null, "OE", 2],
+            ["a", 6, "", null, "OE", 1],
+            ["a", 6, "y", 5, "q", 5],
+            ["b", 7, "x", 7, "OE", 3],
+            ["b", 7, "x", 7, "q", 4],
+        ]),
+    )
+    .await;
+    check(
+        &format!(
+            "{rows} | top-nested 1 of s with others='OS' by n=count(),
+             top-nested 1 of k with others='OK' by max(v) | sort by s asc, k asc"
+        ),
+        "s:string n:long k:string aggregated_k:long",
+        json!([["OS", 3, "OK", 4], ["a", 2, "OK", 1], ["a", 2, "y", 5]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_no_number_sorts_next_to_null() {
+    let rows = "datatable(s:string, n:real)['2', 2, 'null', real(null), 'nan', real(nan),
+        '+inf', real(+inf), '-inf', real(-inf)]";
+    for (order, expect) in [
+        ("sort by n asc", ["null", "nan", "-inf", "2", "+inf"]),
+        ("sort by n desc", ["+inf", "2", "-inf", "nan", "null"]),
+        ("sort by n asc nulls last", ["-inf", "2", "+inf", "nan", "null"]),
+        ("sort by n desc nulls first", ["null", "nan", "+inf", "2", "-inf"]),
+        // The processor's own quotient of zeros has the other sign.
+        ("extend n = iff(isnan(n), -n, n) | sort by n desc", ["+inf", "2", "-inf", "nan", "null"]),
+        ("top 5 by n desc", ["+inf", "2", "-inf", "nan", "null"]),
+    ] {
+        let expect: Vec<_> = expect.iter().map(|name| json!([name])).collect();
+        check(&format!("{rows} | {order} | project s"), "s:string", json!(expect)).await;
+    }
+    check(
+        &format!("{rows} | top-nested 3 of s by x = max(n) | project s"),
+        "s:string",
+        json!([["+inf"], ["2"], ["-inf"]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn graphs_have_names() {
+    let edges = "let e = datatable(s:string, t:string)['a', 'b', 'b', 'c'];
+                 let n = datatable(name:string, k:long)['a', 1];";
+    check(
+        &format!(
+            "{edges} let g = e | make-graph s --> t with_node_id=id;
+             let marked = () {{ g | graph-mark-components }};
+             marked | graph-match (x)-->(y) project x.id, y.id, x.ComponentId"
+        ),
+        "x_id:string y_id:string x_ComponentId:long",
+        json!([["a", "b", 0], ["b", "c", 0]]),
+    )
+    .await;
+    // A node that only edges name has its id, and is null otherwise.
+    check(
+        &format!(
+            "{edges} let g = (kind:string) {{ e | make-graph s --> t with n on name }};
+             g('x') | graph-match (x)-->(y) project x.name, y.name, x.k, none = labels(x)"
+        ),
+        "x_name:string y_name:string x_k:long none:dynamic",
+        json!([["a", "b", 1, []], ["b", "c", null, []]]),
+    )
+    .await;
+    // Ids are long where the edges' are, though the table of nodes has ints.
+    check(
+        "datatable(s:long, t:long)[1, 2] | make-graph s --> t with (datatable(i:int)[1]) on i
+         | graph-to-table nodes | sort by i asc",
+        "i:int",
+        json!([[1], [2]]),
+    )
+    .await;
+    check(
+        &format!(
+            "{edges} e | make-graph s --> t | graph-to-table edges with_source_id=from
+                  | project-away from | take 1"
+        ),
+        "s:string t:string",
+        json!([["a", "b"]]),
+    )
+    .await;
+    for (wrong, says) in [
+        ("let g = e | make-graph s --> t; g", "a graph is no answer"),
+        ("let g = e | make-graph s --> t; g | count", "a graph is followed by"),
+        ("let g = e | make-graph s --> t; union g, e", "a graph is no table"),
+        ("let g = e | make-graph s --> t; print toscalar(g)", "not a graph"),
+        ("let g = e | make-graph s --> t; print x = g", "is a graph"),
+        ("e | graph-to-table nodes", "takes a graph"),
+    ] {
+        let error = refuse(&format!("{edges} {wrong}")).await;
+        assert!(error.to_string().contains(says), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_ids_of_a_graph_stand_first() {
+    let report = ask("datatable(s:string, t:string)['a', 'b'] | make-graph s --> t
+         | graph-to-table edges with_source_id=from with_target_id=to, nodes with_node_id=id")
+    .await;
+    let others = report.others.iter().map(|table| &table.columns);
+    let names: Vec<Vec<&str>> = std::iter::once(&report.columns)
+        .chain(others)
+        .map(|columns| columns.iter().map(|column| column.name.as_str()).collect())
+        .collect();
+    assert_eq!(names, [vec!["from", "to", "s", "t"], vec!["id"]]);
+}
+
+#[tokio::test]
+async fn properties_of_several_edges_are_an_array() {
+    let graph = "datatable(who:string, boss:string)['Bob','Alice', 'Eve','Bob', 'Chris','Alice']
+        | make-graph who --> boss with_node_id=name";
+    check(
+        &format!(
+            "{graph} | graph-match (top)<-[reports*1..5]-(who) where top.name == 'Alice'
+             project who = who.name, path = reports.boss | sort by who asc"
+        ),
+        "who:string path:dynamic",
+        json!([["Bob", ["Alice"]], ["Chris", ["Alice"]], ["Eve", ["Alice", "Bob"]]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn equal_decimals_are_one() {
+    check(
+        "datatable(a:decimal)[1.0, 1, '1.00', 2.5] | summarize n = count() by a | sort by n desc",
+        "a:decimal n:long",
+        json!([["1", 3], ["2.5", 1]]),
+    )
+    .await;
+    check(
+        "datatable(a:decimal)[1.5, 2, 3, decimal(null)] | where a in (decimal(1.50), 2)",
+        "a:decimal",
+        json!([["1.5"], ["2"]]),
+    )
+    .await;
+    check(
+        "datatable(a:decimal)[1.5, 2] | where a !in (decimal(1.50))",
+        "a:decimal",
+        json!([["2"]]),
+    )
+    .await;
+    check(
+        "datatable(t:long, a:decimal)[1, 1.5] | make-series sum(a) on t from 1 to 3 step 1
+         | project sum_a",
+        "sum_a:dynamic",
+        json!([[["1.5", "0"]]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn members_of_several_types_stay_dynamic() {
+    check(
+        "datatable(d:dynamic)[dynamic({'a':1}), dynamic({'a':2.5})] | evaluate bag_unpack(d)",
+        "a:dynamic",
+        json!([[1], [2.5]]),
+    )
+    .await;
+    check("print x = series_sum(dynamic([]))", "x:real", json!([[0.0]])).await;
+    check("range x from 1 to 1 step 1 | distinct hint.strategy=shuffle x", "x:long", json!([[1]]))
+        .await;
+}
