@@ -7,6 +7,27 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write as _};
 
+/// The most that one comparison tells, in bytes of names and values as they are shown.
+pub const CHANGES_BYTES_MAX: usize = 8 << 20;
+
+/// What two configurations do not have alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationChanges {
+    /// In order of id.
+    pub resources: Vec<ResourceChange>,
+    /// How many more changed, that are not told because it would be more than [`CHANGES_BYTES_MAX`].
+    pub omitted: usize,
+}
+
+impl ConfigurationChanges {
+    /// Whether nothing changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.omitted == 0
+    }
+}
+
 /// One resource that two configurations do not have alike.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,8 +68,11 @@ impl Configuration {
     /// What changes on the way from this configuration to another, in order of id. Nothing is said of
     /// what only tells where a resource comes from. A password is shown as `***`, and of a long value the
     /// beginning.
+    ///
+    /// Time and memory are bounded, whatever the documents refer to how often: values that are past what
+    /// is compared are told as changed, and of the changes at most [`CHANGES_BYTES_MAX`] is told.
     #[must_use]
-    pub fn changes_to(&self, newer: &Self) -> Vec<ResourceChange> {
+    pub fn changes_to(&self, newer: &Self) -> ConfigurationChanges {
         let by_id = |configuration: &'_ Self| -> BTreeMap<String, usize> {
             let resources = configuration.resources.iter().enumerate();
             resources
@@ -59,44 +83,82 @@ impl Configuration {
         let mut ids: Vec<&String> = before.keys().chain(after.keys()).collect();
         ids.sort();
         ids.dedup();
-        let changes = ids.into_iter().filter_map(|id| {
+        let (mut comparison, mut told_bytes) = (Comparison::default(), 0);
+        let mut changes = ConfigurationChanges::default();
+        for id in ids {
             let one = before.get(id).and_then(|index| self.resources.get(*index));
             let other = after.get(id).and_then(|index| newer.resources.get(*index));
-            change(one, other)
-        });
-        changes.collect()
+            let Some(difference) = Difference::of(one, other, &mut comparison) else { continue };
+            if told_bytes > CHANGES_BYTES_MAX {
+                changes.omitted += 1;
+                continue;
+            }
+            let change = difference.told();
+            told_bytes += change.bytes();
+            changes.resources.push(change);
+        }
+        changes
     }
 }
 
-fn change(
-    before: Option<&ResourceInstance>,
-    after: Option<&ResourceInstance>,
-) -> Option<ResourceChange> {
-    let kind = match (before, after) {
-        (None, _) => ChangeKind::Added,
-        (_, None) => ChangeKind::Removed,
-        _ => ChangeKind::Changed,
-    };
-    let resource_id = after.or(before)?.resource_id.clone();
-    let (one, other) = (told_properties(before), told_properties(after));
-    let mut names: Vec<&String> = one.keys().chain(other.keys()).collect();
-    names.sort();
-    names.dedup();
-    let mut comparison = Comparison::default();
-    let properties: Vec<PropertyChange> = names
-        .into_iter()
-        .filter(|name| match (one.get(*name), other.get(*name)) {
-            (Some(one), Some(other)) => !one.is_same(other, &mut comparison),
+/// A resource that two configurations do not have alike, before it is told.
+struct Difference<'a> {
+    kind: ChangeKind,
+    resource_id: &'a str,
+    before: BTreeMap<String, Told<'a>>,
+    after: BTreeMap<String, Told<'a>>,
+    /// The names of the properties that differ, in order.
+    names: Vec<String>,
+}
+
+impl<'a> Difference<'a> {
+    /// None if both have the resource alike.
+    fn of(
+        before: Option<&'a ResourceInstance>,
+        after: Option<&'a ResourceInstance>,
+        comparison: &mut Comparison<'a>,
+    ) -> Option<Self> {
+        let kind = match (before, after) {
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Removed,
+            _ => ChangeKind::Changed,
+        };
+        let resource_id = after.or(before)?.resource_id.as_str();
+        let (before, after) = (told_properties(before), told_properties(after));
+        let mut names: Vec<String> = before.keys().chain(after.keys()).cloned().collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| match (before.get(name), after.get(name)) {
+            (Some(one), Some(other)) => !one.is_same(other, comparison),
             _ => true,
-        })
-        .map(|name| PropertyChange {
+        });
+        let is_alike = kind == ChangeKind::Changed && names.is_empty();
+        (!is_alike).then_some(Self { kind, resource_id, before, after, names })
+    }
+
+    fn told(self) -> ResourceChange {
+        let shown = |all: &BTreeMap<String, Told<'_>>, name: &str| {
+            all.get(name).map(|told| told.shown(name))
+        };
+        let properties = self.names.iter().map(|name| PropertyChange {
             name: name.clone(),
-            before: one.get(name).map(|told| told.shown(name)),
-            after: other.get(name).map(|told| told.shown(name)),
-        })
-        .collect();
-    let is_alike = kind == ChangeKind::Changed && properties.is_empty();
-    (!is_alike).then_some(ResourceChange { resource_id, kind, properties })
+            before: shown(&self.before, name),
+            after: shown(&self.after, name),
+        });
+        let properties = properties.collect();
+        ResourceChange { resource_id: self.resource_id.to_owned(), kind: self.kind, properties }
+    }
+}
+
+impl ResourceChange {
+    /// How much of [`CHANGES_BYTES_MAX`] it takes.
+    fn bytes(&self) -> usize {
+        let shown = |shown: &Option<String>| shown.as_ref().map_or(0, String::len);
+        let properties = self.properties.iter();
+        let told =
+            properties.map(|told| told.name.len() + shown(&told.before) + shown(&told.after));
+        self.resource_id.len() + told.sum::<usize>()
+    }
 }
 
 /// What is told of a resource: a property's value, or a text of its own, which is compared without
@@ -106,9 +168,9 @@ enum Told<'a> {
     Text(String),
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
     /// Whether both say the same. What is not shown is compared too.
-    fn is_same(&self, other: &Self, comparison: &mut Comparison) -> bool {
+    fn is_same(&self, other: &Self, comparison: &mut Comparison<'a>) -> bool {
         match (self, other) {
             (Self::Value(one), Self::Value(other)) => comparison.is_same(one, other),
             (Self::Text(one), Self::Text(other)) => one.to_lowercase() == other.to_lowercase(),

@@ -6,7 +6,8 @@
 use super::value::{Embedded, PropertyValue};
 use crate::mof::{Diagnostic, Position};
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What every resource may have besides what it wants.
@@ -48,7 +49,7 @@ impl<'a> Keyed<'a> {
     }
 
     /// The first property in which another resource of the same key differs.
-    fn difference(&self, other: &Self, comparison: &mut Comparison) -> Option<&'a str> {
+    fn difference(&self, other: &Self, comparison: &mut Comparison<'a>) -> Option<&'a str> {
         let (mut ours, mut theirs) = (self.wants.iter(), other.wants.iter());
         loop {
             match (ours.next(), theirs.next()) {
@@ -111,40 +112,55 @@ fn key_text(value: &PropertyValue) -> Option<String> {
     }
 }
 
-/// Compares values. Instances that two values share, or that were compared before, are not compared
-/// again: a small document may refer to one very often.
+/// Compares values that live as long as it does. Instances that two values share, or that were compared
+/// before, are not compared again: a small document may refer to one very often.
 #[derive(Default)]
-pub(super) struct Comparison {
-    /// Pairs of instances that are the same, by address.
-    same: HashSet<(*const Embedded, *const Embedded)>,
+pub(super) struct Comparison<'a> {
+    /// Whether pairs of instances are the same, by address: what is borrowed for `'a` stays where it is.
+    known: HashMap<(*const Embedded, *const Embedded), bool>,
+    /// How much was compared.
+    work: usize,
+    compared: PhantomData<&'a Embedded>,
 }
 
-impl Comparison {
+impl<'a> Comparison<'a> {
     /// The most pairs of instances that are remembered; beyond, two are told to differ.
     const PAIRS_MAX: usize = 1_000_000;
 
-    pub(super) fn is_same(&mut self, one: &PropertyValue, other: &PropertyValue) -> bool {
+    /// The most values that are compared, where a text counts as one more for each so many bytes; beyond,
+    /// two are told to differ. Two documents of the largest size come to less.
+    const WORK_MAX: usize = 50_000_000;
+    const TEXT_BYTES: usize = 64;
+
+    pub(super) fn is_same(&mut self, one: &'a PropertyValue, other: &'a PropertyValue) -> bool {
+        self.work += 1;
         match (one, other) {
+            _ if self.work > Self::WORK_MAX => false,
             (PropertyValue::Array(ours), PropertyValue::Array(theirs)) => {
                 ours.len() == theirs.len()
                     && ours.iter().zip(theirs).all(|(one, other)| self.is_same(one, other))
             }
             (PropertyValue::Instance(ours), PropertyValue::Instance(theirs)) => {
                 let pair = (Arc::as_ptr(ours), Arc::as_ptr(theirs));
-                if Arc::ptr_eq(ours, theirs) || self.same.contains(&pair) {
+                if Arc::ptr_eq(ours, theirs) {
                     return true;
                 }
-                let is_same = self.same.len() < Self::PAIRS_MAX && self.is_alike(ours, theirs);
-                if is_same {
-                    self.same.insert(pair);
+                if let Some(known) = self.known.get(&pair) {
+                    return *known;
                 }
+                let is_same = self.known.len() < Self::PAIRS_MAX && self.is_alike(ours, theirs);
+                self.known.insert(pair, is_same);
                 is_same
+            }
+            (PropertyValue::Text(one), PropertyValue::Text(other)) => {
+                self.work += one.len().min(other.len()) / Self::TEXT_BYTES;
+                one == other
             }
             (one, other) => one == other,
         }
     }
 
-    fn is_alike(&mut self, ours: &Embedded, theirs: &Embedded) -> bool {
+    fn is_alike(&mut self, ours: &'a Embedded, theirs: &'a Embedded) -> bool {
         ours.class.eq_ignore_ascii_case(&theirs.class)
             && ours.properties.len() == theirs.properties.len()
             && ours.properties.iter().zip(&theirs.properties).all(

@@ -18,7 +18,9 @@ mod schema;
 
 mod value;
 
-pub use difference::{ChangeKind, PropertyChange, ResourceChange};
+pub use difference::{
+    CHANGES_BYTES_MAX, ChangeKind, ConfigurationChanges, PropertyChange, ResourceChange,
+};
 pub(crate) use document::DEPENDENCIES_MAX;
 pub use document::{CONFIGURATION_VERSION_MAX, Configuration, ConfigurationDocument};
 pub use document::{RESOURCES_MAX, ResourceInstance};

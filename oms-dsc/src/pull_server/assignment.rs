@@ -1,5 +1,6 @@
 //! Which action a node needs: what it should have against what it says it has.
 
+use super::target::{Target, Targets};
 use crate::protocol::{
     Checksum, ClientStatus, ConfigurationName, ConfigurationStatus, DscAction, GetDscActionResponse,
 };
@@ -13,34 +14,30 @@ pub(super) enum Decision {
     NotPublished(ConfigurationName),
 }
 
-/// Decides. `names` are the node's configurations; `published` finds a configuration's checksum.
+/// Decides.
 ///
-/// - No names: nothing to do.
-/// - A client that names none: with one configuration its checksum decides; with several it has
-///   to learn to name them.
-/// - A client that names some: each that is also among `names` is decided, the others are left
-///   out.
-pub(super) fn decide(
-    names: &[ConfigurationName],
-    statuses: &[ClientStatus],
-    published: impl Fn(&ConfigurationName) -> Option<Checksum>,
-) -> Decision {
+/// - No targets: nothing to do.
+/// - A client that names none: with one target its checksum decides; with several it has to learn to
+///   name them.
+/// - A client that names some: each that is also a target is decided, the others are left out.
+pub(super) fn decide(targets: &Targets, statuses: &[ClientStatus]) -> Decision {
     let is_named = statuses.iter().any(|status| named(status).is_some());
     let mut details = Vec::new();
     if is_named {
         for status in statuses {
             let asked = named(status).map(str::to_lowercase);
-            let Some(name) = names.iter().find(|name| Some(name.key()) == asked) else { continue };
-            details.push(detail(name, action(status, published(name))));
+            let is_asked = |target: &&Target| Some(target.name.key()) == asked;
+            let Some(target) = targets.0.iter().find(is_asked) else { continue };
+            details.push(detail(&target.name, action(status, target.version)));
         }
-    } else if let [name] = names {
-        let Some(checksum) = published(name) else { return Decision::NotPublished(name.clone()) };
+    } else if let [Target { name, version }] = targets.0.as_slice() {
+        let Some(version) = *version else { return Decision::NotPublished(name.clone()) };
         let none = ClientStatus::default();
         let status = statuses.first().unwrap_or(&none);
-        details.push(detail(name, action(status, Some(checksum))));
+        details.push(detail(name, action(status, Some(version))));
     } else {
-        let update = |name| detail(name, DscAction::UpdateMetaConfig);
-        details.extend(names.iter().map(update));
+        let update = |target: &Target| detail(&target.name, DscAction::UpdateMetaConfig);
+        details.extend(targets.0.iter().map(update));
     }
     let has = |wanted| details.iter().any(|detail: &ConfigurationStatus| detail.status == wanted);
     let order = [DscAction::UpdateMetaConfig, DscAction::GetConfiguration, DscAction::Retry];
@@ -70,8 +67,13 @@ mod tests {
     use super::*;
 
     fn check(names: &[&str], statuses: &[(&str, Option<&str>)], expect: &str) {
-        let names: Vec<ConfigurationName> =
-            names.iter().map(|name| name.parse().expect("a name")).collect();
+        // Every configuration but `none` is published, with its lower-case name as content.
+        let target = |name: &&str| {
+            let name: ConfigurationName = name.parse().expect("a name");
+            let version = (name.as_str() != "none").then(|| Checksum::of(name.key().as_bytes()));
+            Target { name, version }
+        };
+        let targets = Targets(names.iter().map(target).collect());
         let statuses: Vec<ClientStatus> = statuses
             .iter()
             .map(|(checksum, name)| ClientStatus {
@@ -80,11 +82,7 @@ mod tests {
                 checksum_algorithm: "SHA-256".to_owned(),
             })
             .collect();
-        // Every configuration but `none` is published, with its lower-case name as content.
-        let published = |name: &ConfigurationName| {
-            (name.as_str() != "none").then(|| Checksum::of(name.key().as_bytes()))
-        };
-        let shown = match decide(&names, &statuses, published) {
+        let shown = match decide(&targets, &statuses) {
             Decision::NotPublished(name) => format!("not published: {name}"),
             Decision::Answer(answer) => {
                 let details: Vec<String> = answer

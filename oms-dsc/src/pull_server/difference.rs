@@ -1,14 +1,16 @@
 //! What a node runs against what it would get.
 
 use super::PullServer;
-use crate::Error;
-use crate::configuration::{Configuration, ResourceChange};
-use crate::protocol::{AgentId, Checksum, ClientStatus, ConfigurationName};
-use oms_core::ErrorKind;
-use serde::Serialize;
-use std::collections::BTreeMap;
-
 use super::node::Node;
+use super::target::Target;
+use crate::Error;
+use crate::configuration::{Configuration, ConfigurationChanges, ResourceChange};
+use crate::content::ContentStore;
+use crate::protocol::{AgentId, Checksum, ConfigurationName};
+use oms_core::ErrorKind;
+use oms_core::task::blocking;
+use serde::Serialize;
+use std::sync::Arc;
 
 /// One configuration of a node: what it runs against what it would get.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,6 +25,8 @@ pub struct ConfigurationDifference {
     pub published: Option<Checksum>,
     /// What that would change; none if what it runs was not published here, so that it is not known.
     pub changes: Option<Vec<ResourceChange>>,
+    /// How many more changes there are that are not told, see [`ConfigurationChanges::omitted`].
+    pub omitted: usize,
 }
 
 impl PullServer {
@@ -53,52 +57,46 @@ impl PullServer {
 
     /// What each configuration of a node would change if it were fetched now.
     ///
+    /// Comparing reads both documents whole. It is done for one node at a time, so that its memory and
+    /// processor stay bounded, and away from what answers nodes.
+    ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Disk`], [`Error::Journal`].
     pub async fn diff(&self, agent_id: AgentId) -> Result<Vec<ConfigurationDifference>, Error> {
         let node = self.node(agent_id).await?;
-        let said = self.nodes.running(agent_id);
-        let mut differences = Vec::new();
-        for name in node.configuration_names() {
-            let published = self.library.configuration(name).map(|published| published.checksum);
-            let running = said.get(&name.key()).copied();
-            let changes = match (running, published) {
-                (running, published) if running == published => Some(Vec::new()),
-                (Some(running), Some(published)) => {
-                    let newer = self.parsed(name, published).await?;
-                    match self.parsed(name, running).await {
-                        Ok(older) => Some(older.changes_to(&newer)),
-                        Err(error) if error.kind() == ErrorKind::NotFound => None,
-                        Err(error) => return Err(error),
-                    }
-                }
-                _ => None,
-            };
-            let name = name.clone();
-            differences.push(ConfigurationDifference { name, running, published, changes });
-        }
-        Ok(differences)
-    }
-
-    async fn parsed(
-        &self,
-        name: &ConfigurationName,
-        checksum: Checksum,
-    ) -> Result<Configuration, Error> {
-        Configuration::parse(name.as_str(), &self.content(checksum).await?)
+        let (targets, said) = (self.targets(&node), self.nodes.running(agent_id));
+        let turn = Arc::clone(&self.comparing).acquire_owned().await;
+        let turn = turn.map_err(|closed| Error::Internal { reason: closed.to_string() })?;
+        let content = self.library.content.clone();
+        blocking(move || {
+            // It is held while the work goes on, also if nobody waits for it any more.
+            let _turn = turn;
+            let compared = targets.0.into_iter().map(|target| {
+                let running = said.get(&target.name.key()).copied();
+                compare(&content, target, running)
+            });
+            compared.collect()
+        })
+        .await
     }
 }
 
-/// What a node says that it has, by the key of each name.
-pub(super) fn running(node: &Node, told: &[ClientStatus]) -> BTreeMap<String, Checksum> {
-    let only = match node.configuration_names() {
-        [only] => Some(only.key()),
+fn compare(
+    content: &ContentStore,
+    Target { name, version: published }: Target,
+    running: Option<Checksum>,
+) -> Result<ConfigurationDifference, Error> {
+    let parsed = |checksum| Configuration::parse(name.as_str(), &content.get(checksum)?);
+    let changes = match (running, published) {
+        (running, published) if running == published => Some(ConfigurationChanges::default()),
+        (Some(running), Some(published)) => match parsed(running) {
+            Ok(older) => Some(older.changes_to(&parsed(published)?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        },
         _ => None,
     };
-    let pairs = told.iter().filter_map(|status| {
-        let named = status.configuration_name.as_deref().filter(|name| !name.is_empty());
-        let key = named.map(str::to_lowercase).or_else(|| only.clone())?;
-        Some((key, status.checksum.trim().parse().ok()?))
-    });
-    pairs.collect()
+    let (changes, omitted) =
+        changes.map_or((None, 0), |changes| (Some(changes.resources), changes.omitted));
+    Ok(ConfigurationDifference { name, running, published, changes, omitted })
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  PUT Nodes ──────► registration ──► journal (dsc-node)
-//!  GetDscAction ───► assignment: what the node should have ◄── library ◄── publish
+//!  GetDscAction ───► assignment, rules: what it should have ◄── library ◄── publish
 //!  Configuration, ─► content by checksum                        │
 //!  Module                                                       └── journal (dsc-configuration,
 //!  SendReport ─────► report store (synced) ──► journal (dsc-node)          dsc-module)
@@ -14,19 +14,33 @@ mod content;
 
 mod difference;
 
+mod expression;
+
+mod name;
+
 mod node;
 
 mod registration;
 
+mod rule;
+
 mod state;
+
+mod target;
 
 pub use content::{
     CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, MODULE_HISTORY, PublishedConfiguration,
     PublishedModule,
 };
 pub use difference::ConfigurationDifference;
+pub use expression::{NODE_EXPRESSION_BYTES_MAX, NodeExpression};
+pub use name::{RuleName, TagName};
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
+pub use rule::{
+    Assignment, AssignmentRule, AssignmentSource, RULE_HISTORY, RULES_MAX, RuleEvent,
+    TAG_VALUE_BYTES_MAX, TAGS_MAX,
+};
 pub use state::{NodeState, NodeTransition};
 
 use crate::Error;
@@ -34,11 +48,10 @@ use crate::configuration::Configuration;
 use crate::content::ContentStore;
 use crate::module::{self, ModuleVersion};
 use crate::protocol::{
-    AgentId, Checksum, ConfigurationName, DscAction, GetDscActionRequest, JobId, Operation, Reply,
-    Request, StatusReport, decode, v1,
+    AgentId, Checksum, ConfigurationName, DscAction, JobId, Operation, Reply, Request,
+    StatusReport, decode, v1,
 };
 use crate::report::{self, ReportStore, ReportSummary};
-use assignment::Decision;
 use bytes::Bytes;
 use content::Library;
 use jiff::SignedDuration;
@@ -50,9 +63,11 @@ use oms_core::{
     Clock, Disk, Entropy, EntropyExt, ErrorKind, LocalDisk, Secret, SystemClock, SystemEntropy,
 };
 use registration::Registrar;
+use rule::Rules;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 use tracing::field::Empty;
 
@@ -173,15 +188,18 @@ impl PullServerBuilder {
         let registrar = Registrar::new(self.registration_keys, window);
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         nodes.for_each(|node| registrar.recall(node)).await;
+        let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let library = Library::open(journal, Arc::clone(&clock), content).await?;
         Ok(PullServer {
             nodes,
+            rules,
             library,
             registrar,
             reports: Arc::new(reports),
             clock,
             entropy,
             settings: self.settings,
+            comparing: Arc::new(Semaphore::new(1)),
         })
     }
 }
@@ -190,12 +208,15 @@ impl PullServerBuilder {
 #[derive(Debug)]
 pub struct PullServer {
     nodes: Nodes,
+    rules: Rules,
     library: Library,
     registrar: Registrar,
     reports: Arc<ReportStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     settings: PullServerSettings,
+    /// Whose turn it is to compare documents.
+    comparing: Arc<Semaphore>,
 }
 
 /// What [`PullServer::maintain`] did.
@@ -273,8 +294,8 @@ impl PullServer {
         Ok(published)
     }
 
-    /// Gives a node configurations, in place of those it registered for; an empty list gives
-    /// those back.
+    /// Gives a node configurations, in place of what rules give it and of what it registered for; an
+    /// empty list gives those back.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Name`], [`Error::TooLarge`], [`Error::Journal`].
@@ -395,6 +416,15 @@ impl PullServer {
         Ok(done)
     }
 
+    /// Reads what another server on the same journal changed of the rules. Servers that share a fleet
+    /// call it every few seconds.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.rules.refresh().await
+    }
+
     /// Answers one request of the protocol; every refusal is a reply too.
     pub async fn answer(&self, request: Request) -> Reply {
         let request_id = self.entropy.uuid();
@@ -508,45 +538,6 @@ impl PullServer {
             }
             Operation::V1(operation) => self.version_1(operation, request).await,
         }
-    }
-
-    async fn dsc_action(&self, agent_id: AgentId, request: &Request) -> Result<Reply, Error> {
-        let presented = request.headers.certificate_thumbprint.as_deref();
-        let node = self.authenticate(agent_id, presented, true).await?;
-        let asked: GetDscActionRequest = decode("GetDscAction request", &request.body)?;
-        if asked.client_status.len() > CONFIGURATION_NAMES_MAX {
-            let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
-            return Err(Error::TooLarge { what: "client status", actual, limit });
-        }
-        self.nodes.note(agent_id, difference::running(&node, &asked.client_status));
-        let published = |name: &ConfigurationName| {
-            self.library.configuration(name).map(|published| published.checksum)
-        };
-        match assignment::decide(node.configuration_names(), &asked.client_status, published) {
-            Decision::Answer(answer) => {
-                Ok(Reply::odata(&request.base, "MSFT.DSCNodeStatus", answer))
-            }
-            Decision::NotPublished(name) => {
-                Err(Error::NotFound { what: "configuration", name: name.to_string() })
-            }
-        }
-    }
-
-    async fn configuration(&self, node: &Node, name: Option<&str>) -> Result<Reply, Error> {
-        let name: ConfigurationName = match (name, node.configuration_names()) {
-            (Some(name), _) => name.parse()?,
-            (None, [only]) => only.clone(),
-            (None, _) => {
-                let reason = "no configuration is named".to_owned();
-                return Err(Error::Invalid { what: "GetConfiguration request", reason });
-            }
-        };
-        // A node sees its own configurations only: they may hold secrets.
-        let published = Some(&name)
-            .filter(|name| node.configuration_names().contains(name))
-            .and_then(|name| self.library.configuration(name))
-            .ok_or_else(|| Error::NotFound { what: "configuration", name: name.to_string() })?;
-        Ok(Reply::content(self.content(published.checksum).await?, published.checksum))
     }
 
     async fn module(&self, name: &str, version: &str) -> Result<Reply, Error> {

@@ -1,5 +1,6 @@
 //! Registered nodes: one history each, kept in memory as what their events made of them.
 
+use super::name::TagName;
 use super::state::{NodeState, NodeTransition};
 use crate::Error;
 use crate::protocol::{
@@ -62,6 +63,11 @@ pub enum NodeEvent {
         /// Which; none gives back what the node registered for.
         configuration_names: Vec<ConfigurationName>,
     },
+    /// An operator set its tags, in place of those that it had.
+    Tagged {
+        /// All of them.
+        tags: BTreeMap<TagName, String>,
+    },
     /// A run ended.
     Reported {
         /// How.
@@ -81,6 +87,7 @@ pub enum NodeEvent {
 oms_core::journal_event!(NodeEvent, format 1, whole, {
     Self::Registered { .. } => "dsc-node-registered",
     Self::Assigned { .. } => "dsc-node-assigned",
+    Self::Tagged { .. } => "dsc-node-tagged",
     Self::Reported { .. } => "dsc-node-reported",
     Self::FellSilent { .. } => "dsc-node-fell-silent",
     Self::Removed => "dsc-node-removed",
@@ -91,6 +98,7 @@ impl NodeEvent {
         match self {
             Self::Registered { .. } => NodeTransition::Register,
             Self::Assigned { .. } => NodeTransition::Assign,
+            Self::Tagged { .. } => NodeTransition::Tag,
             Self::Reported { summary, .. } => match summary.compliance {
                 Compliance::Compliant => NodeTransition::ReportCompliant,
                 Compliance::NotCompliant => NodeTransition::ReportNotCompliant,
@@ -120,6 +128,9 @@ pub struct Node {
     pub registered_names: Vec<ConfigurationName>,
     /// What an operator assigned instead; empty if nothing.
     pub assigned_names: Vec<ConfigurationName>,
+    /// What an operator says of it, for rules and rings to go by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<TagName, String>,
     /// When it registered last.
     pub registered: Option<Timestamp>,
     /// When it was heard of last; after the server's start, when it last registered or reported.
@@ -132,7 +143,7 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(agent_id: AgentId) -> Self {
+    pub(super) fn new(agent_id: AgentId) -> Self {
         Self {
             agent_id,
             state: NodeState::New,
@@ -141,6 +152,7 @@ impl Node {
             is_bound: false,
             registered_names: Vec::new(),
             assigned_names: Vec::new(),
+            tags: BTreeMap::new(),
             registered: None,
             last_heard: None,
             last_report: None,
@@ -156,12 +168,6 @@ impl Node {
     pub fn handle(&self) -> String {
         let text = format!("handle of the node {}", self.agent_id);
         Checksum::of(text.as_bytes()).to_string().to_lowercase().chars().take(10).collect()
-    }
-
-    /// The configurations it should have: the assigned ones, or else those it registered for.
-    #[must_use]
-    pub fn configuration_names(&self) -> &[ConfigurationName] {
-        if self.assigned_names.is_empty() { &self.registered_names } else { &self.assigned_names }
     }
 
     /// Whether it is registered and was not taken out.
@@ -217,6 +223,7 @@ impl Node {
             NodeEvent::Assigned { configuration_names } => {
                 self.assigned_names = configuration_names;
             }
+            NodeEvent::Tagged { tags } => self.tags = tags,
             NodeEvent::Reported { summary, message } => {
                 remember(&mut self.reported, (summary.job_id, message));
                 self.last_report = Some(summary);
@@ -489,7 +496,7 @@ mod tests {
         let node = Node::deserialize(&body).expect("a node");
         assert_eq!((node.state, node.version), (NodeState::Compliant, 3));
         assert_eq!(node.agent.node_name, "node-a");
-        assert_eq!(node.configuration_names()[0].as_str(), "Web");
+        assert_eq!(node.registered_names[0].as_str(), "Web");
         assert_eq!(node.last_report.as_ref().map(|report| report.resource_count), Some(1));
         assert_eq!((node.reported.len(), node.signatures.len()), (1, 2));
         assert_eq!(serde_json::to_value(&node).expect("JSON"), body);

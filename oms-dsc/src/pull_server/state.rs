@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 ///                     │  │ ReportFailed               ▲   ▼
 ///                     │  └───────────────────► Failed ◄► Unresponsive
 ///           Register  │
-///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew)
+///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew;
+///                         Tag leaves the state as it is)
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -45,6 +46,8 @@ pub enum NodeTransition {
     Register,
     /// An operator assigned configurations.
     Assign,
+    /// An operator set its tags.
+    Tag,
     /// It reported a run without differences.
     ReportCompliant,
     /// It reported differences.
@@ -67,7 +70,7 @@ impl Lifecycle for NodeState {
             (state @ (Self::New | Self::Removed), event) => {
                 return Err(IllegalTransition { state, event });
             }
-            (state, E::Register) => state,
+            (state, E::Register | E::Tag) => state,
             (_, E::Assign) => Self::Pending,
             (_, E::ReportCompliant) => Self::Compliant,
             (_, E::ReportNotCompliant) => Self::NotCompliant,
@@ -100,6 +103,7 @@ mod tests {
         let events = oms_core::every_variant!(NodeTransition {
             Register,
             Assign,
+            Tag,
             ReportCompliant,
             ReportNotCompliant,
             ReportFailed,
@@ -110,6 +114,7 @@ mod tests {
 New --Register--> Pending
 Pending --Register--> Pending
 Pending --Assign--> Pending
+Pending --Tag--> Pending
 Pending --ReportCompliant--> Compliant
 Pending --ReportNotCompliant--> NotCompliant
 Pending --ReportFailed--> Failed
@@ -117,6 +122,7 @@ Pending --FallSilent--> Unresponsive
 Pending --Remove--> Removed
 Compliant --Register--> Compliant
 Compliant --Assign--> Pending
+Compliant --Tag--> Compliant
 Compliant --ReportCompliant--> Compliant
 Compliant --ReportNotCompliant--> NotCompliant
 Compliant --ReportFailed--> Failed
@@ -124,6 +130,7 @@ Compliant --FallSilent--> Unresponsive
 Compliant --Remove--> Removed
 NotCompliant --Register--> NotCompliant
 NotCompliant --Assign--> Pending
+NotCompliant --Tag--> NotCompliant
 NotCompliant --ReportCompliant--> Compliant
 NotCompliant --ReportNotCompliant--> NotCompliant
 NotCompliant --ReportFailed--> Failed
@@ -131,6 +138,7 @@ NotCompliant --FallSilent--> Unresponsive
 NotCompliant --Remove--> Removed
 Failed --Register--> Failed
 Failed --Assign--> Pending
+Failed --Tag--> Failed
 Failed --ReportCompliant--> Compliant
 Failed --ReportNotCompliant--> NotCompliant
 Failed --ReportFailed--> Failed
@@ -138,6 +146,7 @@ Failed --FallSilent--> Unresponsive
 Failed --Remove--> Removed
 Unresponsive --Register--> Unresponsive
 Unresponsive --Assign--> Pending
+Unresponsive --Tag--> Unresponsive
 Unresponsive --ReportCompliant--> Compliant
 Unresponsive --ReportNotCompliant--> NotCompliant
 Unresponsive --ReportFailed--> Failed

@@ -1,6 +1,6 @@
 //! Configurations: what is read and what no node could apply.
 
-use oms_dsc::configuration::{Configuration, PropertyValue};
+use oms_dsc::configuration::{CHANGES_BYTES_MAX, Configuration, PropertyValue, ResourceChange};
 
 const ABOUT: &str = "instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };";
 
@@ -188,7 +188,8 @@ fn changes_from_one_configuration_to_another() {
          instance of T { ResourceID = \"[t]A\"; Size = 2; Mode = \"m\"; DependsOn = {\"[T]d\"}; };
          instance of T { ResourceID = \"[T]b\"; Size = 1; Owner = $c; SourceInfo = \"other\"; };",
     );
-    let shown: Vec<String> = older.changes_to(&newer).iter().map(ToString::to_string).collect();
+    let changes = older.changes_to(&newer);
+    let shown: Vec<String> = changes.resources.iter().map(ToString::to_string).collect();
     assert_eq!(
         shown,
         [
@@ -201,7 +202,8 @@ fn changes_from_one_configuration_to_another() {
             "+ [T]d\n    (class): T\n    Size: 1",
         ]
     );
-    assert_eq!(older.changes_to(&older), []);
+    assert!(changes.omitted == 0 && !changes.is_empty());
+    assert!(older.changes_to(&older).is_empty());
 }
 
 /// As `PullServer::diff` shows them: the changes are no larger than the documents by much.
@@ -217,11 +219,38 @@ fn changes_of_many_references_to_references_stay_small() {
         Configuration::parse("test", text.as_bytes()).expect("valid")
     };
     let (older, newer) = (parse("1"), parse("2"));
-    assert_eq!(older.changes_to(&parse("1")), []);
-    let changes = older.changes_to(&newer);
+    assert!(older.changes_to(&parse("1")).is_empty());
+    let changes = older.changes_to(&newer).resources;
     let [change] = &changes[0].properties[..] else { panic!("{} changes", changes.len()) };
     let shown = [&change.before, &change.after].map(|shown| shown.as_deref().unwrap_or_default());
     for (shown, last) in shown.into_iter().zip(["A = 1", "A = 2"]) {
         assert!(shown.len() < 70_000 && shown.ends_with('…') && shown.contains(last));
     }
+}
+
+/// Each of many resources refers to what is large and differs at its very end.
+#[test]
+fn changes_that_would_be_very_many_are_counted_and_not_told() {
+    let parse = |last: &str| {
+        let mut text = format!("{ABOUT} instance of L as $l0 {{ A = {{");
+        for item in 0..20_000 {
+            text += &format!("\"item {item}\", ");
+        }
+        text += &format!("{last}}}; }};");
+        for resource in 0..5_000 {
+            text += &format!("instance of T {{ ResourceID = \"[T]{resource}\"; L = $l0; }};");
+        }
+        Configuration::parse("test", text.as_bytes()).expect("valid")
+    };
+    let (older, newer) = (parse("\"x\""), parse("\"y\""));
+    // The one pair of instances is compared once: five thousand times would be past the bound of the work.
+    assert!(older.changes_to(&parse("\"x\"")).is_empty());
+    let changes = older.changes_to(&newer);
+    assert_eq!(changes.resources.len() + changes.omitted, 5_000);
+    let shown = |change: &ResourceChange| {
+        let told = &change.properties[0];
+        told.before.as_ref().map_or(0, String::len) + told.after.as_ref().map_or(0, String::len)
+    };
+    let told: usize = changes.resources.iter().map(shown).sum();
+    assert!((CHANGES_BYTES_MAX..CHANGES_BYTES_MAX + (1 << 18)).contains(&told), "{told}");
 }

@@ -42,6 +42,8 @@ mod pull;
 
 mod lcm;
 
+mod rules;
+
 mod released;
 
 mod simulation;

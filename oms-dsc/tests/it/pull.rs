@@ -161,7 +161,7 @@ async fn only_a_configuration_repository_message_changes_the_names() {
         let request = signed(registration(names, message_type), &*world.clock);
         assert_eq!(server.answer(request).await.status, 204, "{message_type}");
         let node = server.node(agent()).await.expect("known");
-        assert_eq!(node.configuration_names()[0].as_str(), "Web");
+        assert_eq!(node.registered_names[0].as_str(), "Web");
         world.clock.advance(std::time::Duration::from_secs(1));
     }
 }
@@ -747,7 +747,7 @@ async fn a_node_is_found_by_its_handle_and_told_what_would_change() {
     assert!(node.run().await.expect("a run").is_success);
     let same = server.diff(known.agent_id).await.expect("a diff").remove(0);
     assert!(same.running.is_some() && same.running == same.published);
-    assert_eq!(same.changes, Some(Vec::new()));
+    assert_eq!((same.changes, same.omitted), (Some(Vec::new()), 0));
     server.publish("Web", cells("Web", &[("a", "2"), ("c", "1")]).as_bytes()).await.expect("ok");
     let changed = server.diff(known.agent_id).await.expect("a diff").remove(0);
     let shown: Vec<String> =

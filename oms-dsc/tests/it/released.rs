@@ -4,7 +4,9 @@ use crate::support::World;
 use oms_core::journal::Journal;
 use oms_core::testkit::Fixture;
 use oms_dsc::node::{LcmEvent, LcmState};
-use oms_dsc::pull_server::{NodeEvent, NodeState, PublishedConfiguration, PublishedModule};
+use oms_dsc::pull_server::{
+    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule, RuleEvent,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ fn every_event_is_kept_and_read() {
     Fixture::check::<LcmEvent>(&fixtures);
     Fixture::check::<PublishedConfiguration>(&fixtures);
     Fixture::check::<PublishedModule>(&fixtures);
+    Fixture::check::<RuleEvent>(&fixtures);
 }
 
 /// A server and a node in one journal, as the first version wrote them.
@@ -32,7 +35,7 @@ async fn format_1_comes_to_the_same_state() {
     assert_eq!(nodes.len(), 1);
     let node = &nodes[0];
     assert_eq!((node.state, node.agent.node_name.as_str()), (NodeState::Unresponsive, "node-a"));
-    assert_eq!(node.configuration_names()[0].as_str(), "Web");
+    assert_eq!(node.registered_names[0].as_str(), "Web");
     assert_eq!(node.last_report.as_ref().map(|report| report.resource_count), Some(1));
     assert_eq!(server.configurations()[0].name.as_str(), "Web");
     assert_eq!(server.modules()[0].version.to_string(), "1.0");
@@ -58,4 +61,21 @@ async fn a_restart_of_format_1_is_still_awaited() {
     assert_eq!((record.state, record.reboots), (LcmState::PendingReboot, 1));
     assert_eq!(record.reboot_from.as_deref(), Some("d3b5b1c6-33a0-4e0a-9c5f-1d1f6f1e8a02"));
     assert_eq!((record.current.len(), record.pending.map(|set| set.len())), (0, Some(1)));
+}
+
+/// A node with tags, and the rules that go by them.
+#[tokio::test]
+async fn rules_of_format_1_give_what_they_gave() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let rules = fixtures.iter().find(|fixture| fixture.name() == "rules-1").expect("it is there");
+    world.server_journal = Arc::new(rules.journal().await);
+    let server = world.start_server().await;
+    let node = server.nodes().await.expect("nodes").remove(0);
+    let tags: Vec<_> = node.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(tags, ["ring=canary", "role=web"]);
+    let assignment = server.assignment(&node);
+    assert_eq!(assignment.configuration_names[0].as_str(), "Site.Web");
+    assert_eq!(assignment.source, AssignmentSource::Rule("web".parse().expect("a name")));
+    assert_eq!((server.rules().len(), assignment.overruled.len()), (1, 0));
 }

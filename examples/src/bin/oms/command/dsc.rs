@@ -3,6 +3,7 @@
 mod compile;
 mod node;
 mod nodes;
+mod rules;
 
 use super::{Output, Place, absolute};
 use crate::data::read_secret;
@@ -55,17 +56,22 @@ pub(crate) enum Dsc {
         #[arg(long)]
         show_agent_ids: bool,
     },
-    /// Gives a node configurations, in place of those that it registered for.
+    /// Gives a node configurations, in place of what rules give it and of those that it registered for.
     Assign {
         /// The node: its id in `oms dsc nodes`, or its computer's name.
         node: String,
         /// The configurations, such as Web.web-1.
         #[arg(required_unless_present = "none", conflicts_with = "none")]
         configurations: Vec<String>,
-        /// Give back what it registered for.
+        /// Give back what rules give it, or what it registered for.
         #[arg(long)]
         none: bool,
     },
+    /// Sets tags of a node, for rules and roll-outs to go by, or takes them away.
+    Tag(rules::Tag),
+    /// Gives configurations to every node that a condition holds for.
+    #[command(subcommand)]
+    Rule(rules::Rule),
     /// Takes a node out of the list. It may register again.
     Remove {
         /// The node: its id in `oms dsc nodes`, or its computer's name.
@@ -155,6 +161,8 @@ impl Dsc {
                 | Self::Module { .. }
                 | Self::Nodes { .. }
                 | Self::Assign { .. }
+                | Self::Tag(_)
+                | Self::Rule(_)
                 | Self::Remove { .. }
                 | Self::Report { .. }
                 | Self::Diff { .. }
@@ -168,6 +176,8 @@ impl Dsc {
             | Self::Compile(_)
             | Self::Nodes { .. }
             | Self::Assign { .. }
+            | Self::Tag(_)
+            | Self::Rule(_)
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. }
@@ -190,6 +200,8 @@ impl Dsc {
             Self::Assign { node, configurations, none: _ } => {
                 nodes::assign(suite, node, configurations).await
             }
+            Self::Tag(tag) => rules::tag(suite, tag).await,
+            Self::Rule(rule) => rules::rule(suite, rule).await,
             Self::Remove { node } => nodes::remove(suite, node).await,
             Self::Report { node, job, limit } => {
                 nodes::report(suite, node, job.as_deref(), *limit).await
@@ -211,6 +223,8 @@ impl Dsc {
             | Self::Module { .. }
             | Self::Nodes { .. }
             | Self::Assign { .. }
+            | Self::Tag(_)
+            | Self::Rule(_)
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. } => {

@@ -3,6 +3,7 @@
 use super::Output;
 use crate::suite::Suite;
 use anyhow::{Result, bail};
+use oms_dsc::PullServer;
 use oms_dsc::protocol::StatusReport;
 use oms_dsc::pull_server::Node;
 use oms_dsc::report::ReportSummary;
@@ -15,15 +16,16 @@ const RESOURCES_SHOWN_MAX: usize = 50;
 pub(super) async fn list(suite: &Suite, shows_agent_ids: bool) -> Result<Output> {
     let mut text = String::new();
     let mut rows = Vec::new();
-    for node in suite.dsc()?.nodes().await? {
-        let mut row = about(&node);
+    let server = suite.dsc()?;
+    for node in server.nodes().await? {
+        let mut row = about(server, &node);
         let heard = node.last_heard.map(|at| at.to_string()).unwrap_or_default();
         text.push_str(&format!(
             "{}  {:12}  {}  {}  {heard}",
             node.handle(),
             format!("{:?}", node.state),
             node.agent.node_name,
-            names(&node).join(", ")
+            names(server, &node).join(", ")
         ));
         if shows_agent_ids {
             row["agent_id"] = node.agent_id.to_string().into();
@@ -38,15 +40,17 @@ pub(super) async fn list(suite: &Suite, shows_agent_ids: bool) -> Result<Output>
     Ok(Output::new(text, json!(rows)))
 }
 
-fn names(node: &Node) -> Vec<String> {
-    node.configuration_names().iter().map(ToString::to_string).collect()
+fn names(server: &PullServer, node: &Node) -> Vec<String> {
+    server.assignment(node).configuration_names.iter().map(ToString::to_string).collect()
 }
 
-fn about(node: &Node) -> Value {
+pub(super) fn about(server: &PullServer, node: &Node) -> Value {
+    let assignment = server.assignment(node);
     json!({
         "id": node.handle(), "state": format!("{:?}", node.state),
-        "node_name": node.agent.node_name, "configurations": names(node),
-        "is_assigned": !node.assigned_names.is_empty(), "registered": node.registered,
+        "node_name": node.agent.node_name, "configurations": names(server, node),
+        "is_assigned": !node.assigned_names.is_empty(), "source": assignment.source,
+        "overruled": assignment.overruled, "tags": node.tags, "registered": node.registered,
         "last_heard": node.last_heard,
     })
 }
@@ -62,14 +66,18 @@ pub(super) async fn assign(suite: &Suite, node: &str, configurations: &[String])
     let node = server.assign(agent_id, &wanted).await?;
     let mut text = match node.assigned_names.is_empty() {
         true => {
-            format!("{} has what it registered for: {}\n", node.handle(), names(&node).join(", "))
+            let names = names(server, &node).join(", ");
+            format!(
+                "{} has what rules give it, or what it registered for: {names}\n",
+                node.handle()
+            )
         }
-        false => format!("{} has {}\n", node.handle(), names(&node).join(", ")),
+        false => format!("{} has {}\n", node.handle(), names(server, &node).join(", ")),
     };
     for name in configurations.iter().filter(|name| !is_there(name)) {
         text.push_str(&format!("nothing is published as {name} yet\n"));
     }
-    Ok(Output::new(text, about(&node)))
+    Ok(Output::new(text, about(server, &node)))
 }
 
 /// Takes a node out. It may register again.
@@ -78,7 +86,7 @@ pub(super) async fn remove(suite: &Suite, node: &str) -> Result<Output> {
     let node = server.find_node(node).await?;
     server.remove_node(node.agent_id).await?;
     let text = format!("{} {} was removed\n", node.handle(), node.agent.node_name);
-    Ok(Output::new(text, about(&node)))
+    Ok(Output::new(text, about(server, &node)))
 }
 
 /// What a node reported: its newest runs, or one of them in full.
@@ -208,6 +216,9 @@ pub(super) async fn diff(suite: &Suite, node: &str) -> Result<Output> {
         text.push_str(&format!("{}: {said}\n", difference.name));
         for change in difference.changes.iter().flatten() {
             text.push_str(&format!("{change}\n"));
+        }
+        if difference.omitted > 0 {
+            text.push_str(&format!("and {} more resources\n", difference.omitted));
         }
     }
     Ok(Output::new(text, serde_json::to_value(differences)?))
