@@ -187,6 +187,29 @@ impl Expr {
             ExprKind::Call { arguments, .. } => arguments.iter().all(constant),
         }
     }
+
+    /// Whether it is a value of a row.
+    pub(crate) fn reads_columns(&self) -> bool {
+        match &self.kind {
+            ExprKind::Constant(_) => false,
+            ExprKind::Column(_) => true,
+            ExprKind::Random { below, .. } => below.iter().any(|part| part.reads_columns()),
+            ExprKind::And(parts) | ExprKind::Or(parts) => parts.iter().any(Self::reads_columns),
+            ExprKind::Not(part)
+            | ExprKind::IsNull(part)
+            | ExprKind::Cast(part)
+            | ExprKind::Hold(part) => part.reads_columns(),
+            ExprKind::Compare(_, left, right) | ExprKind::Arithmetic(_, left, right) => {
+                left.reads_columns() || right.reads_columns()
+            }
+            ExprKind::In { value, .. } => value.reads_columns(),
+            ExprKind::Case { branches, otherwise } => {
+                branches.iter().any(|(when, then)| when.reads_columns() || then.reads_columns())
+                    || otherwise.reads_columns()
+            }
+            ExprKind::Call { arguments, .. } => arguments.iter().any(Self::reads_columns),
+        }
+    }
 }
 
 impl Expr {

@@ -329,3 +329,157 @@ async fn members_of_several_types_stay_dynamic() {
     check("range x from 1 to 1 step 1 | distinct hint.strategy=shuffle x", "x:long", json!([[1]]))
         .await;
 }
+
+#[tokio::test]
+async fn any_value_is_one_that_is_there() {
+    let rows = "datatable(a:string, b:long)['', long(null), 'x', 2]";
+    check(
+        &format!(
+            "{rows} | summarize take_any(a), c = take_anyif(a, b > 1), take_any(b),
+             d = take_anyif(b, true), e = take_anyif(a, b > 2)"
+        ),
+        "a:string c:string b:long d:long e:string",
+        json!([["x", "x", 2, 2, ""]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn digests_know_the_type_of_their_values() {
+    check(
+        "range x from 1 to 10 step 1 | summarize t = tdigest(x)
+         | project percentiles_array_tdigest(t, range(0, 100, 50), typeof(int)),
+             at = percentiles_array_tdigest(t, 50, typeof(real)), percentile_tdigest(t, 50)",
+        "percentile_tdigest_t:dynamic at:real percentile_tdigest_t1:dynamic",
+        json!([[[1, 5, 10], 5.0, 5]]),
+    )
+    .await;
+    // Also when it was merged with another, and went through text.
+    check(
+        "range x from 1 to 3 step 1 | summarize t = tdigest(datetime(2020-01-01) + x * 1d)
+         | extend t = todynamic(tostring(t)) | summarize merge_tdigest(t)
+         | project at = percentile_tdigest(merge_tdigests_t, 100),
+             both = percentiles_array_tdigest(merge_tdigests_t, dynamic([0, 100]))",
+        "at:dynamic both:dynamic",
+        json!([[
+            "2020-01-04T00:00:00.0000000Z",
+            ["2020-01-02T00:00:00.0000000Z", "2020-01-04T00:00:00.0000000Z"],
+        ]]),
+    )
+    .await;
+    check(
+        "range x from 1 to 10 step 1 | summarize percentiles_array(x, 50), percentilesw_array(x, x, 50)",
+        "percentiles_x:dynamic percentile_x:dynamic",
+        json!([[[5], [7]]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn scalars_as_their_pages_show_them() {
+    for (call, kql_type, expect) in [
+        ("base64_encode_fromarray(base64_decode_toarray('U3RyaW5n'))", "string", json!("U3RyaW5n")),
+        ("base64_decode_tostring('S3VzdG8')", "string", json!("")),
+        ("bag_zip(dynamic(['a', 8, 'b']), dynamic(1))", "dynamic", json!({"a": null, "b": null})),
+        (
+            "datetime_local_to_utc(datetime(2022-03-27 02:00), 'Europe/Brussels')",
+            "datetime",
+            json!("2022-03-27T00:00:00Z"),
+        ),
+        ("parse_command_line('a b', 'Windows')", "dynamic", json!(["a", "b"])),
+        (
+            "replace_strings('This is it', dynamic(['This', 'is']), dynamic([12345, 'was']))",
+            "string",
+            json!("This was it"),
+        ),
+        (
+            "treepath(dynamic({'l': [100, 'x', {'y': 1}], 'm': 2}))",
+            "dynamic",
+            json!(["['l']", "['l'][0]", "['l'][0]['y']", "['m']"]),
+        ),
+        ("series_dot_product(dynamic([]), dynamic([1]))", "real", json!(null)),
+        ("series_magnitude(dynamic([]))", "real", json!(0.0)),
+        ("week_of_year(datetime(2015-01-08))", "long", json!(2)),
+        ("weekofyear(datetime(2015-01-08))", "long", json!(1)),
+        ("datetime_part('weekofyear', datetime(2015-01-08))", "long", json!(1)),
+        ("datetime_part('week_of_year', datetime(2015-01-08))", "long", json!(2)),
+    ] {
+        check(&format!("print x = {call}"), &format!("x:{kql_type}"), json!([[expect]])).await;
+    }
+    let error = refuse("print base64_encode_fromguid('abcd1231')").await;
+    assert!(error.to_string().contains("takes a guid"), "{error}");
+    check(
+        "print State = 'x' | project column_ifexists('Capital', State), column_ifexists('No', 'd')",
+        "State:string Column1:string",
+        json!([["x", "d"]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_sub_query_that_is_run_before_has_no_row() {
+    let tables =
+        "let one = datatable(x:long)[1, 2]; let two = datatable(x:long, y:long)[1, 2, 3, 4];
+                  let of = (x_:long) { toscalar(two | where x == x_ | project y) };";
+    check(&format!("{tables} one | extend y = of(3)"), "x:long y:long", json!([[1, 4], [2, 4]]))
+        .await;
+    for wrong in [
+        "one | extend y = of(x)",
+        "let f = (n:long) { 1 in ((two | where x == n)) }; one | extend y = f(x)",
+    ] {
+        let error = refuse(&format!("{tables} {wrong}")).await;
+        assert!(error.to_string().contains("is a value of a row"), "{wrong}: {error}");
+    }
+    check(
+        "let once = toscalar(new_guid()); range x from 1 to 3 step 1 | extend g = once
+         | summarize n = dcount(g)",
+        "n:long",
+        json!([[1]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_period_that_chance_could_make_is_none() {
+    let report = ask("print y = dynamic([80, 139, 87, 110, 68, 54, 50, 51, 53, 133, 86, 141, 97, 156, 94,
+        149, 95, 140, 77, 61, 50, 54, 47, 133, 72, 152, 94, 148, 105, 162, 101, 160, 87, 63, 53, 55,
+        54, 151, 103, 189, 108, 183, 113, 175, 113, 178, 90, 71, 62, 62, 65, 165, 109, 181, 115, 182,
+        121, 178, 114, 170]) | project series_periods_detect(y, 0.0, 50.0, 2)
+        | project p = series_periods_detect_y_periods, s = round(todouble(series_periods_detect_y_scores[0]), 2), z = series_periods_detect_y_scores[1]").await;
+    assert_eq!(json!(report.rows()), json!([[[14.0, 0.0], 0.84, 0.0]]));
+}
+
+#[tokio::test]
+async fn old_forms_are_read() {
+    for (operator, rows) in
+        [("mvexpand x", 128), ("mvexpand x limit 150", 150), ("mv-expand x", 200)]
+    {
+        check(
+            &format!("print x = range(1, 200) | {operator} | count"),
+            "Count:long",
+            json!([[rows]]),
+        )
+        .await;
+    }
+    check("print x = datetime(2025, 6, 14)", "x:datetime", json!([["2025-06-14T00:00:00Z"]])).await;
+    for wrong in ["datetime(2025, 13, 1)", "datetime(2025, 6)", "datetime(1, 2, 3, 4)"] {
+        let error = refuse(&format!("print x = {wrong}")).await;
+        assert!(error.to_string().contains("is not a value of type datetime"), "{error}");
+    }
+    let tables = "let nets = datatable(net:string, name:string)['10.0.0.0/8', 'ten'];
+                  let ips = datatable(ip:string)['10.1.2.3', '11.1.1.1'];";
+    check(
+        &format!("{tables} ips | evaluate ipv4_lookup(nets, ip, net, true) | sort by ip asc"),
+        "ip:string net:string name:string",
+        json!([["10.1.2.3", "10.0.0.0/8", "ten"], ["11.1.1.1", "", ""]]),
+    )
+    .await;
+    check(
+        &format!("{tables} ips | evaluate ipv4_lookup(nets, ip, net, false) | count"),
+        "Count:long",
+        json!([[1]]),
+    )
+    .await;
+    let error = refuse(&format!("{tables} ips | evaluate ipv4_lookup(nets, ip, net, 1)")).await;
+    assert!(error.to_string().contains("is no column and no bool"), "{error}");
+}

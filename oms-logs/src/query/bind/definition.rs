@@ -144,7 +144,7 @@ impl Binder<'_> {
         let fits = |name: &str| names.iter().any(|pattern| name_matches(pattern, name));
         self.lets.retain(|name, value| match value {
             LetValue::Table(_) | LetValue::Graph(_) | LetValue::Function(_) => fits(name),
-            LetValue::Scalar(_) | LetValue::Broken => true,
+            LetValue::Scalar(_) | LetValue::OfRow | LetValue::Broken => true,
         });
         self.allowed = Some(names);
         Ok(())

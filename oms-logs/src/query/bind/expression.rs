@@ -218,6 +218,12 @@ impl Binder<'_> {
         match self.lets.get(name) {
             Some(LetValue::Scalar(value)) => Ok(Expr { span, ..value.clone() }),
             Some(LetValue::Broken) => Err(Failed),
+            Some(LetValue::OfRow) => {
+                let message = format!(
+                    "`{name}` is a value of a row, which a sub-query that is run before cannot use"
+                );
+                Err(self.report(Problem::semantic(span, message)))
+            }
             // A function that takes nothing is called by its name alone too.
             Some(LetValue::Function(_)) => {
                 let name = ast::Name { text: name.to_owned(), span };
@@ -301,7 +307,7 @@ impl Binder<'_> {
                 let message = format!("`{}` is a table, and a value is needed", name.text);
                 Err(self.report(Problem::semantic(span, message)))
             }
-            LetValue::Broken => Err(Failed),
+            LetValue::Broken | LetValue::OfRow => Err(Failed),
         }
     }
 
@@ -317,23 +323,6 @@ impl Binder<'_> {
         let bound = self.checked(maker.bind(arguments))?;
         scope.add_aggregates(bound.aggregates);
         Ok(bound.value)
-    }
-
-    /// `toscalar(table)`: the first value of its first row.
-    fn scalar_call(&mut self, arguments: &[ast::NamedExpr], span: Span) -> BindResult<Expr> {
-        let [argument] = arguments else {
-            let message = "`toscalar` takes one table";
-            return Err(self.report(Problem::semantic(span, message)));
-        };
-        match self.let_value(&argument.expr)? {
-            LetValue::Table(relation) => self.scalar_of(relation, span),
-            LetValue::Scalar(value) => Ok(Expr { span, ..value }),
-            LetValue::Graph(_) => {
-                let message = "`toscalar` takes a table, not a graph";
-                Err(self.report(Problem::semantic(span, message)))
-            }
-            LetValue::Function(_) | LetValue::Broken => Err(Failed),
-        }
     }
 
     fn window<'e>(
@@ -441,7 +430,7 @@ impl Binder<'_> {
         let mut items = Vec::new();
         for item in list {
             if self.is_table(item, scope) {
-                let relation = self.table(item)?;
+                let relation = self.outside_rows(|binder| binder.table(item))?;
                 items.extend(self.values_of(relation, item.span)?);
             } else {
                 items.push(self.expr(item, scope)?);
@@ -525,7 +514,14 @@ impl Binder<'_> {
         let mut names = names.into_iter();
         let Some((function, name, arguments)) = several else {
             let value = self.expr(expr, scope)?;
-            let made = Made { name: names.next(), implied: super::column_name(expr), expr: value };
+            // `column_ifexists` is the column that it comes to, with its name.
+            let implied = super::column_name(expr).or_else(|| match (&expr.kind, &value.kind) {
+                (ast::ExprKind::Call { .. }, ExprKind::Column(name)) if !name.starts_with('$') => {
+                    Some(name.clone())
+                }
+                _ => None,
+            });
+            let made = Made { name: names.next(), implied, expr: value };
             return match names.next() {
                 None => Ok(vec![made]),
                 Some(extra) => Err(self.report(no_column_for(&extra))),

@@ -96,6 +96,8 @@ enum LetValue {
     Table(Arc<Relation>),
     Graph(Graph),
     Function(Arc<Closure>),
+    /// A value of a row, where there is no row.
+    OfRow,
     /// Its statement is wrong, which was reported.
     Broken,
 }
@@ -299,7 +301,7 @@ impl Binder<'_> {
                 let message = "a function is called with `()`";
                 Err(self.report(Problem::semantic(expr.span, message)))
             }
-            LetValue::Broken => Err(Failed),
+            LetValue::Broken | LetValue::OfRow => Err(Failed),
         }
     }
 
@@ -378,7 +380,7 @@ impl Binder<'_> {
                 self.one_row("print_0", &value).map(Stage::Rows)
             }
             (LetValue::Scalar(_), _) => Err(self.no_table(expr)),
-            (LetValue::Function(_) | LetValue::Broken, _) => Err(Failed),
+            (LetValue::Function(_) | LetValue::Broken | LetValue::OfRow, _) => Err(Failed),
         }
     }
 
@@ -429,7 +431,7 @@ impl Binder<'_> {
     pub(super) fn named_table(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {
         match self.lets.get(name) {
             Some(LetValue::Table(relation)) => Ok(Arc::clone(relation)),
-            Some(LetValue::Broken) => Err(Failed),
+            Some(LetValue::Broken | LetValue::OfRow) => Err(Failed),
             Some(LetValue::Function(_)) => {
                 match self.call_named(name, &[], None, &mut Scope::constants(), span)? {
                     LetValue::Table(relation) => Ok(relation),

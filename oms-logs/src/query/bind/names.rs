@@ -63,6 +63,9 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
         "make_set" | "make_set_if" | "makeset" => Some(format!("set_{argument}")),
         "make_bag" | "make_bag_if" | "make_dictionary" => Some(format!("bag_{argument}")),
         "buildschema" => Some(format!("schema_{argument}")),
+        "percentiles_array" => Some(format!("percentiles_{argument}")),
+        "percentilesw_array" => Some(format!("percentile_{argument}")),
+        "merge_tdigest" | "tdigest_merge" => Some(format!("merge_tdigests_{argument}")),
         "hll_if" => Some(format!("hll_{argument}")),
         "covariance" | "covariancep" | "covarianceif" | "covariancepif" => {
             let second = rest.first().and_then(|second| column_name(second)).unwrap_or_default();

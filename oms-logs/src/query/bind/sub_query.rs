@@ -1,11 +1,12 @@
 //! Sub-queries whose rows must be known before the query that holds them can be bound.
 
-use super::{BindResult, Binder, Failed};
+use super::{BindResult, Binder, Failed, LetValue};
 use crate::query::bound::{Column, Expr, Relation, RelationKind, null_of};
 use crate::query::diagnostic::Problem;
 use crate::query::limits::{IN_VALUES_MAX, SUB_QUERIES_MAX};
 use crate::query::plan;
 use crate::query::syntax::Span;
+use crate::query::syntax::ast;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
@@ -38,6 +39,50 @@ impl Binder<'_> {
             self.pending = Some(Arc::clone(relation));
         }
         Err(Failed)
+    }
+
+    /// `toscalar(table)`: the first value of its first row.
+    pub(super) fn scalar_call(
+        &mut self,
+        arguments: &[ast::NamedExpr],
+        span: Span,
+    ) -> BindResult<Expr> {
+        let [argument] = arguments else {
+            let message = "`toscalar` takes one table";
+            return Err(self.report(Problem::semantic(span, message)));
+        };
+        match self.outside_rows(|binder| binder.let_value(&argument.expr))? {
+            LetValue::Table(relation) => self.scalar_of(relation, span),
+            // A value by chance is drawn once.
+            LetValue::Scalar(value) => {
+                let kql_type = value.kql_type;
+                Ok(Expr::constant(self.constant(&value)?, kql_type, span))
+            }
+            LetValue::Graph(_) => {
+                let message = "`toscalar` takes a table, not a graph";
+                Err(self.report(Problem::semantic(span, message)))
+            }
+            LetValue::Function(_) | LetValue::OfRow | LetValue::Broken => Err(Failed),
+        }
+    }
+
+    /// Binds a query that is run by itself: names that stand for values of rows are out of its
+    /// reach.
+    pub(super) fn outside_rows<T>(
+        &mut self,
+        bind: impl FnOnce(&mut Self) -> BindResult<T>,
+    ) -> BindResult<T> {
+        let of_row = |value: &LetValue| matches!(value, LetValue::Scalar(of) if of.reads_columns());
+        if !self.lets.values().any(of_row) {
+            return bind(self);
+        }
+        let outer = self.lets.clone();
+        for value in self.lets.values_mut().filter(|value| of_row(value)) {
+            *value = LetValue::OfRow;
+        }
+        let made = bind(self);
+        self.lets = outer;
+        made
     }
 
     /// The first value of a table's first column.

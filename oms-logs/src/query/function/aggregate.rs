@@ -182,7 +182,6 @@ impl Maker<'_> {
         rest: Vec<Expr>,
         filter: Option<Expr>,
     ) -> Result<Expr, Problem> {
-        let kql_type = argument.kql_type;
         let second = rest.first();
         Ok(match base {
             "count" => self.raw(F::Rows, Expr::long(1, self.span), filter, KqlType::Long),
@@ -192,7 +191,7 @@ impl Maker<'_> {
             "sum" => self.sum(argument, filter)?,
             "avg" => self.average(argument, filter)?,
             "min" | "max" => self.extreme(base, argument, filter)?,
-            "any" | "take_any" => self.raw(F::AnyValue, argument, filter, kql_type),
+            "any" | "take_any" => self.any(argument, filter),
             "stdev" | "stdevp" | "variance" | "variancep" => self.spread(base, argument, filter)?,
             "covariance" | "covariancep" => {
                 let other = second.cloned().ok_or_else(|| self.problem("a value is missing"))?;
@@ -228,6 +227,24 @@ impl Maker<'_> {
             }
             _ => self.gathered(base, argument, second, filter)?,
         })
+    }
+
+    /// A value that is not null and not empty, if a row has one.
+    fn any(&mut self, argument: Expr, filter: Option<Expr>) -> Expr {
+        let (kql_type, span) = (argument.kql_type, self.span);
+        let not = |expr| Expr::new(ExprKind::Not(Box::new(expr)), KqlType::Bool, span);
+        let there = if kql_type == KqlType::String {
+            let (value, empty) = (Box::new(argument.clone()), Box::new(Expr::text("", span)));
+            Expr::new(ExprKind::Compare(Comparison::NotEqual, value, empty), KqlType::Bool, span)
+        } else {
+            let null = ExprKind::IsNull(Box::new(argument.clone()));
+            not(Expr::new(null, KqlType::Bool, span))
+        };
+        let filter = match filter {
+            Some(filter) => Expr::new(ExprKind::And(vec![filter, there]), KqlType::Bool, span),
+            None => there,
+        };
+        self.raw(F::AnyValue, argument, Some(filter), kql_type)
     }
 
     /// Zero for no values; longs wrap.

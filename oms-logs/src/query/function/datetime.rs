@@ -45,7 +45,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     special("getmonth", PLAIN, |call, arguments| part(call, arguments, "month")),
     special("monthofyear", PLAIN, |call, arguments| part(call, arguments, "month")),
     special("hourofday", PLAIN, |call, arguments| part(call, arguments, "hour")),
-    special("week_of_year", PLAIN, |call, arguments| part(call, arguments, "weekofyear")),
+    special("week_of_year", PLAIN, |call, arguments| part(call, arguments, "week_of_year")),
     special("weekofyear", PLAIN, |call, arguments| part(call, arguments, "weekofyear")),
     special("datetime_part", PLAIN, datetime_part),
     special("datepart", PLAIN, datetime_part),
@@ -126,6 +126,12 @@ fn week_of_year(ticks: i64) -> i64 {
     (day_of_year(thursday) - 1) / 7 + 1
 }
 
+/// What `weekofyear` counts: weeks start on Sunday, and the first has the year's first Wednesday.
+fn week_from_sunday(ticks: i64) -> i64 {
+    let wednesday = ticks + (3 - day_of_week(ticks)) * TICKS_PER_DAY;
+    (day_of_year(wednesday) - 1) / 7 + 1
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Period {
     Hour,
@@ -184,7 +190,9 @@ fn unit(call: &Call<'_>, argument: Option<&Expr>) -> Result<String, Problem> {
     let Some(text) = text else {
         return Err(call.problem(format!("`{}` takes a constant name of a part first", call.name)));
     };
-    Ok(text.to_lowercase().replace('_', ""))
+    let text = text.to_lowercase();
+    // This is another part than the one without underscores.
+    Ok(if text == "week_of_year" { text } else { text.replace('_', "") })
 }
 
 fn unknown_unit(call: &Call<'_>, unit: &str) -> Problem {
@@ -205,7 +213,8 @@ fn part(call: &Call<'_>, arguments: Vec<Expr>, unit: &str) -> Result<Expr, Probl
         "year" => ("part_year", |a| each(a, |t| date_of(t).year)),
         "quarter" => ("part_quarter", |a| each(a, |t| (date_of(t).month - 1) / 3 + 1)),
         "month" => ("part_month", |a| each(a, |t| date_of(t).month)),
-        "weekofyear" => ("part_week", |a| each(a, week_of_year)),
+        "week_of_year" => ("part_week", |a| each(a, week_of_year)),
+        "weekofyear" => ("part_week_from_sunday", |a| each(a, week_from_sunday)),
         "day" => ("part_day", |a| each(a, |t| date_of(t).day)),
         "dayofyear" => ("part_day_of_year", |a| each(a, day_of_year)),
         "hour" => ("part_hour", |a| each(a, |t| t / TICKS_PER_HOUR % 24)),

@@ -22,10 +22,12 @@ use std::io::Read;
 const PLAIN: Naming = Naming::Default;
 const TEXT: &[Parameter] = &[Parameter::Text];
 
-/// The padding may be left out where text is read.
+/// With its padding, without which text is none, as for the engine.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
+        .with_decode_allow_trailing_bits(true),
 );
 
 /// A function of one text that makes text, empty where it fails.
@@ -56,13 +58,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             Some(uuid::Uuid::from_bytes_le(bytes).to_string())
         }))
     }),
-    kernel("base64_encode_fromguid", PLAIN, &[Parameter::Any], KqlType::String, |args| {
-        let guid = args.text(0)?;
-        Ok(args.make_text(|row| {
-            let guid = uuid::Uuid::try_parse(guid.get(row)).ok()?;
-            Some(BASE64.encode(guid.to_bytes_le()))
-        }))
-    }),
+    special("base64_encode_fromguid", PLAIN, base64_of_guid),
     text("url_encode", |args| each(args, |text| Some(encode_url(text, true)))),
     text("url_encode_component", |args| each(args, |text| Some(encode_url(text, false)))),
     text("url_decode", |args| each(args, |text| Some(decode_url(text)))),
@@ -114,6 +110,23 @@ fn encode_base64(args: &Args<'_>) -> Result<ArrayRef> {
 /// Empty unless the bytes are UTF-8.
 fn decode_base64(args: &Args<'_>) -> Result<ArrayRef> {
     each(args, |text| String::from_utf8(BASE64.decode(text).ok()?).ok())
+}
+
+/// Of a guid alone: text that looks like one is not.
+fn base64_of_guid(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    call.arity(arguments.len(), 1, 1)?;
+    if let Some(other) = arguments.iter().find(|argument| argument.kql_type != KqlType::Guid) {
+        let message = format!("`{}` takes a guid, not a {}", call.name, other.kql_type);
+        return Err(Problem::semantic(other.span, message));
+    }
+    let encode = |args: &Args<'_>| {
+        let guid = args.text(0)?;
+        Ok(args.make_text(|row| {
+            let guid = uuid::Uuid::try_parse(guid.get(row)).ok()?;
+            Some(BASE64.encode(guid.to_bytes_le()))
+        }))
+    };
+    Ok(kernel_call("base64_encode_fromguid", encode, arguments, KqlType::String, call.span))
 }
 
 /// The bytes that an array lists.

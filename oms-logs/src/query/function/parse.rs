@@ -184,7 +184,11 @@ fn parse_csv(text: &str) -> Option<Value> {
 fn bind_command_line(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Problem> {
     call.arity(arguments.len(), 2, 2)?;
     let kind = arguments.pop();
-    if kind.as_ref().and_then(Expr::as_text).is_none_or(|kind| kind != "windows") {
+    if kind
+        .as_ref()
+        .and_then(Expr::as_text)
+        .is_none_or(|kind| !kind.eq_ignore_ascii_case("windows"))
+    {
         return Err(call.problem("the second argument of `parse_command_line` is \"windows\""));
     }
     let text = arguments.pop().ok_or_else(|| call.problem("an argument is missing"))?;

@@ -342,11 +342,20 @@ fn counterparts(sought: &str, by: &str) -> HashMap<char, Option<char>> {
 fn replace_strings(args: &Args<'_>) -> Result<ArrayRef> {
     let (text, from, to) = (args.text(0)?, Dynamic::read(args, 1)?, Dynamic::read(args, 2)?);
     let list = |column: &Dynamic, row| match column.get(row) {
-        Json::Array(items) => items.iter().map(text_of).collect(),
+        Json::Array(items) => items,
         _ => Vec::new(),
     };
     args.try_text(|row| {
-        let (from, to): (Vec<String>, Vec<String>) = (list(&from, row), list(&to, row));
+        let from: Vec<String> = list(&from, row).iter().map(text_of).collect();
+        // What is to become something other than text stays, and nothing else is found in it.
+        let to: Vec<String> = list(&to, row)
+            .into_iter()
+            .zip(from.iter().map(Some).chain(std::iter::repeat(None)))
+            .map(|(to, from)| match to {
+                Json::String(text) => text,
+                _ => from.cloned().unwrap_or_default(),
+            })
+            .collect();
         if from.len() != to.len() || budget::scans(text.get(row), from.len()).is_none() {
             return Ok(None);
         }

@@ -76,7 +76,7 @@ fn to_local(ticks: i64, zone: &TimeZone) -> Option<i64> {
     ticks.checked_add(i64::from(offset.seconds()) * TICKS_PER_SECOND)
 }
 
-/// Of a time that clocks show twice, the earlier; a time that they skip, by the offset before.
+/// Of a time that clocks show twice, the earlier; a time that they skip, by the offset after.
 fn to_utc(ticks: i64, zone: &TimeZone) -> Option<i64> {
     let date = time::date_of(ticks);
     let of_day = ticks.rem_euclid(TICKS_PER_DAY);
@@ -90,7 +90,7 @@ fn to_utc(ticks: i64, zone: &TimeZone) -> Option<i64> {
         i32::try_from(of_day % TICKS_PER_SECOND * 100).ok()?,
     )
     .ok()?;
-    let at = zone.to_timestamp(local).ok()?;
+    let at = zone.to_ambiguous_timestamp(local).earlier().ok()?;
     i64::try_from(at.as_nanosecond().div_euclid(100)).ok()?.checked_add(time::UNIX_EPOCH_TICKS)
 }
 
@@ -111,7 +111,7 @@ mod tests {
         }
         // The hour that is there twice, and the one that is not there.
         assert_eq!(to_utc(at("2024-10-27 02:30"), &zone), Some(at("2024-10-27 00:30")));
-        assert_eq!(to_utc(at("2024-03-31 02:30"), &zone), Some(at("2024-03-31 01:30")));
+        assert_eq!(to_utc(at("2024-03-31 02:30"), &zone), Some(at("2024-03-31 00:30")));
         assert!(zone_of("Europe/Nowhere").is_none());
     }
 }

@@ -460,6 +460,14 @@ fn value_of(literal: Literal) -> Value {
     value.unwrap_or(Value::Null)
 }
 
+/// `2025, 6, 14` as a date is written otherwise.
+fn numbered_date(text: &str) -> Option<String> {
+    let parts: Vec<u32> =
+        text.split(',').map(|part| part.trim().parse().ok()).collect::<Option<_>>()?;
+    let [year, month, day] = parts.as_slice() else { return None };
+    Some(format!("{year:04}-{month:02}-{day:02}"))
+}
+
 /// The value of `type(text)`, or `None` if the text is no such value.
 fn typed_value(kind: LiteralType, text: &str) -> Option<Literal> {
     let null = text == "null";
@@ -472,7 +480,8 @@ fn typed_value(kind: LiteralType, text: &str) -> Option<Literal> {
         }),
         LiteralType::DateTime if null => Literal::DateTime(None),
         LiteralType::DateTime => {
-            Literal::DateTime(Some(time::parse_datetime(&text.replace(" - ", "-"))?))
+            let text = numbered_date(text).unwrap_or_else(|| text.replace(" - ", "-"));
+            Literal::DateTime(Some(time::parse_datetime(&text)?))
         }
         LiteralType::TimeSpan if null => Literal::TimeSpan(None),
         LiteralType::TimeSpan => Literal::TimeSpan(Some(time::parse_timespan(text)?)),

@@ -1,12 +1,15 @@
 //! The operators of a pipeline.
 
 use super::ast::{
-    Expand, ExpandItem, Expr, ExprKind, Join, Name, NamedExpr, Operator, OperatorKind, SortKey,
-    Union,
+    Expand, ExpandItem, Expr, ExprKind, Join, Literal, Name, NamedExpr, Operator, OperatorKind,
+    SortKey, Union,
 };
 use super::parser::{Failed, Parsed, Parser};
 use super::token::TokenKind;
 use crate::query::diagnostic::Problem;
+
+/// How many rows the old form of `mv-expand` makes of one.
+const OLD_EXPAND_ROWS: i64 = 128;
 
 /// Operators that this version runs.
 const OPERATORS: &[&str] = &[
@@ -108,7 +111,15 @@ impl Parser {
             "join" => OperatorKind::Join(self.join()?),
             "union" => OperatorKind::Union(self.union()?),
             "render" => self.render()?,
-            "mv-expand" | "mvexpand" => OperatorKind::Expand(self.expand()?),
+            "mv-expand" => OperatorKind::Expand(self.expand()?),
+            "mvexpand" => {
+                let mut expand = self.expand()?;
+                if expand.limit.is_none() {
+                    let rows = ExprKind::Literal(Literal::Long(Some(OLD_EXPAND_ROWS)));
+                    expand.limit = Some(self.expr(rows, span)?);
+                }
+                OperatorKind::Expand(expand)
+            }
             "mv-apply" | "mvapply" => self.apply()?,
             name if UNSUPPORTED.contains(&name) => {
                 return Err(self.problem(Problem::unsupported(span, name)));

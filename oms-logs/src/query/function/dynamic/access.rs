@@ -11,6 +11,7 @@ use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Result as DfResult;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 const NAMING: Naming = Naming::FirstArgument;
@@ -168,20 +169,33 @@ fn at_path(args: &Args<'_>) -> DfResult<ArrayRef> {
 }
 
 /// The paths of all parts, each before those of its own parts.
+/// Paths, each once, in the order in which they come.
+#[derive(Default)]
+struct Paths {
+    all: Vec<String>,
+    known: HashSet<String>,
+}
+
+impl Paths {
+    fn add(&mut self, path: &str) {
+        if self.known.insert(path.to_owned()) {
+            self.all.push(path.to_owned());
+        }
+    }
+}
+
 fn tree_path(args: &Args<'_>) -> DfResult<ArrayRef> {
-    fn collect(value: View<'_>, prefix: &str, found: &mut Vec<String>, bytes: &mut usize) {
+    // All items of an array share the path of its first.
+    fn collect(value: View<'_>, prefix: &str, found: &mut Paths, bytes: &mut usize) {
         let mut each = |path: String, part: &[u8]| {
             *bytes += path.len();
             if *bytes <= crate::query::dynamic::BYTES_MAX {
-                found.push(path.clone());
+                found.add(&path);
                 collect(View::of(part), &path, found, bytes);
             }
         };
         match value {
-            View::Array(items) => items
-                .iter()
-                .enumerate()
-                .for_each(|(at, item)| each(format!("{prefix}[{at}]"), item)),
+            View::Array(items) => items.iter().for_each(|item| each(format!("{prefix}[0]"), item)),
             View::Bag(members) => {
                 members.iter().for_each(|(key, value)| each(format!("{prefix}['{key}']"), value))
             }
@@ -190,11 +204,11 @@ fn tree_path(args: &Args<'_>) -> DfResult<ArrayRef> {
     }
     let value: Dynamics = args.dynamic(0)?;
     args.make_dynamic(|row, writer| {
-        let mut found = Vec::new();
+        let mut found = Paths::default();
         match value.get(row) {
             container @ (View::Array(_) | View::Bag(_)) => {
                 collect(container, "", &mut found, &mut 0);
-                writer.array(|parts| found.iter().for_each(|p| parts.item(|w| w.text(p))));
+                writer.array(|parts| found.all.iter().for_each(|p| parts.item(|w| w.text(p))));
             }
             _ => writer.null(),
         }

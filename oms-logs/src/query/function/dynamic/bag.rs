@@ -152,16 +152,16 @@ fn bag_set_key(args: &Args<'_>) -> Result<ArrayRef> {
 fn bag_zip(args: &Args<'_>) -> Result<ArrayRef> {
     let (keys, values) = (args.dynamic(0)?, args.dynamic(1)?);
     args.make_dynamic(|row, writer| {
-        let (View::Array(keys), View::Array(values)) = (keys.get(row), values.get(row)) else {
-            return writer.null();
-        };
+        let View::Array(keys) = keys.get(row) else { return writer.null() };
+        // What is no array has no value for any key.
+        let values = values.get(row).as_array();
         let mut known = HashSet::new();
         writer.bag(|parts| {
             for (at, key) in keys.iter().enumerate() {
                 if let View::Text(key) = View::of(key)
                     && known.insert(key)
                 {
-                    let value = values.get(at).unwrap_or_default();
+                    let value = values.and_then(|values| values.get(at)).unwrap_or_default();
                     parts.member(key, |writer| writer.raw(value));
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::super::arguments::Args;
 use super::super::gather::{Hll, TDigest};
-use super::super::kernel::call;
+use super::super::kernel::{KernelFn, call};
 use super::super::{Call, Function, Naming, Parameter, coerce, kernel, of_dynamic, special};
 use super::build::dynamics;
 use crate::query::bound::Expr;
@@ -26,14 +26,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("rank_tdigest", NAMING, SKETCH_AND_VALUE, KqlType::Real, |args| rank(args, false)),
     kernel("percentrank_tdigest", NAMING, SKETCH_AND_VALUE, KqlType::Real, |args| rank(args, true)),
     special("percentile_tdigest", NAMING, percentile_tdigest),
-    kernel(
+    special(
         "percentiles_array_tdigest",
-        NAMING,
-        &[Parameter::Dynamic, Parameter::AsDynamic],
-        KqlType::Dynamic,
-        percentiles_array,
-    )
-    .repeated(),
+        Naming::PrefixAndFirstArgument("percentile_tdigest"),
+        percentiles_array_tdigest,
+    ),
 ];
 
 fn dcount_hll(args: &Args<'_>) -> DfResult<ArrayRef> {
@@ -97,57 +94,95 @@ fn percentile_tdigest(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr,
     call.arity(arguments.len(), 2, 3)?;
     let wanted = match arguments.len() {
         3 => {
-            let name = arguments.pop();
-            let name = name.as_ref().and_then(Expr::as_text).and_then(KqlType::of_name);
-            name.ok_or_else(|| call.problem("`percentile_tdigest` takes a type third"))?
+            let wanted = arguments.pop().as_ref().and_then(named_type);
+            wanted.ok_or_else(|| call.problem("`percentile_tdigest` takes a type third"))?
         }
         _ => KqlType::Dynamic,
     };
+    one_percentile(call, arguments, wanted)
+}
+
+/// The type that `typeof` names.
+fn named_type(expr: &Expr) -> Option<KqlType> {
+    expr.as_text().and_then(KqlType::of_name)
+}
+
+/// A column of the type.
+fn one_percentile(call: &Call<'_>, arguments: Vec<Expr>, wanted: KqlType) -> Result<Expr, Problem> {
     let parameters = [Parameter::Dynamic, Parameter::Real];
     let arguments = arguments.into_iter().zip(parameters);
     let arguments = arguments.map(|(argument, parameter)| coerce(argument, parameter, call.name));
     let arguments = arguments.collect::<Result<_, _>>()?;
-    let is_time = matches!(wanted, KqlType::DateTime | KqlType::TimeSpan);
-    let (name, kernel): (_, super::super::KernelFn) = if is_time {
-        ("percentile_tdigest_ticks", |args| percentile(args, true))
-    } else {
-        ("percentile_tdigest", |args| percentile(args, false))
+    let (name, kernel): (_, KernelFn) = match wanted {
+        KqlType::DateTime => ("percentile_tdigest_datetime", |a| percentile(a, KqlType::DateTime)),
+        KqlType::TimeSpan => ("percentile_tdigest_timespan", |a| percentile(a, KqlType::TimeSpan)),
+        KqlType::Dynamic => ("percentile_tdigest", |a| percentile(a, KqlType::Dynamic)),
+        _ => ("percentile_tdigest_real", |a| percentile(a, KqlType::Real)),
     };
     let value = self::call(name, kernel, arguments, KqlType::Dynamic, call.span);
     Ok(of_dynamic(value, wanted))
 }
 
-/// The value at a percentage, as a whole number if it is a count of ticks.
-fn percentile(args: &Args<'_>, ticks: bool) -> DfResult<ArrayRef> {
+/// The value at a percentage.
+fn percentile(args: &Args<'_>, wanted: KqlType) -> DfResult<ArrayRef> {
     let (digest, percent) = (args.dynamic(0)?, args.real(1)?);
     args.make_dynamic(|row, writer| {
-        let digest = TDigest::of_value(digest.get(row));
-        let value = digest.zip(percent.get(row)).and_then(|(mut d, percent)| d.percentile(percent));
-        match value {
-            #[expect(clippy::cast_possible_truncation, reason = "ticks fit into a long")]
-            Some(value) if ticks => writer.long(value.round() as i64),
-            Some(value) => writer.real(value),
+        let Some((mut digest, percent)) = TDigest::of_value(digest.get(row)).zip(percent.get(row))
+        else {
+            return writer.null();
+        };
+        match digest.percentile(percent) {
+            Some(value) => digest.write_value(value, wanted, writer),
             None => writer.null(),
         }
     })
 }
 
+/// `percentiles_array_tdigest(digest, percent, …[, typeof(type)])`, of which the percentages can be
+/// one array. One percentage with a type makes a column of the type, and no array.
+fn percentiles_array_tdigest(call: &Call<'_>, mut arguments: Vec<Expr>) -> Result<Expr, Problem> {
+    let wanted = arguments.last().and_then(named_type);
+    if wanted.is_some() {
+        arguments.pop();
+    }
+    call.arity(arguments.len(), 2, usize::MAX)?;
+    if let (Some(wanted), [_, percent]) = (wanted, arguments.as_slice())
+        && percent.kql_type != KqlType::Dynamic
+    {
+        return one_percentile(call, arguments, wanted);
+    }
+    let mut coerced = Vec::new();
+    for (at, argument) in arguments.into_iter().enumerate() {
+        let parameter = if at == 0 { Parameter::Dynamic } else { Parameter::AsDynamic };
+        coerced.push(coerce(argument, parameter, call.name)?);
+    }
+    let (name, kernel): (_, KernelFn) = match wanted.unwrap_or(KqlType::Dynamic) {
+        KqlType::Dynamic => ("percentiles_array_tdigest", |a| array(a, KqlType::Dynamic)),
+        KqlType::DateTime => ("percentiles_array_datetime", |a| array(a, KqlType::DateTime)),
+        KqlType::TimeSpan => ("percentiles_array_timespan", |a| array(a, KqlType::TimeSpan)),
+        KqlType::Int | KqlType::Long => ("percentiles_array_long", |a| array(a, KqlType::Long)),
+        KqlType::Real => ("percentiles_array_real", |a| array(a, KqlType::Real)),
+        other => return Err(call.problem(format!("a digest has no percentile of {other}"))),
+    };
+    Ok(self::call(name, kernel, coerced, KqlType::Dynamic, call.span))
+}
+
 /// The values at percentages, which are arguments or one array.
-fn percentiles_array(args: &Args<'_>) -> DfResult<ArrayRef> {
+fn array(args: &Args<'_>, wanted: KqlType) -> DfResult<ArrayRef> {
     let (digest, percents) = (args.dynamic(0)?, dynamics(args, 1)?);
     args.make_dynamic(|row, writer| {
         let Some(mut digest) = TDigest::of_value(digest.get(row)) else { return writer.null() };
-        let mut wanted = Vec::new();
+        let mut asked = Vec::new();
         for percent in &percents {
             match percent.get(row) {
-                View::Array(items) => wanted.extend(items.iter().map(|i| View::of(i).as_number())),
-                other => wanted.push(other.as_number()),
+                View::Array(items) => asked.extend(items.iter().map(|i| View::of(i).as_number())),
+                other => asked.push(other.as_number()),
             }
         }
         writer.array(|parts| {
-            for percent in wanted {
+            for percent in asked {
                 parts.item(|writer| match percent.and_then(|percent| digest.percentile(percent)) {
-                    Some(value) => writer.real(value),
+                    Some(value) => digest.write_value(value, wanted, writer),
                     None => writer.null(),
                 });
             }

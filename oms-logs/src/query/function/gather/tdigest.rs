@@ -1,10 +1,11 @@
 //! `tdigest`: where values lie, as means of neighbours and how many each stands for.
 //!
 //! Up to [`MEANS_MAX`] values are kept as they are. A digest is a dynamic array of pairs of a mean
-//! and a weight, in order.
+//! and a weight, in order; of values that are not real, the name of their type stands first.
 
 use super::Gatherer;
 use crate::query::dynamic::{View, Writer};
+use crate::query::types::KqlType;
 use datafusion::common::Result;
 
 /// How many means a digest has at most.
@@ -18,6 +19,8 @@ const PENDING_MAX: usize = 4 * MEANS_MAX;
 pub(crate) struct TDigest {
     /// Means and weights; in order up to `sorted`.
     means: Vec<(f64, f64)>,
+    /// The type of the values, once there is one; `Real` for those of several types.
+    kql_type: Option<KqlType>,
 }
 
 impl TDigest {
@@ -25,7 +28,12 @@ impl TDigest {
     pub(crate) fn of_value(value: View<'_>) -> Option<Self> {
         let pairs = value.as_array()?;
         let mut digest = Self::default();
-        for pair in pairs.iter() {
+        let named = pairs.get(0).and_then(|first| match View::of(first) {
+            View::Text(name) => KqlType::of_name(name),
+            _ => None,
+        });
+        digest.kql_type = named.or(Some(KqlType::Real));
+        for pair in pairs.iter().skip(usize::from(named.is_some())) {
             let pair = View::of(pair).as_array()?;
             let number = |at| pair.get(at).map(View::of).and_then(View::as_number);
             digest.push(number(0)?, number(1)?);
@@ -39,6 +47,9 @@ impl TDigest {
             return writer.null();
         }
         writer.array(|parts| {
+            if let Some(named) = self.kql_type.filter(|kql_type| *kql_type != KqlType::Real) {
+                parts.item(|writer| writer.text(named.name()));
+            }
             for (mean, weight) in &self.means {
                 parts.item(|writer| {
                     writer.array(|parts| {
@@ -59,7 +70,26 @@ impl TDigest {
         }
     }
 
+    /// Writes what the digest tells of its values, in a type or in their own.
+    #[expect(clippy::cast_possible_truncation, reason = "ticks and longs were put in as such")]
+    pub(crate) fn write_value(&self, value: f64, wanted: KqlType, writer: &mut Writer<'_>) {
+        let own = self.kql_type.unwrap_or(KqlType::Real);
+        match if wanted == KqlType::Dynamic { own } else { wanted } {
+            KqlType::DateTime => writer.datetime(value.round() as i64),
+            KqlType::TimeSpan => writer.timespan(value.round() as i64),
+            KqlType::Int | KqlType::Long => writer.long(value as i64),
+            _ => writer.real(value),
+        }
+    }
+
+    fn is_of(&mut self, kql_type: Option<KqlType>) {
+        let Some(kql_type) = kql_type else { return };
+        let same = self.kql_type.is_none_or(|known| known == kql_type);
+        self.kql_type = Some(if same { kql_type } else { KqlType::Real });
+    }
+
     pub(crate) fn merge_with(&mut self, other: &Self) {
+        self.is_of(other.kql_type);
         other.means.iter().for_each(|(mean, weight)| self.push(*mean, *weight));
     }
 
@@ -153,9 +183,19 @@ pub(super) fn number(value: &[u8]) -> Option<f64> {
     }
 }
 
+fn type_of(value: &[u8]) -> KqlType {
+    match View::of(value) {
+        View::DateTime(_) => KqlType::DateTime,
+        View::TimeSpan(_) => KqlType::TimeSpan,
+        View::Long(_) => KqlType::Long,
+        _ => KqlType::Real,
+    }
+}
+
 impl Gatherer for TDigest {
     fn add(&mut self, value: Option<&[u8]>, second: Option<&[u8]>) -> Result<()> {
-        if let Some(value) = value.and_then(number) {
+        if let Some((value, kql_type)) = value.and_then(|of| Some((number(of)?, type_of(of)))) {
+            self.is_of(Some(kql_type));
             self.push(value, second.and_then(number).unwrap_or(1.0));
         }
         Ok(())

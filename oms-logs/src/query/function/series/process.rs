@@ -20,13 +20,13 @@ const TWO: &[P] = &[P::AsDynamic, P::AsDynamic];
 
 pub(super) const FUNCTIONS: &[Function] = &[
     kernel("series_sum", PLAIN, ONE, KqlType::Real, |args| {
-        total(args, |values| values.fold(0.0, |a, b| a + b))
+        total(args, |values| values.fold(0.0, add))
     }),
     kernel("series_product", PLAIN, ONE, KqlType::Real, |args| {
         total(args, |values| values.product())
     }),
     kernel("series_magnitude", PLAIN, ONE, KqlType::Real, |args| {
-        total(args, |values| values.map(|value| value * value).sum::<f64>().sqrt())
+        total(args, |values| values.map(|value| value * value).fold(0.0, add).sqrt())
     }),
     kernel("series_dot_product", PLAIN, TWO, KqlType::Real, |args| {
         let (first, second) = (args.dynamic(0)?, args.dynamic(1)?);
@@ -103,10 +103,19 @@ fn total(
     Ok(args.make_real(|row| Some(f(reals(series.get(row))?.into_iter().flatten()))))
 }
 
+/// The sum of no numbers is zero, and not its opposite.
+fn add(a: f64, b: f64) -> f64 {
+    a + b
+}
+
 /// Of the elements that both have.
 fn dot_product(first: View<'_>, second: View<'_>) -> Option<f64> {
+    let is_empty = |series: View<'_>| series.as_array().is_none_or(|items| items.iter().len() == 0);
+    if is_empty(first) || is_empty(second) {
+        return None;
+    }
     let pairs = pairs(first, second)?;
-    Some(pairs.into_iter().filter_map(|(a, b)| Some(a.real()? * b.real()?)).sum())
+    Some(pairs.into_iter().filter_map(|(a, b)| Some(a.real()? * b.real()?)).fold(0.0, add))
 }
 
 fn cosine(args: &Args<'_>) -> Result<ArrayRef> {

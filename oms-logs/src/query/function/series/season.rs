@@ -63,12 +63,14 @@ impl Resemblance {
 /// The most significant periods between two bounds and their scores, the best first.
 pub(super) fn detect(series: &[f64], least: f64, most: f64, count: usize) -> Vec<(f64, f64)> {
     let Some(resemblance) = Resemblance::new(series) else { return Vec::new() };
+    // The correlation that one of twenty series without any period exceeds.
+    let chance = 1.96 / (series.len() as f64).sqrt();
     // A peak needs an element on either side.
     let periods = PERIOD_MIN..resemblance.by_lag.len().saturating_sub(1);
     let mut found: Vec<(usize, f64)> = periods
         .filter(|period| (least..=most).contains(&(*period as f64)))
         .map(|period| (period, resemblance.score(period)))
-        .filter(|(_, score)| *score > 0.0)
+        .filter(|(_, score)| *score > chance)
         .collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut kept: Vec<(usize, f64)> = Vec::new();

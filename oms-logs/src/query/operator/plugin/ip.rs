@@ -7,6 +7,7 @@ use crate::query::bound::Relation;
 use crate::query::diagnostic::Problem;
 use crate::query::operator::effort::Effort;
 use crate::query::plan::TableFunction;
+use crate::query::syntax::ast::{ExprKind, Literal};
 use crate::query::types::KqlType;
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
@@ -34,11 +35,16 @@ impl Binder<'_> {
             let message = format!("plugin `{}` takes columns of strings", plugin.text);
             return Err(self.report(Problem::semantic(span, message)));
         }
-        let unmatched = self.plugin_flag(&arguments, "return_unmatched")?;
+        let mut unmatched = self.plugin_flag(&arguments, "return_unmatched")?;
         let mut keys = Vec::new();
         for key in arguments.positional() {
             // `return_unmatched` may also be given by its place.
-            if let crate::query::syntax::ast::ExprKind::Literal(_) = &key.kind {
+            if let ExprKind::Literal(literal) = &key.kind {
+                let Literal::Bool(Some(flag)) = literal else {
+                    let message = format!("`{key}` is no column and no bool");
+                    return Err(self.report(Problem::semantic(key.span, message)));
+                };
+                unmatched = *flag;
                 continue;
             }
             let of_input = self.plugin_column(&input, Some(key), plugin)?;
