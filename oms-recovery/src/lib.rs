@@ -3,7 +3,9 @@
 //! A machine's disk is replicated write by write to another site. Recovery points are exact
 //! prefixes of its writes. A test failover shows a point on a copy-on-write disk while replication
 //! goes on; a planned failover moves production without loss, an unplanned one as of a point;
-//! reprotect reverses the replication by comparing checksums, and failback returns.
+//! reprotect reverses the replication by comparing checksums, and failback returns. A protection can be
+//! ended at any time; what its end could not reach, or could not bring to the disk, stays and is told, to be
+//! [merged or discarded](machine::ended) later.
 //!
 //! ```text
 //!  primary site                                          recovery site

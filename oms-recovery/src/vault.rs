@@ -2,12 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::machine::disk::{BlockDevice as _, FileDevice};
+use crate::machine::ended::state::ReleaseEvent;
+use crate::machine::ended::{EndedProtection, ReleasePlan};
 use crate::machine::protected::ProtectedItem;
 use crate::machine::site::{check_primary, check_recovery};
 use crate::machine::{
     HISTORY_KIND, ItemEvent, ItemId, Machine, NAME_BYTES_MAX, ReplicationProtectedItem, StoredEvent,
 };
 use crate::replication::channel::{InProcessLink, Link};
+use crate::replication::state::ActiveLocation;
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
 use oms_core::disk::DiskError;
 use oms_core::journal::{
@@ -96,7 +99,7 @@ impl Shared {
     }
 
     /// Every protected item as the journal has it, by name.
-    async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
+    pub(crate) async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
         let mut items = Vec::new();
         for head in self.journal.list_whole(HISTORY_KIND).await? {
             let events = self.journal.read_whole(&head.history).await?;
@@ -107,15 +110,15 @@ impl Shared {
 
     /// That no item has a disk at one of its sites, under whatever name: two that write to one disk
     /// each undo what the other one does.
-    async fn check_free(
+    pub(crate) async fn check_free(
         self: &Arc<Self>,
         items: Vec<ReplicationProtectedItem>,
-        primary: &Site,
+        site: &Site,
     ) -> Result<()> {
-        let (shared, primary) = (Arc::clone(self), primary.clone());
+        let (shared, wanted) = (Arc::clone(self), site.clone());
         blocking(move || {
             for item in items {
-                let is_same = |site| shared.stores.is_same_image(site, &primary);
+                let is_same = |site| shared.stores.is_same_image(site, &wanted);
                 if is_same(&item.primary) || is_same(&item.recovery) {
                     let (what, name) = ("protection of this disk", item.machine.name);
                     return Err(Error::AlreadyExists { what, name });
@@ -324,7 +327,7 @@ pub struct RecoveryVault {
 }
 
 /// The items that are open, by name.
-type Items = Arc<tokio::sync::Mutex<HashMap<String, Arc<ProtectedItem>>>>;
+pub(crate) type Items = Arc<tokio::sync::Mutex<HashMap<String, Arc<ProtectedItem>>>>;
 
 /// Does work in a task of its own, so that nothing of it stops half-way when its caller stops
 /// waiting.
@@ -455,6 +458,54 @@ impl RecoveryVault {
 
     fn items_open(&self) -> Items {
         Arc::clone(&self.items)
+    }
+
+    /// The protections of a machine that have ended, oldest first, with what is still at their sites, as
+    /// they are now: also what an end whose answer was lost left there. Looks, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a name that never was protected; [`Error::Journal`].
+    pub async fn ended_protections(&self, name: &str) -> Result<Vec<EndedProtection>> {
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        whole(async move { shared.ended_protections(&name).await }).await
+    }
+
+    /// Plans to bring what the newest ended protection of a machine kept at a site to the image there, and
+    /// then to remove its files. Reads and checks the whole log; a torn tail, which never was durable, is
+    /// cut.
+    ///
+    /// The image is then what that site's disk was when it was last flushed. If the disk was
+    /// [production's before a failover](crate::machine::ended::RemainsKind::FormerPrimary), it is not what
+    /// production went on with.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing is kept there; [`Error::Unsupported`] for a replica, and
+    /// [`Error::IllegalState`] for what is being discarded; [`Error::Invalid`] for an image that something
+    /// else has written to since it had everything, or that has shrunk; [`Error::Corrupt`];
+    /// [`Error::Disk`]; [`Error::Journal`].
+    pub async fn plan_merge(&self, name: &str, site: ActiveLocation) -> Result<ReleasePlan> {
+        self.plan_release(name, site, ReleaseEvent::Merge).await
+    }
+
+    /// Plans to remove what the newest ended protection of a machine kept at a site. The image stays as it
+    /// is, but that of a replica at the recovery site, which goes too.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if nothing is kept there; [`Error::Unsupported`] for files that are
+    /// production's disk themselves, and [`Error::IllegalState`] for what is being merged;
+    /// [`Error::Disk`]; [`Error::Journal`].
+    pub async fn plan_discard(&self, name: &str, site: ActiveLocation) -> Result<ReleasePlan> {
+        self.plan_release(name, site, ReleaseEvent::Discard).await
+    }
+
+    async fn plan_release(
+        &self,
+        name: &str,
+        site: ActiveLocation,
+        event: ReleaseEvent,
+    ) -> Result<ReleasePlan> {
+        let (shared, items, name) = (Arc::clone(&self.shared), self.items_open(), name.to_owned());
+        whole(async move { ReleasePlan::new(shared, items, &name, site, event).await }).await
     }
 
     /// Every protected item as the journal has it, by name. Opens no site.

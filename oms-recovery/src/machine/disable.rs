@@ -1,7 +1,7 @@
 //! The end of a protection: always possible, and with a word on what it could not remove.
 
 use super::protected::{ProtectedItem, Runtime, illegal, told};
-use super::site::{is_there, open_last, remove_replication, tidy};
+use super::site::{is_there, open_last, remove_replica, remove_replication, tidy};
 use super::{ItemEvent, ReplicationProtectedItem};
 use crate::error::{Error, Result};
 use crate::replication::mark::{MarkFile, Role};
@@ -19,21 +19,16 @@ use uuid::Uuid;
 pub struct DisableReport {
     /// Where production's disk is from now on, if that can be told.
     pub disk: Option<String>,
-    /// What could not be removed, each with the reason. It is nobody's any more: remove it by hand once
-    /// it can be reached, and before the disk is protected again.
+    /// What could not be removed, each with the reason. It is nobody's any more:
+    /// [`plan_discard`](crate::RecoveryVault::plan_discard) removes it once it can be reached, which is to be
+    /// before the disk is protected again.
     pub left: Vec<String>,
     /// What stays since production's disk could not be opened, each with the reason: flushed writes may
-    /// be there and nowhere else. A new protection that would clear it is refused; keep a copy of it before it
-    /// is removed.
+    /// be there and nowhere else. A new protection that would clear it is refused.
+    /// [`RecoveryVault::plan_merge`] brings it to the image, [`RecoveryVault::plan_discard`] does without.
     ///
-    /// What a log holds and its image lacks, [`TrackedDevice::open`] brings to the image; not so where
-    /// image and folder are one disk, or were production's before a failover that is not committed. One
-    /// disk is an [`OverlayDevice`] over the [view] of the point that production was moved to; it can be
-    /// [exported].
-    ///
-    /// [`OverlayDevice`]: crate::machine::disk::OverlayDevice
-    /// [exported]: crate::machine::disk::export_raw
-    /// [view]: crate::recovery_point::RecoveryLog::view
+    /// [`RecoveryVault::plan_merge`]: crate::RecoveryVault::plan_merge
+    /// [`RecoveryVault::plan_discard`]: crate::RecoveryVault::plan_discard
     pub kept: Vec<String>,
 }
 
@@ -58,8 +53,8 @@ impl ProtectedItem {
     /// all files of both sites stay.
     ///
     /// Where the journal failed, it may have taken the end all the same: the next call of this on the same
-    /// item finds out and answers the report, once. Another process, or an item that is opened anew,
-    /// does not have it.
+    /// item finds out and answers the report, once. Another process finds what is still at the sites by
+    /// [`ended_protections`](crate::RecoveryVault::ended_protections).
     ///
     /// # Errors
     /// [`Error::IllegalState`]; [`Error::Journal`].
@@ -239,11 +234,7 @@ fn end_site(
         // may hold in its log what neither image has.
         _ if is_uncommitted => return Ok(End::Kept { is_one_disk: role == Role::FailedOver }),
         Role::Replica | Role::EmptyReplica => {
-            remove_replication(shared, &*store, site)?;
-            if here == ActiveLocation::Recovery {
-                store.remove(&site.image)?;
-                store.sync_dir(site.image.parent().unwrap_or("".as_ref()))?;
-            }
+            remove_replica(shared, &*store, site, here == ActiveLocation::Recovery)?;
         }
         Role::Fenced => remove_replication(shared, &*store, site)?,
         _ if is_stopped => remove_replication(shared, &*store, site)?,

@@ -4,6 +4,8 @@ pub mod disable;
 
 pub mod disk;
 
+pub mod ended;
+
 pub mod extent_map;
 
 pub mod protected;
@@ -307,6 +309,26 @@ impl ReplicationProtectedItem {
     /// # Errors
     /// [`Error::Journal`] for events that are not of this format or cannot follow each other.
     pub fn replay(name: &str, events: &[Event]) -> error::Result<Option<Self>> {
+        Self::follow(name, events, |_, _| {})
+    }
+
+    /// The protections of a history that have ended, oldest first: each as it was before its end, and when
+    /// that was.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay).
+    pub fn ended(name: &str, events: &[Event]) -> error::Result<Vec<(Self, Timestamp)>> {
+        let mut ended = Vec::new();
+        Self::follow(name, events, |item, time| ended.push((item, time)))?;
+        Ok(ended)
+    }
+
+    /// Replays a history, and shows every protection that ends, as it was before.
+    fn follow(
+        name: &str,
+        events: &[Event],
+        mut end: impl FnMut(Self, Timestamp),
+    ) -> error::Result<Option<Self>> {
         let mut item: Option<Self> = None;
         for event in events {
             let stored = StoredEvent::open(&event.envelope)?;
@@ -324,12 +346,18 @@ impl ReplicationProtectedItem {
                 (_, Some(item)) => item,
                 (_, None) => return Err(damaged(&"comes before protection was enabled")),
             };
+            let is_end =
+                matches!(stored.event, ItemEvent::Disabled | ItemEvent::EnableFailed { .. });
+            let last = is_end.then(|| next.clone());
             if !matches!(stored.event, ItemEvent::EnableRequested { .. }) {
                 next.apply(&stored.event, time).map_err(|error| damaged(&error))?;
             }
             next.version = event.version;
             if (next.state, next.test) != (stored.state, stored.test) {
                 return Err(damaged(&"state differs from the one that was stored"));
+            }
+            if let Some(last) = last {
+                end(last, time);
             }
             item = (next.state != ProtectionState::Unprotected).then_some(next);
         }

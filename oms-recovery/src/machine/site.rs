@@ -46,7 +46,8 @@ fn check_kept(store: &dyn Disk, site: &Site) -> Result<()> {
         if names(store, &folder)?.is_some_and(|names| !names.is_empty()) {
             let path = |name: &Path| Path::new(&site.location).join(name).display().to_string();
             let (image, kept) = (path(&site.image), path(&folder));
-            let name = format!("{kept}, which {image} may lack: to do without them, remove it");
+            let name =
+                format!("{kept}, which {image} may lack: merge them into it, or discard them");
             return Err(Error::AlreadyExists { what: "writes of a protection that ended", name });
         }
     }
@@ -162,9 +163,24 @@ pub(crate) fn remove_replication(shared: &Shared, store: &dyn Disk, site: &Site)
         }
     }
     remove_file(store, &site.image_note())?;
+    remove_file(store, &site.lock())?;
     remove_file(store, &site.mark())?;
     tidy(shared, site);
     Ok(())
+}
+
+/// Removes a replica, and its image unless that was there before; the mark, which says that it is a replica,
+/// goes after the image.
+pub(crate) fn remove_replica(
+    shared: &Shared,
+    store: &dyn Disk,
+    site: &Site,
+    has_own_image: bool,
+) -> Result<()> {
+    if has_own_image {
+        remove_file(store, &site.image)?;
+    }
+    remove_replication(shared, store, site)
 }
 
 /// Removes replication's folders at a site that hold nothing.
@@ -174,12 +190,12 @@ pub(crate) fn tidy(shared: &Shared, site: &Site) {
 }
 
 /// What is in a folder; none if there is no such folder.
-fn names(store: &dyn Disk, folder: &Path) -> Result<Option<Vec<String>>> {
+pub(crate) fn names(store: &dyn Disk, folder: &Path) -> Result<Option<Vec<String>>> {
     is_there(store.list(folder))
 }
 
 /// Removes a file that may not be there.
-fn remove_file(store: &dyn Disk, path: &Path) -> Result<()> {
+pub(crate) fn remove_file(store: &dyn Disk, path: &Path) -> Result<()> {
     if is_there(store.remove(path))?.is_some() {
         store.sync_dir(path.parent().unwrap_or(Path::new("")))?;
     }
@@ -204,7 +220,7 @@ pub(crate) fn remove_folder(store: &dyn Disk, folder: &Path) -> Result<()> {
     Ok(store.sync_dir(folder)?)
 }
 
-fn options(shared: &Shared, item: &ReplicationProtectedItem) -> TrackerOptions {
+pub(crate) fn options(shared: &Shared, item: &ReplicationProtectedItem) -> TrackerOptions {
     TrackerOptions {
         item: item.id.0,
         outgoing_log_bytes_max: item.policy.outgoing_log_bytes_max,
@@ -347,6 +363,21 @@ pub(crate) fn settle(shared: &Shared, site: &Site, active: &Active) -> Result<()
     remove_folder(&*store, &site.overlay())
 }
 
+/// Merges the disk that a failover which was not committed left into its image, when its protection has
+/// ended. Repeated after a crash.
+pub(crate) fn settle_last(
+    shared: &Shared,
+    item: &ReplicationProtectedItem,
+    site: &Site,
+    store: &Arc<dyn Disk>,
+) -> Result<()> {
+    if site != item.active_site() {
+        let reason = format!("{} runs no production", site.image_path());
+        return Err(Error::Internal { reason });
+    }
+    settle(shared, site, &open_uncommitted(shared, item, store)?)
+}
+
 /// Tells the former primary's site that production has moved. It may be lost, so failing to is no
 /// failure: its epoch is refused all the same.
 fn fence_passive(shared: &Shared, item: &ReplicationProtectedItem) {
@@ -354,6 +385,10 @@ fn fence_passive(shared: &Shared, item: &ReplicationProtectedItem) {
     let fenced = shared.stores.open(&site.location).and_then(|store| {
         let mut mark = MarkFile::open(&*store, &site.mark())?;
         let last = mark.expect(item.id.0)?;
+        if !last.role.has_log() {
+            // Its image has had what is in there, and newer writes since.
+            remove_folder(&*store, &site.outgoing())?;
+        }
         mark.set(Mark { role: Role::Fenced, epoch: item.epoch, ..last })
     });
     if let Err(error) = fenced {

@@ -91,6 +91,7 @@ impl std::fmt::Display for DivergenceReason {
 ///  location/FOLDER/log/        writes received, in order, with recovery points
 ///  location/FOLDER/overlay/    writes since a failover that is not committed
 ///  location/FOLDER/test/       writes of a test failover
+///  location/FOLDER/lock        held while what an ended protection kept is released
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Site {
@@ -127,6 +128,10 @@ impl Site {
         self.folder.join("test")
     }
 
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
     /// The folders in replication's folder.
     pub(crate) fn folders(&self) -> [PathBuf; 4] {
         [self.outgoing(), self.log(), self.overlay(), self.test()]
@@ -140,6 +145,11 @@ pub trait SiteStores: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// [`crate::Error::Disk`] if it is not there.
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>>;
+
+    /// Whether there is a store at a location: to open one may make it. By default there is.
+    fn exists(&self, _location: &str) -> bool {
+        true
+    }
 
     /// Whether the images of two sites are one, whatever they are called. By default, if they have one
     /// place.
@@ -178,6 +188,10 @@ pub struct LocalStores;
 impl SiteStores for LocalStores {
     fn open(&self, location: &str) -> Result<Arc<dyn Disk>> {
         Ok(Arc::new(oms_core::LocalDisk::new(location)?))
+    }
+
+    fn exists(&self, location: &str) -> bool {
+        Path::new(location).is_dir()
     }
 
     /// Also by another path, and through links.

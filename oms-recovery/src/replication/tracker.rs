@@ -1,5 +1,7 @@
 //! The disk that production writes to, and its log of what the other site has not got.
 
+pub(crate) mod merge;
+
 mod state;
 
 use self::state::{Mode, Tracker};
@@ -386,6 +388,10 @@ impl TrackedDevice {
     pub(crate) fn fence(&self, epoch: u64) -> Result<()> {
         self.retire(epoch);
         let mut tracker = self.lock();
+        if !matches!(tracker.mode, Mode::Logging) {
+            // Nothing in it is newer than the image, and nobody is to bring it there.
+            tracker.log.clear()?;
+        }
         let stamp = Stamp { epoch: tracker.epoch, sequence: tracker.taken };
         let (item, floor) = (self.options.item, Stamp::default());
         tracker.mark.set(Mark { item, role: Role::Fenced, epoch, stamp, floor })

@@ -5,6 +5,7 @@
 mod common;
 mod disable;
 mod divergence;
+mod ended;
 mod failover;
 mod faults;
 mod image;

@@ -3,6 +3,7 @@
 use oms_core::journal::Journal;
 use oms_core::testkit::Fixture;
 use oms_recovery::machine::StoredEvent;
+use oms_recovery::machine::ended::state::StoredRelease;
 use oms_recovery::replication::ProtectionState as S;
 use oms_recovery::{RecoveryVault, records};
 use std::path::Path;
@@ -15,6 +16,7 @@ fn fixtures() -> Vec<Fixture> {
 #[test]
 fn every_event_is_kept_and_read() {
     Fixture::check::<StoredEvent>(&fixtures());
+    Fixture::check::<StoredRelease>(&fixtures());
 }
 
 #[tokio::test]

@@ -73,6 +73,18 @@ fn test_failover_table() {
     );
 }
 
+#[test]
+fn release_table() {
+    use oms_recovery::machine::ended::state::{ReleaseEvent, ReleaseState};
+    assert_eq!(
+        listing(&ReleaseState::ALL, &ReleaseEvent::ALL),
+        "Kept --Merge--> Merging\n\
+         Kept --Discard--> Discarding\n\
+         Merging --Complete--> Released\n\
+         Discarding --Complete--> Released\n"
+    );
+}
+
 /// What the management API was seen to answer, as far as this scenario has it: without the
 /// operations of an Azure target, and with a reversal where that is the way back.
 #[test]
