@@ -384,6 +384,82 @@ fn a_disk_of_another_length_is_noticed_and_protection_ends_by_command() {
 }
 
 #[test]
+fn a_failover_goes_to_a_chosen_point_and_then_to_another_one() {
+    let place = Place::new();
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let disk = ["--disk", "disk.img", "--replica", "replica"];
+    place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
+    fs::write(place.path("disk.img"), vec![8; 1 << 20]).expect("behind its back");
+    place.bad(&["recovery", "point", "m"]);
+    place.good(&["recovery", "repair", "m"]);
+    let points = place.good(&["recovery", "points", "m"]);
+    let points: Vec<&str> = points.lines().collect();
+    let [first, .., last] = &points[..] else { panic!("{points:?}") };
+    let time = first.split_whitespace().next().expect("a time");
+    let id = last.split_whitespace().last().expect("an id");
+    place.good(&["recovery", "test-failover", "m", "--to", "drill.img", "--point", time]);
+    assert_eq!(fs::read(place.path("drill.img")).expect("the drill"), vec![7; 1 << 20]);
+    place.good(&["recovery", "cleanup", "m"]);
+    let why = place.bad(&["recovery", "failover", "m", "--point", "latest"]);
+    assert!(why.contains("--unplanned"), "{why}");
+    let failover = ["recovery", "failover", "m", "--unplanned", "--point"];
+    let why = place.bad(&[&failover[..], &["newest"]].concat());
+    assert!(why.contains("latest-application-consistent"), "{why}");
+    let why = place.bad(&[&failover[..], &["2001-01-01T00:00:00Z"]].concat());
+    assert!(why.contains(&format!("the oldest is of {time}")), "{why}");
+    let moved = place.good(&[&failover[..], &[time]].concat());
+    assert!(moved.contains(&format!("as of the recovery point of {time}")), "{moved}");
+    assert!(moved.contains("now possible: commit, change-point\n"), "{moved}");
+    let changed = place.good(&["recovery", "change-point", "m", "--point", id]);
+    assert!(changed.contains("m runs as of the recovery point of "), "{changed}");
+    place.good(&["recovery", "commit", "m"]);
+    assert_eq!(fs::read(place.path("replica/disk.img")).expect("a disk"), vec![8; 1 << 20]);
+    place.bad(&["recovery", "change-point", "m", "--point", "latest"]);
+}
+
+#[test]
+fn what_an_ended_protection_kept_is_told_merged_and_discarded_by_commands() {
+    let place = Place::new();
+    fs::write(place.path("disk.img"), vec![7; 1 << 20]).expect("a disk");
+    let disk = ["--disk", "disk.img", "--replica", "replica"];
+    place.good(&[&["recovery", "protect", "m"][..], &disk].concat());
+    assert!(place.good(&["recovery", "kept", "m"]).contains("no ended protection of m"));
+    place.good(&["recovery", "failover", "m", "--unplanned"]);
+    let log = place.path("replica/replication/log");
+    fs::rename(&log, place.path("away")).expect("out of reach");
+    fs::write(&log, "in its place").expect("a file");
+    let ended = place.good(&["recovery", "disable", "m"]);
+    assert!(ended.contains("oms recovery kept m"), "{ended}");
+    fs::remove_file(&log).expect("removed");
+    fs::rename(place.path("away"), &log).expect("back");
+    let again = place.good(&["recovery", "disable", "m"]);
+    assert!(again.contains("are one disk") && again.contains("oms recovery kept m"), "{again}");
+
+    let kept = place.good(&["recovery", "kept", "m"]);
+    for command in ["merge m --site primary", "discard m --site primary", "merge m --site recovery"]
+    {
+        assert!(kept.contains(&format!("oms recovery {command}\n")), "{kept}");
+    }
+    assert!(!kept.contains("discard m --site recovery"), "{kept}");
+    let why = place.bad(&["recovery", "merge", "m"]);
+    assert!(why.contains("--site primary") && why.contains("--site recovery"), "{why}");
+    let merge = ["recovery", "merge", "m", "--site", "recovery"];
+    let planned = place.good(&merge);
+    assert!(planned.contains("nothing was done") && planned.contains("--confirm m"), "{planned}");
+    let why = place.bad(&[&merge[..], &["--confirm", "n"]].concat());
+    assert!(why.contains("is not the name of the machine"), "{why}");
+    assert!(log.exists());
+    place.good(&[&merge[..], &["--confirm", "m"]].concat());
+    assert!(!place.path("replica/replication").exists());
+    assert_eq!(fs::read(place.path("replica/disk.img")).expect("a disk"), vec![7; 1 << 20]);
+    place.good(&["recovery", "discard", "m", "--confirm", "m"]);
+    assert!(!place.path("disk.img.replication").exists());
+    let ended = place.good(&["recovery", "disable", "m"]);
+    assert!(ended.contains("its disk is ") && !ended.contains("keep it"), "{ended}");
+    assert!(place.bad(&["recovery", "disable", "nobody"]).contains("nobody"));
+}
+
+#[test]
 fn a_refused_runbook_leaves_nothing_behind() {
     let place = Place::new();
     fs::write(place.path("bin.py"), b"print(1)\xff").expect("a file");

@@ -1,5 +1,11 @@
 //! `oms recovery`: replicate a disk, fail it over and back.
 
+mod kept;
+
+mod point;
+
+use self::kept::{Release, SiteName};
+use self::point::Point;
 use super::{Output, absolute};
 use crate::progress::{Done, Line};
 use crate::suite::Suite;
@@ -8,9 +14,9 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use oms_recovery::machine::disable::DisableReport;
 use oms_recovery::machine::protected::ItemStatus;
-use oms_recovery::recovery_point::{Consistency, PointChoice};
+use oms_recovery::recovery_point::{Consistency, PointChoice, RecoveryPoint};
 use oms_recovery::replication::TestFailoverState;
-use oms_recovery::{ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
+use oms_recovery::{Error, ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -43,13 +49,21 @@ pub(crate) enum Recovery {
         /// The machine's name.
         name: String,
     },
-    /// Shows the newest recovery point as a raw image, while replication goes on.
+    /// Lists the recovery points that can be failed over to, or changed to, oldest first.
+    Points {
+        /// The machine's name.
+        name: String,
+    },
+    /// Shows a recovery point as a raw image, while replication goes on.
     TestFailover {
         /// The machine's name.
         name: String,
         /// The image to write.
         #[arg(long)]
         to: PathBuf,
+        /// Which point, as of `failover`.
+        #[arg(long, default_value = "latest-processed")]
+        point: Point,
     },
     /// Ends a test failover.
     Cleanup {
@@ -59,13 +73,28 @@ pub(crate) enum Recovery {
         #[arg(long, default_value = "")]
         comments: String,
     },
-    /// Moves production to the replica: without loss, or as of the last write it holds.
+    /// Moves production to the replica: without loss, or as of a recovery point.
     Failover {
         /// The machine's name.
         name: String,
         /// The source is lost: do not wait for it.
         #[arg(long)]
         unplanned: bool,
+        /// As of which point, if unplanned: `latest` is every write that the replica holds, and the default;
+        /// `latest-processed` the newest recovery point, `latest-application-consistent` and
+        /// `latest-crash-consistent` the newest one of that kind; a time, such as `2026-12-02T16:40:00Z`, is the
+        /// newest one taken until then; or a point's id.
+        #[arg(long, requires = "unplanned")]
+        point: Option<Point>,
+    },
+    /// Starts production again from another recovery point, while a failover is not committed. What it wrote
+    /// since the failover is dropped.
+    ChangePoint {
+        /// The machine's name.
+        name: String,
+        /// Which point, as of `failover`.
+        #[arg(long)]
+        point: Point,
     },
     /// Makes a failover final.
     Commit {
@@ -88,10 +117,40 @@ pub(crate) enum Recovery {
         /// The machine's name.
         name: String,
     },
-    /// Ends protection; production goes on where it is. Tells what it could not remove.
+    /// Ends protection; production goes on where it is. Tells what it could not remove; of one that has ended,
+    /// what is still there.
     Disable {
         /// The machine's name.
         name: String,
+    },
+    /// Tells what ended protections of a machine kept at its sites.
+    Kept {
+        /// The machine's name.
+        name: String,
+    },
+    /// Brings what an ended protection kept to the disk's image, and removes its files. Without --confirm it
+    /// only says what that would do.
+    Merge {
+        /// The machine's name.
+        name: String,
+        /// At which site; may be left out if only one has something.
+        #[arg(long)]
+        site: Option<SiteName>,
+        /// The machine's name once more: do it.
+        #[arg(long)]
+        confirm: Option<String>,
+    },
+    /// Removes what an ended protection kept; the disk's image stays without it. Without --confirm it only
+    /// says what that would do.
+    Discard {
+        /// The machine's name.
+        name: String,
+        /// At which site; may be left out if only one has something.
+        #[arg(long)]
+        site: Option<SiteName>,
+        /// The machine's name once more: do it.
+        #[arg(long)]
+        confirm: Option<String>,
     },
     /// Not supported yet.
     Plan,
@@ -134,22 +193,35 @@ impl Recovery {
                 let point = item.take_recovery_point(Consistency::CrashConsistent).await?;
                 told(&item, format!("recovery point {:?} at {}", point.id, point.time)).await
             }
-            Self::TestFailover { name, to } => test_failover(suite, name, to).await,
+            Self::Points { name } => points(&*vault.item(name).await?).await,
+            Self::TestFailover { name, to, point } => test_failover(suite, name, to, *point).await,
             Self::Cleanup { name, comments } => {
                 let item = vault.item(name).await?;
                 item.cleanup_test_failover(comments).await?;
                 told(&item, format!("the test failover of {name} has ended")).await
             }
-            Self::Failover { name, unplanned } => {
+            Self::Failover { name, unplanned, point } => {
                 let item = vault.item(name).await?;
-                match unplanned {
+                let done = match unplanned {
                     true => {
+                        let choice = point.unwrap_or(Point::Choice(PointChoice::Latest));
+                        let choice = choice.choose(&item).await?;
                         let source = SourceOperations::NotRequired;
-                        item.unplanned_failover(PointChoice::Latest, source).await?
+                        let chosen = item.unplanned_failover(choice, source).await?;
+                        format!("{name} runs at the recovery site {}", point::describe(chosen))
                     }
-                    false => item.planned_failover().await?,
+                    false => {
+                        item.planned_failover().await?;
+                        format!("{name} runs at the recovery site")
+                    }
                 };
-                told(&item, format!("{name} runs at the recovery site{UNCOMMITTED}{name}")).await
+                told(&item, format!("{done}{UNCOMMITTED}{name}")).await
+            }
+            Self::ChangePoint { name, point } => {
+                let item = vault.item(name).await?;
+                let chosen = item.change_point(point.choose(&item).await?).await?;
+                let done = format!("{name} runs {}", point::describe(chosen));
+                told(&item, format!("{done}{UNCOMMITTED}{name}")).await
             }
             Self::Commit { name } => {
                 let item = vault.item(name).await?;
@@ -182,7 +254,22 @@ impl Recovery {
                 told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
             }
             Self::Disable { name } => {
-                Ok(ended(name, vault.item(name).await?.disable_protection().await?))
+                let report = match vault.item(name).await {
+                    Ok(item) => item.disable_protection().await?,
+                    Err(error @ Error::NotFound { .. }) => {
+                        let protections = vault.ended_protections(name).await?;
+                        protections.last().ok_or(error)?.report()
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                Ok(ended(name, report))
+            }
+            Self::Kept { name } => kept::tell(suite, name).await,
+            Self::Merge { name, site, confirm } => {
+                kept::release(suite, name, *site, confirm.as_deref(), Release::Merge).await
+            }
+            Self::Discard { name, site, confirm } => {
+                kept::release(suite, name, *site, confirm.as_deref(), Release::Discard).await
             }
             Self::Plan => bail!("recovery plans are not supported in this version"),
         }
@@ -195,10 +282,13 @@ fn ended(name: &str, report: DisableReport) -> Output {
         text.push_str(&format!("its disk is {disk}\n"));
     }
     for left in &report.left {
-        text.push_str(&format!("left behind, remove it by hand: {left}\n"));
+        text.push_str(&format!("left behind: {left}\n"));
     }
     for kept in &report.kept {
         text.push_str(&format!("keep it until the disk has everything: {kept}\n"));
+    }
+    if !report.left.is_empty() || !report.kept.is_empty() {
+        text.push_str(&format!("once it can be reached, see: oms recovery kept {name}\n"));
     }
     let DisableReport { disk, left, kept } = report;
     let state = "Unprotected";
@@ -212,12 +302,12 @@ const UNCOMMITTED: &str = ", on a copy-on-write disk; the image at that site is 
 
 /// A drill whose image cannot be written goes on until somebody ends it, so it is not begun where that
 /// is clear from the start.
-async fn test_failover(suite: &Suite, name: &str, to: &Path) -> Result<Output> {
+async fn test_failover(suite: &Suite, name: &str, to: &Path, point: Point) -> Result<Output> {
     if to.symlink_metadata().is_ok() {
         bail!("image is there already, and no test failover was begun. path=`{}`", to.display());
     }
     let item = suite.recovery()?.item(name).await?;
-    let drill = item.test_failover(PointChoice::LatestProcessed).await?;
+    let drill = item.test_failover(point.choose(&item).await?).await?;
     let written = drill.export_raw(to).await;
     let written = written.with_context(|| {
         let path = to.display();
@@ -225,6 +315,25 @@ async fn test_failover(suite: &Suite, name: &str, to: &Path) -> Result<Output> {
     })?;
     let line = format!("{} written to {}", bytes(written), to.display());
     told(&item, line).await
+}
+
+async fn points(item: &ProtectedItem) -> Result<Output> {
+    let points = item.recovery_points().await;
+    let mut text = String::new();
+    for RecoveryPoint { id, time, consistency, .. } in &points {
+        text.push_str(&format!("{time}  {consistency:?}  {id}\n"));
+    }
+    if points.is_empty() {
+        text.push_str("no recovery points, or their site cannot be opened: see `status`\n");
+    }
+    Ok(Output::new(text, points_json(&points)))
+}
+
+fn points_json(points: &[RecoveryPoint]) -> serde_json::Value {
+    let rows = points.iter().map(|RecoveryPoint { id, time, consistency, .. }| {
+        json!({"time": time, "id": id, "consistency": format!("{consistency:?}")})
+    });
+    rows.collect()
 }
 
 /// How a test failover is ended.
@@ -245,9 +354,8 @@ async fn told(item: &ProtectedItem, line: String) -> Result<Output> {
     text.push_str(&describe(&status));
     let points = item.recovery_points().await;
     text.push_str(&format!("{} recovery points\n", points.len()));
-    let points: Vec<_> = points.iter().map(|point| json!({"time": point.time})).collect();
     let mut json = as_json(&status);
-    json["recovery_points"] = json!(points);
+    json["recovery_points"] = points_json(&points);
     Ok(Output::new(text, json))
 }
 
@@ -291,6 +399,7 @@ fn verb(operation: &str, state: ProtectionState) -> Option<&'static str> {
         "PlannedFailover" => "failover",
         "UnplannedFailover" => "failover --unplanned",
         "Commit" => "commit",
+        "ChangePit" => "change-point",
         "ReverseReplicate" => "reprotect",
         "RepairReplication" => "repair",
         "DisableProtection" => "disable",
@@ -333,8 +442,7 @@ mod tests {
     use crate::cli::command;
     use crate::command::Command;
 
-    /// Every verb that `status` offers is a command, and every operation has one but the change of a
-    /// point, which has none yet.
+    /// Every operation has a verb, which `status` offers, and every verb is a command.
     #[test]
     fn what_is_offered_can_be_typed() {
         for state in ProtectionState::ALL {
@@ -343,15 +451,14 @@ mod tests {
             }
             for test in TestFailoverState::ALL {
                 for operation in state.allowed_operations(test) {
-                    let Some(verb) = verb(operation, state) else {
-                        assert_eq!(operation, "ChangePit");
-                        continue;
-                    };
+                    let verb = verb(operation, state).expect(operation);
                     let mut line: Vec<&str> =
                         ["recovery"].into_iter().chain(verb.split(' ')).collect();
                     line.push("web1");
-                    if verb == "test-failover" {
-                        line.extend(["--to", "x.img"]);
+                    match verb {
+                        "test-failover" => line.extend(["--to", "x.img"]),
+                        "change-point" => line.extend(["--point", "latest"]),
+                        _ => {}
                     }
                     assert!(matches!(command(&line), Command::Recovery(_)), "{line:?}");
                 }
