@@ -1,9 +1,15 @@
 //! Passwords in documents: encrypted for the node that reads them.
 //!
+//! A [`Recipient`] is who encrypts, [`RecipientKey`] who decrypts, on the node and as late as it can.
 //! A password is a message of RFC 5652: enveloped data for one recipient, whose RSA key carries an
 //! AES-256 key (PKCS #1 version 1.5), with the content in CBC mode, in PEM between
 //! `-----BEGIN CMS-----` and `-----END CMS-----`. That is what configuration managers of version 2
 //! read, and so does `openssl cms -decrypt`.
+
+mod decrypt;
+
+pub(crate) use decrypt::opened;
+pub use decrypt::{MESSAGE_BYTES_MAX, RecipientKey};
 
 use crate::Error;
 use crate::mof::{self, Diagnostic, Document, Instance, Item, Property, Value, ValueKind};
@@ -22,6 +28,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use x509_cert::Certificate;
 use x509_cert::der::Encode as _;
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
 /// The first line of an encrypted password.
 pub const CMS_BEGIN: &str = "-----BEGIN CMS-----";
@@ -38,6 +45,8 @@ pub(crate) const CREDENTIAL_CLASS: &str = "MSFT_Credential";
 pub struct Recipient {
     /// Issuer and serial number in DER, which tell the node which of its keys is meant.
     issuer_and_serial: Vec<u8>,
+    /// The identifier of its key, if it has one: some name it by that.
+    key_identifier: Option<Vec<u8>>,
     key: PublicKey,
     thumbprint: String,
 }
@@ -72,7 +81,11 @@ impl Recipient {
             // Writing to a string cannot fail.
             let _ = write!(thumbprint, "{byte:02X}");
         }
-        Ok(Self { issuer_and_serial: tlv(SEQUENCE, &[&issuer, &serial]), key, thumbprint })
+        // One that cannot be read names nobody.
+        let identifier = about.get_extension::<SubjectKeyIdentifier>().ok().flatten();
+        let key_identifier = identifier.map(|(_, identifier)| identifier.0.as_bytes().to_vec());
+        let issuer_and_serial = tlv(SEQUENCE, &[&issuer, &serial]);
+        Ok(Self { issuer_and_serial, key_identifier, key, thumbprint })
     }
 
     /// SHA-1 of the certificate: 40 hexadecimal digits in upper case, as `CertificateID` has it.

@@ -245,6 +245,7 @@ impl Display for Shown<'_> {
             PropertyValue::Integer(number) => write!(f, "{number}"),
             PropertyValue::Real(number) => write!(f, "{number}"),
             PropertyValue::Text(text) => write!(f, "{text:?}"),
+            PropertyValue::Secret(_) => f.write_str(HIDDEN),
             PropertyValue::Array(values) => {
                 f.write_str("{")?;
                 for (index, value) in values.iter().enumerate() {

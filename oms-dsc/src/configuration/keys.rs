@@ -108,7 +108,10 @@ fn key_text(value: &PropertyValue) -> Option<String> {
         PropertyValue::Boolean(flag) => Some(flag.to_string()),
         PropertyValue::Integer(number) => Some(number.to_string()),
         PropertyValue::Real(number) => Some(number.to_string()),
-        PropertyValue::Null | PropertyValue::Array(_) | PropertyValue::Instance(_) => None,
+        PropertyValue::Null
+        | PropertyValue::Secret(_)
+        | PropertyValue::Array(_)
+        | PropertyValue::Instance(_) => None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! Values with their aliases replaced.
 
+use super::credential::{CREDENTIAL_CLASS, is_encrypted};
 use crate::mof::{Diagnostic, Document, Instance, Position, Value, ValueKind};
+use oms_core::Secret;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ pub enum PropertyValue {
     Real(f64),
     /// A string, or a character.
     Text(String),
+    /// The password of a credential, unless it is encrypted: that stays a text. It does not print.
+    Secret(Secret),
     /// Several values.
     Array(Vec<Self>),
     /// An embedded instance, such as a credential.
@@ -43,6 +47,7 @@ impl PropertyValue {
             Self::Integer(_) => "an integer",
             Self::Real(_) => "a real number",
             Self::Text(_) => "a string",
+            Self::Secret(_) => "a secret",
             Self::Array(_) => "an array",
             Self::Instance(_) => "an instance",
         }
@@ -78,8 +83,17 @@ impl<'a> Resolver<'a> {
 
     pub(super) fn properties(&mut self, instance: &Instance) -> BTreeMap<String, PropertyValue> {
         let mut properties = BTreeMap::new();
+        let is_credential = instance.class.eq_ignore_ascii_case(CREDENTIAL_CLASS);
         for property in &instance.properties {
-            properties.insert(property.name.clone(), self.value(&property.value));
+            let mut value = self.value(&property.value);
+            if let PropertyValue::Text(text) = &value
+                && is_credential
+                && property.name.eq_ignore_ascii_case("Password")
+                && !is_encrypted(text)
+            {
+                value = PropertyValue::Secret(Secret::from(text.as_str()));
+            }
+            properties.insert(property.name.clone(), value);
         }
         properties
     }

@@ -109,6 +109,10 @@ pub struct Metaconfiguration {
     pub reboot_node_if_needed: bool,
     /// What it does after that.
     pub action_after_reboot: ActionAfterReboot,
+    /// The certificate whose private key opens passwords (`CertificateID`), by its SHA-1 thumbprint;
+    /// [`Registry::with_recipient_key`](crate::resource::Registry::with_recipient_key) brings the key,
+    /// and a node with another, or none, does not start.
+    pub certificate_id: Option<String>,
     /// Whether it also talks to a server in clear text that is not on this computer
     /// (`AllowUnsecureConnection`).
     pub allow_unsecure_connection: bool,
@@ -133,6 +137,7 @@ impl Metaconfiguration {
             configuration_mode_frequency_minutes: 15,
             reboot_node_if_needed: false,
             action_after_reboot: ActionAfterReboot::default(),
+            certificate_id: None,
             allow_unsecure_connection: false,
             reports: true,
             node_name: host_name(),
@@ -198,13 +203,14 @@ const PARTIAL: [&str; 6] = [
     "ResourceModuleSource",
 ];
 
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 10] = [
     "ConfigurationMode",
     "RefreshMode",
     "RefreshFrequencyMins",
     "ConfigurationModeFrequencyMins",
     "RebootNodeIfNeeded",
     "ActionAfterReboot",
+    "CertificateID",
     "ConfigurationDownloadManagers",
     "ReportManagers",
     "PartialConfigurations",
@@ -310,6 +316,7 @@ impl Reader {
                 }
             }
         }
+        read.certificate_id = self.text(settings, "CertificateID").filter(|id| !id.is_empty());
         self.refuse_unknown(settings, &[&SETTINGS, &VACANT]);
         let source = self.text(server, "ResourceId").unwrap_or_default();
         self.partials(&partials, &source, &mut read);
@@ -561,7 +568,6 @@ mod tests {
             "SignatureValidationPolicy = \"Configuration\"",
             "EnableSignatureValidation = True",
             "SignatureValidations = {$s}",
-            "CertificateID = \"0A1B\"",
             "ConfigurationID = \"e1d9f7f0-0000-0000-0000-000000000000\"",
             "DebugMode = {\"All\"}",
             "RebootNodeIfNeded = True",

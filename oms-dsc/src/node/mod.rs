@@ -133,8 +133,10 @@ impl LcmBuilder {
     /// Opens the local configuration manager and reads what it knew.
     ///
     /// # Errors
-    /// [`Error::Disk`], [`Error::Journal`], or [`Error::Invalid`] for the server's address.
+    /// [`Error::Disk`], [`Error::Journal`], or [`Error::Invalid`] for the server's address, or for a
+    /// certificate of the settings (`CertificateID`) whose key the resources do not have.
     pub async fn build(self) -> Result<Lcm, Error> {
+        check_certificate(&self.settings, &self.resources)?;
         let transport = match self.transport {
             Some(transport) => transport,
             None => default_transport(&self.settings)?,
@@ -172,6 +174,19 @@ impl LcmBuilder {
         lcm.load().await?;
         Ok(lcm)
     }
+}
+
+/// Refuses a certificate for passwords that the node was told to have and has not, at once in place of at
+/// the first password.
+fn check_certificate(settings: &Metaconfiguration, resources: &Registry) -> Result<(), Error> {
+    let Some(wanted) = &settings.certificate_id else { return Ok(()) };
+    let has = resources.certificate_thumbprint();
+    if has.is_some_and(|has| has.eq_ignore_ascii_case(wanted)) {
+        return Ok(());
+    }
+    let has = has.map_or("none".to_owned(), |has| format!("that of {has}"));
+    let reason = format!("CertificateID is {wanted}, and the key for passwords is {has}");
+    Err(Error::Invalid { what: "metaconfiguration", reason })
 }
 
 #[cfg(feature = "client")]
@@ -517,7 +532,9 @@ pub async fn get(
     let mut found = Vec::new();
     for index in order(configuration) {
         let instance = &configuration.resources[index];
-        let properties = resources.find(instance)?.get(instance).await?;
+        let resource = resources.find(instance)?;
+        let opened = resources.opened(instance, &configuration.document)?;
+        let properties = resource.get(&opened).await?;
         found.push((instance.resource_id.clone(), properties));
     }
     Ok(found)

@@ -102,9 +102,11 @@ impl Task {
     pub(crate) async fn perform(&self, resources: &Registry) -> Result<Performed, Error> {
         let instance = self.instance();
         let resource = resources.find(instance)?;
+        // Here and no sooner: what is opened is gone when this is done.
+        let instance = resources.opened(instance, &self.configuration.document)?;
         match self.action {
-            Action::Test | Action::Verify => resource.test(instance).await.map(Performed::Tested),
-            Action::Set => resource.set(instance).await.map(Performed::Set),
+            Action::Test | Action::Verify => resource.test(&instance).await.map(Performed::Tested),
+            Action::Set => resource.set(&instance).await.map(Performed::Set),
         }
     }
 }

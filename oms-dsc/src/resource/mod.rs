@@ -10,9 +10,11 @@ mod linux;
 pub use linux::*;
 
 use crate::Error;
-use crate::configuration::ResourceInstance;
+use crate::configuration::credential::{self, RecipientKey};
+use crate::configuration::{ConfigurationDocument, ResourceInstance};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::path::Path;
@@ -94,6 +96,7 @@ pub trait Resource: Debug + Send + Sync {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     by_class: BTreeMap<String, Arc<dyn Resource>>,
+    recipient_key: Option<Arc<RecipientKey>>,
 }
 
 impl Registry {
@@ -157,6 +160,30 @@ impl Registry {
             self.by_class.insert(class.to_ascii_lowercase(), Arc::clone(&resource));
         }
         self
+    }
+
+    /// The same registry with a key for encrypted passwords: a resource gets them in the clear, as
+    /// [`PropertyValue::Secret`](crate::configuration::PropertyValue::Secret), for the one call that it
+    /// serves. Without a key, a resource that has one fails and says so.
+    #[must_use]
+    pub fn with_recipient_key(mut self, key: Arc<RecipientKey>) -> Self {
+        self.recipient_key = Some(key);
+        self
+    }
+
+    /// The certificate whose key opens passwords, by its thumbprint, if there is one.
+    #[must_use]
+    pub fn certificate_thumbprint(&self) -> Option<&str> {
+        self.recipient_key.as_deref().map(RecipientKey::thumbprint)
+    }
+
+    /// The instance of a document as its resource gets it: with its passwords opened.
+    pub(crate) fn opened<'a>(
+        &self,
+        instance: &'a ResourceInstance,
+        document: &ConfigurationDocument,
+    ) -> Result<Cow<'a, ResourceInstance>, Error> {
+        credential::opened(instance, document, self.recipient_key.as_deref())
     }
 
     /// The classes that are served, in lower case and in the order of the alphabet.

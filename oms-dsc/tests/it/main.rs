@@ -18,6 +18,8 @@ mod schema;
 
 mod credential;
 
+mod recipient_key;
+
 mod authoring;
 
 mod module;

@@ -41,7 +41,7 @@ impl System {
     }
 
     /// With accounts as a new Debian has them, and one user.
-    fn with_accounts() -> Self {
+    pub(crate) fn with_accounts() -> Self {
         let system = Self::new();
         system.write(
             "etc/passwd",
@@ -349,7 +349,10 @@ async fn a_new_user_gets_no_home_of_somebody_else() {
     };
     give(1234);
     let before = system.read("etc/passwd");
-    system.fail(&web, "the home /home/web of the new user `web` belongs to the id 1234").await;
+    let refused = "the home /home/web of the new user `web` belongs to the id 1234";
+    system.fail(&web, refused).await;
+    let previewed = system.test(&web).await;
+    assert!(previewed.error.is_some_and(|error| error.contains(refused)), "told beforehand too");
     assert_eq!(system.read("etc/passwd"), before);
     for id in [1001, 0] {
         give(id);
@@ -371,7 +374,7 @@ async fn what_is_no_account_is_refused_by_name() {
         ("UserName = \"jo\"; Description = \"a, b\";", "[Thing]x has Description: a comma"),
         (
             "UserName = \"jo\"; Password = \"hunter2\";",
-            "name=`Password that is not a hash of [Thing]x`",
+            "name=`Password that is neither a hash nor a credential of [Thing]x`",
         ),
         ("UserName = \"jo\"; GroupID = 77;", "no such group. name=`77`"),
         ("UserName = \"jo\"; HomeDirectory = \"x\";", "not an absolute path"),
@@ -388,11 +391,6 @@ async fn what_is_no_account_is_refused_by_name() {
     ] {
         system.fail(&user(properties), reason).await;
     }
-    let credential = "instance of MSFT_Credential as $c { UserName = \"jo\"; Password = \"clear\"; };
-        instance of MSFT_UserResource { ResourceID = \"[Thing]x\"; UserName = \"jo\"; Password = $c; };
-        instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };";
-    let credential = Configuration::parse("test", credential.as_bytes()).expect("valid");
-    system.fail(&Arc::new(credential), "Password that is not a hash").await;
     fs::remove_file(system.path("etc/.pwd.lock")).expect("a lock");
     assert_eq!(system.everything(), before);
     System::new().fail(&user("UserName = \"jo\";"), "no such file of accounts").await;

@@ -8,6 +8,8 @@ mod authorized_key;
 
 mod command;
 
+mod crypt;
+
 mod diff;
 
 mod differences;

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::configuration::{PropertyValue, ResourceInstance};
+use oms_core::Secret;
 use std::path::{Component, Path, PathBuf};
 
 /// Whether something should be there.
@@ -54,12 +55,35 @@ impl<'a> Properties<'a> {
         Error::Unsupported { what: "property", name }
     }
 
+    /// The value as it is.
+    pub(super) fn value(&self, name: &str) -> Option<&'a PropertyValue> {
+        self.instance.property(name)
+    }
+
     /// A text as it is, also an empty one.
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
         match self.instance.property(name) {
             None => Ok(None),
             Some(PropertyValue::Text(text)) => Ok(Some(text)),
             Some(other) => Err(self.invalid(name, other.describe())),
+        }
+    }
+
+    /// The password of a credential.
+    pub(super) fn credential_password(&self, name: &str) -> Result<Option<&'a Secret>, Error> {
+        let Some(value) = self.instance.property(name) else { return Ok(None) };
+        let PropertyValue::Instance(credential) = value else {
+            return Err(self.invalid(name, value.describe()));
+        };
+        let mut properties = credential.properties.iter();
+        let password = properties.find(|(name, _)| name.eq_ignore_ascii_case("Password"));
+        match password {
+            Some((_, PropertyValue::Secret(password))) => Ok(Some(password)),
+            Some((_, other)) => {
+                Err(self
+                    .invalid(name, &format!("a credential whose password is {}", other.describe())))
+            }
+            None => Err(self.invalid(name, &format!("a {} without a password", credential.class))),
         }
     }
 

@@ -2,19 +2,21 @@
 //!
 //! A new user gets the next free id from 1000 on, a group of the same name unless `GroupID` says
 //! another, and a home with what `/etc/skel` holds. What `GroupID`, `HomeDirectory` and the like do not
-//! say stays as it is. The group that a user had as the first of all goes with the user, if it has the
+//! say stays as it is. `Password` is a hash as `/etc/shadow` has it, or a credential, of whose password a
+//! hash of SHA-512-crypt is made unless there is one of it already. The group that a user had as the first of all goes with the user, if it has the
 //! same name and nobody else is in it; the home is left where it is.
 
 use super::accounts::{Accounts, AccountsLock, Row, check_name, is_field};
+use super::crypt;
 use super::file::new_directory;
 use super::property::{Ensure, Properties};
 use super::tree::{Attributes, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
-use crate::configuration::ResourceInstance;
+use crate::configuration::{PropertyValue, ResourceInstance};
 use async_trait::async_trait;
 use oms_core::task::blocking;
-use oms_core::{Clock, SystemClock};
+use oms_core::{Clock, Entropy, Secret, SystemClock, SystemEntropy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ rooted! {
     /// Users of a system.
     pub struct UserResource {
         clock: Arc<dyn Clock> = Arc::new(SystemClock),
+        entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy),
     };
 
     /// The users of this system.
@@ -57,13 +60,18 @@ impl UserResource {
         instance: &ResourceInstance,
         work: fn(&Self, &Desired) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (desired, resource) = (Desired::of(instance)?, self.clone());
+        let (desired, resource) = (Desired::of(instance, &*self.entropy)?, self.clone());
         blocking(move || work(&resource, &desired)).await
     }
 
     fn differences(&self, desired: &Desired) -> Result<Vec<Difference>, Error> {
         let accounts = Accounts::read(&self.root)?;
         let mut differences = desired.differences(&accounts)?;
+        if desired.ensure == Ensure::Present && accounts.passwd.find(&desired.name).is_none() {
+            // What would keep the user from being made is told before anybody tries.
+            let (user, _, home) = desired.apply(&mut accounts.clone(), 0, "")?;
+            self.refuse_foreign_home(&desired.name, user, &home)?;
+        }
         if let Some(home) = desired.home.as_ref().filter(|_| differences.is_empty())
             && desired.ensure == Ensure::Present
             && self.home_is_missing(home)?
@@ -152,6 +160,51 @@ impl Resource for UserResource {
     }
 }
 
+/// The password that should be.
+#[derive(Clone)]
+enum Password {
+    /// The hash, as `/etc/shadow` has it.
+    Hash(String),
+    /// The password itself, with the salt of a new hash.
+    Clear(Secret, String),
+}
+
+impl Password {
+    fn of(read: &Properties<'_>, entropy: &dyn Entropy) -> Result<Option<Self>, Error> {
+        const NAME: &str = "Password";
+        if matches!(read.value(NAME), Some(PropertyValue::Instance(_))) {
+            let Some(password) = read.credential_password(NAME)? else { return Ok(None) };
+            crypt::check(password)?;
+            return Ok(Some(Self::Clear(password.clone(), crypt::salt(entropy))));
+        }
+        let Some(hash) = read.filled(NAME)? else { return Ok(None) };
+        if !is_field(hash) {
+            return Err(read.invalid(NAME, "a colon or a line break"));
+        }
+        if !(hash.starts_with('$') || hash == "*" || hash == "!") {
+            return Err(read.unsupported("Password that is neither a hash nor a credential"));
+        }
+        Ok(Some(Self::Hash(hash.to_owned())))
+    }
+
+    /// The hash, in view of the one that there is.
+    fn hash(&self, found: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Hash(hash) => hash.as_bytes().to_vec(),
+            Self::Clear(password, _) if crypt::is_hash_of(found, password) => found.to_vec(),
+            Self::Clear(password, salt) => crypt::hash(password, salt).into_bytes(),
+        }
+    }
+
+    /// What is there and what should be, in words.
+    const fn difference(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Hash(_) => ("another hash", "the given hash"),
+            Self::Clear(..) => ("another password", "the given password"),
+        }
+    }
+}
+
 /// What should be. It is not shown: the hash of a password is nobody's business.
 #[derive(Clone)]
 struct Desired {
@@ -159,8 +212,7 @@ struct Desired {
     ensure: Ensure,
     full_name: Option<String>,
     description: Option<String>,
-    /// The hash, as `/etc/shadow` has it.
-    password: Option<String>,
+    password: Option<Password>,
     is_disabled: Option<bool>,
     must_change_password: Option<bool>,
     home: Option<String>,
@@ -168,7 +220,7 @@ struct Desired {
 }
 
 impl Desired {
-    fn of(instance: &ResourceInstance) -> Result<Self, Error> {
+    fn of(instance: &ResourceInstance, entropy: &dyn Entropy) -> Result<Self, Error> {
         let read = Properties::new(instance, "User resource", &KNOWN)?;
         let name = read.needed("UserName")?;
         check_name("User resource", name)?;
@@ -186,16 +238,7 @@ impl Desired {
                 false => Ok(text),
             }
         };
-        // The credential of Windows holds a password in the clear, which nobody here can hash.
-        if read.text("Password").is_err() {
-            return Err(read.unsupported("Password that is not a hash"));
-        }
-        let password = field("Password")?.filter(|hash| !hash.is_empty());
-        if let Some(hash) = &password
-            && !(hash.starts_with('$') || hash == "*" || hash == "!")
-        {
-            return Err(read.unsupported("Password that is not a hash"));
-        }
+        let password = Password::of(&read, entropy)?;
         read.path("HomeDirectory")?;
         let home = field("HomeDirectory")?.filter(|home| !home.is_empty());
         let group = read.number("GroupID")?.map(u32::try_from).transpose();
@@ -275,8 +318,11 @@ impl Desired {
                 let shown = |hash: &[u8]| if is_locked(hash) { "true" } else { "false" };
                 differences.push(Difference::new("Disabled", shown(hash), shown(&wanted)));
             }
-            if unlocked(hash) != unlocked(&wanted) {
-                differences.push(Difference::new("Password", "another hash", "the given hash"));
+            if unlocked(hash) != unlocked(&wanted)
+                && let Some(password) = &self.password
+            {
+                let (found, wanted) = password.difference();
+                differences.push(Difference::new("Password", found, wanted));
             }
         }
         let must_change = shadow.field(2) == b"0";
@@ -296,8 +342,9 @@ impl Desired {
         let was_locked =
             found.starts_with(b"!") && !(self.password.is_some() && unlocked(found).is_empty());
         let is_locked = self.is_disabled.unwrap_or(was_locked);
-        let hash = unlocked(self.password.as_ref().map_or(found, |hash| hash.as_bytes()));
-        match (is_locked, hash) {
+        let found = unlocked(found);
+        let hash = self.password.as_ref().map_or(found.to_vec(), |password| password.hash(found));
+        match (is_locked, unlocked(&hash)) {
             (true, hash) => [b"!", hash].concat(),
             // Without the mark anybody could log in.
             (false, b"") => b"*".to_vec(),

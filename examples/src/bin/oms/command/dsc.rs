@@ -365,6 +365,23 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_comes_with_its_key() {
+        let pull = ["pull", "--server", "https://pull.example", "--configuration", "Web"];
+        let pull = [&pull[..], &["--registration-key-file", "key"]].concat();
+        for arguments in [&["test", "x.mof"][..], &["apply", "x.mof"], &pull] {
+            for (given, missing) in
+                [("--certificate", "--certificate-key"), ("--certificate-key", "--certificate")]
+            {
+                let line = [&["oms"], arguments, &[given, "file"]].concat();
+                let error = Line::try_parse_from(&line).expect_err("half of it").to_string();
+                assert!(error.contains(&format!("{missing} <")), "{error}");
+                let whole = [&line[..], &[missing, "other"]].concat();
+                Line::try_parse_from(whole).expect("both");
+            }
+        }
+    }
+
+    #[test]
     fn a_key_given_as_an_argument_is_never_shown() {
         let key = "hunter2-is-not-to-be-seen";
         let serve = ["oms", "serve", "--listen", "127.0.0.1:0", "--registration-key", key];

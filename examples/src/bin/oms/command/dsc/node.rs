@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use oms_core::{Clock, Secret, SystemClock};
 use oms_dsc::configuration::Configuration;
+use oms_dsc::configuration::credential::RecipientKey;
 use oms_dsc::node::{
     ConfigurationMode, HttpOptions, HttpTransport, Lcm, Metaconfiguration, ResourceOutcome,
     ResourceStatus, RunKind, RunReport, Timetable,
@@ -26,6 +27,38 @@ pub(crate) struct Document {
     /// Refuse every path outside of this folder; users, groups and packages are those below it.
     #[arg(long)]
     within: Option<PathBuf>,
+    #[command(flatten)]
+    certificate: Certificate,
+}
+
+/// The certificate that passwords for this machine are encrypted for.
+#[derive(Debug, Args, Serialize, Deserialize)]
+pub(crate) struct Certificate {
+    /// This machine's certificate in PEM, to open the passwords that were encrypted for it.
+    #[arg(long, requires = "certificate_key")]
+    certificate: Option<PathBuf>,
+    /// The certificate's private key in PEM.
+    #[arg(long, requires = "certificate")]
+    certificate_key: Option<PathBuf>,
+}
+
+impl Certificate {
+    fn absolute(&mut self) -> Result<()> {
+        absolute(&mut self.certificate)?;
+        absolute(&mut self.certificate_key)
+    }
+
+    /// The resources of this machine, or of the one below a folder, which get passwords in the clear if
+    /// there is a key.
+    fn resources(&self, within: Option<&Path>) -> Result<Registry> {
+        let resources = Registry::standard(within)?;
+        let (Some(certificate), Some(key)) = (&self.certificate, &self.certificate_key) else {
+            return Ok(resources);
+        };
+        let key = RecipientKey::from_pem(&read(certificate)?, &read_secret(key)?);
+        let key = key.with_context(|| format!("certificate {}", certificate.display()))?;
+        Ok(resources.with_recipient_key(Arc::new(key)))
+    }
 }
 
 /// What to do about a document.
@@ -88,6 +121,8 @@ pub(crate) struct Pull {
     /// The folder that keeps this node's identity and state [default: node, in the data directory].
     #[arg(long)]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    certificate: Certificate,
 }
 
 fn mode(text: &str) -> Result<ConfigurationMode, String> {
@@ -100,7 +135,8 @@ fn mode(text: &str) -> Result<ConfigurationMode, String> {
 impl Document {
     pub(super) fn absolute(&mut self) -> Result<()> {
         absolute([&mut self.file])?;
-        absolute(&mut self.within)
+        absolute(&mut self.within)?;
+        self.certificate.absolute()
     }
 
     fn configuration(&self) -> Result<Arc<Configuration>> {
@@ -109,7 +145,7 @@ impl Document {
     }
 
     fn resources(&self) -> Result<Registry> {
-        Ok(Registry::standard(self.within.as_deref())?)
+        self.certificate.resources(self.within.as_deref())
     }
 
     pub(super) async fn test(&self) -> Result<Output> {
@@ -207,7 +243,8 @@ impl Pull {
         absolute(&mut self.registration_key_file)?;
         absolute(&mut self.metaconfiguration)?;
         absolute(&mut self.server_ca)?;
-        absolute(&mut self.state)
+        absolute(&mut self.state)?;
+        self.certificate.absolute()
     }
 
     /// The key that it registers with, if not that of the metaconfiguration.
@@ -274,7 +311,7 @@ impl Pull {
         let transport = Arc::new(HttpTransport::new(&settings.server_url, &options)?);
         let times = Timetable::new(&settings, SystemClock.monotonic());
         let node = Lcm::builder(self.state(place.data)?, settings)
-            .resources(Registry::standard(None)?)
+            .resources(self.certificate.resources(None)?)
             .transport(transport);
         let mut node = node.build().await?;
         if self.what_if {
