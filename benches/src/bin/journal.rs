@@ -41,7 +41,9 @@ fn main() -> Outcome<()> {
     let print = |engine, writers, ours: f64, peer: f64| {
         println!("{engine:>10} {writers:>8} {ours:>13.0} {peer:>17.0} {:>7.2}", ours / peer);
     };
-    for writers in [1, 16, 256] {
+    let counts = std::env::args().skip(1).map(|count| count.parse()).collect::<Result<Vec<_>, _>>()?;
+    let counts = if counts.is_empty() { vec![1, 16, 256] } else { counts };
+    for writers in counts.iter().copied() {
         let ours = runtime.block_on(sqlite(writers))?;
         print("SQLite", writers, ours, bare_sqlite(writers)?);
     }
@@ -49,7 +51,7 @@ fn main() -> Outcome<()> {
         println!("PostgreSQL: skipped, for OMS_BENCH_POSTGRES names no server");
         return Ok(());
     };
-    for writers in [1, 16, 256] {
+    for writers in counts {
         let ours = runtime.block_on(postgres(&url, writers))?;
         print("PostgreSQL", writers, ours, runtime.block_on(bare_postgres(&url, writers))?);
     }

@@ -3,6 +3,7 @@
 use super::row::{AppendRows, SnapshotRow};
 use super::{Append, HistoryId, JournalError, Snapshot, check_append, check_snapshot};
 use crate::error::ErrorKind;
+use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The most requests that wait for the writer; more wait outside.
@@ -29,16 +30,22 @@ pub(super) struct Request {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
-impl Work {
-    /// Counts an append by what it came to, whether or not its caller still waits.
-    pub(super) fn count(&self, answer: &Answer) {
-        let Self::Append(appends) = self else { return };
-        let outcome = ErrorKind::outcome(answer, JournalError::kind);
-        metrics::counter!("oms_journal_appends_total", "outcome" => outcome).increment(1);
+/// Counts the appends of a group by what they came to, whether or not their callers still wait.
+pub(super) fn count<'a>(outcomes: impl Iterator<Item = (&'a Work, &'a Answer)>) {
+    let mut events = 0;
+    let mut appends = BTreeMap::<&'static str, u64>::new();
+    for (work, answer) in outcomes {
+        let Work::Append(rows) = work else { continue };
+        *appends.entry(ErrorKind::outcome(answer, JournalError::kind)).or_default() += 1;
         if answer.is_ok() {
-            let events: usize = appends.iter().map(|append| append.events.len()).sum();
-            metrics::counter!("oms_journal_events_total").increment(events as u64);
+            events += rows.iter().map(|append| append.events.len() as u64).sum::<u64>();
         }
+    }
+    for (outcome, count) in appends {
+        metrics::counter!("oms_journal_appends_total", "outcome" => outcome).increment(count);
+    }
+    if events > 0 {
+        metrics::counter!("oms_journal_events_total").increment(events);
     }
 }
 

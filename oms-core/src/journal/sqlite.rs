@@ -13,6 +13,12 @@
 
 mod file;
 
+mod migration;
+
+mod chain;
+
+mod transaction;
+
 mod writer;
 
 mod reader;
@@ -77,11 +83,14 @@ impl SqliteJournal {
     /// Opens the journal at `path`, or begins one if there is no such file. Its directory must
     /// exist. This call blocks.
     ///
-    /// It checks a file of up to 64 MiB wholly, and of a larger one the header and the tables.
+    /// It checks a file of up to 64 MiB wholly, and of a larger one the header and the tables. One
+    /// that an older version wrote is brought to this version's format, all of it or, after an
+    /// error, nothing; that takes free space as large as the file, and twice that while it lasts.
     ///
     /// # Errors
     /// [`JournalError::Corrupt`] if the file is no journal or is damaged, [`JournalError::Newer`]
-    /// if a newer version wrote it, [`JournalError::Full`] if there is no space to begin it, and
+    /// if a newer version wrote it, [`JournalError::Full`] if there is no space to begin it or to bring it
+    /// to this format, and
     /// [`JournalError::Unavailable`] if another process has it open (the reason names the lock
     /// file) or it cannot be reached.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {

@@ -334,7 +334,7 @@ async fn a_newer_format_is_refused_with_both_numbers() {
     };
     set(7);
     match SqliteJournal::open(&path) {
-        Err(error @ JournalError::Newer { found: 7, known: 1 }) => {
+        Err(error @ JournalError::Newer { found: 7, known: 2 }) => {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
         }
         other => panic!("expected a newer format, got {other:?}"),
@@ -343,8 +343,195 @@ async fn a_newer_format_is_refused_with_both_numbers() {
         set(none);
         assert!(reason(SqliteJournal::open(&path)).contains("no such format"));
     }
-    set(1);
+    set(2);
     SqliteJournal::open(&path).expect("open");
+}
+
+/// Every page of a history, from any version on and of any length, is what `events` say.
+async fn assert_pages(journal: &SqliteJournal, history: &HistoryId, events: &[Event]) {
+    let events: Vec<_> = events.iter().filter(|event| event.history == *history).cloned().collect();
+    for after in 0..=events.len() + 1 {
+        for limit in [0, 1, 2, 7, 64, events.len() + 1] {
+            let expected: Vec<_> = events.iter().skip(after).take(limit).cloned().collect();
+            let found = journal.read(history, after as u64, limit).await.expect("read");
+            assert_eq!(found, expected, "{history}: {limit} after {after}");
+        }
+    }
+}
+
+/// A journal whose histories lie across each other, and one of which was deleted.
+async fn fill_across(path: &Path) -> Vec<Event> {
+    let journal = SqliteJournal::open(path).expect("open");
+    let mut versions = [0_u64; 4];
+    for turn in 0..260_usize {
+        // Some often, some seldom, and several at a time.
+        let n = [0, 1, 0, 2, 0, 1, 3][turn % 7];
+        let events = vec![envelope(&format!("{turn}{}", "x".repeat(900))); 1 + turn % 3 / 2];
+        let version = journal.append_to(&job(&n.to_string()), versions[n], events).await;
+        versions[n] = version.expect("append");
+    }
+    let snapshot = Snapshot { version: 9, format: 1, body: json!("state") };
+    journal.save_snapshot(&job("1"), snapshot).await.expect("save");
+    journal.append_to(&job("gone"), 0, vec![envelope("g")]).await.expect("append");
+    journal.delete(&job("gone"), 1).await.expect("delete");
+    journal.read_all(0, 1000).await.expect("read")
+}
+
+#[tokio::test]
+async fn histories_that_lie_across_each_other_are_read_from_anywhere() {
+    let (_directory, path) = place();
+    let events = fill_across(&path).await;
+    let journal = SqliteJournal::open(&path).expect("open");
+    for n in ["0", "1", "2", "3"] {
+        assert_pages(&journal, &job(n), &events).await;
+    }
+    let count = events.iter().filter(|event| event.history == job("0")).count() as u64;
+    journal.delete(&job("0"), count).await.expect("delete");
+    let rest: Vec<_> = events.into_iter().filter(|event| event.history != job("0")).collect();
+    assert_eq!(journal.read_all(0, 1000).await.expect("read"), rest);
+    assert_eq!(journal.read_whole(&job("0")).await.expect("read"), []);
+    assert_pages(&journal, &job("1"), &rest).await;
+}
+
+/// Makes a journal one of format 1, as the version that wrote that would have it.
+fn make_format_1(path: &Path) {
+    let fixture = include_str!("../fixtures/journal-v1.sql");
+    // All but what it holds.
+    let is_table = |line: &&str| !line.starts_with("INSERT") && !line.starts_with("--");
+    let tables: Vec<_> = fixture.lines().filter(is_table).collect();
+    let set_aside = "
+        PRAGMA foreign_keys = OFF;
+        ALTER TABLE snapshot RENAME TO snapshot_2;
+        ALTER TABLE event RENAME TO event_2;
+        ALTER TABLE history RENAME TO history_2;";
+    let carry_over = "
+        INSERT INTO history SELECT id, kind, key, version FROM history_2;
+        INSERT INTO event SELECT position, history, version, kind, format, time, actor,
+            correlation, body, checksum FROM event_2 ORDER BY position;
+        INSERT INTO snapshot SELECT * FROM snapshot_2;
+        UPDATE sqlite_sequence SET seq = max(seq, (SELECT last FROM sequence));
+        DROP TABLE snapshot_2; DROP TABLE event_2; DROP TABLE history_2; DROP TABLE sequence;
+        VACUUM;";
+    let connection = Connection::open(path).expect("open");
+    for statements in [set_aside, &tables.join("\n"), carry_over] {
+        connection.execute_batch(statements).expect("change");
+    }
+    connection.close().expect("close");
+}
+
+#[tokio::test]
+async fn a_long_journal_of_format_1_is_migrated_when_it_is_opened() {
+    let (_directory, path) = place();
+    let events = fill_across(&path).await;
+    make_format_1(&path);
+    let old = fs::read(&path).expect("read");
+
+    // Where there is no room for it, it stays as it is.
+    let said = run_child("append", &path, Some(200));
+    assert!(said.starts_with("refused"), "{said}");
+    let format = |path: &Path| {
+        let connection = Connection::open(path).expect("open");
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+    };
+    assert_eq!(format(&path), Ok(1));
+    fs::write(path.with_file_name("copy.sqlite"), &old).expect("write");
+
+    for path in [path.clone(), path.with_file_name("copy.sqlite")] {
+        let journal = SqliteJournal::open(&path).expect("open where there is room");
+        assert_eq!(journal.read_all(0, 1000).await.expect("read"), events);
+        for n in ["0", "1", "2", "3"] {
+            assert_pages(&journal, &job(n), &events).await;
+        }
+        let snapshot = journal.snapshot(&job("1")).await.expect("snapshot").expect("one");
+        assert_eq!(snapshot.version, 9);
+        let last = events[events.len() - 1].position + 1;
+        assert_eq!(journal.wait(last - 1).await.expect("wait"), last, "it was of the deleted one");
+        for n in ["0", "1", "2", "3"] {
+            let count = events.iter().filter(|event| event.history == job(n)).count() as u64;
+            let version = journal.append_to(&job(n), count, vec![envelope("on")]).await;
+            assert_eq!(version.expect("append"), count + 1);
+        }
+        let longer = journal.read_all(0, 1000).await.expect("read");
+        assert_pages(&journal, &job("0"), &longer).await;
+        drop(journal);
+        assert_eq!(format(&path), Ok(2));
+        let journal = SqliteJournal::open(&path).expect("open");
+        assert_eq!(journal.read_all(0, 1000).await.expect("read"), longer);
+    }
+}
+
+/// What leads from event to event is looked at with every step: it leads to the right one, or the
+/// history is refused by name and stays as it is. Other histories are not disturbed.
+#[tokio::test]
+async fn a_history_whose_events_do_not_hang_together_is_damaged() {
+    let (_directory, path) = place();
+    let events = fill_across(&path).await;
+    let whole = fs::read(&path).expect("read");
+    let count = |n: &str| events.iter().filter(|event| event.history == job(n)).count() as u64;
+    let (of_0, of_1) = (count("0"), count("1"));
+    let history = "history = (SELECT id FROM history WHERE key = '0')";
+    for damage in [
+        format!("UPDATE event SET back = back + 1 WHERE {history} AND version = 50"),
+        format!("UPDATE event SET back = 0 WHERE {history} AND version = 50"),
+        format!("UPDATE event SET back = position WHERE {history} AND version = 50"),
+        format!("UPDATE event SET version = 49 WHERE {history} AND version = 50"),
+        format!("UPDATE event SET history = 2 WHERE {history} AND version = 50"),
+        format!("DELETE FROM event WHERE {history} AND version = 50"),
+        "UPDATE history SET last = last - 1 WHERE key = '0'".to_owned(),
+        "UPDATE history SET last = 0 WHERE key = '0'".to_owned(),
+        "UPDATE history SET version = version - 1 WHERE key = '0'".to_owned(),
+        "UPDATE history SET last = (SELECT last FROM history WHERE key = '1') WHERE key = '0'"
+            .to_owned(),
+    ] {
+        fs::write(&path, &whole).expect("write");
+        let foreign = Connection::open(&path).expect("open");
+        assert_eq!(foreign.execute(&damage, []), Ok(1), "{damage}");
+        let query = "SELECT count(*) FROM event";
+        let rows: i64 = foreign.query_row(query, [], |row| row.get(0)).expect("a count");
+        let of_0 = if damage.contains("version - 1") { of_0 - 1 } else { of_0 };
+        let journal = SqliteJournal::open(&path).expect("open");
+        let corrupt = |error: JournalError| match error {
+            JournalError::Corrupt { reason } => assert!(reason.contains("position"), "{reason}"),
+            other => panic!("{damage}: {other}"),
+        };
+        corrupt(journal.read_whole(&job("0")).await.expect_err("it is damaged"));
+        corrupt(journal.delete(&job("0"), of_0).await.expect_err("it is damaged"));
+        if damage.contains("UPDATE history") {
+            let event = vec![envelope("on")];
+            corrupt(journal.append_to(&job("0"), of_0, event).await.expect_err("it is damaged"));
+        }
+        assert_pages(&journal, &job("1"), &events).await;
+        journal.append_to(&job("1"), of_1, vec![envelope("on")]).await.expect("append");
+        let left: i64 = foreign.query_row(query, [], |row| row.get(0)).expect("a count");
+        assert_eq!(left, rows + 1, "{damage}");
+    }
+}
+
+/// The skips are walked only where they save steps.
+#[tokio::test]
+async fn a_skip_that_leads_astray_is_damage_to_whoever_takes_it() {
+    let (_directory, path) = place();
+    fill_across(&path).await;
+    let foreign = Connection::open(&path).expect("open");
+    let id = "(SELECT id FROM history WHERE key = '0')";
+    let damage = format!("UPDATE event SET skip = back WHERE history = {id} AND version = 96");
+    assert_eq!(foreign.execute(&damage, []), Ok(1));
+    foreign.close().expect("close");
+    let journal = SqliteJournal::open(&path).expect("open");
+    let astray = journal.read(&job("0"), 10, 1).await.expect_err("through 96 to 64");
+    assert!(matches!(&astray, JournalError::Corrupt { .. }), "{astray}");
+    assert!(astray.to_string().contains("event 64"), "{astray}");
+    assert_eq!(journal.read(&job("0"), 90, 10).await.expect("by no such skip").len(), 10);
+}
+
+#[tokio::test]
+async fn without_its_sequence_it_is_damaged() {
+    let (_directory, path) = place();
+    fill(&path).await;
+    let foreign = Connection::open(&path).expect("open");
+    foreign.execute("DELETE FROM sequence", []).expect("delete");
+    foreign.close().expect("close");
+    assert!(!reason(SqliteJournal::open(&path)).is_empty());
 }
 
 /// The journal in format 1, as version 0.1 wrote it.
@@ -357,6 +544,9 @@ async fn format_1_is_still_read() {
 
     let journal = SqliteJournal::open(&path).expect("open");
     assert_eq!(journal.read_all(0, 100).await.expect("read"), format_1_events());
+    for key in ["42", "ключ/1"] {
+        assert_pages(&journal, &job(key), &format_1_events()).await;
+    }
     let heads = journal.list_whole("job").await.expect("list");
     assert_eq!(heads.iter().map(|head| head.version).collect::<Vec<_>>(), [3, 1]);
     let snapshot = journal.snapshot(&job("42")).await.expect("snapshot").expect("one");

@@ -4,7 +4,7 @@ use super::listener::{self, advance};
 use super::schema;
 use super::server::Server;
 use super::session::{Broken, Session};
-use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
+use crate::journal::queue::{Answer, GROUP_MAX, Request, Work, count};
 use crate::journal::{HistoryId, JournalError};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -64,8 +64,8 @@ impl Writer {
                 let (works, replies): (Vec<_>, Vec<_>) =
                     waiting.into_iter().map(|request| (request.work, request.reply)).unzip();
                 let answers = self.answers(&works, &head).await;
-                for ((work, reply), answer) in works.iter().zip(replies).zip(answers) {
-                    work.count(&answer);
+                count(works.iter().zip(&answers));
+                for (reply, answer) in replies.into_iter().zip(answers) {
                     // Whoever no longer waits gets none.
                     let _ = reply.send(answer);
                 }

@@ -1,6 +1,7 @@
 //! The journal's file: its creation, its lock and its connections.
 
 use super::failure;
+use super::migration::migrate;
 use crate::disk::owner_only;
 use crate::journal::JournalError;
 use rusqlite::{Connection, OpenFlags};
@@ -14,7 +15,10 @@ use std::time::Duration;
 const APPLICATION_ID: i32 = 0x4f4d_534a;
 
 /// The format this version writes, and the newest it reads.
-const FORMAT: u32 = 1;
+///
+/// - 1: an index of events by (history, version), and positions by `AUTOINCREMENT`.
+/// - 2: the events of a history are a chain, see [`super::chain`].
+pub(super) const FORMAT: u32 = 2;
 
 /// The longest wait for a foreign process that holds SQLite's own lock.
 const BUSY_SECONDS_MAX: u64 = 5;
@@ -26,27 +30,34 @@ const CHECK_BYTES_MAX: u64 = 64 << 20;
 /// After this much, the write-ahead log is cut back at the next checkpoint.
 const LOG_BYTES_MAX: u64 = 64 << 20;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 CREATE TABLE history (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
     version INTEGER NOT NULL,
+    last INTEGER NOT NULL, -- the position of event number `version`
     UNIQUE (kind, key)
 ) STRICT;
 CREATE TABLE event (
-    position INTEGER PRIMARY KEY AUTOINCREMENT,
-    history INTEGER NOT NULL REFERENCES history (id) ON DELETE CASCADE,
+    position INTEGER PRIMARY KEY,
+    history INTEGER NOT NULL,
     version INTEGER NOT NULL,
+    back INTEGER NOT NULL, -- the position of event number `version - 1` of this history, or 0
+    skip INTEGER NOT NULL, -- the position of its event number `version & (version - 1)`, or 0
     kind TEXT NOT NULL,
     format INTEGER NOT NULL,
     time TEXT NOT NULL,
     actor TEXT NOT NULL,
     correlation TEXT,
     body TEXT NOT NULL,
-    checksum BLOB NOT NULL,
-    UNIQUE (history, version)
+    checksum BLOB NOT NULL
 ) STRICT;
+CREATE TABLE sequence (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    last INTEGER NOT NULL -- the last position given out when a history was last deleted
+) STRICT;
+INSERT INTO sequence VALUES (1, 0);
 CREATE TABLE snapshot (
     history INTEGER PRIMARY KEY REFERENCES history (id) ON DELETE CASCADE,
     version INTEGER NOT NULL,
@@ -64,10 +75,12 @@ const CACHE_KIB: i64 = 16 * 1024;
 const CHECKPOINT_PAGES: i64 = 4_096;
 
 /// One query for each table and every column, to see at open that they are there.
-const SCHEMA_CHECKS: [&str; 3] = [
-    "SELECT id, kind, key, version FROM history LIMIT 0",
-    "SELECT position, history, version, kind, format, time, actor, correlation, body, checksum
+const SCHEMA_CHECKS: [&str; 4] = [
+    "SELECT id, kind, key, version, last FROM history LIMIT 0",
+    "SELECT position, history, version, back, skip, kind, format, time, actor, correlation, body,
+         checksum
      FROM event LIMIT 0",
+    "SELECT last FROM sequence LIMIT 0",
     "SELECT history, version, format, body, checksum FROM snapshot LIMIT 0",
 ];
 
@@ -133,14 +146,18 @@ impl JournalFile {
         synced.map_err(|error| io_failure("sync", directory, &error))
     }
 
-    /// Opens the one connection that writes, and checks that the file is a journal.
+    /// Opens the one connection that writes, and checks that the file is a journal. One of an older
+    /// format is brought to this one.
     pub(super) fn connect_writer(&self) -> Result<Connection, JournalError> {
-        let connection = self.connect_writer_unchecked().map_err(|error| failure(&error))?;
-        check_header(&connection)?;
+        let mut connection = self.connect_writer_unchecked().map_err(|error| failure(&error))?;
+        let format = check_header(&connection)?;
         prepare_writer(&connection)?;
-        check_tables(&connection)?;
         check_length(&connection, &self.path)?;
         check_pages(&connection, &self.path)?;
+        if format < FORMAT {
+            migrate(&mut connection)?;
+        }
+        check_tables(&connection, &SCHEMA_CHECKS)?;
         Ok(connection)
     }
 
@@ -216,7 +233,8 @@ fn write_schema(path: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_connection, error)| error)
 }
 
-fn check_header(connection: &Connection) -> Result<(), JournalError> {
+/// Answers the file's format.
+fn check_header(connection: &Connection) -> Result<u32, JournalError> {
     let number = |name| {
         let found = connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
         found.map_err(|error| failure(&error))
@@ -228,7 +246,7 @@ fn check_header(connection: &Connection) -> Result<(), JournalError> {
     }
     let format = number("user_version")?;
     match u32::try_from(format) {
-        Ok(FORMAT) => Ok(()),
+        Ok(found @ 1..=FORMAT) => Ok(found),
         Ok(found) if found > FORMAT => Err(JournalError::Newer { found, known: FORMAT }),
         _ => Err(JournalError::Corrupt { reason: format!("no such format: {format}") }),
     }
@@ -263,8 +281,8 @@ fn prepare_writer(connection: &Connection) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn check_tables(connection: &Connection) -> Result<(), JournalError> {
-    for query in SCHEMA_CHECKS {
+pub(super) fn check_tables(connection: &Connection, queries: &[&str]) -> Result<(), JournalError> {
+    for query in queries {
         connection
             .prepare(query)
             .map_err(|error| JournalError::Corrupt { reason: error.to_string() })?;

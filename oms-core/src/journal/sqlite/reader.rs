@@ -1,5 +1,6 @@
 //! Reads, each on a connection of its own, beside the writer.
 
+use super::chain::{Chain, Fault, HistoryRow};
 use super::failure;
 use super::file::connect_reader;
 use crate::journal::row::{EventRow, SnapshotRow, stored};
@@ -11,11 +12,6 @@ use tokio::sync::Semaphore;
 
 /// The most reads, and so connections, at one time; more wait for their turn.
 const READERS_MAX: usize = 4;
-
-/// What [`events`] reads, from `event` and its `history`.
-const EVENT_COLUMNS: &str = "event.position, history.kind AS history_kind, \
-     history.key AS history_key, event.version, event.kind, event.format, event.time, \
-     event.actor, event.correlation, event.body, event.checksum";
 
 /// Connections that read.
 #[derive(Debug)]
@@ -47,15 +43,12 @@ impl Readers {
         limit: usize,
     ) -> Result<Vec<Event>, JournalError> {
         let history = history.clone();
-        let query = format!(
-            "SELECT {EVENT_COLUMNS}
-             FROM history CROSS JOIN event ON event.history = history.id
-             WHERE history.kind = ?1 AND history.key = ?2 AND event.version > ?3
-             ORDER BY event.version LIMIT ?4"
-        );
         self.run(move |connection| {
-            let values = (history.kind(), history.key(), stored(after), page(limit));
-            events(connection, &query, values)
+            // All statements see the file as of one moment.
+            let moment = connection.unchecked_transaction().map_err(|error| failure(&error))?;
+            let positions =
+                positions(&moment, &history, after, limit).map_err(|fault| fault.error())?;
+            events_at(&moment, &positions)
         })
         .await
     }
@@ -65,12 +58,15 @@ impl Readers {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Event>, JournalError> {
-        let query = format!(
-            "SELECT {EVENT_COLUMNS}
-             FROM event CROSS JOIN history ON event.history = history.id
-             WHERE event.position > ?1 ORDER BY event.position LIMIT ?2"
-        );
-        self.run(move |connection| events(connection, &query, (stored(after), page(limit)))).await
+        let query = event_query("event.position > ?1 ORDER BY event.position LIMIT ?2");
+        self.run(move |connection| {
+            let mut page = PageBytes::default();
+            rows_while(connection, &query, (stored(after), count(limit)), |row| {
+                let found = event(row).map_err(|error| failure(&error))?;
+                found.read(&mut page)
+            })
+        })
+        .await
     }
 
     pub(super) async fn list(
@@ -84,7 +80,7 @@ impl Readers {
         self.run(move |connection| {
             let query = "SELECT kind, key, version FROM history
                  WHERE kind = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
-            rows(connection, query, (&kind, &after, page(limit)), head)
+            rows(connection, query, (&kind, &after, count(limit)), head)
         })
         .await
     }
@@ -163,22 +159,82 @@ fn rows_while<T>(
     Ok(found)
 }
 
-fn events(
+/// Where the events of one page are, oldest first.
+fn positions(
     connection: &Connection,
-    query: &str,
-    values: impl Params,
-) -> Result<Vec<Event>, JournalError> {
-    let mut bytes = PageBytes::default();
-    rows_while(connection, query, values, |row| {
-        let (position, kind, key, event) = event(row).map_err(|error| failure(&error))?;
-        if !bytes.admit(event.body.len()) {
-            return Ok(None);
-        }
-        event.decode(position, &kind, &key).map(Some)
-    })
+    history: &HistoryId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<u64>, Fault> {
+    let Some(row) = HistoryRow::find(connection, history.kind(), history.key())? else {
+        return Ok(Vec::new());
+    };
+    let count = row.version.saturating_sub(after).min(limit.min(READ_MAX) as u64);
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let mut chain = Chain::new(connection, row)?;
+    let last = chain.last()?;
+    let mut link = chain.seek(last, after + count)?;
+    let mut positions = vec![link.position];
+    while link.version > after + 1 {
+        link = chain.back(&link)?;
+        positions.push(link.position);
+    }
+    positions.reverse();
+    Ok(positions)
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<(u64, String, String, EventRow)> {
+/// The query for events that [`event`] reads, each with its history. One without a history comes as
+/// well, so that it is noticed.
+fn event_query(condition: &str) -> String {
+    format!(
+        "SELECT event.position, history.kind AS history_kind, history.key AS history_key,
+             event.version, event.kind, event.format, event.time, event.actor,
+             event.correlation, event.body, event.checksum
+         FROM event LEFT JOIN history ON history.id = event.history
+         WHERE {condition}"
+    )
+}
+
+fn events_at(connection: &Connection, positions: &[u64]) -> Result<Vec<Event>, JournalError> {
+    let query = event_query("event.position = ?1");
+    let mut query = connection.prepare_cached(&query).map_err(|error| failure(&error))?;
+    let mut page = PageBytes::default();
+    let mut events = Vec::with_capacity(positions.len());
+    for position in positions {
+        let found = query.query_row([stored(*position)], event);
+        let Some(event) = found.map_err(|error| failure(&error))?.read(&mut page)? else { break };
+        events.push(event);
+    }
+    Ok(events)
+}
+
+/// The row of an event, with its history's name if there is such a history.
+struct FoundEvent {
+    position: u64,
+    history: Option<(String, String)>,
+    row: EventRow,
+}
+
+impl FoundEvent {
+    /// The event, unless its page is full.
+    fn read(self, page: &mut PageBytes) -> Result<Option<Event>, JournalError> {
+        let Self { position, history, row } = self;
+        let Some((kind, key)) = history else {
+            let reason = format!("the event at position {position} is of no history");
+            return Err(JournalError::Corrupt { reason });
+        };
+        if !page.admit(row.body.len()) {
+            return Ok(None);
+        }
+        row.decode(position, &kind, &key).map(Some)
+    }
+}
+
+fn event(row: &Row<'_>) -> rusqlite::Result<FoundEvent> {
+    let kind: Option<String> = row.get("history_kind")?;
+    let key: Option<String> = row.get("history_key")?;
     let event = EventRow {
         version: unstored(row, "version")?,
         kind: row.get("kind")?,
@@ -189,7 +245,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<(u64, String, String, EventRow)> {
         body: row.get("body")?,
         checksum: row.get("checksum")?,
     };
-    Ok((unstored(row, "position")?, row.get("history_kind")?, row.get("history_key")?, event))
+    Ok(FoundEvent { position: unstored(row, "position")?, history: kind.zip(key), row: event })
 }
 
 /// Reads the columns version, format, body and checksum.
@@ -217,6 +273,6 @@ fn head(row: &Row<'_>) -> Result<Head, JournalError> {
     Ok(Head { history, version })
 }
 
-fn page(limit: usize) -> i64 {
+fn count(limit: usize) -> i64 {
     stored(limit.min(READ_MAX) as u64)
 }

@@ -1,26 +1,12 @@
 //! The one thread that writes, many requests to a transaction.
 
-use super::failure;
-use super::reader::unstored;
+use super::chain::Fault;
+use super::transaction::{Known, Transaction, last_position};
 use crate::clock::Stopwatch;
-use crate::journal::queue::{Answer, GROUP_MAX, Request, Work};
-use crate::journal::row::{AppendRows, EventRow, SnapshotRow, stored};
-use crate::journal::{HistoryId, JournalError};
-use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::HashMap;
+use crate::journal::JournalError;
+use crate::journal::queue::{Answer, GROUP_MAX, Request, count};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, watch};
-
-/// Of how many histories the row and version are remembered.
-const KNOWN_MAX: usize = 8_192;
-
-/// The rows of histories that were written lately, and how many events each holds: what the open
-/// transaction, or the file between two, would answer.
-#[derive(Debug, Default)]
-struct Known {
-    rows: HashMap<HistoryId, (i64, u64)>,
-    /// SQLite's count of what others committed to the file.
-    data_version: i64,
-}
 
 /// Owns the connection that writes.
 #[derive(Debug)]
@@ -35,43 +21,39 @@ pub(super) struct Writer {
 #[derive(Debug)]
 enum Broken {
     /// Before its commit: nothing was written.
-    Before(rusqlite::Error),
+    Before(Fault),
     /// In its commit: unless the disk was full, it may have been written.
-    Commit(rusqlite::Error),
+    Commit(Fault),
 }
 
 impl Broken {
-    fn error(&self) -> &rusqlite::Error {
+    fn error(&self) -> JournalError {
         match self {
-            Self::Before(error) | Self::Commit(error) => error,
+            Self::Before(fault) | Self::Commit(fault) => fault.error(),
         }
     }
 
     /// Whether nothing was written and one request may be at fault, so that each is worth a try
     /// alone. What ails the whole file (it is locked, its disk fails) ails each of them.
     fn may_spare_some(&self) -> bool {
+        let error = self.error();
         match self {
-            Self::Before(error) => {
-                matches!(failure(error), JournalError::Full | JournalError::Corrupt { .. })
-            }
-            Self::Commit(error) => matches!(failure(error), JournalError::Full),
+            Self::Before(_) => matches!(error, JournalError::Full | JournalError::Corrupt { .. }),
+            Self::Commit(_) => matches!(error, JournalError::Full),
         }
     }
 }
 
-/// What one request did within a transaction.
-#[derive(Debug)]
-struct Applied {
-    versions: Vec<u64>,
-    last_position: Option<u64>,
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self::Before(fault)
+    }
 }
 
 impl Writer {
     /// A writer over `connection`, and the last position that the file ever gave out.
     pub(super) fn new(connection: Connection) -> rusqlite::Result<(Self, watch::Receiver<u64>)> {
-        let query = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
-        let last = connection.query_row(query, [], |row| unstored(row, 0)).optional()?.unwrap_or(0);
-        let (head, last) = watch::channel(last);
+        let (head, last) = watch::channel(last_position(&connection)?);
         Ok((Self { connection, known: Known::default(), head }, last))
     }
 
@@ -85,8 +67,8 @@ impl Writer {
 
     fn serve(&mut self, group: &mut Vec<Request>) {
         let answers = self.answers(group);
+        count(group.iter().map(|request| &request.work).zip(&answers));
         for (request, answer) in group.drain(..).zip(answers) {
-            request.work.count(&answer);
             // Whoever no longer waits gets none.
             let _ = request.reply.send(answer);
         }
@@ -102,7 +84,7 @@ impl Writer {
             }
             Err(broken) => {
                 tracing::warn!(error = %broken.error(), requests = group.len(), "journal write");
-                group.iter().map(|_| Err(failure(broken.error()))).collect()
+                group.iter().map(|_| Err(broken.error())).collect()
             }
         }
     }
@@ -113,197 +95,44 @@ impl Writer {
     fn commit(&mut self, group: &[Request]) -> Result<Vec<Answer>, Broken> {
         let outcome = self.transact(group);
         if outcome.is_err() {
-            self.known.rows.clear();
+            self.known.forget();
             if !self.connection.is_autocommit() {
                 // Should this fail too, the next BEGIN says so to those who wait for it.
                 let _ = self.connection.execute_batch("ROLLBACK");
             }
         }
-        let (answers, last_position) = outcome?;
-        if let Some(position) = last_position {
-            self.head.send_replace(position);
-        }
+        let (answers, last) = outcome?;
+        self.head.send_if_modified(|head| std::mem::replace(head, last) != last);
         Ok(answers)
     }
 
-    fn transact(&mut self, group: &[Request]) -> Result<(Vec<Answer>, Option<u64>), Broken> {
+    fn transact(&mut self, group: &[Request]) -> Result<(Vec<Answer>, u64), Broken> {
         let mut answers = Vec::with_capacity(group.len());
-        let mut last_position = None;
-        self.execute("BEGIN IMMEDIATE").map_err(Broken::Before)?;
-        self.forget_if_foreign().map_err(Broken::Before)?;
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let mut transaction = Transaction::new(&self.connection, &mut self.known)?;
         for request in group {
-            let applied = self.apply(&request.work).map_err(Broken::Before)?;
-            answers.push(applied.map(|applied| {
-                last_position = applied.last_position.or(last_position);
-                applied.versions
-            }));
+            answers.push(transaction.apply(&request.work)?);
         }
+        let last = transaction.finish();
         let watch = Stopwatch::start();
-        self.execute("COMMIT").map_err(Broken::Commit)?;
+        execute(&self.connection, "COMMIT").map_err(Broken::Commit)?;
         metrics::histogram!("oms_journal_commit_seconds").record(watch.seconds());
-        Ok((answers, last_position))
-    }
-
-    fn apply(&mut self, work: &Work) -> rusqlite::Result<Result<Applied, JournalError>> {
-        match work {
-            Work::Append(appends) => self.append(appends),
-            Work::Snapshot(history, snapshot) => self.save_snapshot(history, snapshot),
-            Work::Delete(history, expected) => self.delete(history, *expected),
-        }
-    }
-
-    fn append(
-        &mut self,
-        appends: &[AppendRows],
-    ) -> rusqlite::Result<Result<Applied, JournalError>> {
-        let mut ids = Vec::with_capacity(appends.len());
-        for append in appends {
-            let found = self.find(&append.history)?;
-            let actual = found.map_or(0, |(_, version)| version);
-            if actual != append.expected {
-                return Ok(Err(conflict(&append.history, append.expected, actual)));
-            }
-            ids.push(found.map(|(id, _)| id));
-        }
-        let mut versions = Vec::with_capacity(appends.len());
-        for (append, id) in appends.iter().zip(ids) {
-            let version = append.expected + append.events.len() as u64;
-            versions.push(version);
-            if append.events.is_empty() {
-                continue;
-            }
-            let id = self.advance(&append.history, id, version)?;
-            for event in &append.events {
-                self.insert(id, event)?;
-            }
-        }
-        // The event inserted last has the highest position, and there is one: not all appends of
-        // a request are conditions.
-        let last_position = u64::try_from(self.connection.last_insert_rowid()).ok();
-        Ok(Ok(Applied { versions, last_position }))
-    }
-
-    fn save_snapshot(
-        &mut self,
-        history: &HistoryId,
-        snapshot: &SnapshotRow,
-    ) -> rusqlite::Result<Result<Applied, JournalError>> {
-        let (id, actual) = self.find(history)?.unwrap_or_default();
-        if actual == 0 || actual < snapshot.version {
-            return Ok(Err(conflict(history, snapshot.version, actual)));
-        }
-        let SnapshotRow { version, format, body, checksum } = snapshot;
-        self.connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO snapshot (history, version, format, body, checksum)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![id, stored(*version), format, body, checksum])?;
-        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
-    }
-
-    fn delete(
-        &mut self,
-        history: &HistoryId,
-        expected: u64,
-    ) -> rusqlite::Result<Result<Applied, JournalError>> {
-        let (id, actual) = self.find(history)?.unwrap_or_default();
-        if actual != expected {
-            return Ok(Err(conflict(history, expected, actual)));
-        }
-        self.known.rows.remove(history);
-        // Its events and its snapshot refer to it and go with it.
-        self.connection.prepare_cached("DELETE FROM history WHERE id = ?1")?.execute([id])?;
-        Ok(Ok(Applied { versions: Vec::new(), last_position: None }))
-    }
-
-    /// Another process may have written to the file, though it should not: what is remembered is
-    /// then of no use.
-    fn forget_if_foreign(&mut self) -> rusqlite::Result<()> {
-        let mut query = self.connection.prepare_cached("PRAGMA data_version")?;
-        let found: i64 = query.query_row([], |row| row.get(0))?;
-        if found != self.known.data_version || self.known.rows.len() > KNOWN_MAX {
-            self.known.rows.clear();
-            self.known.data_version = found;
-        }
-        Ok(())
-    }
-
-    /// The history's row and how many events it holds.
-    fn find(&mut self, history: &HistoryId) -> rusqlite::Result<Option<(i64, u64)>> {
-        if let Some(row) = self.known.rows.get(history) {
-            return Ok(Some(*row));
-        }
-        let found = self
-            .connection
-            .prepare_cached("SELECT id, version FROM history WHERE kind = ?1 AND key = ?2")?
-            .query_row([history.kind(), history.key()], |row| Ok((row.get(0)?, unstored(row, 1)?)))
-            .optional()?;
-        if let Some(row) = found {
-            self.known.rows.insert(history.clone(), row);
-        }
-        Ok(found)
-    }
-
-    fn advance(
-        &mut self,
-        history: &HistoryId,
-        id: Option<i64>,
-        version: u64,
-    ) -> rusqlite::Result<i64> {
-        let Some(id) = id else {
-            self.connection
-                .prepare_cached("INSERT INTO history (kind, key, version) VALUES (?1, ?2, ?3)")?
-                .execute(params![history.kind(), history.key(), stored(version)])?;
-            let id = self.connection.last_insert_rowid();
-            self.known.rows.insert(history.clone(), (id, version));
-            return Ok(id);
-        };
-        self.connection
-            .prepare_cached("UPDATE history SET version = ?2 WHERE id = ?1")?
-            .execute(params![id, stored(version)])?;
-        if let Some(row) = self.known.rows.get_mut(history) {
-            row.1 = version;
-        }
-        Ok(id)
-    }
-
-    fn insert(&self, history: i64, event: &EventRow) -> rusqlite::Result<()> {
-        let EventRow { version, kind, format, time, actor, correlation, body, checksum } = event;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO event
-                     (history, version, kind, format, time, actor, correlation, body, checksum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?
-            .execute(params![
-                history,
-                stored(*version),
-                kind,
-                format,
-                time,
-                actor,
-                correlation,
-                body,
-                checksum
-            ])?;
-        Ok(())
-    }
-
-    fn execute(&self, statement: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(statement)?.execute([]).map(|_rows| ())
+        Ok((answers, last))
     }
 }
 
-fn conflict(history: &HistoryId, expected: u64, actual: u64) -> JournalError {
-    JournalError::Conflict { history: history.clone(), expected, actual }
+fn execute(connection: &Connection, statement: &str) -> Result<(), Fault> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::file::JournalFile;
     use super::*;
-    use crate::journal::{Append, Envelope};
+    use crate::journal::queue::Work;
+    use crate::journal::row::AppendRows;
+    use crate::journal::{Append, Envelope, HistoryId};
     use jiff::Timestamp;
     use tempfile::TempDir;
     use tokio::sync::oneshot;
@@ -342,6 +171,23 @@ mod tests {
         let mut statement = writer.connection.prepare(query).expect("a query");
         let keys = statement.query_map([], |row| row.get(0)).expect("rows");
         keys.map(|key| key.expect("a key")).collect()
+    }
+
+    /// Every event holds the positions that it should, by a query that knows of no chain.
+    fn assert_sound(connection: &Connection) {
+        let query = "
+            SELECT count(*) FROM event
+            LEFT JOIN event AS back
+                ON back.history = event.history AND back.version = event.version - 1
+            LEFT JOIN event AS skip
+                ON skip.history = event.history AND skip.version = event.version & (event.version - 1)
+            WHERE event.back <> coalesce(back.position, 0) OR event.skip <> coalesce(skip.position, 0)
+            UNION ALL SELECT count(*) FROM history
+            LEFT JOIN event ON event.history = history.id AND event.version = history.version
+            WHERE history.last IS NOT event.position";
+        let mut statement = connection.prepare(query).expect("a query");
+        let wrong = statement.query_map([], |row| row.get::<_, i64>(0)).expect("rows");
+        assert_eq!(wrong.collect::<Result<Vec<_>, _>>(), Ok(vec![0, 0]));
     }
 
     #[test]
@@ -406,14 +252,35 @@ mod tests {
         assert_eq!(*head.borrow(), 2);
     }
 
+    /// Nothing that one writer knew of a history, its version, its links, the last position, is in
+    /// the way of what another wrote in between.
     #[test]
     fn what_another_process_wrote_is_not_overlooked() {
         let (mut writer, _head, directory) = writer(|_| {});
-        assert_eq!(summary(writer.answers(&[request("a", 0, "k", 1)])), ["[1]"]);
-        let other = Connection::open(directory.path().join("journal.sqlite")).expect("opens");
-        other.execute_batch("UPDATE history SET version = 5").expect("writes");
-        assert_eq!(summary(writer.answers(&[request("a", 1, "k", 1)])), ["conflict at 5"]);
-        assert_eq!(summary(writer.answers(&[request("a", 5, "k", 1)])), ["[6]"]);
+        // A process that does not ask for the lock.
+        let foreign = Connection::open(directory.path().join("journal.sqlite")).expect("opens");
+        let (mut foreign, _foreign_head) = Writer::new(foreign).expect("a writer");
+        let one = |key: &str, expected| [request(key, expected, "k", 1)];
+        assert_eq!(summary(writer.answers(&one("a", 0))), ["[1]"]);
+        for version in 1..5 {
+            assert_eq!(
+                summary(foreign.answers(&one("a", version))),
+                [format!("[{}]", version + 1)]
+            );
+        }
+        assert_eq!(summary(writer.answers(&one("a", 1))), ["conflict at 5"]);
+        for version in 5..40 {
+            let (next, other) = match version % 3 {
+                0 => (&mut foreign, &mut writer),
+                _ => (&mut writer, &mut foreign),
+            };
+            assert_eq!(summary(next.answers(&one("a", version))), [format!("[{}]", version + 1)]);
+            assert_eq!(
+                summary(other.answers(&one("b", version - 5))),
+                [format!("[{}]", version - 4)]
+            );
+        }
+        assert_sound(&writer.connection);
     }
 
     #[test]
