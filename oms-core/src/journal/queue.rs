@@ -23,11 +23,15 @@ pub(super) enum Work {
 /// The new version of each history appended to; none for other work.
 pub(super) type Answer = Result<Vec<u64>, JournalError>;
 
+/// Where an answer goes. The work goes back with it: memory is given back soonest by the thread that
+/// took it, and the writer has better to do.
+pub(super) type Reply = oneshot::Sender<(Work, Answer)>;
+
 /// Work, and where its answer goes.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Answer>,
+    pub(super) reply: Reply,
 }
 
 /// Counts the appends of a group by what they came to, whether or not their callers still wait.
@@ -103,7 +107,8 @@ impl Queue {
     async fn ask(&self, work: Work) -> Answer {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request { work, reply }).await.map_err(|_closed| gone())?;
-        answer.await.map_err(|_closed| gone())?
+        let (_done, answer) = answer.await.map_err(|_closed| gone())?;
+        answer
     }
 }
 

@@ -65,9 +65,9 @@ impl Writer {
                     waiting.into_iter().map(|request| (request.work, request.reply)).unzip();
                 let answers = self.answers(&works, &head).await;
                 count(works.iter().zip(&answers));
-                for (reply, answer) in replies.into_iter().zip(answers) {
+                for ((work, reply), answer) in works.into_iter().zip(replies).zip(answers) {
                     // Whoever no longer waits gets none.
-                    let _ = reply.send(answer);
+                    let _ = reply.send((work, answer));
                 }
                 waiting = rest;
             }

@@ -68,9 +68,9 @@ impl Writer {
     fn serve(&mut self, group: &mut Vec<Request>) {
         let answers = self.answers(group);
         count(group.iter().map(|request| &request.work).zip(&answers));
-        for (request, answer) in group.drain(..).zip(answers) {
+        for (Request { work, reply }, answer) in group.drain(..).zip(answers) {
             // Whoever no longer waits gets none.
-            let _ = request.reply.send(answer);
+            let _ = reply.send((work, answer));
         }
     }
 
