@@ -3,6 +3,7 @@
 //! Durable appends a second with 1, 16 and 256 concurrent writers, beside the same row put by one
 //! `INSERT` in a transaction of its own, with the same settings, on the same engine and disk, in
 //! the same run: on SQLite, and on the PostgreSQL server that `OMS_BENCH_POSTGRES` names (its URL).
+//! Other counts of writers can be given as arguments.
 //!
 //! SQLite lets one write at a time, so the peer's writers take turns there. PostgreSQL's peer has
 //! a connection for each writer, up to 64: the server's default allows no 256.
@@ -41,7 +42,8 @@ fn main() -> Outcome<()> {
     let print = |engine, writers, ours: f64, peer: f64| {
         println!("{engine:>10} {writers:>8} {ours:>13.0} {peer:>17.0} {:>7.2}", ours / peer);
     };
-    let counts = std::env::args().skip(1).map(|count| count.parse()).collect::<Result<Vec<_>, _>>()?;
+    let counts =
+        std::env::args().skip(1).map(|count| count.parse()).collect::<Result<Vec<_>, _>>()?;
     let counts = if counts.is_empty() { vec![1, 16, 256] } else { counts };
     for writers in counts.iter().copied() {
         let ours = runtime.block_on(sqlite(writers))?;
