@@ -28,6 +28,16 @@ pub enum Error {
         /// Which one.
         name: String,
     },
+    /// Right input, at a time at which the thing cannot do it.
+    #[error("{what} cannot do this now. name=`{name}`, reason=`{reason}`")]
+    IllegalState {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which one.
+        name: String,
+        /// What stands in the way.
+        reason: &'static str,
+    },
     /// Input that is not of the form it must have.
     #[error("{what} is not valid. reason=`{reason}`")]
     Invalid {
@@ -152,6 +162,7 @@ impl Error {
         match self {
             Self::Document { .. } | Self::Invalid { .. } | Self::Name(_) => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::IllegalState { .. } => ErrorKind::PreconditionFailed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Unauthenticated { .. } => ErrorKind::Unauthenticated,
             Self::OutsideRoot { .. } => ErrorKind::Denied,

@@ -100,6 +100,38 @@ fn a_node_pulls_from_a_served_directory() {
     assert!(server.stop());
 }
 
+/// What a node gets by its tags, and in its turn.
+fn give_by_rule_and_in_rings(place: &Place, node: &str) {
+    let tagged = place.good(&["dsc", "tag", node, "role=web", "ring=canary"]);
+    assert!(tagged.contains("has ring=canary role=web"), "{tagged}");
+    let rule = ["dsc", "rule", "set", "site", "--tag", "role=web", "Site.web-2"];
+    assert!(place.good(&rule).contains("tag.role -eq 'web'  ->  Site.web-2  (1 nodes;"));
+    assert!(place.good(&["dsc", "nodes"]).contains("Site.web-2"));
+    let wrong = place.bad(&["dsc", "rule", "set", "x", "--when", "host -eq a", "Web"]);
+    assert!(wrong.contains("column 1: `host` is nothing known of a node"), "{wrong}");
+    assert!(place.good(&["dsc", "rule", "list"]).contains("site"));
+    place.good(&["dsc", "rule", "remove", "site"]);
+    assert!(place.good(&["dsc", "rule", "list"]).contains("no rule"));
+
+    let rings =
+        "rings:\n- {name: canary, when: tag.ring -eq canary}\n- {name: all, percent: 100}\n";
+    fs::write(place.path("rings.yaml"), rings).expect("rings");
+    let new = "Site/Site.web-2.mof";
+    let begin = ["dsc", "rollout", "begin", "--name", "Web", "--rings", "rings.yaml", new];
+    let begun = place.good(&begin);
+    assert!(
+        begun.contains("Web: running") && begun.contains(" 1 nodes, 0 of 1 succeeded"),
+        "{begun}"
+    );
+    assert!(place.bad(&["dsc", "publish", "--name", "Web", new]).contains("has not ended"));
+    assert!(place.bad(&["dsc", "rollout", "resume", "Web"]).contains("it is running"));
+    assert!(place.good(&["dsc", "rollout", "status"]).contains("0 in flight"));
+    assert!(place.good(&["dsc", "rollout", "abort", "Web"]).contains("Web: aborted"));
+    fs::write(place.path("rings.yaml"), "rings:\n- {name: all}\n").expect("rings");
+    let wrong = place.bad(&begin);
+    assert!(wrong.contains("ring `all` needs either `when` or `percent`"), "{wrong}");
+}
+
 /// Everything that an operator does with a node, by what `oms dsc nodes` calls it.
 fn manage_the_node(place: &Place, node: &str) {
     let listed: serde_json::Value =
@@ -127,6 +159,7 @@ fn manage_the_node(place: &Place, node: &str) {
     assert!(place.good(&["dsc", "nodes"]).contains("Pending"));
     assert!(place.good(&["dsc", "assign", node, "--none"]).contains("registered for: Web"));
     assert!(place.bad(&["dsc", "assign", "nobody", "Web"]).contains("nobody"));
+    give_by_rule_and_in_rings(place, node);
     assert!(place.good(&["dsc", "remove", node]).contains("was removed"));
     assert!(place.good(&["dsc", "nodes"]).contains("no node"));
     fs::write(place.path("site.yaml"), source.replace("Contents", "Content")).expect("a source");

@@ -107,6 +107,7 @@ pub use builder::{ConfigurationBuilder, ResourceBuilder};
 pub use compile::{CompileOptions, NodeConfiguration};
 pub use source::{ParameterType, Source};
 pub use tree::SOURCE_BYTES_MAX;
+pub(crate) use tree::from_yaml;
 
 use crate::Error;
 use serde_json::Value;

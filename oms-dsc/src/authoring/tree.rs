@@ -1,7 +1,7 @@
 //! A YAML or JSON document as a tree whose parts know their places.
 
 use crate::mof::{Diagnostic, Position};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{Options, Spanned};
 use std::fmt;
@@ -39,34 +39,14 @@ pub(super) struct Entry {
 impl Tree {
     /// Reads a document: YAML, of which JSON is a part.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Diagnostic> {
-        let start = Position { line: 1, column: 1 };
-        let told = |position, message| Diagnostic { position, message };
         if bytes.len() > SOURCE_BYTES_MAX {
             let message = format!(
                 "the document has {} bytes, and at most {SOURCE_BYTES_MAX} are read",
                 bytes.len()
             );
-            return Err(told(start, message));
+            return Err(Diagnostic { position: Position { line: 1, column: 1 }, message });
         }
-        // Anchors that lead to each other would make a large tree of a small document: the reader's
-        // budget refuses them.
-        let options: Options = serde_saphyr::options! {
-            strict_booleans: true,
-            budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
-        };
-        let read: Result<Spanned<Raw>, _> = serde_saphyr::from_slice_with_options(bytes, options);
-        match read {
-            Ok(raw) => Ok(placed(raw)),
-            Err(error) => {
-                let position = error.location().map_or(start, at);
-                // Its first line; what follows is a picture of the place.
-                let message = error.without_snippet().to_string();
-                let message = message.lines().next().unwrap_or_default();
-                // The diagnostic says the place itself.
-                let message = message.split(" at line ").next().unwrap_or_default();
-                Err(told(position, message.to_owned()))
-            }
-        }
+        from_yaml::<Spanned<Raw>>(bytes, DEPTH_MAX).map(placed)
     }
 
     /// What it is, for messages.
@@ -122,6 +102,28 @@ enum Raw {
     Scalar(Value),
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
+}
+
+/// Reads YAML, of which JSON is a part; what is wrong is told with its place.
+pub(crate) fn from_yaml<T: DeserializeOwned>(
+    bytes: &[u8],
+    depth_max: usize,
+) -> Result<T, Diagnostic> {
+    // Anchors that lead to each other would make a large tree of a small document: the reader's
+    // budget refuses them.
+    let options: Options = serde_saphyr::options! {
+        strict_booleans: true,
+        budget: serde_saphyr::budget! { max_depth: depth_max },
+    };
+    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
+        let position = error.location().map_or(Position { line: 1, column: 1 }, at);
+        // Its first line; what follows is a picture of the place.
+        let message = error.without_snippet().to_string();
+        let message = message.lines().next().unwrap_or_default();
+        // The diagnostic says the place itself.
+        let message = message.split(" at line ").next().unwrap_or_default();
+        Diagnostic { position, message: message.to_owned() }
+    })
 }
 
 fn at(location: serde_saphyr::Location) -> Position {

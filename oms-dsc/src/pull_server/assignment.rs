@@ -45,7 +45,8 @@ pub(super) fn decide(targets: &Targets, statuses: &[ClientStatus]) -> Decision {
     Decision::Answer(GetDscActionResponse { node_status, details })
 }
 
-fn named(status: &ClientStatus) -> Option<&str> {
+/// The name that a client gives.
+pub(super) fn named(status: &ClientStatus) -> Option<&str> {
     status.configuration_name.as_deref().filter(|name| !name.is_empty())
 }
 

@@ -5,9 +5,12 @@ use crate::content::ContentStore;
 use crate::module::ModuleVersion;
 use crate::protocol::{Checksum, ConfigurationName};
 use oms_core::Clock;
-use oms_core::journal::{HistoryId, Journal, JournalError, JournalEvent, JournalExt};
+use oms_core::journal::{
+    Append, Event, Head, HistoryId, Journal, JournalError, JournalEvent, JournalExt, READ_MAX,
+};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The kind of a configuration's history; its key is the name in lower case.
@@ -60,8 +63,30 @@ pub(super) struct Library {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     pub(super) content: ContentStore,
-    configurations: RwLock<BTreeMap<String, PublishedConfiguration>>,
-    modules: RwLock<BTreeMap<(String, ModuleVersion), PublishedModule>>,
+    configurations: Shelf<String, PublishedConfiguration>,
+    modules: Shelf<(String, ModuleVersion), PublishedModule>,
+}
+
+/// The newest of each name, with how many events its history had then.
+type Shelf<K, T> = RwLock<BTreeMap<K, (u64, T)>>;
+
+/// Puts a thing in its place, unless a newer one is there.
+fn put<K: Ord, T>(shelf: &Shelf<K, T>, key: K, version: u64, thing: T) {
+    let mut all = shelf.write().unwrap_or_else(PoisonError::into_inner);
+    match all.entry(key) {
+        Entry::Occupied(known) if known.get().0 > version => {}
+        Entry::Occupied(mut known) => drop(known.insert((version, thing))),
+        Entry::Vacant(place) => drop(place.insert((version, thing))),
+    }
+}
+
+fn all<K: Ord, T: Clone>(shelf: &Shelf<K, T>) -> Vec<T> {
+    let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
+    all.values().map(|(_, thing)| thing.clone()).collect()
+}
+
+fn module_key(module: &PublishedModule) -> (String, ModuleVersion) {
+    (module.name.to_lowercase(), module.version.clone())
 }
 
 impl Library {
@@ -70,25 +95,70 @@ impl Library {
         clock: Arc<dyn Clock>,
         content: ContentStore,
     ) -> Result<Self, Error> {
-        let mut configurations = BTreeMap::new();
-        for head in journal.list_whole(CONFIGURATION_HISTORY).await? {
-            let newest = journal.read(&head.history, head.version - 1, 1).await?;
-            for event in newest {
-                let published = PublishedConfiguration::open(&event.envelope)?;
-                configurations.insert(published.name.key(), published);
-            }
+        let (configurations, modules) = (Shelf::default(), Shelf::default());
+        let library = Self { journal, clock, content, configurations, modules };
+        library.refresh().await?;
+        Ok(library)
+    }
+
+    /// Reads what another server published. Of each name only the newest event is read.
+    pub(super) async fn refresh(&self) -> Result<(), Error> {
+        let known = self.known(&self.configurations, |published| published.name.key());
+        for (version, event) in self.newest(CONFIGURATION_HISTORY, known).await? {
+            let published = PublishedConfiguration::open(&event.envelope)?;
+            put(&self.configurations, published.name.key(), version, published);
         }
-        let mut modules = BTreeMap::new();
-        for head in journal.list_whole(MODULE_HISTORY).await? {
-            let newest = journal.read(&head.history, head.version - 1, 1).await?;
-            for event in newest {
-                let published = PublishedModule::open(&event.envelope)?;
-                let key = (published.name.to_lowercase(), published.version.clone());
-                modules.insert(key, published);
-            }
+        let known = self.known(&self.modules, |published| {
+            format!("{}/{}", published.name.to_lowercase(), published.version)
+        });
+        for (version, event) in self.newest(MODULE_HISTORY, known).await? {
+            let published = PublishedModule::open(&event.envelope)?;
+            put(&self.modules, module_key(&published), version, published);
         }
-        let (configurations, modules) = (RwLock::new(configurations), RwLock::new(modules));
-        Ok(Self { journal, clock, content, configurations, modules })
+        Ok(())
+    }
+
+    /// Reads what was published of one configuration, perhaps by another server.
+    pub(super) async fn refresh_configuration(
+        &self,
+        name: &ConfigurationName,
+    ) -> Result<(), Error> {
+        let history = HistoryId::new(CONFIGURATION_HISTORY, &name.key())?;
+        let known = |shelf: &Shelf<String, PublishedConfiguration>| {
+            let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
+            all.get(history.key()).map_or(0, |(version, _)| *version)
+        };
+        let mut after = known(&self.configurations);
+        loop {
+            let events = self.journal.read(&history, after, READ_MAX).await?;
+            let Some(newest) = events.last() else { return Ok(()) };
+            let published = PublishedConfiguration::open(&newest.envelope)?;
+            after = newest.version;
+            put(&self.configurations, published.name.key(), after, published);
+        }
+    }
+
+    /// How many events are known of the history of each key.
+    fn known<K: Ord, T>(&self, shelf: &Shelf<K, T>, key: fn(&T) -> String) -> HashMap<String, u64> {
+        let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
+        all.values().map(|(version, thing)| (key(thing), *version)).collect()
+    }
+
+    /// The last event of each history of a kind that has more than are known.
+    async fn newest(
+        &self,
+        kind: &str,
+        known: HashMap<String, u64>,
+    ) -> Result<Vec<(u64, Event)>, Error> {
+        let mut events = Vec::new();
+        for Head { history, version } in self.journal.list_whole(kind).await? {
+            if known.get(history.key()) == Some(&version) {
+                continue;
+            }
+            let newest = self.journal.read(&history, version - 1, 1).await?;
+            events.extend(newest.into_iter().map(|event| (event.version, event)));
+        }
+        Ok(events)
     }
 
     /// Makes a configuration the newest of its name. Its bytes are durable already.
@@ -97,14 +167,29 @@ impl Library {
         published: PublishedConfiguration,
         actor: &str,
     ) -> Result<(), Error> {
-        let key = published.name.key();
         if self.configuration(&published.name).as_ref() == Some(&published) {
             return Ok(());
         }
-        self.append(CONFIGURATION_HISTORY, &key, actor, &published).await?;
-        let mut all = self.configurations.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert(key, published);
-        Ok(())
+        self.publish_with(published, actor, None).await.map(|_version| ())
+    }
+
+    /// The same, whatever is there, in one append with that to another history; answers that history's
+    /// new version, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] with the conflict, if it is the other history's.
+    pub(super) async fn publish_with(
+        &self,
+        published: PublishedConfiguration,
+        actor: &str,
+        other: Option<Append>,
+    ) -> Result<Option<u64>, Error> {
+        let key = published.name.key();
+        let history = HistoryId::new(CONFIGURATION_HISTORY, &key)?;
+        let versions = self.append(history, actor, &published, other).await?;
+        let version = versions.first().copied().unwrap_or_default();
+        put(&self.configurations, key, version, published);
+        Ok(versions.get(1).copied())
     }
 
     pub(super) async fn publish_module(
@@ -112,29 +197,34 @@ impl Library {
         published: PublishedModule,
         actor: &str,
     ) -> Result<(), Error> {
-        let name = published.name.to_lowercase();
-        let key = format!("{name}/{}", published.version);
-        self.append(MODULE_HISTORY, &key, actor, &published).await?;
-        let mut all = self.modules.write().unwrap_or_else(PoisonError::into_inner);
-        all.insert((name, published.version.clone()), published);
+        let (name, version) = module_key(&published);
+        let history = HistoryId::new(MODULE_HISTORY, &format!("{name}/{version}"))?;
+        let versions = self.append(history, actor, &published, None).await?;
+        let key = (name, version);
+        put(&self.modules, key, versions.first().copied().unwrap_or_default(), published);
         Ok(())
     }
 
+    /// Answers the new versions of the history, and of the other one.
     async fn append(
         &self,
-        history: &str,
-        key: &str,
+        history: HistoryId,
         actor: &str,
         published: &(impl JournalEvent + Sync),
-    ) -> Result<(), Error> {
-        let history = HistoryId::new(history, key)?;
+        other: Option<Append>,
+    ) -> Result<Vec<u64>, Error> {
         let envelope = published.seal(self.clock.now(), actor)?;
         let mut expected = 0;
         for _ in 0..ATTEMPTS_MAX {
-            match self.journal.append_to(&history, expected, vec![envelope.clone()]).await {
-                Ok(_) => return Ok(()),
+            let events = vec![envelope.clone()];
+            let append = Append { history: history.clone(), expected, events };
+            let appends = [append].into_iter().chain(other.clone()).collect();
+            match self.journal.append(appends).await {
+                Ok(versions) => return Ok(versions),
                 // What is published last counts, whoever published before.
-                Err(JournalError::Conflict { actual, .. }) => expected = actual,
+                Err(JournalError::Conflict { history: met, actual, .. }) if met == history => {
+                    expected = actual;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -143,12 +233,11 @@ impl Library {
 
     pub(super) fn configuration(&self, name: &ConfigurationName) -> Option<PublishedConfiguration> {
         let all = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(&name.key()).cloned()
+        all.get(&name.key()).map(|(_, published)| published.clone())
     }
 
     pub(super) fn configurations(&self) -> Vec<PublishedConfiguration> {
-        let all = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().cloned().collect()
+        all(&self.configurations)
     }
 
     /// The module of that version, or its newest without one.
@@ -160,13 +249,13 @@ impl Library {
         let all = self.modules.read().unwrap_or_else(PoisonError::into_inner);
         let name = name.to_lowercase();
         match version {
-            Some(version) => all.get(&(name, version.clone())).cloned(),
-            None => all.values().rfind(|module| module.name.to_lowercase() == name).cloned(),
+            Some(version) => all.get(&(name, version.clone())),
+            None => all.values().rfind(|(_, module)| module.name.to_lowercase() == name),
         }
+        .map(|(_, module)| module.clone())
     }
 
     pub(super) fn modules(&self) -> Vec<PublishedModule> {
-        let all = self.modules.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().cloned().collect()
+        all(&self.modules)
     }
 }

@@ -64,7 +64,7 @@ impl PullServer {
     /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Disk`], [`Error::Journal`].
     pub async fn diff(&self, agent_id: AgentId) -> Result<Vec<ConfigurationDifference>, Error> {
         let node = self.node(agent_id).await?;
-        let (targets, said) = (self.targets(&node), self.nodes.running(agent_id));
+        let (targets, said) = (self.prospects(&node), self.nodes.running(agent_id));
         let turn = Arc::clone(&self.comparing).acquire_owned().await;
         let turn = turn.map_err(|closed| Error::Internal { reason: closed.to_string() })?;
         let content = self.library.content.clone();

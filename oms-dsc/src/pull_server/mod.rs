@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  PUT Nodes ──────► registration ──► journal (dsc-node)
-//!  GetDscAction ───► assignment, rules: what it should have ◄── library ◄── publish
+//!  GetDscAction ───► target: rules, roll-outs: what it gets ◄── library ◄── publish
 //!  Configuration, ─► content by checksum                        │
 //!  Module                                                       └── journal (dsc-configuration,
 //!  SendReport ─────► report store (synced) ──► journal (dsc-node)          dsc-module)
+//!                                          └─► roll-outs: which rings passed, or stopped
 //! ```
 
 mod assignment;
@@ -22,6 +23,8 @@ mod node;
 
 mod registration;
 
+mod rollout;
+
 mod rule;
 
 mod state;
@@ -34,9 +37,14 @@ pub use content::{
 };
 pub use difference::ConfigurationDifference;
 pub use expression::{NODE_EXPRESSION_BYTES_MAX, NodeExpression};
-pub use name::{RuleName, TagName};
+pub use name::{RingName, RuleName, TagName};
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
+pub use rollout::{
+    FailureReason, RINGS_MAX, ROLLOUT_HISTORY, ROLLOUT_PLAN_BYTES_MAX, ROLLOUTS_MAX, Ring,
+    RingStatus, RolloutEvent, RolloutFailure, RolloutPlan, RolloutState, RolloutStatus,
+    RolloutTransition,
+};
 pub use rule::{
     Assignment, AssignmentRule, AssignmentSource, RULE_HISTORY, RULES_MAX, RuleEvent,
     TAG_VALUE_BYTES_MAX, TAGS_MAX,
@@ -63,6 +71,7 @@ use oms_core::{
     Clock, Disk, Entropy, EntropyExt, ErrorKind, LocalDisk, Secret, SystemClock, SystemEntropy,
 };
 use registration::Registrar;
+use rollout::Rollouts;
 use rule::Rules;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -189,10 +198,12 @@ impl PullServerBuilder {
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         nodes.for_each(|node| registrar.recall(node)).await;
         let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
+        let rollouts = Rollouts::open(Arc::clone(&journal)).await?;
         let library = Library::open(journal, Arc::clone(&clock), content).await?;
         Ok(PullServer {
             nodes,
             rules,
+            rollouts,
             library,
             registrar,
             reports: Arc::new(reports),
@@ -209,6 +220,7 @@ impl PullServerBuilder {
 pub struct PullServer {
     nodes: Nodes,
     rules: Rules,
+    rollouts: Rollouts,
     library: Library,
     registrar: Registrar,
     reports: Arc<ReportStore>,
@@ -244,12 +256,29 @@ impl PullServer {
     }
 
     /// Publishes a configuration document: nodes of that configuration fetch it when they ask
-    /// next. It is durable when this returns.
+    /// next. It is durable when this returns. [`PullServer::begin_rollout`] gives it to some first.
     ///
     /// # Errors
     /// [`Error::Document`] with every diagnostic, [`Error::TooLarge`], [`Error::Name`],
+    /// [`Error::IllegalState`] while a roll-out of the configuration runs or is stopped,
     /// [`Error::Disk`], [`Error::Journal`].
     pub async fn publish(
+        &self,
+        name: &str,
+        document: &[u8],
+    ) -> Result<PublishedConfiguration, Error> {
+        let published = self.keep_document(name, document).await?;
+        let _with_others = self.rollouts.publishing.read().await;
+        if self.rollouts.is_active(&published.name) {
+            let reason = "a roll-out of it has not ended";
+            return Err(Error::IllegalState { what: "configuration", name: name.into(), reason });
+        }
+        self.library.publish(published.clone(), "local").await?;
+        Ok(published)
+    }
+
+    /// Checks a document and keeps its bytes, which are durable when this returns.
+    async fn keep_document(
         &self,
         name: &str,
         document: &[u8],
@@ -266,9 +295,7 @@ impl PullServer {
             content.put(&bytes)
         })
         .await?;
-        let published = PublishedConfiguration { name, checksum, bytes: len };
-        self.library.publish(published.clone(), "local").await?;
-        Ok(published)
+        Ok(PublishedConfiguration { name, checksum, bytes: len })
     }
 
     /// Publishes a module package. It is durable when this returns.
@@ -387,7 +414,8 @@ impl PullServer {
         found.ok_or_else(|| Error::NotFound { what: "report", name: job_id.to_string() })
     }
 
-    /// Marks nodes that fell silent and drops old reports; to be called every few minutes.
+    /// Marks nodes that fell silent, opens rings of roll-outs, counts nodes that are overdue in them, and
+    /// drops old reports; to be called every minute or few.
     ///
     /// # Errors
     /// [`Error::Disk`], [`Error::Journal`]; what was done before stays done.
@@ -399,7 +427,9 @@ impl PullServer {
             (node.is_registered() && self.nodes.silence(node) > limit).then_some(heard)
         };
         let mut done = MaintenanceReport::default();
-        for node in self.nodes.list().await? {
+        let nodes = self.nodes.list().await?;
+        self.rollouts_elapsed(&nodes).await?;
+        for node in nodes {
             if is_silent(&node).is_none() {
                 continue;
             }
@@ -416,13 +446,15 @@ impl PullServer {
         Ok(done)
     }
 
-    /// Reads what another server on the same journal changed of the rules. Servers that share a fleet
-    /// call it every few seconds.
+    /// Reads what another server on the same journal published, and what it did with rules and roll-outs.
+    /// Servers that share a fleet call it every few seconds; of nodes each knows what itself was told.
     ///
     /// # Errors
     /// [`Error::Journal`].
     pub async fn refresh(&self) -> Result<(), Error> {
-        self.rules.refresh().await
+        self.rules.refresh().await?;
+        self.rollouts.refresh().await?;
+        self.library.refresh().await
     }
 
     /// Answers one request of the protocol; every refusal is a reply too.
@@ -581,7 +613,9 @@ impl PullServer {
             Ok((!node.has_reported(job_id, message)).then_some(event))
         };
         let actor = format!("agent:{agent_id}");
-        self.nodes.change(agent_id, &actor, decide).await.map(|_| ())
+        self.nodes.change(agent_id, &actor, decide).await?;
+        // Also of a message that was noted before: the server may have ended between the two.
+        self.rollout_reported(agent_id, &summary).await
     }
 
     async fn list_reports(

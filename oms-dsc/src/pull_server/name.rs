@@ -67,6 +67,11 @@ operator_name! {
     RuleName, "rule name"
 }
 
+operator_name! {
+    /// The name of a ring of a roll-out.
+    RingName, "ring name"
+}
+
 fn check(what: &'static str, text: &str) -> Result<String, ParseIdError> {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let refuse = |reason| Err(ParseIdError::new(what, text, reason));

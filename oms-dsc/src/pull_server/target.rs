@@ -1,6 +1,6 @@
 //! What a node should have: its configurations, and which version of each it would get now.
 
-use super::assignment::{self, Decision};
+use super::assignment::{self, Decision, named};
 use super::node::Node;
 use super::{CONFIGURATION_NAMES_MAX, PullServer};
 use crate::Error;
@@ -43,6 +43,15 @@ impl Targets {
         found.ok_or_else(|| Error::NotFound { what: "configuration", name: name.to_string() })
     }
 
+    /// The targets that a node asks about: those that it names, or the only one.
+    fn asked(&self, told: &[ClientStatus]) -> Vec<&Target> {
+        let named: Vec<String> = told.iter().filter_map(named).map(str::to_lowercase).collect();
+        match (named.is_empty(), self.0.as_slice()) {
+            (true, [only]) => vec![only],
+            _ => self.0.iter().filter(|target| named.contains(&target.name.key())).collect(),
+        }
+    }
+
     /// What a node says that it has, by the key of each name. A node with one configuration leaves its
     /// name out.
     pub(super) fn running(&self, told: &[ClientStatus]) -> BTreeMap<String, Checksum> {
@@ -51,8 +60,7 @@ impl Targets {
             _ => None,
         };
         let pairs = told.iter().filter_map(|status| {
-            let named = status.configuration_name.as_deref().filter(|name| !name.is_empty());
-            let key = named.map(str::to_lowercase).or_else(|| only.clone())?;
+            let key = named(status).map(str::to_lowercase).or_else(|| only.clone())?;
             Some((key, status.checksum.trim().parse().ok()?))
         });
         pairs.collect()
@@ -62,8 +70,24 @@ impl Targets {
 impl PullServer {
     /// What a node should have.
     pub(super) fn targets(&self, node: &Node) -> Targets {
+        self.targets_with(node, false)
+    }
+
+    /// The same, after what the journal may hold beyond what is known was read.
+    async fn targets_now(&self, node: &Node) -> Result<Targets, Error> {
+        self.catch_up_with_rollouts(&self.assigned(node).0).await?;
+        Ok(self.targets(node))
+    }
+
+    /// What it would be told to have if it asked now: a roll-out may give it a new version then.
+    pub(super) fn prospects(&self, node: &Node) -> Targets {
+        self.targets_with(node, true)
+    }
+
+    fn targets_with(&self, node: &Node, is_asking: bool) -> Targets {
         let target = |name: ConfigurationName| {
-            let version = self.library.configuration(&name).map(|published| published.checksum);
+            let published = || Some(self.library.configuration(&name)?.checksum);
+            let version = self.rollouts.version_for(&name, node, is_asking).or_else(published);
             Target { name, version }
         };
         Targets(self.assigned(node).0.into_iter().map(target).collect())
@@ -81,8 +105,14 @@ impl PullServer {
             let (actual, limit) = (asked.client_status.len(), CONFIGURATION_NAMES_MAX);
             return Err(Error::TooLarge { what: "client status", actual, limit });
         }
+        let targets = self.targets_now(&node).await?;
+        let running = targets.running(&asked.client_status);
+        for target in targets.asked(&asked.client_status) {
+            let has = running.get(&target.name.key()).copied();
+            self.rollout_asked(&node, &target.name, has).await?;
+        }
+        self.nodes.note(agent_id, running);
         let targets = self.targets(&node);
-        self.nodes.note(agent_id, targets.running(&asked.client_status));
         match assignment::decide(&targets, &asked.client_status) {
             Decision::Answer(answer) => {
                 Ok(Reply::odata(&request.base, "MSFT.DSCNodeStatus", answer))
@@ -98,7 +128,7 @@ impl PullServer {
         node: &Node,
         name: Option<&str>,
     ) -> Result<Reply, Error> {
-        let targets = self.targets(node);
+        let targets = self.targets_now(node).await?;
         let Target { name, version } = targets.find(name)?;
         let not_found = || Error::NotFound { what: "configuration", name: name.to_string() };
         let version = version.ok_or_else(not_found)?;
@@ -145,5 +175,15 @@ mod tests {
         let named = [told(&text, Some("Base")), told("", Some("Web")), told("junk", None)];
         let base = BTreeMap::from([("base".to_owned(), sum)]);
         assert_eq!(targets(&["Web", "Base"]).running(&named), base);
+        let asked = |names: &[&str], told: &[ClientStatus]| {
+            targets(names)
+                .asked(told)
+                .iter()
+                .map(|target| target.name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(asked(&["Web"], &[]), ["Web"]);
+        assert_eq!(asked(&["Web", "Base"], &unnamed), [""; 0]);
+        assert_eq!(asked(&["Web", "Base", "More"], &named), ["Web", "Base"]);
     }
 }

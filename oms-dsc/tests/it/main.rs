@@ -46,6 +46,8 @@ mod lcm;
 
 mod rules;
 
+mod rollouts;
+
 mod released;
 
 mod simulation;

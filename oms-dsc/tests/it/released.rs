@@ -5,7 +5,8 @@ use oms_core::journal::Journal;
 use oms_core::testkit::Fixture;
 use oms_dsc::node::{LcmEvent, LcmState};
 use oms_dsc::pull_server::{
-    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule, RuleEvent,
+    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule, RolloutEvent,
+    RolloutState, RuleEvent,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ fn every_event_is_kept_and_read() {
     Fixture::check::<PublishedConfiguration>(&fixtures);
     Fixture::check::<PublishedModule>(&fixtures);
     Fixture::check::<RuleEvent>(&fixtures);
+    Fixture::check::<RolloutEvent>(&fixtures);
 }
 
 /// A server and a node in one journal, as the first version wrote them.
@@ -61,6 +63,23 @@ async fn a_restart_of_format_1_is_still_awaited() {
     assert_eq!((record.state, record.reboots), (LcmState::PendingReboot, 1));
     assert_eq!(record.reboot_from.as_deref(), Some("d3b5b1c6-33a0-4e0a-9c5f-1d1f6f1e8a02"));
     assert_eq!((record.current.len(), record.pending.map(|set| set.len())), (0, Some(1)));
+}
+
+/// A roll-out in its second ring, and one that completed after another was aborted.
+#[tokio::test]
+async fn rollouts_of_format_1_stand_where_they_stood() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let kept = fixtures.iter().find(|fixture| fixture.name() == "rollouts-1").expect("it is there");
+    world.server_journal = Arc::new(kept.journal().await);
+    let server = world.start_server().await;
+    let [ended, running] = &server.rollouts().await.expect("told")[..] else {
+        panic!("two roll-outs")
+    };
+    assert_eq!((ended.state, running.state), (RolloutState::Completed, RolloutState::Running));
+    let rings: Vec<_> = running.rings.iter().map(|r| (r.is_open, r.succeeded, r.failed)).collect();
+    assert_eq!(rings, [(true, 1, 0), (true, 0, 1)]);
+    assert_eq!((running.failures.len(), running.satisfied), (1, None));
 }
 
 /// A node with tags, and the rules that go by them.

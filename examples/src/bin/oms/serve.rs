@@ -24,6 +24,9 @@ use tokio::sync::watch;
 /// How often the agent collects and the services' records are sent, while served.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
 
+/// What is due is done once in so many rounds of collection: every minute.
+const MAINTAIN_ROUNDS: u64 = 6;
+
 /// How often clients, roles and resources of a shared journal are read again.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
@@ -189,12 +192,18 @@ fn broke(part: &'static str, ended: Result<()>) -> anyhow::Error {
     }
 }
 
-/// Collects this machine's records and sends the services' own, until it is asked to end.
+/// Collects this machine's records, sends the services' own, and does what is due as time goes by, until it
+/// is asked to end.
 async fn background(suite: Arc<Suite>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    loop {
+    for round in 0_u64.. {
         if let Err(error) = suite.collect().await {
             tracing::warn!(error = format!("{error:#}"), "collection failed; it is tried again");
+        }
+        if round.is_multiple_of(MAINTAIN_ROUNDS)
+            && let Err(error) = suite.maintain().await
+        {
+            tracing::warn!(error = format!("{error:#}"), "maintenance failed; it is tried again");
         }
         tokio::select! {
             () = &mut stop => return,

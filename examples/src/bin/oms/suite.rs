@@ -267,6 +267,14 @@ impl Suite {
         }
     }
 
+    /// Does what is due of nodes, roll-outs and reports of the pull server.
+    pub(crate) async fn maintain(&self) -> Result<()> {
+        match &self.dsc {
+            Some(server) => server.maintain().await.map(drop).context("the pull server"),
+            None => Ok(()),
+        }
+    }
+
     /// Sends the services' own records; answers how many.
     pub(crate) async fn send_records(&self) -> Result<usize> {
         let mut sent = 0;

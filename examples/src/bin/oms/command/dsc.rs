@@ -3,6 +3,7 @@
 mod compile;
 mod node;
 mod nodes;
+mod rollout;
 mod rules;
 
 use super::{Output, Place, absolute};
@@ -72,6 +73,9 @@ pub(crate) enum Dsc {
     /// Gives configurations to every node that a condition holds for.
     #[command(subcommand)]
     Rule(rules::Rule),
+    /// Gives a new version of a configuration to one ring of nodes after the other.
+    #[command(subcommand)]
+    Rollout(rollout::Rollout),
     /// Takes a node out of the list. It may register again.
     Remove {
         /// The node: its id in `oms dsc nodes`, or its computer's name.
@@ -163,6 +167,7 @@ impl Dsc {
                 | Self::Assign { .. }
                 | Self::Tag(_)
                 | Self::Rule(_)
+                | Self::Rollout(_)
                 | Self::Remove { .. }
                 | Self::Report { .. }
                 | Self::Diff { .. }
@@ -182,6 +187,7 @@ impl Dsc {
             | Self::Report { .. }
             | Self::Diff { .. }
             | Self::Serve(_) => Ok(()),
+            Self::Rollout(rollout) => rollout.absolute(),
             Self::Publish { files, .. } => absolute(files),
             Self::Module { file, .. } => absolute([file]),
             Self::Apply(apply) => apply.document.absolute(),
@@ -202,6 +208,7 @@ impl Dsc {
             }
             Self::Tag(tag) => rules::tag(suite, tag).await,
             Self::Rule(rule) => rules::rule(suite, rule).await,
+            Self::Rollout(rollout) => rollout.run(suite).await,
             Self::Remove { node } => nodes::remove(suite, node).await,
             Self::Report { node, job, limit } => {
                 nodes::report(suite, node, job.as_deref(), *limit).await
@@ -225,6 +232,7 @@ impl Dsc {
             | Self::Assign { .. }
             | Self::Tag(_)
             | Self::Rule(_)
+            | Self::Rollout(_)
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. } => {
