@@ -508,6 +508,8 @@ impl Relation {
         let here = match &self.kind {
             RelationKind::Append { function, .. } => function.needs_all_rows(),
             RelationKind::Table { .. } => true,
+            // Its rows follow those that they are made of.
+            RelationKind::Expand { input, .. } => input.is_serialized(),
             _ => false,
         };
         here || self.kind.inputs().iter().any(|input| input.needs_order())

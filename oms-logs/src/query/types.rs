@@ -55,7 +55,7 @@ impl KqlType {
     pub fn of_name(name: &str) -> Option<Self> {
         Some(match name {
             "bool" | "boolean" => Self::Bool,
-            "datetime" | "date" => Self::DateTime,
+            "datetime" | "date" | "DateTime" => Self::DateTime,
             "decimal" => Self::Decimal,
             "dynamic" => Self::Dynamic,
             "guid" | "uuid" | "uniqueid" => Self::Guid,

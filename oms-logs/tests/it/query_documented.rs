@@ -483,3 +483,129 @@ async fn old_forms_are_read() {
     let error = refuse(&format!("{tables} ips | evaluate ipv4_lookup(nets, ip, net, 1)")).await;
     assert!(error.to_string().contains("is no column and no bool"), "{error}");
 }
+
+#[tokio::test]
+async fn functions_of_the_documentations_library_are_read() {
+    for (text, columns, rows) in [
+        ("print x = range(1, 3) | mv-expand x to typeof(long) take 2", "x:long", json!([[1], [2]])),
+        (
+            "print a = 0., b = 1.+2, c = 5 between (1..6), d = dynamic([1])[0]",
+            "a:real b:real c:bool d:dynamic",
+            json!([[0.0, 3.0, true, 1]]),
+        ),
+        (
+            "print a = datetime(8:00) - startofday(now()),
+             b = datetime(08:00:05.5) == startofday(now()) + 8h + 5.5s",
+            "a:timespan b:bool",
+            json!([["08:00:00", true]]),
+        ),
+        (
+            "print a = dynamic(['2020-01-01']) | mv-apply a to typeof(DateTime) on (project a)",
+            "a:datetime",
+            json!([["2020-01-01T00:00:00Z"]]),
+        ),
+        (
+            "let f = (n:string) { table(n) | count }; let T = datatable(x:long)[1, 2]; f('T')",
+            "Count:long",
+            json!([[2]]),
+        ),
+    ] {
+        check(text, columns, rows).await;
+    }
+    let error = refuse("let f = (n:string) { table(n) }; f('NoTable')").await;
+    assert!(error.to_string().contains("no table `NoTable`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_step_of_a_scan_may_assign_a_column_of_the_input() {
+    check(
+        "range x from 1 to 4 step 1 | extend v = iff(x % 2 == 1, x, long(null)) | sort by x asc
+         | scan with (step s: true => v = iff(isnull(v), s.v, v);)",
+        "x:long v:long",
+        json!([[1, 1], [2, 1], [3, 3], [4, 3]]),
+    )
+    .await;
+    // A step that does not assign it leaves it as it came.
+    check(
+        "range x from 1 to 3 step 1 | extend v = x
+         | scan with_match_id=id declare (n:long=0) with (
+             step a: x == 1 => v = v * 10, n = 1; step b: x > 1 => n = a.v + b.v;)",
+        "x:long v:long n:long id:long",
+        json!([[1, 10, 1, 0], [2, 2, null, 0], [3, 3, 12, 0]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn order_lasts_to_the_next_operator() {
+    let rows = "datatable(k:string, a:dynamic)['x', dynamic([1, 3, 2]), 'y', dynamic([5, 9, 7])]";
+    check(
+        &format!(
+            "{rows} | mv-apply a to typeof(long) on (sort by a desc | take 2) | sort by a asc"
+        ),
+        "k:string a:long",
+        json!([["x", 2], ["x", 3], ["y", 7], ["y", 9]]),
+    )
+    .await;
+    check(
+        &format!(
+            "{rows} | mv-apply with_itemindex=i a to typeof(long) on (
+                 order by i desc | extend b = a * 2 | where b > 4 | take 1) | sort by a asc"
+        ),
+        "k:string a:long i:long b:long",
+        json!([["x", 3, 1, 6], ["y", 7, 2, 14]]),
+    )
+    .await;
+    check(
+        "datatable(k:string, v:long)['x', 1, 'x', 3, 'y', 5, 'y', 4]
+         | partition hint.strategy=native by k (sort by v desc) | extend n = next(v)",
+        "k:string v:long n:long",
+        json!([["x", 3, 1], ["x", 1, 5], ["y", 5, 4], ["y", 4, null]]),
+    )
+    .await;
+    check(
+        "range x from 1 to 3 step 1 | sort by x desc | mv-expand y = range(1, 2) to typeof(long)",
+        "x:long y:long",
+        json!([[3, 1], [3, 2], [2, 1], [2, 2], [1, 1], [1, 2]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_edge_of_variable_length_is_an_array_of_bags() {
+    let graph = "let e = datatable(s:string, t:string, id:string)['a', 'b', 'e1', 'b', 'c', 'e2']
+        | make-graph s --> t with_node_id=name;";
+    check(
+        &format!(
+            "{graph} let f = (n:long, m:long) {{ e | graph-match (x)-[e*n..m]->(y)
+                 project x.name, ids = e.id, count = array_length(e), first = e[0].t }};
+             f(1, 2) | sort by tostring(ids) asc"
+        ),
+        "x_name:string ids:dynamic count:long first:dynamic",
+        json!([["a", ["e1", "e2"], 2, "b"], ["a", ["e1"], 1, "b"], ["b", ["e2"], 1, "c"]]),
+    )
+    .await;
+    for (wrong, says) in [
+        ("e | graph-match (x)-[e*n..2]->(y) project x.name", "no column `n`"),
+        ("let n = 'x'; e | graph-match (x)-[e*n..2]->(y) project x.name", "is no count of edges"),
+        ("let n = -1; e | graph-match (x)-[e*n..2]->(y) project x.name", "is no count of edges"),
+    ] {
+        let error = refuse(&format!("{graph} {wrong}")).await;
+        assert!(error.to_string().contains(says), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn find_casts_a_column_of_several_types() {
+    let tables =
+        "(datatable(L:string, p:string)['a', '1001']), (datatable(L:string, p:int)['b', 1001])";
+    check(
+        &format!("find in ({tables}) where L in ('a', 'b') project p:string, L"),
+        "source_:string p:string L:string",
+        json!([["find_arg0", "1001", "a"], ["find_arg1", "1001", "b"]]),
+    )
+    .await;
+    let error = refuse(&format!("find in ({tables}) where L == 'a' project p")).await;
+    assert!(error.to_string().contains("has several types"), "{error}");
+    check("print x = series_dot_product(dynamic([1, 2, 4]), 1)", "x:real", json!([[7.0]])).await;
+}

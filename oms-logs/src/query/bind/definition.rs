@@ -20,6 +20,12 @@ pub(super) struct Closure {
     allowed: Option<Vec<String>>,
 }
 
+impl Closure {
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.function.parameters.is_empty()
+    }
+}
+
 impl Binder<'_> {
     /// A statement that has no answer.
     pub(super) fn statement(&mut self, statement: &Statement) -> BindResult<()> {
@@ -199,7 +205,7 @@ impl Binder<'_> {
     ) -> BindResult<LetValue> {
         let Some(LetValue::Function(closure)) = self.lets.get(name) else { return Err(Failed) };
         let closure = Arc::clone(closure);
-        if self.calls >= CALL_DEPTH_MAX {
+        if self.callers.len() >= CALL_DEPTH_MAX {
             let message = format!("functions call each other deeper than {CALL_DEPTH_MAX} levels");
             return Err(self.report(Problem::semantic(span, message)));
         }
@@ -208,10 +214,9 @@ impl Binder<'_> {
         inner.extend(given);
         let outer = std::mem::replace(&mut self.lets, inner);
         let allowed = std::mem::replace(&mut self.allowed, closure.allowed.clone());
-        self.calls += 1;
+        self.callers.push(outer);
         let value = self.body(&closure.function.body, span);
-        self.calls -= 1;
-        self.lets = outer;
+        self.lets = self.callers.pop().unwrap_or_default();
         self.allowed = allowed;
         value
     }

@@ -130,8 +130,8 @@ pub(super) struct Binder<'a> {
     patterns: HashMap<String, Arc<ast::Pattern>>,
     /// The names of the stored tables that may be read, if `restrict` bounds them.
     allowed: Option<Vec<String>>,
-    /// How many functions are being called.
-    calls: usize,
+    /// The names where each function that is being called was called, the first one first.
+    callers: Vec<Lets>,
     /// The rows of the sub-queries that were run before, in order; `None` if none is run.
     answers: Option<&'a [RecordBatch]>,
     answers_used: usize,
@@ -169,7 +169,7 @@ pub(super) fn bind(
         lets: HashMap::new(),
         patterns: HashMap::new(),
         allowed: None,
-        calls: 0,
+        callers: Vec::new(),
         answers,
         answers_used: 0,
         pending: None,
@@ -397,7 +397,7 @@ impl Binder<'_> {
                     [argument] => {
                         let value = self.expr(&argument.expr, &mut Scope::constants())?;
                         match value.as_text().map(str::to_owned) {
-                            Some(name) => self.stored_table(&name, expr.span),
+                            Some(name) => self.table_of_name(&name, expr.span),
                             None => {
                                 let message = "`table` takes the name of a table as a string";
                                 Err(self.report(Problem::semantic(expr.span, message)))
@@ -426,6 +426,27 @@ impl Binder<'_> {
             ast::ExprKind::Call { .. } | ast::ExprKind::Member(..) => self.pattern_table(expr),
             _ => Err(self.report(Problem::semantic(expr.span, "expected a table here"))),
         }
+    }
+
+    /// A table by its name as text: also one that the query gives, here or where the function that
+    /// asks is called.
+    fn table_of_name(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {
+        let is_table = |lets: &Lets| match lets.get(name) {
+            Some(LetValue::Table(_)) => true,
+            Some(LetValue::Function(closure)) => closure.takes_nothing(),
+            _ => false,
+        };
+        if is_table(&self.lets) {
+            return self.named_table(name, span);
+        }
+        let Some(at) = self.callers.iter().rposition(is_table) else {
+            return self.stored_table(name, span);
+        };
+        let lets = self.callers.get(at).cloned().unwrap_or_default();
+        let inner = std::mem::replace(&mut self.lets, lets);
+        let made = self.named_table(name, span);
+        self.lets = inner;
+        made
     }
 
     pub(super) fn named_table(&mut self, name: &str, span: Span) -> BindResult<Arc<Relation>> {

@@ -63,6 +63,28 @@ fn contains(relation: &Arc<Relation>, part: &Arc<Relation>) -> bool {
         || relation.kind.inputs().into_iter().any(|input| contains(input, part))
 }
 
+/// The keys by which rows are in order, over the relation's own columns.
+fn order_of(relation: &Relation) -> Vec<OrderKey> {
+    match &relation.kind {
+        RelationKind::Sort { keys, .. } => keys.clone(),
+        RelationKind::Filter { input, .. }
+        | RelationKind::Named { input, .. }
+        | RelationKind::Serialized(input) => order_of(input),
+        RelationKind::Project { input, items } => {
+            let passed = |key: OrderKey| {
+                let ExprKind::Column(of) = &key.expr.kind else { return None };
+                let same = |(_, item): &&(String, Expr)| matches!(&item.kind, ExprKind::Column(name) if name == of);
+                let (name, item) = items.iter().find(same)?;
+                let expr = Expr::column(name, item.kql_type, item.span);
+                Some(OrderKey { expr, ..key })
+            };
+            // A key that is gone leaves the order of those before it.
+            order_of(input).into_iter().map_while(passed).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Binder<'_> {
     /// The input's columns, then those that the operators made.
     pub(crate) fn apply(
@@ -165,7 +187,7 @@ impl Binder<'_> {
                 return self.first_rows(input, keys.clone(), *count, &relation.columns, carried);
             }
             RelationKind::Limit { input, count } => {
-                return self.first_rows(input, Vec::new(), *count, &relation.columns, carried);
+                return self.first_rows(input, order_of(input), *count, &relation.columns, carried);
             }
             RelationKind::Aggregate { input, keys, aggregates } => {
                 return self.carry_groups(input, keys, aggregates, &relation.columns, carried);

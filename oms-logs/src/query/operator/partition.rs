@@ -64,12 +64,12 @@ impl Binder<'_> {
             Ok(body) => body,
             Err(problems) => return Err(self.report_all(problems)),
         };
-        let columns = body.columns.clone();
+        let (columns, serialized) = (body.columns.clone(), body.is_serialized());
         let most = if native { PARTITIONS_MAX } else { PARTITION_TABLES_MAX };
         let kind = RelationKind::Table {
             inputs: vec![input],
             function: Arc::new(PerKey { key: at, columns: of_input, body, most }),
-            serialized: false,
+            serialized,
         };
         self.relation(kind, columns, span)
     }

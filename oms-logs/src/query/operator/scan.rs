@@ -36,7 +36,12 @@ impl Binder<'_> {
             let message = "`scan` needs rows in an order; sort or serialize them first";
             return Err(self.report(Problem::semantic(span, message)));
         }
-        let (declared, defaults) = self.scan_declared(&input, scan)?;
+        let (mut declared, mut defaults) = self.scan_declared(&input, scan)?;
+        let replaced = replaced_columns(&input, scan);
+        for column in &replaced {
+            declared.push(Column::new(replacement(&column.name), column.kql_type));
+            defaults.push(null_of(column.kql_type));
+        }
         let row: Vec<Column> = input.columns.iter().chain(&declared).cloned().collect();
         let mut all = row.clone();
         for (at, step) in scan.steps.iter().enumerate() {
@@ -44,9 +49,16 @@ impl Binder<'_> {
                 let message = format!("there is a step `{}` already", step.name.text);
                 return Err(self.report(Problem::semantic(step.name.span, message)));
             }
-            let of_step = row
-                .iter()
-                .map(|column| Column::new(of_part(&step.name.text, &column.name), column.kql_type));
+            // Of a step, a column that steps assign is what was assigned.
+            let of_step = row.iter().map(|column| {
+                let is = |other: &&Column| other.name == column.name;
+                let name = match column.name.strip_prefix(REPLACEMENT) {
+                    Some(own) => own.to_owned(),
+                    None if replaced.iter().any(|other| is(&other)) => replacement(&column.name),
+                    None => column.name.clone(),
+                };
+                Column::new(of_part(&step.name.text, &name), column.kql_type)
+            });
             all.extend(of_step);
         }
         let mut steps = Vec::new();
@@ -56,6 +68,7 @@ impl Binder<'_> {
         if steps.is_empty() {
             return Err(self.report(Problem::semantic(span, "`scan` has no steps")));
         }
+        let before = row.clone();
         let mut columns = row;
         if let Some(name) = &scan.match_id {
             if columns.iter().any(|column| column.name == name.text) {
@@ -80,7 +93,21 @@ impl Binder<'_> {
             function: Arc::new(function),
             serialized: true,
         };
-        self.relation(kind, columns, span)
+        let scanned = self.relation(kind, columns, span)?;
+        if replaced.is_empty() {
+            return Ok(scanned);
+        }
+        let mut items = Items::default();
+        let added = scanned.columns.iter().skip(before.len());
+        for column in before.iter().chain(added) {
+            if column.name.starts_with(REPLACEMENT) {
+                continue;
+            }
+            let is_replaced = replaced.iter().any(|other| other.name == column.name);
+            let from = if is_replaced { replacement(&column.name) } else { column.name.clone() };
+            items.replace(&column.name, Expr::column(from, column.kql_type, span));
+        }
+        self.projected(scanned, items, span)
     }
 
     /// The declared columns and their defaults.
@@ -134,7 +161,9 @@ impl Binder<'_> {
         let condition = self.scan_expr(&condition, row.len(), all)?;
         let mut assignments = Vec::new();
         for (name, value) in &step.assignments {
-            let Some(at) = declared.iter().position(|column| column.name == name.text) else {
+            let wanted = replacement(&name.text);
+            let is = |column: &Column| column.name == name.text || column.name == wanted;
+            let Some(at) = declared.iter().position(is) else {
                 let known = declared.iter().map(|column| column.name.as_str());
                 let message = format!("no declared column `{}`", name.text);
                 let problem = Problem::semantic(name.span, message).near(&name.text, known);
@@ -144,6 +173,14 @@ impl Binder<'_> {
             let bound = self.expr(value, &mut Scope::rows(all))?;
             let bound = self.fitting(bound, column.kql_type, &name.text)?;
             assignments.push((at, self.scan_expr(&bound, row.len(), all)?));
+        }
+        // What this step does not assign stays as it came.
+        for (at, column) in declared.iter().enumerate() {
+            let Some(own) = column.name.strip_prefix(REPLACEMENT) else { continue };
+            if !assignments.iter().any(|(assigned, _)| *assigned == at) {
+                let value = Expr::column(own, column.kql_type, step.name.span);
+                assignments.push((at, self.scan_expr(&value, row.len(), all)?));
+            }
         }
         Ok(Step { output, condition, assignments })
     }
@@ -181,6 +218,22 @@ impl Binder<'_> {
         }
         Ok((self.projected(input, items, span)?, keys.len()))
     }
+}
+
+/// Before the name of a column of the input, that of the column that steps assign in its place.
+const REPLACEMENT: &str = "$assigned.";
+
+fn replacement(name: &str) -> String {
+    format!("{REPLACEMENT}{name}")
+}
+
+/// The columns of the input that steps assign.
+fn replaced_columns(input: &Relation, scan: &ast::Scan) -> Vec<Column> {
+    let assigned = |column: &&Column| {
+        let mut names = scan.steps.iter().flat_map(|step| &step.assignments);
+        names.any(|(name, _)| name.text == column.name)
+    };
+    input.columns.iter().filter(assigned).cloned().collect()
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -194,6 +194,7 @@ impl Binder<'_> {
         let mut packed = Vec::new();
         for (name, table) in found {
             let mut items = Items::of_columns(&table.columns, span);
+            self.find_typed(&table, find, &mut items, span)?;
             if packs {
                 let rest: Vec<&Column> = table.columns.iter().filter(|of| !is_shown(of)).collect();
                 let rest = self.packed(&rest, span)?;
@@ -201,7 +202,7 @@ impl Binder<'_> {
             }
             packed.push((name, self.projected(table, items, span)?));
         }
-        let columns = union_columns(&packed, false);
+        let made = union_columns(&packed, false);
         let name = Name { text: source.to_owned(), span };
         let rows = self.union_of(packed, false, Some(&name), span)?;
         let mut items = Items::default();
@@ -209,10 +210,10 @@ impl Binder<'_> {
         match &find.project {
             Some(project) => {
                 let columns = without(&rows.columns, source);
-                self.find_project(&columns, project, &mut items, span)?;
+                self.find_project(&columns, &made, project, &mut items, span)?;
             }
             None => {
-                for (column, _) in columns.iter().filter(|(_, from)| shown.contains(from)) {
+                for (column, _) in made.iter().filter(|(_, from)| shown.contains(from)) {
                     items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
                 }
             }
@@ -267,9 +268,30 @@ impl Binder<'_> {
         }
     }
 
+    /// The columns of a table that `project` names, in the types that it gives them.
+    fn find_typed(
+        &mut self,
+        table: &Relation,
+        find: &Find,
+        items: &mut Items,
+        span: Span,
+    ) -> BindResult<()> {
+        for wanted in find.project.iter().flatten() {
+            let FindColumn::Column { name, kql_type: Some(kql_type) } = wanted else { continue };
+            if let Some(column) = table.columns.iter().find(|of| of.name == name.text) {
+                let wanted = self.kql_type(kql_type)?;
+                let value = Expr::column(&column.name, column.kql_type, span);
+                let value = self.converted(value, wanted)?;
+                items.replace(&column.name, value);
+            }
+        }
+        Ok(())
+    }
+
     fn find_project(
         &mut self,
         columns: &[Column],
+        made: &[(Column, Column)],
         project: &[FindColumn],
         items: &mut Items,
         span: Span,
@@ -277,6 +299,11 @@ impl Binder<'_> {
         for wanted in project {
             let FindColumn::Column { name, kql_type } = wanted else { continue };
             let there = columns.iter().find(|column| column.name == name.text);
+            let types = made.iter().filter(|(_, from)| from.name == name.text).count();
+            if types > 1 {
+                let message = format!("`{}` has several types; `project` says which", name.text);
+                return Err(self.report(Problem::semantic(name.span, message)));
+            }
             let value = match (there, kql_type) {
                 (Some(column), None) => Expr::column(&column.name, column.kql_type, span),
                 (Some(column), Some(kql_type)) => {
@@ -293,7 +320,7 @@ impl Binder<'_> {
     }
 
     /// The columns in one bag.
-    fn packed(&mut self, columns: &[&Column], span: Span) -> BindResult<Expr> {
+    pub(crate) fn packed(&mut self, columns: &[&Column], span: Span) -> BindResult<Expr> {
         let arguments = columns.iter().flat_map(|column| {
             [
                 Expr::text(column.name.as_str(), span),

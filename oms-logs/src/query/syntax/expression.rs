@@ -357,11 +357,27 @@ impl Parser {
         Ok((arguments, self.expect_punct(")")?))
     }
 
+    /// A time of the current day.
+    fn today_at(&mut self, ticks: i64, span: Span) -> Parsed<Expr> {
+        let name = |text: &str| Name { text: text.to_owned(), span };
+        let now = ExprKind::Call { name: name("now"), arguments: Vec::new() };
+        let now = NamedExpr { name: None, expr: self.expr(now, span)? };
+        let today = ExprKind::Call { name: name("startofday"), arguments: vec![now] };
+        let left = Box::new(self.expr(today, span)?);
+        let right = Box::new(self.literal(Literal::TimeSpan(Some(ticks)), span)?);
+        self.expr(ExprKind::Binary { operator: BinaryOperator::Add, left, right }, span)
+    }
+
     fn typed_literal(&mut self, kind: LiteralType, text: &str, span: Span) -> Parsed<Expr> {
         if kind == LiteralType::DateTime && text.is_empty() {
             // `datetime()` is the current time.
             let name = Name { text: "now".to_owned(), span };
             return self.expr(ExprKind::Call { name, arguments: Vec::new() }, span);
+        }
+        if kind == LiteralType::DateTime
+            && let Some(ticks) = time_of_day(text)
+        {
+            return self.today_at(ticks, span);
         }
         let Some(literal) = typed_value(kind, text) else {
             let message = format!("`{text}` is not a value of type {}", kind.name());
@@ -458,6 +474,15 @@ fn value_of(literal: Literal) -> Value {
         Literal::Dynamic(value) => Some(value),
     };
     value.unwrap_or(Value::Null)
+}
+
+/// `8:00` or `8:00:05.5`: a time without a date.
+fn time_of_day(text: &str) -> Option<i64> {
+    let plain = text.chars().all(|c| c.is_ascii_digit() || c == ':' || c == '.');
+    if !plain || !text.contains(':') || text.split(':').next()?.contains('.') {
+        return None;
+    }
+    time::parse_timespan(text).filter(|ticks| (0..time::TICKS_PER_DAY).contains(ticks))
 }
 
 /// `2025, 6, 14` as a date is written otherwise.

@@ -1,8 +1,8 @@
 //! The graph operators.
 
 use super::ast::{
-    GraphDirection, GraphEdge, GraphMatch, GraphOutput, GraphPattern, GraphToTable, MakeGraph,
-    Name, OperatorKind,
+    EdgeCount, GraphDirection, GraphEdge, GraphMatch, GraphOutput, GraphPattern, GraphToTable,
+    MakeGraph, Name, OperatorKind,
 };
 use super::parser::{Parsed, Parser};
 use super::token::TokenKind;
@@ -113,12 +113,13 @@ impl Parser {
         Ok(GraphEdge { name, direction, length })
     }
 
-    fn edge_count(&mut self) -> Parsed<u64> {
+    fn edge_count(&mut self) -> Parsed<EdgeCount> {
         match *self.peek() {
             TokenKind::Integer(count) => {
                 self.bump();
-                Ok(count)
+                Ok(EdgeCount::Number(count))
             }
+            TokenKind::Name(_) => self.expect_name("a count of edges").map(EdgeCount::Name),
             _ => Err(self.expected("a count of edges")),
         }
     }

@@ -356,7 +356,7 @@ impl Parser {
                 break;
             }
         }
-        if self.take_name("limit") {
+        if self.take_name("limit") || self.take_name("take") {
             expand.limit = Some(self.expression()?);
         }
         Ok(expand)

@@ -256,6 +256,15 @@ impl<'a> Lexer<'a> {
             self.at += 1;
             self.take_while(|c| c.is_ascii_digit());
         }
+        // `0.` is a real, `0..1` a range, and `0.name` a part of something.
+        let mut after = self.rest().chars();
+        if !real
+            && after.next() == Some('.')
+            && !after.next().is_some_and(|c| c == '.' || c == '_' || c.is_alphanumeric())
+        {
+            real = true;
+            self.at += 1;
+        }
         real |= self.exponent();
         let digits = self.text.get(start..self.at).unwrap_or_default();
         let unit = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -110,7 +110,9 @@ fn add(a: f64, b: f64) -> f64 {
 
 /// Of the elements that both have.
 fn dot_product(first: View<'_>, second: View<'_>) -> Option<f64> {
-    let is_empty = |series: View<'_>| series.as_array().is_none_or(|items| items.iter().len() == 0);
+    // A number by itself stands for as many as the other series has.
+    let is_empty =
+        |series: View<'_>| series.as_array().is_some_and(|items| items.iter().len() == 0);
     if is_empty(first) || is_empty(second) {
         return None;
     }

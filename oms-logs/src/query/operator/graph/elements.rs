@@ -5,7 +5,9 @@ use crate::query::bound::{Column, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::dynamic::Value;
 use crate::query::syntax::Span;
-use crate::query::syntax::ast::{self, Expr, ExprKind, GraphDirection, GraphMatch, Name};
+use crate::query::syntax::ast::{
+    self, EdgeCount, Expr, ExprKind, GraphDirection, GraphMatch, Name,
+};
 use crate::query::types::KqlType;
 
 /// How the values of an edge of variable length become one.
@@ -95,7 +97,14 @@ impl Elements {
                 }
                 let place = elements.edges.len();
                 elements.edges.push((name, edge.length.is_some()));
-                let (least, most) = edge.length.unwrap_or((1, 1));
+                let number = |count: &EdgeCount| match count {
+                    EdgeCount::Number(count) => *count,
+                    EdgeCount::Name(_) => u64::MAX,
+                };
+                let (least, most) = match &edge.length {
+                    Some((least, most)) => (number(least), number(most)),
+                    None => (1, 1),
+                };
                 if least > most || most > paths::LENGTH_MAX {
                     let span = edge.name.as_ref().map(|name| name.span).unwrap_or_default();
                     let message =
@@ -187,6 +196,16 @@ impl Elements {
             let item = |expr| ast::NamedExpr { name: None, expr };
             let value = named(&part.text, expr.span);
             if let Some(list) = self.list("map", &[item((**base).clone()), item(value)]) {
+                return named(&list, expr.span);
+            }
+        }
+        // The edge itself is an array of the bags of its edges' properties.
+        if let ExprKind::Name(edge) = &expr.kind
+            && self.edges.iter().any(|(known, several)| known == edge && *several)
+        {
+            let item = |expr| ast::NamedExpr { name: None, expr };
+            let all = Expr::new(ExprKind::Star("*".to_owned()), expr.span);
+            if let Some(list) = self.list("map", &[item(expr.clone()), item(all)]) {
                 return named(&list, expr.span);
             }
         }

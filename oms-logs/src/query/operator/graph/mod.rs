@@ -19,7 +19,7 @@ use crate::query::diagnostic::Problem;
 use crate::query::function::common_type;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{
-    self, GraphMatch, GraphOutput, GraphToTable, MakeGraph, Operator, OperatorKind,
+    self, EdgeCount, GraphMatch, GraphOutput, GraphToTable, MakeGraph, Operator, OperatorKind,
 };
 use crate::query::types::KqlType;
 use elements::Elements;
@@ -353,6 +353,7 @@ impl Binder<'_> {
         wanted: &GraphMatch,
         span: Span,
     ) -> BindResult<Arc<Relation>> {
+        let wanted = &self.with_counts(wanted)?;
         let graph = self.with_degrees(graph, wanted, span)?;
         let mut elements = Elements::of(wanted);
         let found = elements.check();
@@ -449,6 +450,25 @@ impl Binder<'_> {
         Err(self.report(problem.near(&value.text, known.iter().copied())))
     }
 
+    /// The pattern with numbers in the place of names for them.
+    fn with_counts(&mut self, wanted: &GraphMatch) -> BindResult<GraphMatch> {
+        let mut wanted = wanted.clone();
+        let edges = wanted.patterns.iter_mut().flat_map(|pattern| &mut pattern.edges);
+        for count in edges.filter_map(|(edge, _)| edge.length.as_mut()).flat_map(|(a, b)| [a, b]) {
+            let EdgeCount::Name(name) = &*count else { continue };
+            let (text, span) = (name.text.clone(), name.span);
+            let named = ast::Expr::new(ast::ExprKind::Name(text), span);
+            let value = self.expr(&named, &mut Scope::constants())?;
+            let number = value.as_long().and_then(|number| u64::try_from(number).ok());
+            let Some(number) = number.filter(|_| value.kql_type.is_number()) else {
+                let message = format!("`{named}` is no count of edges");
+                return Err(self.report(Problem::semantic(span, message)));
+            };
+            *count = EdgeCount::Number(number);
+        }
+        Ok(wanted)
+    }
+
     /// The graph with the degrees of its nodes, if the query asks for them.
     fn with_degrees(
         &mut self,
@@ -493,7 +513,11 @@ impl Binder<'_> {
             let mut items = Items::of_columns(&relation.columns, span);
             for list in elements.lists.iter_mut().filter(|list| list.of_nodes == of_nodes) {
                 let scope = &mut Scope::rows(&relation.columns);
-                let bound = if list.kind == elements::ListKind::Map {
+                let bound = if let ast::ExprKind::Star(_) = &list.expr.kind {
+                    let shown = |column: &&Column| !HIDDEN.contains(&column.name.as_str());
+                    let shown: Vec<&Column> = relation.columns.iter().filter(shown).collect();
+                    self.packed(&shown, span)?
+                } else if list.kind == elements::ListKind::Map {
                     self.expr(&list.expr, scope)?
                 } else {
                     self.condition(&list.expr, scope)?

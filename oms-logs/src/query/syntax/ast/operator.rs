@@ -331,6 +331,16 @@ pub struct GraphPattern {
     pub edges: Vec<(GraphEdge, Option<Name>)>,
 }
 
+/// A bound of how many edges one of variable length stands for.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::exhaustive_enums, reason = "the language's forms")]
+pub enum EdgeCount {
+    /// A number.
+    Number(u64),
+    /// What a `let` statement or a parameter has the number for.
+    Name(Name),
+}
+
 /// `-[name*least..most]->`
 #[derive(Clone, Debug, PartialEq)]
 pub struct GraphEdge {
@@ -339,7 +349,7 @@ pub struct GraphEdge {
     /// Which way it goes.
     pub direction: GraphDirection,
     /// How many edges it stands for, if it is not one.
-    pub length: Option<(u64, u64)>,
+    pub length: Option<(EdgeCount, EdgeCount)>,
 }
 
 /// Which way an edge goes.

@@ -2,9 +2,9 @@
 
 use super::{Pattern, Quoted, TopLevel, list, sub_pipeline, tables};
 use crate::query::syntax::ast::{
-    ColumnOrder, Evaluate, Expr, ExprKind, Find, FindColumn, GraphDirection, GraphEdge, GraphMatch,
-    GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart, Scan,
-    ScanStep, Search, TopNested,
+    ColumnOrder, EdgeCount, Evaluate, Expr, ExprKind, Find, FindColumn, GraphDirection, GraphEdge,
+    GraphMatch, GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart,
+    Scan, ScanStep, Search, TopNested,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -361,13 +361,22 @@ impl Display for GraphPattern {
     }
 }
 
+impl Display for EdgeCount {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(count) => count.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 impl Display for GraphEdge {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(if self.direction == GraphDirection::Left { "<-" } else { "-" })?;
         if self.name.is_some() || self.length.is_some() {
             f.write_str("[")?;
             optional(f, "", self.name.as_ref())?;
-            if let Some((least, most)) = self.length {
+            if let Some((least, most)) = &self.length {
                 write!(f, "*{least}..{most}")?;
             }
             f.write_str("]")?;
