@@ -11,6 +11,8 @@
 
 mod assignment;
 
+mod builder;
+
 mod content;
 
 mod difference;
@@ -31,6 +33,7 @@ mod state;
 
 mod target;
 
+pub use builder::{PullServerBuilder, PullServerSettings};
 pub use content::{
     CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, MODULE_HISTORY, PublishedConfiguration,
     PublishedModule,
@@ -53,7 +56,6 @@ pub use state::{NodeState, NodeTransition};
 
 use crate::Error;
 use crate::configuration::Configuration;
-use crate::content::ContentStore;
 use crate::module::{self, ModuleVersion};
 use crate::protocol::{
     AgentId, Checksum, ConfigurationName, DscAction, JobId, Operation, Reply, Request,
@@ -65,15 +67,12 @@ use content::Library;
 use jiff::SignedDuration;
 use node::Nodes;
 use oms_core::clock::Stopwatch;
-use oms_core::journal::{Journal, SqliteJournal};
 use oms_core::task::blocking;
-use oms_core::{
-    Clock, Disk, Entropy, EntropyExt, ErrorKind, LocalDisk, Secret, SystemClock, SystemEntropy,
-};
+use oms_core::{Clock, Entropy, EntropyExt, ErrorKind};
 use registration::Registrar;
 use rollout::Rollouts;
 use rule::Rules;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -82,138 +81,6 @@ use tracing::field::Empty;
 
 /// The most reports that one request lists.
 pub const REPORTS_LISTED_MAX: usize = 500;
-
-/// How a pull server behaves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PullServerSettings {
-    /// How far a registration's date may lie from the server's clock, in seconds, to either side.
-    pub clock_window_seconds: u32,
-    /// How long reports are kept, in days.
-    pub report_retention_days: u16,
-    /// After how long without a word a node counts as unresponsive, in minutes.
-    pub unresponsive_after_minutes: u32,
-    /// Whether nodes of protocol version 1 are served, whose ConfigurationId is their only
-    /// credential.
-    pub serves_version_1: bool,
-}
-
-impl Default for PullServerSettings {
-    /// Five minutes, thirty days, ninety minutes (three refresh intervals), version 1 served.
-    fn default() -> Self {
-        Self {
-            clock_window_seconds: 300,
-            report_retention_days: 30,
-            unresponsive_after_minutes: 90,
-            serves_version_1: true,
-        }
-    }
-}
-
-/// Collects what a [`PullServer`] is made of.
-#[derive(Debug)]
-pub struct PullServerBuilder {
-    directory: PathBuf,
-    disk: Option<Arc<dyn Disk>>,
-    journal: Option<Arc<dyn Journal>>,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    settings: PullServerSettings,
-    registration_keys: Vec<Secret>,
-}
-
-impl PullServerBuilder {
-    /// Where events go; `journal.db` in the server's folder without it.
-    #[must_use]
-    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
-        self.journal = Some(journal);
-        self
-    }
-
-    /// Where contents and reports go, in place of the server's folder.
-    #[must_use]
-    pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
-        self.disk = Some(disk);
-        self
-    }
-
-    /// Where the time comes from; the system's without it.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Where ids come from; the system's generator without it.
-    #[must_use]
-    pub fn entropy(mut self, entropy: Arc<dyn Entropy>) -> Self {
-        self.entropy = entropy;
-        self
-    }
-
-    /// How it behaves.
-    #[must_use]
-    pub fn settings(mut self, settings: PullServerSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// A key that nodes may register with; several may be given. Without one nobody registers.
-    #[must_use]
-    pub fn registration_key(mut self, key: Secret) -> Self {
-        self.registration_keys.push(key);
-        self
-    }
-
-    /// Opens the server and reads what it knew.
-    ///
-    /// # Errors
-    /// [`Error::Disk`], [`Error::Journal`], or [`Error::Invalid`] for an empty registration key.
-    pub async fn build(self) -> Result<PullServer, Error> {
-        if self.registration_keys.iter().any(Secret::is_empty) {
-            let reason = "it is empty".to_owned();
-            return Err(Error::Invalid { what: "registration key", reason });
-        }
-        let (clock, entropy) = (self.clock, self.entropy);
-        let (directory, disk, journal) = (self.directory, self.disk, self.journal);
-        let drawn = Arc::clone(&entropy);
-        let (journal, content, reports) = blocking(move || {
-            let disk: Arc<dyn Disk> = match disk {
-                Some(disk) => disk,
-                None => Arc::new(LocalDisk::new(&directory)?),
-            };
-            let journal: Arc<dyn Journal> = match journal {
-                Some(journal) => journal,
-                None => {
-                    let directory = LocalDisk::new(&directory)?;
-                    Arc::new(SqliteJournal::open(directory.root().join("journal.db"))?)
-                }
-            };
-            let content = ContentStore::open(Arc::clone(&disk), "content", drawn)?;
-            Ok::<_, Error>((journal, content, ReportStore::open(disk)?))
-        })
-        .await?;
-        let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
-        let registrar = Registrar::new(self.registration_keys, window);
-        let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
-        nodes.for_each(|node| registrar.recall(node)).await;
-        let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
-        let rollouts = Rollouts::open(Arc::clone(&journal)).await?;
-        let library = Library::open(journal, Arc::clone(&clock), content).await?;
-        Ok(PullServer {
-            nodes,
-            rules,
-            rollouts,
-            library,
-            registrar,
-            reports: Arc::new(reports),
-            clock,
-            entropy,
-            settings: self.settings,
-            comparing: Arc::new(Semaphore::new(1)),
-        })
-    }
-}
 
 /// A pull server.
 #[derive(Debug)]
@@ -244,15 +111,7 @@ impl PullServer {
     /// Begins a server that keeps its state in `directory`.
     #[must_use]
     pub fn builder(directory: impl Into<PathBuf>) -> PullServerBuilder {
-        PullServerBuilder {
-            directory: directory.into(),
-            disk: None,
-            journal: None,
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
-            settings: PullServerSettings::default(),
-            registration_keys: Vec::new(),
-        }
+        PullServerBuilder::new(directory.into())
     }
 
     /// Publishes a configuration document: nodes of that configuration fetch it when they ask
