@@ -5,6 +5,7 @@ use oms_core::ErrorKind;
 use oms_core::disk::DiskError;
 use oms_core::id::ParseIdError;
 use oms_core::journal::JournalError;
+use oms_core::secret::KeyError;
 use oms_core::task::TaskError;
 use std::path::PathBuf;
 
@@ -138,6 +139,9 @@ pub enum Error {
     /// Our own files could not be read or written.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The key ring did not seal or open a registration key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The journal could not be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -182,6 +186,7 @@ impl Error {
             Self::Unreachable { .. } | Self::Program { .. } => ErrorKind::Unavailable,
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Disk(error) => error.kind(),
+            Self::Key(error) => error.kind(),
             Self::Journal(error) => error.kind(),
             Self::Internal { .. } => ErrorKind::Internal,
         }

@@ -19,7 +19,7 @@ pub const SCHEME: &str = "Shared";
 /// base64 of SHA-256 of the body, a line feed, and the value of `x-ms-date`.
 #[must_use]
 pub fn signature(key: &Secret, x_ms_date: &str, body: &[u8]) -> String {
-    STANDARD.encode(mac(key, x_ms_date, body).finalize().into_bytes())
+    STANDARD.encode(mac(key, x_ms_date, &digest(body)).finalize().into_bytes())
 }
 
 /// The `Authorization` header for a signature.
@@ -34,10 +34,15 @@ pub fn x_ms_date(now: Timestamp) -> String {
     format!("{now:.7}")
 }
 
+/// What of a body is signed.
+fn digest(body: &[u8]) -> String {
+    STANDARD.encode(Sha256::digest(body))
+}
+
 #[expect(clippy::unwrap_used, reason = "HMAC takes a key of any length")]
-fn mac(key: &Secret, x_ms_date: &str, body: &[u8]) -> Hmac<Sha256> {
+fn mac(key: &Secret, x_ms_date: &str, digest: &str) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).unwrap();
-    mac.update(STANDARD.encode(Sha256::digest(body)).as_bytes());
+    mac.update(digest.as_bytes());
     mac.update(b"\n");
     mac.update(x_ms_date.as_bytes());
     mac
@@ -50,14 +55,17 @@ pub struct Signed {
     pub date: Timestamp,
     /// The signature, in base64: the same twice is a replay.
     pub signature: String,
+    /// Which of the keys made it, counted from 0.
+    pub key: usize,
 }
 
-/// Checks a registration's signature with any of `keys`, and its date against `now`.
+/// Checks a registration's signature with each of `keys`, of which no two are equal, and its date
+/// against `now`.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`] names what is missing, late or wrong.
-pub fn verify(
-    keys: &[Secret],
+pub fn verify<'a>(
+    keys: impl IntoIterator<Item = &'a Secret>,
     authorization: Option<&str>,
     x_ms_date: Option<&str>,
     body: &[u8],
@@ -77,17 +85,17 @@ pub fn verify(
     let date: Timestamp =
         x_ms_date.trim().parse().map_err(|_not_a_date| refuse("x-ms-date is not a date"))?;
     // Every key is tried, so that the time taken does not say which one fits.
-    let mut is_good = false;
-    for key in keys {
-        is_good |= mac(key, x_ms_date.trim(), body).verify_slice(&bytes).is_ok();
+    let (digest, mut fitting) = (digest(body), None);
+    for (index, key) in keys.into_iter().enumerate() {
+        if mac(key, x_ms_date.trim(), &digest).verify_slice(&bytes).is_ok() {
+            fitting = Some(index);
+        }
     }
-    if !is_good {
-        return Err(refuse("signature does not match"));
-    }
+    let key = fitting.ok_or_else(|| refuse("signature does not match"))?;
     if now.duration_since(date).abs() > window {
         return Err(refuse("x-ms-date is too far from the server's clock"));
     }
-    Ok(Signed { date, signature: given.to_owned() })
+    Ok(Signed { date, signature: given.to_owned(), key })
 }
 
 #[cfg(test)]
@@ -117,7 +125,7 @@ mod tests {
         assert_eq!(signature(&key, DATE, BODY.as_bytes()), SIGNATURE);
         let header = format!("Shared {SIGNATURE}");
         let (now, window) = (DATE.parse().expect("a date"), SignedDuration::from_mins(5));
-        verify(&[key], Some(&header), Some(DATE), BODY.as_bytes(), now, window).expect("accepted");
+        verify([&key], Some(&header), Some(DATE), BODY.as_bytes(), now, window).expect("accepted");
         // The key is the text, not the UUID that it spells.
         let upper = Secret::from(KEY.to_uppercase().as_str());
         assert_ne!(signature(&upper, DATE, BODY.as_bytes()), SIGNATURE);
@@ -140,7 +148,8 @@ mod tests {
             verify(keys, header, date, body, now, window).map_err(|error| error.to_string())
         };
         let keys = [Secret::from("other"), key];
-        assert!(check(&keys, Some(&header), Some(date), body, now).is_ok());
+        let signed = check(&keys, Some(&header), Some(date), body, now).expect("it is good");
+        assert_eq!(signed.key, 1, "the second made it");
         assert!(check(&keys, Some(&header), Some(date), body, now + window).is_ok());
         let late = now + window + SignedDuration::from_nanos(1);
         for (header, date, body, now, reason) in [

@@ -4,6 +4,7 @@ use super::PullServer;
 use super::content::Library;
 use super::node::Nodes;
 use super::registration::Registrar;
+use super::registration_key::{KeyRingPlace, RegistrationKeys};
 use super::rollout::Rollouts;
 use super::rule::Rules;
 use crate::Error;
@@ -11,12 +12,13 @@ use crate::content::ContentStore;
 use crate::report::ReportStore;
 use jiff::SignedDuration;
 use oms_core::journal::{Journal, SqliteJournal};
+use oms_core::secret::KeyRing;
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, LocalDisk, Secret, SystemClock, SystemEntropy};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// How a pull server behaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,7 @@ pub struct PullServerBuilder {
     entropy: Arc<dyn Entropy>,
     settings: PullServerSettings,
     registration_keys: Vec<Secret>,
+    key_ring: Option<Arc<KeyRing>>,
 }
 
 impl PullServerBuilder {
@@ -67,6 +70,7 @@ impl PullServerBuilder {
             entropy: Arc::new(SystemEntropy),
             settings: PullServerSettings::default(),
             registration_keys: Vec::new(),
+            key_ring: None,
         }
     }
 
@@ -105,17 +109,28 @@ impl PullServerBuilder {
         self
     }
 
-    /// A key that nodes may register with; several may be given. Without one nobody registers.
+    /// A key that nodes may register for anything with; several may be given. Without one only
+    /// those of [`PullServer::make_registration_key`] are good.
     #[must_use]
     pub fn registration_key(mut self, key: Secret) -> Self {
         self.registration_keys.push(key);
         self
     }
 
+    /// What seals the registration keys that are kept. Without it the server begins one of its own
+    /// with the first key: in the folder `keys` of its own, or where [`Self::disk`] is. Servers that
+    /// share a journal share one.
+    #[must_use]
+    pub fn key_ring(mut self, ring: Arc<KeyRing>) -> Self {
+        self.key_ring = Some(ring);
+        self
+    }
+
     /// Opens the server and reads what it knew.
     ///
     /// # Errors
-    /// [`Error::Disk`], [`Error::Journal`], or [`Error::Invalid`] for an empty registration key.
+    /// [`Error::Disk`], [`Error::Journal`]; [`Error::Key`] if the keys that are kept do not open;
+    /// [`Error::Invalid`] for an empty registration key.
     pub async fn build(self) -> Result<PullServer, Error> {
         if self.registration_keys.iter().any(Secret::is_empty) {
             let reason = "it is empty".to_owned();
@@ -124,6 +139,12 @@ impl PullServerBuilder {
         let (clock, entropy) = (self.clock, self.entropy);
         let (directory, disk, journal) = (self.directory, self.disk, self.journal);
         let drawn = Arc::clone(&entropy);
+        let place = KeyRingPlace {
+            ring: OnceCell::new_with(self.key_ring),
+            disk: disk.clone(),
+            folder: directory.join("keys"),
+            entropy: Arc::clone(&entropy),
+        };
         let (journal, content, reports) = blocking(move || {
             let disk: Arc<dyn Disk> = match disk {
                 Some(disk) => disk,
@@ -141,7 +162,8 @@ impl PullServerBuilder {
         })
         .await?;
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
-        let registrar = Registrar::new(self.registration_keys, window);
+        let keys = RegistrationKeys::open(Arc::clone(&journal), Arc::clone(&clock), place).await?;
+        let registrar = Registrar::new(self.registration_keys, keys, window);
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         nodes.for_each(|node| registrar.recall(node)).await;
         let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;

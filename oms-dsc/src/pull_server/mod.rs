@@ -1,7 +1,7 @@
 //! The pull server: nodes register, ask what to do, fetch, and report.
 //!
 //! ```text
-//!  PUT Nodes ──────► registration ──► journal (dsc-node)
+//!  PUT Nodes ──────► registration, its key ──► journal (dsc-node, dsc-registration-key)
 //!  GetDscAction ───► target: rules, roll-outs: what it gets ◄── library ◄── publish
 //!  Configuration, ─► content by checksum                        │
 //!  Module                                                       └── journal (dsc-configuration,
@@ -25,6 +25,8 @@ mod node;
 
 mod registration;
 
+mod registration_key;
+
 mod rollout;
 
 mod rule;
@@ -43,6 +45,13 @@ pub use expression::{NODE_EXPRESSION_BYTES_MAX, NodeExpression};
 pub use name::{RingName, RuleName, TagName};
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
+pub use registration_key::{
+    ConfigurationPattern, KEY_DESCRIPTION_BYTES_MAX, NewRegistrationKey,
+    REGISTRATION_KEY_BYTES_MAX, REGISTRATION_KEY_BYTES_MIN, REGISTRATION_KEY_HISTORY,
+    REGISTRATION_KEYS_MAX, RegistrationKey, RegistrationKeyEvent, RegistrationKeyId,
+    RegistrationKeyState, RegistrationKeyTransition, RevokeOptions, RevokeReport,
+    SCOPE_PATTERNS_MAX,
+};
 pub use rollout::{
     FailureReason, RINGS_MAX, ROLLOUT_HISTORY, ROLLOUT_PLAN_BYTES_MAX, ROLLOUTS_MAX, Ring,
     RingStatus, RolloutEvent, RolloutFailure, RolloutPlan, RolloutState, RolloutStatus,
@@ -103,6 +112,8 @@ pub struct PullServer {
 pub struct MaintenanceReport {
     /// Nodes that became unresponsive.
     pub nodes_silent: usize,
+    /// Nodes that were taken out because they go with a revoked key.
+    pub nodes_removed: usize,
     /// Files of old reports that were dropped.
     pub report_files_dropped: usize,
 }
@@ -273,11 +284,11 @@ impl PullServer {
         found.ok_or_else(|| Error::NotFound { what: "report", name: job_id.to_string() })
     }
 
-    /// Marks nodes that fell silent, opens rings of roll-outs, counts nodes that are overdue in them, and
-    /// drops old reports; to be called every minute or few.
+    /// Marks nodes that fell silent, takes out those that go with a revoked key, opens rings of roll-outs,
+    /// counts nodes that are overdue in them, and drops old reports; to be called every minute or few.
     ///
     /// # Errors
-    /// [`Error::Disk`], [`Error::Journal`]; what was done before stays done.
+    /// [`Error::Disk`], [`Error::Journal`], [`Error::Key`]; what was done before stays done.
     pub async fn maintain(&self) -> Result<MaintenanceReport, Error> {
         let now = self.clock.now();
         let limit = SignedDuration::from_mins(self.settings.unresponsive_after_minutes.into());
@@ -286,6 +297,8 @@ impl PullServer {
             (node.is_registered() && self.nodes.silence(node) > limit).then_some(heard)
         };
         let mut done = MaintenanceReport::default();
+        self.registrar.keys.refresh().await?;
+        done.nodes_removed = self.remove_nodes_of_revoked_keys().await?;
         let nodes = self.nodes.list().await?;
         self.rollouts_elapsed(&nodes).await?;
         for node in nodes {
@@ -597,6 +610,8 @@ fn refuse(error: &Error) -> Reply {
         return Reply::error(400, "ConfigurationID not found for {0}.", &message);
     }
     let status = match error.kind() {
+        // Whatever is wrong with the server's keys, the caller cannot help it.
+        _ if matches!(error, Error::Key(_)) => 500,
         ErrorKind::NotFound => 404,
         ErrorKind::Invalid | ErrorKind::AlreadyExists => 400,
         ErrorKind::Unauthenticated => 401,

@@ -1,6 +1,7 @@
 //! Registered nodes: one history each, kept in memory as what their events made of them.
 
 use super::name::TagName;
+use super::registration_key::RegistrationKeyId;
 use super::state::{NodeState, NodeTransition};
 use crate::Error;
 use crate::protocol::{
@@ -10,7 +11,8 @@ use crate::protocol::{
 use crate::report::{Compliance, ReportSummary};
 use jiff::{SignedDuration, Timestamp};
 use oms_core::journal::{
-    Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX, Snapshot,
+    Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX,
+    Snapshot,
 };
 use oms_core::{Clock, Lifecycle};
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,9 @@ pub enum NodeEvent {
         /// Whether TLS presented the certificate with the message.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_presented: bool,
+        /// Which of the keys that are kept signed it; none if it was one given at the server's start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        registration_key: Option<RegistrationKeyId>,
     },
     /// An operator gave it configurations, in place of those it registered for.
     Assigned {
@@ -124,6 +129,10 @@ pub struct Node {
     /// Whether TLS presented that certificate then: it must with every request since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_bound: bool,
+    /// Which of the keys that are kept it registered with last; none if it was one given at the
+    /// server's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_key: Option<RegistrationKeyId>,
     /// What it registered for.
     pub registered_names: Vec<ConfigurationName>,
     /// What an operator assigned instead; empty if nothing.
@@ -150,6 +159,7 @@ impl Node {
             agent: AgentInformation::default(),
             certificate: CertificateInformation::default(),
             is_bound: false,
+            registration_key: None,
             registered_names: Vec::new(),
             assigned_names: Vec::new(),
             tags: BTreeMap::new(),
@@ -206,11 +216,13 @@ impl Node {
                 signed,
                 signature,
                 is_presented,
+                registration_key,
                 message_type: _,
             } => {
                 self.agent = agent;
                 self.certificate = *certificate;
                 self.is_bound = is_presented;
+                self.registration_key = registration_key;
                 // Only a configuration repository's message names configurations; the others
                 // leave them as they are.
                 if let Some(names) = configuration_names {
@@ -435,6 +447,21 @@ impl Nodes {
         actor: &str,
         decide: impl Fn(&Node) -> Result<Option<NodeEvent>, Error> + Send,
     ) -> Result<Node, Error> {
+        self.change_with(agent_id, actor, &[], decide).await
+    }
+
+    /// The same, together with other appends and conditions: all or none.
+    ///
+    /// # Errors
+    /// [`JournalError::Conflict`] names one of the others that does not hold; those of `decide`.
+    pub(super) async fn change_with(
+        &self,
+        agent_id: AgentId,
+        actor: &str,
+        others: &[Append],
+        decide: impl Fn(&Node) -> Result<Option<NodeEvent>, Error> + Send,
+    ) -> Result<Node, Error> {
+        let own = history(agent_id)?;
         let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
         let slot = self.slot(agent_id).ok_or_else(not_found)?;
         let mut place = slot.lock().await;
@@ -451,23 +478,33 @@ impl Nodes {
                     return Err(error);
                 }
             };
-            match self.append(&node, actor, event).await {
+            match self.append(&node, actor, event, others).await {
                 Ok(changed) => return Ok(place.insert(changed).clone()),
                 // Another process was first: read again and decide anew.
-                Err(Error::Journal(JournalError::Conflict { .. })) => {}
+                Err(Error::Journal(JournalError::Conflict { history, .. })) if history == own => {}
                 Err(error) => return Err(error),
             }
         }
         Err(Error::Internal { reason: format!("node {agent_id} changes too fast") })
     }
 
-    async fn append(&self, node: &Node, actor: &str, event: NodeEvent) -> Result<Node, Error> {
+    async fn append(
+        &self,
+        node: &Node,
+        actor: &str,
+        event: NodeEvent,
+        others: &[Append],
+    ) -> Result<Node, Error> {
         let now = self.clock.now();
         let envelope = event.seal(now, actor)?;
         let mut changed = node.clone();
         changed.apply(now, event)?;
         let history = history(node.agent_id)?;
-        changed.version = self.journal.append_to(&history, node.version, vec![envelope]).await?;
+        let own =
+            Append { history: history.clone(), expected: node.version, events: vec![envelope] };
+        let appends = [&[own], others].concat();
+        self.journal.append(appends).await?;
+        changed.version = node.version + 1;
         if changed.version.is_multiple_of(SNAPSHOT_EVENTS)
             && let Ok(body) = serde_json::to_value(&changed)
         {

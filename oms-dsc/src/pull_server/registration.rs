@@ -1,6 +1,7 @@
 //! Registration: who may become a node, and what it says of itself.
 
 use super::node::{NODES_MAX, Node, NodeEvent, Nodes};
+use super::registration_key::{HeldKey, REGISTRATION_KEY_HISTORY, RegistrationKeys};
 use crate::Error;
 use crate::protocol::auth::{self, Signed};
 use crate::protocol::{
@@ -8,8 +9,9 @@ use crate::protocol::{
 };
 use jiff::{SignedDuration, Timestamp};
 use oms_core::Secret;
+use oms_core::journal::JournalError;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The largest registration, in bytes.
 pub const REGISTRATION_BYTES_MAX: usize = 64 << 10;
@@ -20,22 +22,29 @@ pub const CONFIGURATION_NAMES_MAX: usize = 64;
 /// The most signatures that are remembered; when they are all fresh, registrations wait.
 const SIGNATURES_MAX: usize = 4 * NODES_MAX;
 
+/// How often a registration is looked at again when its key changed meanwhile.
+const ATTEMPTS_MAX: usize = 8;
+
 /// Checks signatures, and remembers them for as long as their date is accepted.
 ///
-/// The keys are given by the operator at each start and kept in memory only, and a used signature is
-/// in the event of the registration that used it. `oms_core::auth::Credentials` has another task:
-/// it keeps what is drawn and revoked while a service runs, in a history of its own, and there a
-/// signature would be used in one step and the node registered in another.
+/// Keys are given by the operator at each start and kept in memory only, or made and revoked while
+/// servers run and kept in the journal. A used signature is in the event of the registration that
+/// used it.
 #[derive(Debug)]
 pub(super) struct Registrar {
-    keys: Vec<Secret>,
+    /// Those given at the start: good for anything, for ever.
+    pub(super) given: Vec<Secret>,
+    pub(super) keys: RegistrationKeys,
     window: SignedDuration,
     seen: Mutex<HashMap<String, Timestamp>>,
 }
 
+/// A registration whose signature is good, and the key that made it if that is one that is kept.
+type Verified = (Signed, Option<Arc<HeldKey>>);
+
 impl Registrar {
-    pub(super) fn new(keys: Vec<Secret>, window: SignedDuration) -> Self {
-        Self { keys, window, seen: Mutex::default() }
+    pub(super) fn new(given: Vec<Secret>, keys: RegistrationKeys, window: SignedDuration) -> Self {
+        Self { given, keys, window, seen: Mutex::default() }
     }
 
     /// Remembers the signatures of a node that was read from the journal.
@@ -44,12 +53,18 @@ impl Registrar {
         seen.extend(node.signatures().map(|(date, signature)| (signature.clone(), *date)));
     }
 
-    fn verify(&self, request: &Request, now: Timestamp) -> Result<Signed, Error> {
+    fn verify(&self, request: &Request, now: Timestamp) -> Result<Verified, Error> {
         let headers = &request.headers;
         let (authorization, date) =
             (headers.authorization.as_deref(), headers.x_ms_date.as_deref());
-        let signed =
-            auth::verify(&self.keys, authorization, date, &request.body, now, self.window)?;
+        let kept = self.keys.unrevoked();
+        let secrets = kept.iter().filter_map(|held| held.secret.as_ref());
+        let keys = self.given.iter().chain(secrets);
+        let signed = auth::verify(keys, authorization, date, &request.body, now, self.window)?;
+        let key = signed.key.checked_sub(self.given.len()).and_then(|index| kept.get(index));
+        if key.is_some_and(|key| key.about.has_expired(now)) {
+            return Err(Error::Unauthenticated { reason: "registration key has expired" });
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= SIGNATURES_MAX {
             seen.retain(|_, date| now.duration_since(*date).abs() <= self.window);
@@ -60,7 +75,7 @@ impl Registrar {
         if seen.insert(signed.signature.clone(), signed.date).is_some() {
             return Err(Error::Unauthenticated { reason: "signature was used before" });
         }
-        Ok(signed)
+        Ok((signed, key.map(Arc::clone)))
     }
 
     fn forget(&self, signed: &Signed) {
@@ -80,25 +95,36 @@ impl Registrar {
             let (actual, limit) = (request.body.len(), REGISTRATION_BYTES_MAX);
             return Err(Error::TooLarge { what: "registration", actual, limit });
         }
-        let signed = self.verify(request, now)?;
-        let outcome = async {
-            let event = event(request, &signed)?;
-            nodes.admit(agent_id)?;
-            let actor = format!("agent:{agent_id}");
-            nodes.change(agent_id, &actor, |_| Ok(Some(event.clone()))).await
-        };
-        match outcome.await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                // Nothing was registered, or nobody knows: the client may send it again.
-                self.forget(&signed);
-                Err(error)
+        for _ in 0..ATTEMPTS_MAX {
+            self.keys.refresh().await?;
+            let (signed, key) = self.verify(request, now)?;
+            let outcome = async {
+                let event = event(request, &signed, key.as_deref())?;
+                nodes.admit(agent_id)?;
+                let actor = format!("agent:{agent_id}");
+                // A key that is revoked at this moment registers nobody.
+                let others: Vec<_> =
+                    key.iter().map(|key| key.unchanged()).collect::<Result<_, _>>()?;
+                nodes.change_with(agent_id, &actor, &others, |_| Ok(Some(event.clone()))).await
+            };
+            let Err(error) = outcome.await else { return Ok(()) };
+            // Nothing was registered, or nobody knows: the client may send it again.
+            self.forget(&signed);
+            if !is_of_key(&error) {
+                return Err(error);
             }
         }
+        Err(Error::Internal { reason: "a registration key changes too fast".to_owned() })
     }
 }
 
-fn event(request: &Request, signed: &Signed) -> Result<NodeEvent, Error> {
+/// Whether somebody changed the key that a registration rests on.
+fn is_of_key(error: &Error) -> bool {
+    let Error::Journal(JournalError::Conflict { history, .. }) = error else { return false };
+    history.kind() == REGISTRATION_KEY_HISTORY
+}
+
+fn event(request: &Request, signed: &Signed, key: Option<&HeldKey>) -> Result<NodeEvent, Error> {
     let body: RegisterDscAgentRequest = decode("registration", &request.body)?;
     let RegisterDscAgentRequest {
         agent_information,
@@ -115,6 +141,11 @@ fn event(request: &Request, signed: &Signed) -> Result<NodeEvent, Error> {
     let is_repository = message_type == RegistrationMessageType::ConfigurationRepository;
     let names = configuration_names.filter(|_| is_repository);
     let configuration_names = names.map(parse_names).transpose()?;
+    let mut named = configuration_names.iter().flatten();
+    if key.is_some_and(|key| !named.all(|name| key.about.covers(name))) {
+        let reason = "registration key is not for a configuration that is named";
+        return Err(Error::Unauthenticated { reason });
+    }
     Ok(NodeEvent::Registered {
         message_type,
         agent: agent_information,
@@ -123,6 +154,7 @@ fn event(request: &Request, signed: &Signed) -> Result<NodeEvent, Error> {
         signed: signed.date,
         signature: signed.signature.clone(),
         is_presented: presented.is_some(),
+        registration_key: key.map(|key| key.about.id),
     })
 }
 

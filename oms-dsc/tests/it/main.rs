@@ -42,6 +42,8 @@ mod package;
 
 mod pull;
 
+mod registration_key;
+
 mod lcm;
 
 mod rules;

@@ -1,12 +1,13 @@
 //! Journals as earlier versions wrote them are read by this one.
 
 use crate::support::World;
+use oms_core::disk::{Disk as _, OpenMode};
 use oms_core::journal::Journal;
 use oms_core::testkit::Fixture;
 use oms_dsc::node::{LcmEvent, LcmState};
 use oms_dsc::pull_server::{
-    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule, RolloutEvent,
-    RolloutState, RuleEvent,
+    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule,
+    RegistrationKeyEvent, RegistrationKeyState, RolloutEvent, RolloutState, RuleEvent,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ fn every_event_is_kept_and_read() {
     Fixture::check::<PublishedModule>(&fixtures);
     Fixture::check::<RuleEvent>(&fixtures);
     Fixture::check::<RolloutEvent>(&fixtures);
+    Fixture::check::<RegistrationKeyEvent>(&fixtures);
 }
 
 /// A server and a node in one journal, as the first version wrote them.
@@ -97,4 +99,28 @@ async fn rules_of_format_1_give_what_they_gave() {
     assert_eq!(assignment.configuration_names[0].as_str(), "Site.Web");
     assert_eq!(assignment.source, AssignmentSource::Rule("web".parse().expect("a name")));
     assert_eq!((server.rules().len(), assignment.overruled.len()), (1, 0));
+}
+
+/// A key that is good, one that was revoked, and the ring that sealed both.
+#[tokio::test]
+async fn registration_keys_of_format_1_open() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let keys = fixtures.iter().find(|fixture| fixture.name() == "registration-key-1");
+    world.server_journal = Arc::new(keys.expect("it is there").journal().await);
+    let ring = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keys");
+    for name in ["kek", "ring.json"] {
+        let file = world.server_disk.open(Path::new(name), OpenMode::CreateNew).expect("new");
+        file.write_at(0, &std::fs::read(ring.join(name)).expect("a file")).expect("written");
+    }
+    let server = world.start_server().await;
+    let known = server.registration_keys().await.expect("keys");
+    let states = [RegistrationKeyState::Active, RegistrationKeyState::Revoked];
+    assert_eq!([known[0].state, known[1].state], states);
+    assert_eq!(known[0].description, "the web servers");
+    let scope: Vec<_> = known[0].configurations.iter().map(ToString::to_string).collect();
+    assert_eq!(scope, ["Web", "Site.*"]);
+    assert!(known[0].expires.is_some() && known[1].removes_nodes);
+    let node = server.nodes().await.expect("nodes").remove(0);
+    assert_eq!(node.registration_key, Some(known[0].id));
 }

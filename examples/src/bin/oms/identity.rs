@@ -19,6 +19,7 @@ use oms_core::resource::{
 };
 use oms_core::secret::KeyRing;
 use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
+use oms_dsc::pull_server::REGISTRATION_KEY_HISTORY;
 use oms_logs::http::{INGEST_OPERATION, SharedKeys, data_collector};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,10 +32,11 @@ const AUDIENCES: [&str; 2] =
 const LOCATION: &str = "local";
 
 /// The kinds of histories with something in them that only the key ring opens.
-const SEALED: [&str; 2] = ["credential", "token-signing-key"];
+const SEALED: [&str; 3] = ["credential", "token-signing-key", REGISTRATION_KEY_HISTORY];
 
 /// The identities of one journal.
 pub(crate) struct Identity {
+    ring: Arc<KeyRing>,
     tokens: Arc<TokenService>,
     keys: Arc<SigningKeys>,
     credentials: Arc<Credentials>,
@@ -69,7 +71,7 @@ impl Identity {
         let (j, c, e) = parts();
         let credentials = Arc::new(Credentials::open(j, Arc::clone(&ring), c, e).await?);
         let (j, c, e) = parts();
-        let keys = Arc::new(SigningKeys::open(j, ring, c, e).await?);
+        let keys = Arc::new(SigningKeys::open(j, Arc::clone(&ring), c, e).await?);
         let (j, c, _) = parts();
         let roles = Arc::new(RoleAssignments::open(j, c).await?);
         let (j, c, _) = parts();
@@ -81,7 +83,7 @@ impl Identity {
             .build();
         let tokens = Arc::new(tokens);
         let workspace = Principal::new(PrincipalKind::SharedKey, admin.workspace_id.to_lowercase());
-        let identity = Self { tokens, keys, credentials, roles, resources, workspace };
+        let identity = Self { ring, tokens, keys, credentials, roles, resources, workspace };
         identity.furnish(admin, services).await?;
         if journal.list(SEALED[0], None, 1).await?.is_empty() {
             identity.admit(admin).await?;
@@ -172,6 +174,11 @@ impl Identity {
         keys?;
         roles?;
         Ok(resources?)
+    }
+
+    /// What seals keys in the journal.
+    pub(crate) const fn key_ring(&self) -> &Arc<KeyRing> {
+        &self.ring
     }
 
     /// The token endpoint, and subscriptions with what is in them.

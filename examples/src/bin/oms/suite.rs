@@ -27,6 +27,7 @@ use oms_core::http::Surface;
 use oms_core::journal::Event;
 use oms_core::projection::Projection;
 use oms_core::record::Record;
+use oms_core::secret::KeyRing;
 use oms_core::{Clock, Journal, RecordSink, Secret, SystemClock, SystemEntropy};
 use oms_dsc::pull_server::{PullServer, PullServerSettings};
 use oms_logs::Workspace;
@@ -180,7 +181,9 @@ impl Suite {
             true => {
                 let key = registration_key.unwrap_or_else(|| admin.dsc_registration_key.clone());
                 let journal = journals.of(Service::Dsc).await?;
-                Some(open_dsc(bulk, key, journal, &config).await.context("the pull server")?)
+                let ring = Arc::clone(identity.key_ring());
+                let opened = open_dsc(bulk, (key, ring), journal, &config).await;
+                Some(opened.context("the pull server")?)
             }
             false => None,
         };
@@ -513,7 +516,7 @@ async fn open_automation(
 
 async fn open_dsc(
     data: &DataDir,
-    registration_key: Secret,
+    (registration_key, key_ring): (Secret, Arc<KeyRing>),
     journal: Arc<dyn Journal>,
     config: &Config,
 ) -> Result<Arc<PullServer>> {
@@ -523,6 +526,7 @@ async fn open_dsc(
     let server = PullServer::builder(data.folder("dsc")?)
         .journal(journal)
         .registration_key(registration_key)
+        .key_ring(key_ring)
         .settings(settings)
         .build()
         .await?;

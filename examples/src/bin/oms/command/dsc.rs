@@ -1,6 +1,7 @@
 //! `oms dsc`: documents, nodes, and this machine's own state.
 
 mod compile;
+mod key;
 mod node;
 mod nodes;
 mod rollout;
@@ -76,6 +77,9 @@ pub(crate) enum Dsc {
     /// Gives a new version of a configuration to one ring of nodes after the other.
     #[command(subcommand)]
     Rollout(rollout::Rollout),
+    /// Makes, lists and revokes keys that nodes register with, beside that of admin.json.
+    #[command(subcommand)]
+    Key(key::Key),
     /// Takes a node out of the list. It may register again.
     Remove {
         /// The node: its id in `oms dsc nodes`, or its computer's name.
@@ -168,6 +172,7 @@ impl Dsc {
                 | Self::Tag(_)
                 | Self::Rule(_)
                 | Self::Rollout(_)
+                | Self::Key(_)
                 | Self::Remove { .. }
                 | Self::Report { .. }
                 | Self::Diff { .. }
@@ -190,6 +195,7 @@ impl Dsc {
             Self::Rollout(rollout) => rollout.absolute(),
             Self::Publish { files, .. } => absolute(files),
             Self::Module { file, .. } => absolute([file]),
+            Self::Key(key) => key.absolute(),
             Self::Apply(apply) => apply.document.absolute(),
             Self::Test(document) | Self::Get(document) => document.absolute(),
             Self::Pull(pull) => pull.absolute(),
@@ -209,6 +215,7 @@ impl Dsc {
             Self::Tag(tag) => rules::tag(suite, tag).await,
             Self::Rule(rule) => rules::rule(suite, rule).await,
             Self::Rollout(rollout) => rollout.run(suite).await,
+            Self::Key(key) => key.run(suite).await,
             Self::Remove { node } => nodes::remove(suite, node).await,
             Self::Report { node, job, limit } => {
                 nodes::report(suite, node, job.as_deref(), *limit).await
@@ -233,6 +240,7 @@ impl Dsc {
             | Self::Tag(_)
             | Self::Rule(_)
             | Self::Rollout(_)
+            | Self::Key(_)
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. } => {
