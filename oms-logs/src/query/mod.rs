@@ -49,10 +49,11 @@
 //! `make-graph`, `graph-match`, `graph-shortest-paths`, `graph-mark-components`, `graph-to-table`.
 //! Functions over rows in an order: `row_number`, `prev`, `next`, `row_cumsum`, `row_rank_dense`,
 //! `row_rank_min`, `row_window_session`. Plugins: `active_users_count`, `activity_counts_metrics`,
-//! `activity_engagement`, `activity_metrics`, `bag_unpack`, `dcount_intersect`, `geo_line_lookup`,
-//! `geo_polygon_lookup`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
+//! `activity_engagement`, `activity_metrics`, `autocluster`, `bag_unpack`, `basket`,
+//! `dcount_intersect`, `diffpatterns`, `funnel_sequence`, `funnel_sequence_completion`,
+//! `geo_line_lookup`, `geo_polygon_lookup`, `identity`, `ipv4_lookup`, `ipv6_lookup`, `narrow`,
 //! `new_activity_metrics`, `pivot`, `preview`, `rolling_percentile`, `rows_near`, `schema_merge`,
-//! `session_count`, `sliding_window_counts`.
+//! `sequence_detect`, `session_count`, `sliding_window_counts`.
 //!
 //! Values of every type, `dynamic` ones with access to their parts and the functions over
 //! arrays, bags and sets. Every aggregate but `passthrough`. Everything else of the language is an
@@ -69,7 +70,10 @@
 //!   engine's own: they cannot be read by the service, nor its by this one.
 //! - `top-hitters` counts exactly; values that come equally often are in falling order.
 //! - `sample` draws the same rows for the same rows and the same `now()`.
-//! - `reduce` finds patterns in a way of its own, and so may cut texts elsewhere than the service.
+//! - `reduce` takes a number for what texts of one pattern differ in, whatever its threshold. Its
+//!   `characters` separate where they are letters or digits, and do not where they are other signs.
+//! - `funnel_sequence` passes over states between those of its sequence, takes a state that comes again
+//!   at once for the same, and of sequences that start alike counts the one that ends first.
 //! - `partition` runs its operators for at most 10,000 keys; what is in braces for at most 64, as in the
 //!   service.
 //! - A graph is matched whole: one of more matches or steps than its bounds is an error.

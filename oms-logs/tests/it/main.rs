@@ -46,6 +46,8 @@ mod query_geo;
 #[cfg(test)]
 mod query_patterns;
 #[cfg(test)]
+mod query_plugins;
+#[cfg(test)]
 mod query_random;
 #[cfg(test)]
 mod query_series;

@@ -530,6 +530,14 @@ impl Binder<'_> {
         found
     }
 
+    /// Whether there is a table of the name, stored or given.
+    pub(super) fn has_table(&self, name: &str) -> bool {
+        match self.lets.get(name) {
+            Some(value) => matches!(value, LetValue::Table(_) | LetValue::Function(_)),
+            None => self.may_read(name) && self.source.table(name).is_some(),
+        }
+    }
+
     /// A table under the name that `withsource` shows.
     pub(super) fn named(
         &mut self,

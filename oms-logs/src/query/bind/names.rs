@@ -52,6 +52,8 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
         // The condition does not name the column.
         "countif" => Some("countif_".to_owned()),
         "take_any" | "take_anyif" | "arg_max" | "arg_min" => first.and_then(column_name),
+        "argmax" => Some(format!("max_{argument}")),
+        "argmin" => Some(format!("min_{argument}")),
         "anyif" => Some(format!("any_{argument}")),
         "percentile" | "percentiles" | "percentilew" | "percentilesw" => {
             let percent = rest.last().map(|percent| literal_text(percent)).unwrap_or_default();

@@ -13,17 +13,20 @@ use crate::query::types::KqlType;
 use datafusion::scalar::ScalarValue;
 
 /// The aggregates of this version. The names that end in `if` take a condition after their values.
-pub(crate) const NAMES: [&str; 57] = [
+pub(crate) const NAMES: [&str; 61] = [
     "any",
     "anyif",
     "arg_max",
     "arg_min",
+    "argmax",
+    "argmin",
     "avg",
     "avgif",
     "binary_all_and",
     "binary_all_or",
     "binary_all_xor",
     "buildschema",
+    "cnt",
     "count",
     "count_distinct",
     "count_distinctif",
@@ -71,16 +74,18 @@ pub(crate) const NAMES: [&str; 57] = [
     "variance",
     "varianceif",
     "variancep",
+    "variancepif",
 ];
 
-/// Aggregates that are known under these names too, or make several columns, or are not run.
-pub(crate) const UNSUPPORTED: [&str; 3] = ["argmax", "argmin", "passthrough"];
+/// Aggregates that are not run.
+pub(crate) const UNSUPPORTED: [&str; 1] = ["passthrough"];
 
 /// Aggregates that are also functions of a row; outside of groups they are those.
 pub(crate) const SCALARS_TOO: [&str; 3] = ["hll_merge", "merge_tdigest", "tdigest_merge"];
 
 /// Aggregates that make several columns.
-pub(crate) const SEVERAL: [&str; 4] = ["arg_max", "arg_min", "percentiles", "percentilesw"];
+pub(crate) const SEVERAL: [&str; 6] =
+    ["arg_max", "arg_min", "argmax", "argmin", "percentiles", "percentilesw"];
 
 /// The name without its `if`.
 fn base_of(name: &str) -> &str {
@@ -151,6 +156,7 @@ impl Maker<'_> {
             Some(coerce(arguments.remove(at), Parameter::Bool, self.name)?)
         };
         let expected = match base {
+            "cnt" => 0..=0,
             "count" => 0..=1,
             "percentile" | "covariance" | "covariancep" => 2..=2,
             // The accuracy is taken and not used: the count is exact.

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What the engine calls the type inside.
-const fn data_type(kql_type: KqlType) -> &'static str {
+pub(super) const fn data_type(kql_type: KqlType) -> &'static str {
     match kql_type {
         KqlType::Bool => "System.SByte",
         KqlType::DateTime => "System.DateTime",

@@ -167,7 +167,7 @@ impl Binder<'_> {
         };
         let several = match &expr.kind {
             ast::ExprKind::Call { name, arguments } => match name.text.as_str() {
-                "arg_max" | "arg_min" => {
+                "arg_max" | "arg_min" | "argmax" | "argmin" => {
                     Some(self.row_selector(input, expr.span, name, arguments, keys, scope)?)
                 }
                 "any" | "take_any" if arguments.len() > 1 || has_star(arguments) => {
@@ -252,7 +252,8 @@ impl Binder<'_> {
         Ok(columns)
     }
 
-    /// `arg_max(order, columns…)`: the order's extreme and, of its row, the columns.
+    /// `arg_max(order, columns…)`: the order's extreme and, of its row, the columns. The older
+    /// `argmax` calls them after the order: `max_order`, `max_order_column`.
     fn row_selector(
         &mut self,
         input: &Relation,
@@ -266,11 +267,21 @@ impl Binder<'_> {
             let message = format!("`{}` takes an expression and columns", name.text);
             return Err(self.report(Problem::semantic(name.span, message)));
         };
-        let greatest = name.text == "arg_max";
+        let greatest = matches!(name.text.as_str(), "arg_max" | "argmax");
+        let is_older = matches!(name.text.as_str(), "argmax" | "argmin");
         let order = self.expr(&first.expr, &mut Scope::rows(&input.columns))?;
         let order_name = column_name(&first.expr);
         let mut chosen = vec![(order_name.clone(), order.clone())];
         chosen.extend(self.chosen(input, rest, keys, order_name.as_ref())?);
+        if is_older {
+            let prefix = if greatest { "max" } else { "min" };
+            let prefix = format!("{prefix}_{}", order_name.unwrap_or_default());
+            for (place, (implied, _)) in chosen.iter_mut().enumerate() {
+                let column = implied.take().unwrap_or_default();
+                let name = if place == 0 { prefix.clone() } else { format!("{prefix}_{column}") };
+                *implied = Some(name);
+            }
+        }
         let first = scope.aggregate_count();
         let mut maker = Maker { name: &name.text, span, first, aggregates: Vec::new() };
         let columns = chosen.into_iter().map(|(implied, expr)| {

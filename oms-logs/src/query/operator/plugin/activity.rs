@@ -1,5 +1,6 @@
 //! User analytics: distinct ids along a timeline.
 
+use super::timeline::{Period, Sliding, Windows};
 use super::{Arguments, columns_from};
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope};
 use crate::query::bound::{Column, Expr, Relation};
@@ -9,17 +10,16 @@ use crate::query::limits::{OPERATOR_ROWS_MAX, exceeded};
 use crate::query::operator::effort::Effort;
 use crate::query::operator::values::Groups;
 use crate::query::plan::TableFunction;
-use crate::query::syntax::Span;
+use crate::query::syntax::{Span, ast};
 use crate::query::types::KqlType;
 use async_trait::async_trait;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, UInt64Array,
 };
-use datafusion::arrow::compute::take;
+use datafusion::arrow::compute::{concat, take};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use datafusion::execution::TaskContext;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -29,11 +29,11 @@ enum Metric {
     /// Ids that were there in enough periods before.
     ActiveUsers { lookback: i64, period: i64, periods: i64, bin: i64 },
     /// Each window beside all windows before.
-    Counts { window: i64 },
+    Counts { window: Period },
     /// Each window beside the one before.
-    Retention { window: i64 },
-    /// New ids of each window, and which of them come back in later ones.
-    New { window: i64 },
+    Retention { window: Period },
+    /// New ids of each window, or of that of one instant, and which of them come back in later ones.
+    New { window: Period, cohort: Option<i64> },
     /// An inner window beside an outer one that ends with it.
     Engagement { inner: i64, outer: i64 },
     /// Appearances of ids that were not there for a while.
@@ -86,9 +86,40 @@ impl Metric {
         }
     }
 
-    fn new(plugin: &str, sizes: &[i64]) -> Option<Self> {
+    /// Whether the dimensions come before what is counted.
+    const fn has_dimensions_first(self) -> bool {
+        !matches!(self, Self::Retention { .. } | Self::New { .. } | Self::Engagement { .. })
+    }
+
+    /// The columns of the answer.
+    fn columns(self, time: &str, time_type: KqlType, dimensions: Vec<Column>) -> Vec<Column> {
+        let mut columns = if let Self::New { .. } = self {
+            vec![
+                Column::new(format!("from_{time}"), time_type),
+                Column::new(format!("to_{time}"), time_type),
+            ]
+        } else {
+            vec![Column::new(time, time_type)]
+        };
+        let counted = self.names().iter().map(|(name, of)| Column::new(*name, *of));
+        if self.has_dimensions_first() {
+            columns.extend(dimensions);
+            columns.extend(counted);
+        } else {
+            columns.extend(counted);
+            columns.extend(dimensions);
+        }
+        columns
+    }
+
+    /// What a plugin counts in periods of some sizes.
+    fn new(plugin: &str, sizes: &[Period], cohort: Option<i64>) -> Option<Self> {
+        use Period::Width;
         Some(match (plugin, sizes) {
-            ("active_users_count", [lookback, period, periods, bin]) => Self::ActiveUsers {
+            (
+                "active_users_count",
+                [Width(lookback), Width(period), Width(periods), Width(bin)],
+            ) => Self::ActiveUsers {
                 lookback: *lookback,
                 period: *period,
                 periods: *periods,
@@ -96,12 +127,14 @@ impl Metric {
             },
             ("activity_counts_metrics", [window]) => Self::Counts { window: *window },
             ("activity_metrics", [window]) => Self::Retention { window: *window },
-            ("new_activity_metrics", [window]) => Self::New { window: *window },
-            ("activity_engagement", [inner, outer]) => {
+            ("new_activity_metrics", [window]) => Self::New { window: *window, cohort },
+            ("activity_engagement", [Width(inner), Width(outer)]) => {
                 Self::Engagement { inner: *inner, outer: *outer }
             }
-            ("session_count", [bin, lookback]) => Self::Sessions { bin: *bin, lookback: *lookback },
-            ("sliding_window_counts", [lookback, bin]) => {
+            ("session_count", [Width(bin), Width(lookback)]) => {
+                Self::Sessions { bin: *bin, lookback: *lookback }
+            }
+            ("sliding_window_counts", [Width(lookback), Width(bin)]) => {
                 Self::Sliding { lookback: *lookback, bin: *bin }
             }
             _ => return None,
@@ -110,7 +143,7 @@ impl Metric {
 }
 
 impl Binder<'_> {
-    /// `plugin(id, timeline, start, end, sizes…, dimensions…)`
+    /// `plugin(id, timeline, start, end, sizes…, cohort, dimensions…, lookback)`
     pub(super) fn activity(
         &mut self,
         input: Arc<Relation>,
@@ -120,79 +153,135 @@ impl Binder<'_> {
         let id = self.plugin_column(&input, arguments.next(), plugin)?;
         let time = self.plugin_column(&input, arguments.next(), plugin)?;
         let (all, fewer) = Metric::counts(&plugin.text);
-        let rest = arguments.positional();
-        let is_column = |expr: &&crate::query::syntax::ast::Expr| {
-            matches!(&expr.kind, crate::query::syntax::ast::ExprKind::Name(name)
-                if input.columns.iter().any(|column| column.name == *name))
+        let mut rest = arguments.positional();
+        let is_new = plugin.text == "new_activity_metrics";
+        let known = match rest.last() {
+            Some(last) if is_new && self.is_lookback(&input, last) => {
+                let last = *last;
+                rest.pop();
+                Some(self.lookback(last, &id)?)
+            }
+            _ => None,
         };
-        let given = rest.iter().take_while(|argument| !is_column(argument)).count();
+        let given = rest.iter().take_while(|argument| !is_column(&input, argument)).count();
         let (bounded, sizes) = match fewer {
             Some(fewer) if given == fewer => (false, fewer),
             _ => (true, all - 2),
         };
-        let mut constants = rest.iter().take(given);
+        let mut constants = rest.iter().copied().take(given).peekable();
         let bounds = if bounded {
-            let start = self.timeline_constant(constants.next().copied(), time.kql_type, span)?;
-            let end = self.timeline_constant(constants.next().copied(), time.kql_type, span)?;
+            let start = self.timeline_constant(constants.next(), time.kql_type, span)?;
+            let end = self.timeline_constant(constants.next(), time.kql_type, span)?;
             Some((start, end))
         } else {
             None
         };
-        let mut made = Vec::new();
-        for argument in constants.by_ref().take(sizes) {
-            let size = self.expr(argument, &mut Scope::constants())?;
-            match size.as_long() {
-                Some(size) if size > 0 => made.push(size),
-                _ => {
-                    let message = format!("plugin `{}` takes a positive size here", plugin.text);
-                    return Err(self.report(Problem::semantic(argument.span, message)));
-                }
-            }
+        let sizes = self.periods(constants.by_ref().take(sizes), &time, plugin)?;
+        let cohort = match constants.next_if(|_| is_new) {
+            Some(cohort) => Some(self.timeline_constant(Some(cohort), time.kql_type, span)?),
+            None => None,
+        };
+        if let Some(extra) = constants.next() {
+            let message = format!("plugin `{}` takes no more constants here", plugin.text);
+            return Err(self.report(Problem::semantic(extra.span, message)));
         }
-        if constants.next().is_some() {
-            let what = format!("a cohort or a lookback of plugin {}", plugin.text);
-            return Err(self.report(Problem::unsupported(span, what)));
-        }
-        let Some(metric) = Metric::new(&plugin.text, &made) else {
+        let Some(metric) = Metric::new(&plugin.text, &sizes, cohort) else {
             let message = format!("plugin `{}` lacks an argument", plugin.text);
             return Err(self.report(Problem::semantic(span, message)));
         };
-        let time_type = match time.kql_type {
-            KqlType::Int => KqlType::Long,
-            KqlType::DateTime | KqlType::Long => time.kql_type,
-            other => {
-                let message = format!("plugin `{}` has no timeline of {other}", plugin.text);
-                return Err(self.report(Problem::semantic(span, message)));
-            }
-        };
-        let mut columns = if let Metric::New { .. } = metric {
-            vec![
-                Column::new(format!("from_{}", time.name), time_type),
-                Column::new(format!("to_{}", time.name), time_type),
-            ]
-        } else {
-            vec![Column::new(&time.name, time_type)]
-        };
+        let time_type = self.timeline_type(&time, plugin)?;
         let mut items = Items::default();
         items.replace("$id", Expr::column(&id.name, id.kql_type, span));
         let of_time = Expr::column(&time.name, time.kql_type, span);
         let of_time =
             if time.kql_type == KqlType::Int { cast(of_time, time_type) } else { of_time };
         items.replace("$time", of_time);
+        let mut dimensions = Vec::new();
         for dimension in rest.iter().skip(given) {
             let column = self.plugin_column(&input, Some(dimension), plugin)?;
             items.replace(&column.name, Expr::column(&column.name, column.kql_type, span));
-            columns.push(column);
+            dimensions.push(column);
         }
-        columns.extend(metric.names().iter().map(|(name, of)| Column::new(*name, *of)));
+        let columns = metric.columns(&time.name, time_type, dimensions);
         let input = self.projected(input, items, span)?;
-        let function = Activity { metric, bounds };
-        self.table_function(vec![input], Arc::new(function), columns, false, span)
+        let function = Arc::new(Activity { metric, bounds });
+        let inputs = std::iter::once(input).chain(known).collect();
+        self.table_function(inputs, function, columns, false, span)
     }
 
-    fn timeline_constant(
+    /// The type in which instants of a timeline are counted.
+    pub(super) fn timeline_type(
         &mut self,
-        argument: Option<&crate::query::syntax::ast::Expr>,
+        time: &Column,
+        plugin: &ast::Name,
+    ) -> BindResult<KqlType> {
+        match time.kql_type {
+            KqlType::Int => Ok(KqlType::Long),
+            KqlType::DateTime | KqlType::Long => Ok(time.kql_type),
+            other => {
+                let message = format!("plugin `{}` has no timeline of {other}", plugin.text);
+                Err(self.report(Problem::semantic(plugin.span, message)))
+            }
+        }
+    }
+
+    /// The sizes of periods: numbers, timespans, or the name of a period of the calendar.
+    fn periods<'e>(
+        &mut self,
+        arguments: impl Iterator<Item = &'e ast::Expr>,
+        time: &Column,
+        plugin: &ast::Name,
+    ) -> BindResult<Vec<Period>> {
+        let has_calendar = time.kql_type == KqlType::DateTime && plugin.text.ends_with("_metrics");
+        let mut sizes = Vec::new();
+        for argument in arguments {
+            let size = self.expr(argument, &mut Scope::constants())?;
+            let named = size.as_text().filter(|_| has_calendar).and_then(Period::of_name);
+            match (named, size.as_long()) {
+                (Some(period), _) => sizes.push(period),
+                (None, Some(size)) if size > 0 => sizes.push(Period::Width(size)),
+                _ => {
+                    let or = if has_calendar { ", or `week`, `month` or `year`," } else { "" };
+                    let message =
+                        format!("plugin `{}` takes a positive size{or} here", plugin.text);
+                    return Err(self.report(Problem::semantic(argument.span, message)));
+                }
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Whether an argument is a table rather than a column or a constant.
+    fn is_lookback(&self, input: &Relation, argument: &ast::Expr) -> bool {
+        match &argument.kind {
+            ast::ExprKind::Name(name) => !is_column(input, argument) && self.has_table(name),
+            ast::ExprKind::Pipeline(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The ids of a table: its column of that name, or its only one.
+    fn lookback(&mut self, argument: &ast::Expr, id: &Column) -> BindResult<Arc<Relation>> {
+        let table = self.table(argument)?;
+        let named = table.columns.iter().find(|column| column.name == id.name);
+        let column = match (named, table.columns.as_slice()) {
+            (Some(column), _) | (None, [column]) => column.clone(),
+            _ => {
+                let message = format!("the lookback has no column `{}`", id.name);
+                return Err(self.report(Problem::semantic(argument.span, message)));
+            }
+        };
+        let span = argument.span;
+        let value = Expr::column(&column.name, column.kql_type, span);
+        let mut items = Items::default();
+        items.replace("$id", self.converted(value, id.kql_type)?);
+        self.projected(table, items, span)
+    }
+
+    /// A constant instant.
+    pub(super) fn timeline_constant(
+        &mut self,
+        argument: Option<&ast::Expr>,
         kql_type: KqlType,
         span: Span,
     ) -> BindResult<i64> {
@@ -211,6 +300,12 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+/// Whether an argument names a column.
+fn is_column(input: &Relation, argument: &ast::Expr) -> bool {
+    matches!(&argument.kind, ast::ExprKind::Name(name)
+        if input.columns.iter().any(|column| column.name == *name))
 }
 
 #[derive(Debug)]
@@ -251,73 +346,6 @@ impl Made {
     }
 }
 
-/// Windows of one width, side by side.
-#[derive(Clone, Copy)]
-struct Windows {
-    start: i64,
-    width: i64,
-    count: i64,
-}
-
-impl Windows {
-    /// The first instant of a window and that after the last.
-    const fn bounds(self, at: i64) -> (i64, i64) {
-        let start = self.start.saturating_add(self.width.saturating_mul(at));
-        (start, start.saturating_add(self.width))
-    }
-
-    /// The window to look at after an empty one: that of the next event, if there is one.
-    fn skip(self, at: i64, next: Option<&(i64, u64)>) -> i64 {
-        let place = |time: i64| time.saturating_sub(self.start).div_euclid(self.width);
-        next.map_or(self.count, |(time, _)| place(*time).max(at + 1))
-    }
-}
-
-/// The events between two instants that only ever move on, and how often each id is among them.
-#[derive(Default)]
-struct Sliding {
-    from: usize,
-    to: usize,
-    counts: HashMap<u64, usize>,
-}
-
-impl Sliding {
-    /// Moves to the events from one instant up to another, which is not included.
-    async fn slide(&mut self, events: &[(i64, u64)], (from, to): (i64, i64), effort: &mut Effort) {
-        while let Some((_, id)) = events.get(self.to).filter(|(time, _)| *time < to) {
-            *self.counts.entry(*id).or_insert(0) += 1;
-            self.to += 1;
-            effort.step().await;
-        }
-        while let Some((_, id)) = events.get(self.from).filter(|(time, _)| *time < from) {
-            if self.from >= self.to {
-                break;
-            }
-            if let Entry::Occupied(mut entry) = self.counts.entry(*id) {
-                *entry.get_mut() -= 1;
-                if *entry.get() == 0 {
-                    entry.remove();
-                }
-            }
-            self.from += 1;
-            effort.step().await;
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.to.saturating_sub(self.from)
-    }
-
-    fn distinct(&self) -> usize {
-        self.counts.len()
-    }
-
-    /// The first event after these.
-    fn next<'e>(&self, events: &'e [(i64, u64)]) -> Option<&'e (i64, u64)> {
-        events.get(self.to)
-    }
-}
-
 #[async_trait]
 impl TableFunction for Activity {
     fn name(&self) -> &'static str {
@@ -335,7 +363,7 @@ impl TableFunction for Activity {
             return exec_err!("an activity plugin takes a timeline");
         };
         let rows = input.num_rows();
-        let ids = Groups::of(input.columns().get(..1).unwrap_or_default(), rows)?;
+        let (ids, known) = ids(input, inputs.get(1))?;
         let dimensions = columns_from(input, 2);
         let groups = Groups::of(dimensions, rows)?;
         let mut made =
@@ -344,7 +372,8 @@ impl TableFunction for Activity {
         for (group, rows) in of_groups.into_iter().enumerate() {
             let event = |row: u64| {
                 let row = usize::try_from(row).ok()?;
-                Some((times.value(row), *ids.numbers.get(row)? as u64))
+                let (time, id) = (times.value(row), *ids.get(row)? as u64);
+                (self.is_within(time) && !known.contains(&id)).then_some((time, id))
             };
             let mut events: Events = rows.into_iter().filter_map(event).collect();
             events.sort_unstable();
@@ -352,35 +381,25 @@ impl TableFunction for Activity {
             self.measure(&events, &mut made).await?;
             made.effort.step().await;
         }
-        let made = made.rows;
-        let firsts = groups.firsts;
-        let group = made.iter().map(|row| firsts.get(row.group).copied().unwrap_or(0));
-        let group = UInt64Array::from_iter_values(group);
-        let longs = |of: &dyn Fn(&Row) -> &Vec<i64>, at: usize| -> ArrayRef {
-            Arc::new(made.iter().map(|row| of(row).get(at).copied()).collect::<Int64Array>())
-        };
-        let time_columns = made.first().map_or(1, |row| row.times.len());
-        let mut columns: Vec<ArrayRef> =
-            (0..time_columns).map(|at| longs(&|row| &row.times, at)).collect();
-        if made.is_empty() {
+        if made.rows.is_empty() {
             return Ok(Vec::new());
         }
-        for dimension in dimensions {
-            columns.push(take(dimension, &group, None)?);
-        }
-        let (mut long, mut real) = (0, 0);
-        for (_, kql_type) in self.metric.names() {
-            if *kql_type == KqlType::Real {
-                let values = made.iter().map(|row| row.reals.get(real).copied());
-                columns.push(Arc::new(values.collect::<Float64Array>()));
-                real += 1;
-            } else {
-                columns.push(longs(&|row| &row.longs, long));
-                long += 1;
-            }
-        }
+        let columns = self.columns(&made.rows, &groups, dimensions)?;
         Ok(vec![RecordBatch::try_new(Arc::clone(schema), columns)?])
     }
+}
+
+/// A number for the id of each row, and the numbers of those that were there before.
+fn ids(input: &RecordBatch, before: Option<&RecordBatch>) -> Result<(Vec<usize>, HashSet<u64>)> {
+    let rows = input.num_rows();
+    let Some(before) = before else {
+        let ids = columns_from(input, 0).get(..1).unwrap_or_default();
+        return Ok((Groups::of(ids, rows)?.numbers, HashSet::new()));
+    };
+    let both = concat(&[input.column(0).as_ref(), before.column(0).as_ref()])?;
+    let mut numbers = Groups::of(&[both], rows + before.num_rows())?.numbers;
+    let known = numbers.split_off(rows.min(numbers.len()));
+    Ok((numbers, known.into_iter().map(|number| number as u64).collect()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio of counts")]
@@ -397,23 +416,70 @@ fn count(of: usize) -> i64 {
 }
 
 impl Activity {
+    /// The rows as columns.
+    fn columns(
+        &self,
+        made: &[Row],
+        groups: &Groups,
+        dimensions: &[ArrayRef],
+    ) -> Result<Vec<ArrayRef>> {
+        let group = made.iter().map(|row| groups.firsts.get(row.group).copied().unwrap_or(0));
+        let group = UInt64Array::from_iter_values(group);
+        let dimensions = dimensions.iter().map(|dimension| Ok(take(dimension, &group, None)?));
+        let dimensions: Vec<ArrayRef> = dimensions.collect::<Result<_>>()?;
+        let longs = |of: &dyn Fn(&Row) -> &Vec<i64>, at: usize| -> ArrayRef {
+            Arc::new(made.iter().map(|row| of(row).get(at).copied()).collect::<Int64Array>())
+        };
+        let times = made.first().map_or(1, |row| row.times.len());
+        let mut columns: Vec<ArrayRef> =
+            (0..times).map(|at| longs(&|row| &row.times, at)).collect();
+        if self.metric.has_dimensions_first() {
+            columns.extend(dimensions.iter().cloned());
+        }
+        let (mut long, mut real) = (0, 0);
+        for (_, kql_type) in self.metric.names() {
+            if *kql_type == KqlType::Real {
+                let values = made.iter().map(|row| row.reals.get(real).copied());
+                columns.push(Arc::new(values.collect::<Float64Array>()));
+                real += 1;
+            } else {
+                columns.push(longs(&|row| &row.longs, long));
+                long += 1;
+            }
+        }
+        if !self.metric.has_dimensions_first() {
+            columns.extend(dimensions);
+        }
+        Ok(columns)
+    }
+
+    /// Whether an event is looked at. The first and last period of the calendar reach beyond the bounds.
+    fn is_within(&self, time: i64) -> bool {
+        match (self.bounds, self.metric) {
+            (
+                Some((start, end)),
+                Metric::Counts { window }
+                | Metric::Retention { window }
+                | Metric::New { window, .. },
+            ) if !matches!(window, Period::Width(_)) => (start..=end).contains(&time),
+            _ => true,
+        }
+    }
+
     /// The bounds; those of the events if none are given.
-    fn extent(&self, events: &[(i64, u64)], width: i64) -> Option<(i64, i64)> {
+    fn extent(&self, events: &[(i64, u64)], period: Period) -> Option<(i64, i64)> {
         if let Some(bounds) = self.bounds {
             return Some(bounds);
         }
-        let (first, last) = (events.first()?.0, events.last()?.0);
-        Some((first.saturating_sub(first.rem_euclid(width)), last))
+        Some((period.floor(events.first()?.0), events.last()?.0))
     }
 
-    /// The windows of a width between the bounds.
-    fn windows(&self, events: &[(i64, u64)], width: i64) -> Windows {
-        let Some((start, end)) = self.extent(events, width) else {
-            return Windows { start: 0, width, count: 0 };
-        };
-        let length = i128::from(end) - i128::from(start);
-        let count = (length.div_euclid(i128::from(width)) + 1).max(0);
-        Windows { start, width, count: i64::try_from(count).unwrap_or(i64::MAX) }
+    /// The windows of a size between the bounds.
+    fn windows(&self, events: &[(i64, u64)], period: Period) -> Windows {
+        match self.extent(events, period) {
+            Some((start, end)) => Windows::between(period, start, end),
+            None => Windows::none(period),
+        }
     }
 
     async fn measure(&self, events: &[(i64, u64)], made: &mut Made) -> Result<()> {
@@ -423,7 +489,7 @@ impl Activity {
             }
             Metric::Counts { window } => self.counts(events, window, made).await,
             Metric::Retention { window } => self.retention(events, window, made).await,
-            Metric::New { window } => self.new_ids(events, window, made).await,
+            Metric::New { window, cohort } => self.new_ids(events, (window, cohort), made).await,
             Metric::Engagement { inner, outer } => {
                 self.engagement(events, (inner, outer), made).await
             }
@@ -434,7 +500,7 @@ impl Activity {
         }
     }
 
-    async fn counts(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+    async fn counts(&self, events: &[(i64, u64)], window: Period, made: &mut Made) -> Result<()> {
         let windows = self.windows(events, window);
         let (mut before, mut inside) = (HashSet::new(), Sliding::default());
         let mut at = 0;
@@ -453,7 +519,12 @@ impl Activity {
         Ok(())
     }
 
-    async fn retention(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+    async fn retention(
+        &self,
+        events: &[(i64, u64)],
+        window: Period,
+        made: &mut Made,
+    ) -> Result<()> {
         let windows = self.windows(events, window);
         let (mut before, mut inside) = (HashSet::new(), Sliding::default());
         let mut at = 0;
@@ -480,7 +551,7 @@ impl Activity {
         (inner, outer): (i64, i64),
         made: &mut Made,
     ) -> Result<()> {
-        let windows = self.windows(events, inner);
+        let windows = self.windows(events, Period::Width(inner));
         let (mut inside, mut around) = (Sliding::default(), Sliding::default());
         let mut at = 0;
         while at < windows.count {
@@ -526,7 +597,7 @@ impl Activity {
         (lookback, bin): (i64, i64),
         made: &mut Made,
     ) -> Result<()> {
-        let windows = self.windows(events, bin);
+        let windows = self.windows(events, Period::Width(bin));
         let mut inside = Sliding::default();
         let mut at = 0;
         while at < windows.count {
@@ -581,34 +652,54 @@ impl Activity {
         active.into_iter().try_for_each(|(bin, ids)| made.push(vec![bin], &[ids.len()], vec![]))
     }
 
-    /// The ids that are new in each window, and how many of them are there in each later one.
-    async fn new_ids(&self, events: &[(i64, u64)], window: i64, made: &mut Made) -> Result<()> {
+    /// The ids that are new in each window, how many of them are there in each later one, and how
+    /// many are there that were in no window up to the first of both.
+    async fn new_ids(
+        &self,
+        events: &[(i64, u64)],
+        (window, cohort): (Period, Option<i64>),
+        made: &mut Made,
+    ) -> Result<()> {
         let windows = self.windows(events, window);
         let mut inside = Sliding::default();
         let mut first: HashMap<u64, i64> = HashMap::new();
         // By the window in which ids are new and the one in which they are there.
         let mut kept: BTreeMap<(i64, i64), usize> = BTreeMap::new();
+        // By window, the ids that were in no window before those that were looked at.
+        let mut unseen: HashMap<i64, usize> = HashMap::new();
         let mut at = 0;
         while at < windows.count {
             inside.slide(events, windows.bounds(at), &mut made.effort).await;
             for id in inside.counts.keys() {
                 let first = *first.entry(*id).or_insert(at);
                 *kept.entry((first, at)).or_insert(0) += 1;
+                *unseen.entry(at).or_insert(0) += 1;
             }
             at = if inside.len() == 0 { windows.skip(at, inside.next(events)) } else { at + 1 };
         }
+        let chosen = cohort.map(|cohort| windows.place(cohort));
+        let is_chosen = |at: i64| chosen.is_none_or(|chosen| chosen == at);
         let new = kept.iter().filter(|((first, at), _)| first == at);
-        let rows = new.clone().map(|((at, _), _)| windows.count - at);
+        let rows = new.clone().filter(|((at, _), _)| is_chosen(*at));
+        let rows = rows.map(|((at, _), _)| windows.count - at);
         let rows = rows.fold(count(made.rows.len()), i64::saturating_add);
         if rows > count(OPERATOR_ROWS_MAX) {
             return too_many();
         }
         for ((at, _), new) in new {
-            for later in *at..windows.count {
+            for ((_, later), kept) in kept.range((*at, *at)..=(*at, i64::MAX)) {
+                if let Some(unseen) = unseen.get_mut(later) {
+                    *unseen -= kept;
+                }
+                made.effort.step().await;
+            }
+            for later in (*at..windows.count).take_while(|_| is_chosen(*at)) {
                 let kept = kept.get(&(*at, later)).copied().unwrap_or(0);
+                let others = unseen.get(&later).copied().unwrap_or(0);
+                let unseen = if later == *at { *new } else { others };
                 let share = ratio(kept, *new);
                 let times = vec![windows.bounds(*at).0, windows.bounds(later).0];
-                made.push(times, &[*new, kept, new - kept], vec![share, 1.0 - share])?;
+                made.push(times, &[unseen, kept, new - kept], vec![share, 1.0 - share])?;
                 made.effort.step().await;
             }
         }
@@ -635,7 +726,7 @@ mod tests {
     #[tokio::test]
     async fn windows_count_ids() {
         let events = [(0, 1), (1, 2), (10, 1), (12, 3), (13, 3), (25, 2)];
-        let counts = measured(Metric::Counts { window: 10 }, (0, 29), &events).await;
+        let counts = measured(Metric::Counts { window: Period::Width(10) }, (0, 29), &events).await;
         assert_eq!(counts, [(0, vec![2, 2, 2, 2]), (10, vec![3, 2, 1, 3]), (20, vec![1, 1, 0, 3])]);
         let sliding = measured(Metric::Sliding { lookback: 20, bin: 10 }, (0, 39), &events).await;
         assert_eq!(
@@ -650,17 +741,21 @@ mod tests {
             engagement,
             [(0, vec![2, 2]), (10, vec![2, 3]), (20, vec![1, 3]), (30, vec![0, 1])]
         );
-        let new = measured(Metric::New { window: 10 }, (0, 29), &events).await;
+        let new = Metric::New { window: Period::Width(10), cohort: None };
+        let new = measured(new, (0, 29), &events).await;
         assert_eq!(
             new,
             [
                 (0, vec![2, 2, 0]),
-                (0, vec![2, 1, 1]),
-                (0, vec![2, 1, 1]),
+                (0, vec![1, 1, 1]),
+                (0, vec![0, 1, 1]),
                 (10, vec![1, 1, 0]),
-                (10, vec![1, 0, 1]),
+                (10, vec![0, 0, 1]),
             ]
         );
+        let cohort = Metric::New { window: Period::Width(10), cohort: Some(15) };
+        let cohort = measured(cohort, (0, 29), &events).await;
+        assert_eq!(cohort, [(10, vec![1, 1, 0]), (10, vec![0, 0, 1])]);
         let users = Metric::ActiveUsers { lookback: 15, period: 5, periods: 2, bin: 10 };
         assert_eq!(measured(users, (0, 29), &events).await, [(10, vec![1])]);
     }
@@ -671,9 +766,10 @@ mod tests {
         let far = i64::MAX / 4;
         let events = [(0, 1), (far, 1), (far + 1, 2)];
         let bounds = (0, far + 5);
-        let counts = measured(Metric::Counts { window: 3 }, bounds, &events).await;
+        let counts = measured(Metric::Counts { window: Period::Width(3) }, bounds, &events).await;
         assert_eq!(counts.iter().map(|(_, counts)| counts[0]).sum::<i64>(), 3);
-        let retention = measured(Metric::Retention { window: 3 }, bounds, &events).await;
+        let retention =
+            measured(Metric::Retention { window: Period::Width(3) }, bounds, &events).await;
         assert_eq!(retention[..2], [(0, vec![1, 1]), (3, vec![0, 0])]);
         let many: Vec<(i64, u64)> = (0..20_000_i64).map(|at| (at, at.unsigned_abs())).collect();
         let sliding = Metric::Sliding { lookback: 20_000, bin: 1 };

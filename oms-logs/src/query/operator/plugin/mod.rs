@@ -4,6 +4,8 @@ mod activity;
 
 mod bag_unpack;
 
+mod funnel;
+
 mod geo;
 
 mod ip;
@@ -16,7 +18,13 @@ mod patterns;
 
 mod rolling;
 
+mod schema_merge;
+
+mod sequence;
+
 mod shape;
+
+mod timeline;
 
 use crate::query::bind::{BindResult, Binder, Items, Scope};
 use crate::query::bound::{Column, Expr, Relation, RelationKind};
@@ -28,7 +36,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 23] = [
+const UNSUPPORTED: [&str; 20] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
@@ -41,8 +49,6 @@ const UNSUPPORTED: [&str; 23] = [
     "execute_query",
     "execute_show_command",
     "external_datatable",
-    "funnel_sequence",
-    "funnel_sequence_completion",
     "http_request",
     "http_request_post",
     "infer_storage_schema",
@@ -50,11 +56,10 @@ const UNSUPPORTED: [&str; 23] = [
     "postgresql_request",
     "python",
     "r",
-    "sequence_detect",
     "sql_request",
 ];
 /// The plugins that this version runs.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 26] = [
     "active_users_count",
     "activity_counts_metrics",
     "activity_engagement",
@@ -64,6 +69,8 @@ const NAMES: [&str; 23] = [
     "basket",
     "dcount_intersect",
     "diffpatterns",
+    "funnel_sequence",
+    "funnel_sequence_completion",
     "geo_line_lookup",
     "geo_polygon_lookup",
     "identity",
@@ -76,6 +83,7 @@ const NAMES: [&str; 23] = [
     "rolling_percentile",
     "rows_near",
     "schema_merge",
+    "sequence_detect",
     "session_count",
     "sliding_window_counts",
 ];
@@ -168,7 +176,7 @@ impl Binder<'_> {
             "narrow" => self.narrow(input, arguments.span()),
             "preview" => self.preview(input, arguments),
             "rows_near" => self.rows_near(input, arguments),
-            "schema_merge" => self.schema_merge(input, arguments.span()),
+            "schema_merge" => self.schema_merge(input, &arguments),
             "geo_line_lookup" => self.geo_lookup(input, arguments, true),
             "geo_polygon_lookup" => self.geo_lookup(input, arguments, false),
             "ipv4_lookup" => self.ip_lookup(input, arguments, false),
@@ -176,6 +184,9 @@ impl Binder<'_> {
             "rolling_percentile" => self.rolling_percentile(input, arguments),
             "dcount_intersect" => self.dcount_intersect(input, &arguments),
             "autocluster" | "basket" | "diffpatterns" => self.common_patterns(input, arguments),
+            "funnel_sequence" => self.funnel_sequence(input, arguments),
+            "funnel_sequence_completion" => self.funnel_sequence_completion(input, arguments),
+            "sequence_detect" => self.sequence_detect(input, arguments),
             "identity" => Ok(input),
             _ => self.activity(input, arguments),
         }

@@ -1,10 +1,9 @@
-//! `pivot`, `narrow`, `preview`, `rows_near`, `schema_merge`.
+//! `pivot`, `narrow`, `preview`, `rows_near`.
 
 use super::Arguments;
 use crate::query::bind::{BindResult, Binder, Failed, Items, Scope};
 use crate::query::bound::{
-    Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, OrderKey, Relation,
-    RelationKind,
+    Aggregate, Column, Comparison, Expr, ExprKind, OrderKey, Relation, RelationKind,
 };
 use crate::query::diagnostic::Problem;
 use crate::query::function::{operator, to_text};
@@ -185,55 +184,6 @@ impl Binder<'_> {
         let marked = self.projected(input, items, span)?;
         let function = RowsNear { before, after };
         self.table_function(vec![marked], Arc::new(function), columns, true, span)
-    }
-
-    /// The rows of `getschema` of several tables as those of one.
-    pub(super) fn schema_merge(
-        &mut self,
-        input: Arc<Relation>,
-        span: Span,
-    ) -> BindResult<Arc<Relation>> {
-        let wanted = [
-            ("ColumnName", KqlType::String),
-            ("ColumnOrdinal", KqlType::Int),
-            ("DataType", KqlType::String),
-            ("ColumnType", KqlType::String),
-        ];
-        let columns: Vec<Column> =
-            wanted.iter().map(|(name, kql_type)| Column::new(*name, *kql_type)).collect();
-        if !columns.iter().all(|column| input.columns.contains(column)) {
-            let message = "`schema_merge` takes the rows of `getschema`";
-            return Err(self.report(Problem::semantic(span, message)));
-        }
-        let first = |name: &str, kql_type| Aggregate {
-            function: AggregateFunction::Min,
-            argument: Expr::column(name, kql_type, span),
-            filter: None,
-            kql_type,
-        };
-        let mut keys = vec![];
-        let mut aggregates = vec![];
-        for (name, kql_type) in wanted {
-            if name == "ColumnOrdinal" {
-                aggregates.push((name.to_owned(), first(name, kql_type)));
-            } else {
-                keys.push((name.to_owned(), Expr::column(name, kql_type, span)));
-            }
-        }
-        let made = keys
-            .iter()
-            .map(|(name, key)| Column::new(name, key.kql_type))
-            .chain(aggregates.iter().map(|(name, made)| Column::new(name, made.kql_type)))
-            .collect();
-        let kind = RelationKind::Aggregate { input, keys, aggregates };
-        let merged = self.relation(kind, made, span)?;
-        let ordered = self.projected(merged, Items::of_columns(&columns, span), span)?;
-        let keys = vec![OrderKey {
-            expr: Expr::column("ColumnOrdinal", KqlType::Int, span),
-            ascending: true,
-            nulls_first: true,
-        }];
-        self.relation(RelationKind::Sort { input: ordered, keys, limit: None }, columns, span)
     }
 }
 

@@ -262,7 +262,7 @@ pub struct Facet {
 /// `reduce by column`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reduce {
-    /// `kind=…`, which is taken and not used.
+    /// `kind=source`, which keeps the rows.
     pub kind: Option<Name>,
     /// The text.
     pub by: Expr,
