@@ -9,6 +9,7 @@ use oms_core::testkit::seeds::Seeds;
 use oms_recovery::machine::disk::BlockDevice as _;
 use oms_recovery::machine::ended::{KnownImage, RemainsKind};
 use oms_recovery::recovery_point::PointChoice;
+use oms_recovery::replication::mark::{MarkFile, Role};
 use oms_recovery::replication::state::ActiveLocation;
 use oms_recovery::{Error, RecoveryVault, ReplicationPolicy, SourceOperations};
 use std::path::Path;
@@ -50,6 +51,16 @@ fn disk(world: &World, location: ActiveLocation) -> &SimDisk {
 
 fn image(world: &World, location: ActiveLocation) -> Option<Vec<u8>> {
     disk(world, location).contents().remove(Path::new(IMAGE))
+}
+
+/// What the site says that it is, if anything.
+fn role(world: &World, location: ActiveLocation) -> Option<Role> {
+    let folder = match location {
+        ActiveLocation::Recovery => recovery_site().folder,
+        _ => primary_site().folder,
+    };
+    let mark = MarkFile::peek(disk(world, location), &folder.join("mark")).expect("a mark");
+    mark.map(|mark| mark.role)
 }
 
 fn files(world: &World, location: ActiveLocation) -> Vec<String> {
@@ -122,9 +133,10 @@ async fn release(
     release: Release<'_>,
 ) -> u32 {
     for attempt in 0..=ATTEMPTS_MAX {
+        let before = image(world, location);
         let wanted = match release {
             Release::Merge(disk) => Some(disk.clone()),
-            Release::Discard => image(world, location),
+            Release::Discard => before.clone(),
             Release::DiscardReplica => None,
         };
         if attempt < ATTEMPTS_MAX {
@@ -141,6 +153,7 @@ async fn release(
             Ok(plan) => plan.apply("web1").await,
             Err(error) => Err(error),
         };
+        let is_touched = image(world, location) != before;
         die(world, draws);
         let is_done = match done {
             Ok(()) => true,
@@ -149,7 +162,12 @@ async fn release(
             Err(Error::Disk(_) | Error::Journal(_)) => false,
             Err(error) => panic!("attempt {attempt}: {error}"),
         };
-        let is_gone = !files(world, location).iter().any(|name| name.ends_with("/mark"));
+        let role = role(world, location);
+        // Nobody takes a disk that is half merged for production's.
+        let may_run =
+            matches!(role, Some(Role::Logging | Role::CopyingInitial | Role::CopyingResync));
+        assert!(!may_run || !is_touched, "written to and not fenced: {role:?}");
+        let is_gone = role.is_none();
         assert!(is_gone || !is_done, "there is {:?}", files(world, location));
         if is_gone {
             assert!(
