@@ -19,6 +19,7 @@ use oms_dsc::PullServer;
 use oms_dsc::protocol::{AgentId, Checksum, Operation, Reply, Request};
 use oms_dsc::pull_server::{ROLLOUT_HISTORY, RolloutEvent, RolloutPlan, RolloutState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ const HOURS: u64 = 48;
 const PLAN: &str = "rings:
   - {name: few, percent: 30, inFlightMax: 2, failuresMax: 0, soakMinutes: 60, patienceMinutes: 240}
   - {name: all, percent: 100, inFlightMax: 3, failuresMax: 1, successesMin: 2, patienceMinutes: 240}";
+
+/// The same without the bounds that the auditor goes by.
+const UNBOUNDED: &str = "rings:
+  - {name: few, percent: 30, failuresMax: 9, soakMinutes: 60, patienceMinutes: 240}
+  - {name: all, percent: 100, failuresMax: 9, successesMin: 2, patienceMinutes: 240}";
 
 /// A computer: what it runs, and what it has not told yet.
 #[derive(Clone, Debug, Default)]
@@ -86,13 +92,14 @@ struct World {
     /// The versions that no node can apply.
     bad: BTreeSet<Checksum>,
     is_calm: bool,
+    plan: RolloutPlan,
     /// What was read of the roll-outs' history.
     log: Vec<RolloutEvent>,
     tally: Tally,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, plan: &str) -> Self {
         let mut sim = Sim::new(seed);
         sim.set_network(Network {
             delay_max: Duration::from_secs(600),
@@ -114,6 +121,7 @@ impl World {
             versions: 1,
             bad: BTreeSet::new(),
             is_calm: false,
+            plan: RolloutPlan::parse("plan", plan.as_bytes()).expect("a plan"),
             log: Vec::new(),
             tally: Tally::default(),
         }
@@ -273,7 +281,7 @@ impl World {
                 if self.sim.chance(400) {
                     self.bad.insert(checksum(&value));
                 }
-                let plan = RolloutPlan::parse("plan", PLAN.as_bytes()).expect("a plan");
+                let plan = self.plan.clone();
                 drop(server.begin_rollout("Web", document(&value).as_bytes(), plan).await);
             }
         }
@@ -401,8 +409,8 @@ impl Audit {
     }
 }
 
-async fn run(seed: u64) -> Tally {
-    let mut world = World::new(seed);
+async fn run(seed: u64, plan: &str) -> Tally {
+    let mut world = World::new(seed, plan);
     world.prepare().await;
     world.faults.set_before(20);
     world.faults.set_after(20);
@@ -497,7 +505,7 @@ async fn a_rollout_never_passes_its_bound() {
         .run_async(|seed| {
             let total = &total;
             async move {
-                let tally = run(seed).await;
+                let tally = run(seed, PLAN).await;
                 total.lock().expect("not poisoned").push(tally);
             }
         })
@@ -530,10 +538,22 @@ async fn a_rollout_never_passes_its_bound() {
     }
 }
 
+/// What would come of roll-outs that keep no bound.
+#[test]
+fn an_offer_past_the_bound_is_found() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let is_found = |seed| {
+        let run = || runtime.block_on(run(seed, UNBOUNDED));
+        let panic = catch_unwind(AssertUnwindSafe(run)).err()?;
+        Some(panic.downcast_ref::<String>().is_some_and(|text| text.contains("in flight")))
+    };
+    assert!((0..SEEDS).filter_map(is_found).any(|is_found| is_found), "it gets past the auditor");
+}
+
 /// The run to look at when a seed fails: it does the same again.
 #[tokio::test]
 async fn one_seed_repeats_its_run() {
-    let first = run(5).await;
-    assert_eq!(first, run(5).await);
-    assert_ne!(first.trace, run(6).await.trace);
+    let first = run(5, PLAN).await;
+    assert_eq!(first, run(5, PLAN).await);
+    assert_ne!(first.trace, run(6, PLAN).await.trace);
 }
