@@ -255,12 +255,14 @@ const SECRET_WORDS: [&str; 9] = [
 const PLAIN_TYPES: [&str; 5] = ["String", "str", "Vec<u8>", "[u8", "Bytes"];
 
 /// Fields that are printed all the same, and why.
-const ALLOWED: [(&str, &str); 7] = [
+const ALLOWED: [(&str, &str); 9] = [
     ("AdminFile.client_secret", "the text of the file that tells its owner the credentials"),
     ("AdminFile.workspace_key", "likewise"),
     ("AdminFile.dsc_registration_key", "likewise"),
     ("AdminFile.automation_key", "likewise"),
     ("CertificateInformation.public_key", "public, as it says"),
+    ("Node.registration_key", "the id of the key that a node registered with, which opens nothing"),
+    ("NodeEvent.registration_key", "likewise"),
     ("ListQuery.token", "where a list goes on, which gives no access"),
     ("RequestHeaders.authorization", "a signature over one request and its time, never the key"),
 ];
