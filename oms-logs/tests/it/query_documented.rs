@@ -609,3 +609,20 @@ async fn find_casts_a_column_of_several_types() {
     assert!(error.to_string().contains("has several types"), "{error}");
     check("print x = series_dot_product(dynamic([1, 2, 4]), 1)", "x:real", json!([[7.0]])).await;
 }
+
+#[tokio::test]
+async fn columns_are_called_as_what_they_are_computed_from() {
+    check(
+        "print r = 4.0, l = 2 | project sqrt(r), log(r), sin(r), atan2(r, r), format_bytes(l), repeat(l, 1)",
+        "r:real r1:real r2:real r3:real l:string repeat_l:dynamic",
+        json!([[2.0, 4.0_f64.ln(), 4.0_f64.sin(), 1.0_f64.atan(), "2 Bytes", [2]]]),
+    )
+    .await;
+    check(
+        "print s = dynamic([1, null, 3]), d = dynamic({'a': 1})
+         | project series_fill_linear(s), treepath(d), degrees(1.0) > 57",
+        "s:dynamic tree_d:dynamic Column1:bool",
+        json!([[[1, 2, 3], ["['a']"], true]]),
+    )
+    .await;
+}

@@ -43,7 +43,7 @@ async fn gaps_are_filled() {
         "print s = dynamic([null, 1, null, 4, null])
          | project series_fill_forward(s), series_fill_backward(s), series_fill_const(s, 0), series_fill_linear(s),
              series_fill_linear(s, long(null), false), series_fill_const(dynamic([-1, 2]), 9, -1)",
-        "Column1:dynamic Column2:dynamic Column3:dynamic Column4:dynamic Column5:dynamic Column6:dynamic",
+        "s:dynamic s1:dynamic s2:dynamic s3:dynamic s4:dynamic Column1:dynamic",
         json!([[
             [null, 1, 1, 4, 4],
             [1, 1, 4, 4, null],
@@ -61,7 +61,7 @@ async fn filters_and_transforms() {
     check(
         "print s = dynamic([1, 2, 4, 8])
          | project series_fir(s, dynamic([1, -1])), series_fir(s, dynamic([1, 1]), true, true), series_iir(s, dynamic([1]), dynamic([1, -1]))",
-        "Column1:dynamic Column2:dynamic Column3:dynamic",
+        "s:dynamic s1:dynamic s2:dynamic",
         json!([[[1, 1, 2, 4], [1.5, 3.0, 6.0, 4.0], [1.0, 3.0, 7.0, 15.0]]]),
     )
     .await;

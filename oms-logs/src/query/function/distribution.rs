@@ -11,10 +11,10 @@ const ONE: &[Parameter] = &[Parameter::Real];
 const THREE: &[Parameter] = &[Parameter::Real, Parameter::Real, Parameter::Real];
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    kernel("gamma", PLAIN, ONE, KqlType::Real, |args| one(args, libm::tgamma)),
-    kernel("loggamma", PLAIN, ONE, KqlType::Real, |args| one(args, libm::lgamma)),
-    kernel("erf", PLAIN, ONE, KqlType::Real, |args| one(args, libm::erf)),
-    kernel("erfc", PLAIN, ONE, KqlType::Real, |args| one(args, libm::erfc)),
+    kernel("gamma", Naming::FirstArgument, ONE, KqlType::Real, |args| one(args, libm::tgamma)),
+    kernel("loggamma", Naming::FirstArgument, ONE, KqlType::Real, |args| one(args, libm::lgamma)),
+    kernel("erf", Naming::FirstArgument, ONE, KqlType::Real, |args| one(args, libm::erf)),
+    kernel("erfc", Naming::FirstArgument, ONE, KqlType::Real, |args| one(args, libm::erfc)),
     kernel("beta_cdf", PLAIN, THREE, KqlType::Real, |args| {
         three(args, |x, a, b| Some(beta_cdf(x, a, b)))
     }),

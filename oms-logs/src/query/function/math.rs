@@ -17,8 +17,13 @@ const REALS: &[Parameter] = &[Parameter::Real, Parameter::Real];
 const FIRST: Naming = Naming::FirstArgument;
 const PLAIN: Naming = Naming::Default;
 
-/// A function of one real.
+/// A function of one real, whose column has the name of that.
 const fn real(name: &'static str, run: super::KernelFn) -> Function {
+    kernel(name, FIRST, REAL, KqlType::Real, run)
+}
+
+/// A function of one real, whose column has none.
+const fn unnamed(name: &'static str, run: super::KernelFn) -> Function {
     kernel(name, PLAIN, REAL, KqlType::Real, run)
 }
 
@@ -32,7 +37,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("round", FIRST, &[Parameter::Real, Parameter::Long], KqlType::Real, round).optional(1),
     kernel("ceiling", FIRST, REAL, KqlType::Real, |a| each_real(a, f64::ceil)),
     kernel("pow", FIRST, REALS, KqlType::Real, |a| each_pair(a, f64::powf)),
-    kernel("atan2", PLAIN, REALS, KqlType::Real, |a| each_pair(a, f64::atan2)),
+    kernel("atan2", FIRST, REALS, KqlType::Real, |a| each_pair(a, f64::atan2)),
     kernel("sign", PLAIN, REAL, KqlType::Real, |a| {
         each_real(a, |x| if x == 0.0 { 0.0 } else { x.signum() })
     }),
@@ -51,12 +56,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     real("sin", |a| each_real(a, f64::sin)),
     real("cos", |a| each_real(a, f64::cos)),
     real("tan", |a| each_real(a, f64::tan)),
-    real("cot", |a| each_real(a, |x| x.tan().recip())),
+    unnamed("cot", |a| each_real(a, |x| x.tan().recip())),
     real("asin", |a| each_real(a, f64::asin)),
     real("acos", |a| each_real(a, f64::acos)),
     real("atan", |a| each_real(a, f64::atan)),
-    real("degrees", |a| each_real(a, f64::to_degrees)),
-    real("radians", |a| each_real(a, f64::to_radians)),
+    unnamed("degrees", |a| each_real(a, f64::to_degrees)),
+    unnamed("radians", |a| each_real(a, f64::to_radians)),
     kernel("isnan", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_nan)),
     kernel("isinf", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_infinite)),
     kernel("isfinite", PLAIN, REAL, KqlType::Bool, |a| test_real(a, f64::is_finite)),

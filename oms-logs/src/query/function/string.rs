@@ -101,7 +101,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .optional(2),
     kernel(
         "format_bytes",
-        PLAIN,
+        Naming::FirstArgument,
         &[Parameter::Real, Parameter::Long, Parameter::Text],
         KqlType::String,
         format_bytes,

@@ -30,7 +30,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     special("extract_json", Naming::Default, bind_extract),
     special("extractjson", Naming::Default, bind_extract),
-    kernel("treepath", Naming::Default, &[Parameter::Dynamic], KqlType::Dynamic, tree_path),
+    kernel(
+        "treepath",
+        Naming::PrefixAndFirstArgument("tree"),
+        &[Parameter::Dynamic],
+        KqlType::Dynamic,
+        tree_path,
+    ),
 ];
 
 /// Binds `value.name` and `value[index]`.

@@ -24,7 +24,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     special("range", Naming::Default, range),
     kernel(
         "repeat",
-        Naming::Default,
+        Naming::NameAndFirstArgument,
         &[Parameter::AsDynamic, Parameter::Long],
         KqlType::Dynamic,
         repeat,

@@ -10,7 +10,7 @@ use datafusion::common::Result;
 pub(super) const FUNCTIONS: &[Function] = &[
     kernel(
         "series_fill_backward",
-        Naming::Default,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::AsDynamic],
         KqlType::Dynamic,
         |args| filled(args, 1, |items, missing, _| backward(items, missing)),
@@ -18,7 +18,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .optional(1),
     kernel(
         "series_fill_forward",
-        Naming::Default,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::AsDynamic],
         KqlType::Dynamic,
         |args| filled(args, 1, |items, missing, _| forward(items, missing)),
@@ -26,7 +26,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .optional(1),
     kernel(
         "series_fill_const",
-        Naming::Default,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::AsDynamic, P::AsDynamic],
         KqlType::Dynamic,
         constant,
@@ -34,7 +34,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     .optional(1),
     kernel(
         "series_fill_linear",
-        Naming::Default,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::AsDynamic, P::Bool, P::AsDynamic],
         KqlType::Dynamic,
         straight,

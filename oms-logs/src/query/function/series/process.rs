@@ -46,13 +46,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     kernel(
         "series_fir",
-        PLAIN,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::AsDynamic, P::Bool, P::Bool],
         KqlType::Dynamic,
         fir,
     )
     .optional(2),
-    kernel("series_iir", PLAIN, &[P::AsDynamic; 3], KqlType::Dynamic, iir),
+    kernel("series_iir", Naming::FirstArgument, &[P::AsDynamic; 3], KqlType::Dynamic, iir),
     kernel(
         "series_stats_dynamic",
         PLAIN,
@@ -76,7 +76,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("series_fit_2lines_dynamic", PLAIN, ONE, KqlType::Dynamic, two_lines_dynamic),
     kernel(
         "series_outliers",
-        PLAIN,
+        Naming::FirstArgument,
         &[P::AsDynamic, P::Text, P::AsDynamic, P::Real, P::Real, P::Long],
         KqlType::Dynamic,
         outlier_scores,
