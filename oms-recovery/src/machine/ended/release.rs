@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::machine::ReplicationProtectedItem;
 use crate::machine::disk::{BlockDevice as _, FileDevice};
 use crate::machine::site::{
-    is_there, options, remove_file, remove_replica, remove_replication, settle_last, tidy,
+    is_there, names, options, remove_file, remove_replica, remove_replication, settle_last, tidy,
 };
 use crate::replication::Site;
 use crate::replication::image::check_length;
@@ -115,10 +115,8 @@ impl ReleasePlan {
         if found == ReleaseState::Kept {
             version = shared.say(&item, location, version, event).await?;
         }
-        if remains.is_some() {
-            let (working, ended) = (Arc::clone(&shared), item.clone());
-            blocking(move || perform(&working, &ended, location, event)).await?;
-        }
+        let (working, ended) = (Arc::clone(&shared), item.clone());
+        blocking(move || perform(&working, &ended, location, event)).await?;
         shared.say(&item, location, version, ReleaseEvent::Complete).await?;
         let (name, site) = (&item.machine.name, item.site(location).image_path());
         tracing::info!(name, site, ?event, "what an ended protection kept is released");
@@ -217,13 +215,22 @@ fn perform(
     event: ReleaseEvent,
 ) -> Result<()> {
     let site = item.site(location);
+    if !shared.stores.exists(&site.location) {
+        return Ok(());
+    }
     let store = shared.stores.open(&site.location)?;
+    if names(&*store, &site.folder)?.is_none() {
+        // It goes last, when everything in it is gone for good.
+        return Ok(());
+    }
     // Another process that does the same must not write to the image when this one is done.
     let _lock = store.lock(&site.lock())?;
     let mark = MarkFile::peek(&*store, &site.mark())?.filter(|mark| mark.item == item.id.0);
     if mark.is_none() {
-        // It was done when the lock was taken.
+        // It was done when the lock was taken, or by one that was interrupted before it knew that the mark
+        // is gone for good.
         remove_file(&*store, &site.lock())?;
+        store.sync_dir(&site.folder)?;
         tidy(shared, site);
         return Ok(());
     }
