@@ -59,10 +59,12 @@ pub const STATEMENTS_MAX: usize = 500;
 /// The most edges of one pattern of `graph-match`.
 pub const GRAPH_EDGES_MAX: usize = 32;
 
-/// The most parts that `partition` makes; each is a query of its own.
+/// The most parts that `partition` makes by the strategies `native` and `shuffle`; each is a query of
+/// its own.
 pub const PARTITIONS_MAX: usize = 10_000;
 
-/// The most parts that `partition` makes if each begins with a table of its own, as in the service.
+/// The most parts that `partition` makes where no strategy is named, or each begins with a table of
+/// its own, as in the service.
 pub const PARTITION_TABLES_MAX: usize = 64;
 
 /// The most values that a sub-query after `in` may have.

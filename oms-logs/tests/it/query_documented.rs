@@ -424,6 +424,9 @@ async fn a_sub_query_that_is_run_before_has_no_row() {
     check(&format!("{tables} one | extend y = of(3)"), "x:long y:long", json!([[1, 4], [2, 4]]))
         .await;
     for wrong in [
+        // Not even through a function that sees the value.
+        "let f = (n:long) { let g = () { n + 1 }; toscalar(two | where x == g() | project y) };
+         one | extend y = f(x)",
         "one | extend y = of(x)",
         "let f = (n:long) { 1 in ((two | where x == n)) }; one | extend y = f(x)",
     ] {

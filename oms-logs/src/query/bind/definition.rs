@@ -13,16 +13,24 @@ use crate::query::types::KqlType;
 use std::sync::Arc;
 
 /// A function and the names that it sees.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Closure {
     function: ast::Function,
     lets: Lets,
     allowed: Option<Vec<String>>,
+    /// Whether a name that it sees is a value of a row, or a function that sees one.
+    pub(super) sees_row: bool,
+    is_without_row: bool,
 }
 
 impl Closure {
     pub(super) fn takes_nothing(&self) -> bool {
         self.function.parameters.is_empty()
+    }
+
+    /// The function where there is no row: what it sees of one is taken away when it is called.
+    pub(super) fn without_row(&self) -> Self {
+        Self { is_without_row: true, ..self.clone() }
     }
 }
 
@@ -181,6 +189,8 @@ impl Binder<'_> {
     pub(super) fn closure(&self, function: &ast::Function) -> LetValue {
         LetValue::Function(Arc::new(Closure {
             function: function.clone(),
+            sees_row: self.lets.values().any(LetValue::is_of_row),
+            is_without_row: false,
             lets: self.lets.clone(),
             allowed: self.allowed.clone(),
         }))
@@ -211,6 +221,9 @@ impl Binder<'_> {
         }
         let given = self.arguments(name, &closure.function, arguments, first, scope, span)?;
         let mut inner = closure.lets.clone();
+        if closure.is_without_row {
+            inner.values_mut().for_each(LetValue::leave_row);
+        }
         inner.extend(given);
         let outer = std::mem::replace(&mut self.lets, inner);
         let allowed = std::mem::replace(&mut self.allowed, closure.allowed.clone());

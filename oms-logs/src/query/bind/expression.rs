@@ -516,7 +516,9 @@ impl Binder<'_> {
             let value = self.expr(expr, scope)?;
             // `column_ifexists` is the column that it comes to, with its name.
             let implied = super::column_name(expr).or_else(|| match (&expr.kind, &value.kind) {
-                (ast::ExprKind::Call { .. }, ExprKind::Column(name)) if !name.starts_with('$') => {
+                (ast::ExprKind::Call { name: call, .. }, ExprKind::Column(name))
+                    if matches!(call.text.as_str(), "column_ifexists" | "columnifexists") =>
+                {
                     Some(name.clone())
                 }
                 _ => None,

@@ -102,6 +102,28 @@ enum LetValue {
     Broken,
 }
 
+impl LetValue {
+    /// Whether it is a value of a row, or a function that sees one.
+    fn is_of_row(&self) -> bool {
+        match self {
+            Self::Scalar(value) => value.reads_columns(),
+            Self::Function(closure) => closure.sees_row,
+            _ => false,
+        }
+    }
+
+    /// Takes the row away.
+    fn leave_row(&mut self) {
+        match self {
+            Self::Scalar(value) if value.reads_columns() => *self = Self::OfRow,
+            Self::Function(closure) if closure.sees_row => {
+                *closure = Arc::new(closure.without_row());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// What a pipeline has come to.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {

@@ -72,14 +72,11 @@ impl Binder<'_> {
         &mut self,
         bind: impl FnOnce(&mut Self) -> BindResult<T>,
     ) -> BindResult<T> {
-        let of_row = |value: &LetValue| matches!(value, LetValue::Scalar(of) if of.reads_columns());
-        if !self.lets.values().any(of_row) {
+        if !self.lets.values().any(LetValue::is_of_row) {
             return bind(self);
         }
         let outer = self.lets.clone();
-        for value in self.lets.values_mut().filter(|value| of_row(value)) {
-            *value = LetValue::OfRow;
-        }
+        self.lets.values_mut().for_each(LetValue::leave_row);
         let made = bind(self);
         self.lets = outer;
         made
