@@ -51,6 +51,22 @@ pub fn terms(bytes: &[u8], is_raw: bool) -> Option<usize> {
     crate::repository::terms::read_any(bytes, is_raw)
 }
 
+/// JSON text as a dynamic value: the whole, its member of a key, and its item of an index, each read
+/// out of the text by itself and written as JSON again.
+#[must_use]
+pub fn dynamic_parts(text: &str, key: &str, index: i64) -> [Option<String>; 3] {
+    use crate::query::dynamic::{View, json_text, reader};
+    let written = |read: &dyn Fn(&mut Vec<u8>) -> bool| {
+        let (mut bytes, mut text) = (Vec::new(), String::new());
+        read(&mut bytes).then(|| json_text(View::of(&bytes), &mut text)).map(|()| text)
+    };
+    [
+        written(&|bytes| reader::parse(text, bytes)),
+        written(&|bytes| reader::member(text, key, bytes)),
+        written(&|bytes| reader::item(text, index, bytes)),
+    ]
+}
+
 /// The last bytes of a data file of so many bytes, as they are or behind a mark whose checksum is right;
 /// where its checksums begin, if they are those of a file that has some.
 #[must_use]

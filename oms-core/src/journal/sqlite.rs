@@ -13,8 +13,6 @@
 
 mod file;
 
-mod creation;
-
 mod migration;
 
 mod chain;

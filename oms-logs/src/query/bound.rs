@@ -273,6 +273,8 @@ pub(crate) struct Relation {
     pub(crate) costs: Vec<Cost>,
     /// The count of relations in the tree, a shared one counted each time.
     pub(crate) size: usize,
+    /// The count of relations from it to the furthest that it reads.
+    pub(crate) depth: usize,
 }
 
 #[derive(Clone, Debug)]

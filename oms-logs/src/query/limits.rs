@@ -10,8 +10,13 @@ pub const QUERY_BYTES_MAX: usize = 256 * 1024;
 /// recurse, so this bounds their stack.
 pub const NESTING_DEPTH_MAX: usize = 64;
 
-/// The longest pipeline, in operators, counting those of the `let` tables it reads.
-pub const OPERATORS_MAX: usize = 100;
+/// The longest pipeline, in operators, counting those of the `let` tables that it begins with or
+/// joins. Planning recurses over it.
+pub const PIPELINE_OPERATORS_MAX: usize = 100;
+
+/// The most operators of all pipelines of a query, counting each use of a `let` table: the branches
+/// of `union`, and the parts of `partition` that are bound one by one.
+pub const OPERATORS_MAX: usize = 1_000;
 
 /// The most expressions that one query may have, counting each use of a `let` table.
 pub const EXPRESSIONS_MAX: usize = 50_000;

@@ -44,6 +44,8 @@ mod query_functions;
 #[cfg(test)]
 mod query_geo;
 #[cfg(test)]
+mod query_parts;
+
 mod query_patterns;
 #[cfg(test)]
 mod query_plugins;

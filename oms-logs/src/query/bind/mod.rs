@@ -19,6 +19,7 @@ use super::diagnostic::Problem;
 use super::function;
 use super::limits::{
     COMPUTED_DEPTH_MAX, COMPUTED_NODES_MAX, EXPRESSIONS_MAX, KEY_NODES_MAX, OPERATORS_MAX,
+    PIPELINE_OPERATORS_MAX,
 };
 use super::operator::graph::Graph;
 use super::render::Render;
@@ -267,11 +268,16 @@ impl Binder<'_> {
     ) -> BindResult<Arc<Relation>> {
         let inputs = kind.inputs();
         let size: usize = inputs.iter().map(|input| input.size).sum();
+        let depth = inputs.iter().map(|input| input.depth).max().unwrap_or(0);
         // An operator can take several relations.
-        if size >= RELATIONS_PER_OPERATOR * OPERATORS_MAX {
-            let message =
-                format!("more than {OPERATORS_MAX} operators, with those of `let` tables");
-            return Err(self.report(Problem::semantic(span, message)));
+        for (relations, most, what) in [
+            (depth, PIPELINE_OPERATORS_MAX, "operators one after the other"),
+            (size, OPERATORS_MAX, "operators"),
+        ] {
+            if relations >= RELATIONS_PER_OPERATOR * most {
+                let message = format!("more than {most} {what}, with those of `let` tables");
+                return Err(self.report(Problem::semantic(span, message)));
+            }
         }
         hold_large(&mut kind);
         let costs = kind.costs();
@@ -287,7 +293,7 @@ impl Binder<'_> {
             let message = format!("a key is computed from more than {KEY_NODES_MAX} expressions");
             return Err(self.report(Problem::semantic(span, message)));
         }
-        Ok(Arc::new(Relation { kind, columns, costs, size: size + 1 }))
+        Ok(Arc::new(Relation { kind, columns, costs, size: size + 1, depth: depth + 1 }))
     }
 
     /// Every statement; the tables are those of what is asked.

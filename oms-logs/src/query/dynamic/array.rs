@@ -1,7 +1,7 @@
 //! Columns of dynamic values.
 
 use super::binary::{NULL_BYTES, View, Writer, is_deeper};
-use super::{BYTES_MAX, DEPTH_MAX, json};
+use super::{BYTES_MAX, DEPTH_MAX, json, reader};
 use crate::query::function::{StringTooLong, exceeded};
 use datafusion::arrow::array::builder::NullBufferBuilder;
 use datafusion::arrow::array::{
@@ -72,7 +72,7 @@ pub(crate) fn of_text(texts: &StringViewArray) -> Result<BinaryViewArray> {
         match text {
             None | Some("") => builder.append_null(),
             Some(text) => {
-                if !json::parse(text, &mut bytes) {
+                if !reader::parse(text, &mut bytes) {
                     Writer::new(&mut bytes).text(text);
                 }
                 builder.append_bytes(Some(&bytes))?;
@@ -80,6 +80,22 @@ pub(crate) fn of_text(texts: &StringViewArray) -> Result<BinaryViewArray> {
         }
     }
     Ok(builder.finish_views())
+}
+
+/// Of the value of each row's JSON text the part that `pick` writes if there is one; nothing else of
+/// the value is made.
+pub(crate) fn select_of_text(
+    texts: &StringViewArray,
+    mut pick: impl FnMut(usize, &str, &mut Vec<u8>) -> bool,
+) -> Result<ArrayRef> {
+    let mut builder = DynamicBuilder::with_capacity(texts.len());
+    let mut bytes = Vec::new();
+    for (row, text) in texts.iter().enumerate() {
+        bytes.clear();
+        let found = text.is_some_and(|text| pick(row, text, &mut bytes));
+        builder.append_bytes(found.then_some(bytes.as_slice()))?;
+    }
+    Ok(builder.finish())
 }
 
 /// Dynamic values as JSON text; null stays null.

@@ -13,6 +13,7 @@
 
 use super::{Value, number};
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 const NULL: u8 = 0;
@@ -402,6 +403,94 @@ impl<'b> Writer<'b> {
     }
 }
 
+/// Begins an array or a bag whose parts follow; answers where they begin.
+pub(super) fn open(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&[0; 1 + WIDTH]);
+    out.len()
+}
+
+/// Ends an array of which the parts begin at `start`, and each ends so far after that.
+pub(super) fn close_array(out: &mut Vec<u8>, start: usize, ends: &[u32]) {
+    close(out, start, ARRAY, ends.len(), ends);
+}
+
+/// Ends a bag of which the parts begin at `start`, and each ends so far after that: keys and values
+/// in turn. Of members with one key the last counts, in the place of the first.
+pub(super) fn close_bag(out: &mut Vec<u8>, start: usize, ends: &[u32]) {
+    let parts = out.get(start..).unwrap_or_default();
+    if has_twins(parts, ends) {
+        let mut kept: Vec<(&[u8], &[u8])> = Vec::new();
+        let mut places: HashMap<&[u8], usize> = HashMap::new();
+        for (key, value) in members_of(parts, ends) {
+            let place = *places.entry(key).or_insert(kept.len());
+            match kept.get_mut(place) {
+                Some((_, known)) => *known = value,
+                None => kept.push((key, value)),
+            }
+        }
+        let (mut bytes, mut ends) = (Vec::with_capacity(parts.len()), Vec::new());
+        for part in kept.iter().flat_map(|(key, value)| [*key, *value]) {
+            bytes.extend_from_slice(part);
+            ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+        out.truncate(start);
+        out.extend_from_slice(&bytes);
+        return close(out, start, BAG, ends.len() / 2, &ends);
+    }
+    close(out, start, BAG, ends.len() / 2, ends);
+}
+
+/// Puts the table of ends before the parts.
+fn close(out: &mut Vec<u8>, start: usize, tag: u8, count: usize, ends: &[u32]) {
+    let (length, table) = (out.len(), WIDTH * ends.len());
+    out.resize(length + table, 0);
+    out.copy_within(start..length, start + table);
+    let head = start - (1 + WIDTH);
+    let count = u32::try_from(count).unwrap_or(0).to_le_bytes();
+    let head = std::iter::once(tag).chain(count).zip(out.iter_mut().skip(head));
+    head.for_each(|(byte, place)| *place = byte);
+    let places = out.get_mut(start..start + table).unwrap_or_default();
+    for (end, place) in ends.iter().zip(places.chunks_exact_mut(WIDTH)) {
+        place.copy_from_slice(&end.to_le_bytes());
+    }
+}
+
+/// The keys and values of a bag's parts.
+fn members_of<'p>(
+    parts: &'p [u8],
+    ends: &'p [u32],
+) -> impl Iterator<Item = (&'p [u8], &'p [u8])> + Clone {
+    let place = |end: u32| usize::try_from(end).unwrap_or(usize::MAX);
+    let mut start = 0;
+    ends.chunks_exact(2).map(move |pair| {
+        let (key, value) = match *pair {
+            [key, value] => (place(key), place(value)),
+            _ => (start, start),
+        };
+        let of = |range| parts.get(range).unwrap_or_default();
+        let member = (of(start..key), of(key..value));
+        start = value;
+        member
+    })
+}
+
+/// Whether members of a bag have the same key.
+fn has_twins(parts: &[u8], ends: &[u32]) -> bool {
+    // So few keys are compared with each other.
+    const FEW: usize = 16;
+    let mut members = members_of(parts, ends);
+    if ends.len() <= 2 * FEW {
+        while let Some((key, _)) = members.next() {
+            if members.clone().any(|(other, _)| other == key) {
+                return true;
+            }
+        }
+        return false;
+    }
+    let mut known = HashSet::with_capacity(ends.len() / 2);
+    members.any(|(key, _)| !known.insert(key))
+}
+
 /// The parts of an array or a bag in the making. Past the longest value nothing more is taken.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
@@ -433,13 +522,6 @@ impl Parts {
     pub(crate) fn item(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
         write(&mut Writer::new(&mut self.bytes));
         self.end();
-    }
-
-    /// Adds an item of an array if `write` answers that there was one to write.
-    pub(super) fn attempt(&mut self, write: impl FnOnce(&mut Writer<'_>) -> bool) {
-        if write(&mut Writer::new(&mut self.bytes)) {
-            self.end();
-        }
     }
 
     /// Adds a member of a bag. The caller sees to it that no key is there twice.

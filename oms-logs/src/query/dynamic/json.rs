@@ -1,138 +1,8 @@
-//! JSON text to dynamic values and back.
+//! Dynamic values as JSON text.
 
-use super::DEPTH_MAX;
-use super::binary::{Parts, View, Writer};
+use super::binary::View;
 use crate::query::time;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-
-/// How many keys are looked through one by one before an index is made.
-const KEYS_UNINDEXED: usize = 16;
-
-/// Writes the value of JSON text, or answers `false` and writes nothing if the text is not JSON.
-pub(crate) fn parse(text: &str, out: &mut Vec<u8>) -> bool {
-    let start = out.len();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let seed = Seed { writer: &mut Writer::new(out), depth: 0 };
-    if seed.deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok() {
-        return true;
-    }
-    out.truncate(start);
-    false
-}
-
-/// Takes one value of a deserializer into a writer.
-struct Seed<'w, 'b> {
-    writer: &'w mut Writer<'b>,
-    depth: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Seed<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.writer.null();
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.writer.bool(value);
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.writer.long(value);
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        #[expect(clippy::cast_precision_loss, reason = "past the longs there are only reals")]
-        match i64::try_from(value) {
-            Ok(value) => self.writer.long(value),
-            Err(_) => self.writer.real(value as f64),
-        }
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.writer.real(value);
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.writer.text(text);
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let depth = self.depth + 1;
-        if depth > DEPTH_MAX {
-            return Err(A::Error::custom("nested too deep"));
-        }
-        let mut parts = Parts::default();
-        loop {
-            let mut more = Ok(None);
-            parts.attempt(|writer| {
-                more = items.next_element_seed(Seed { writer, depth });
-                matches!(more, Ok(Some(())))
-            });
-            if more?.is_none() {
-                break;
-            }
-        }
-        self.writer.array_of(&parts);
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let depth = self.depth + 1;
-        if depth > DEPTH_MAX {
-            return Err(A::Error::custom("nested too deep"));
-        }
-        let mut found: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut index: HashMap<String, usize> = HashMap::new();
-        while let Some(key) = members.next_key::<String>()? {
-            let mut bytes = Vec::new();
-            members.next_value_seed(Seed { writer: &mut Writer::new(&mut bytes), depth })?;
-            // Of members with one key the last counts.
-            let known = if found.len() <= KEYS_UNINDEXED {
-                found.iter().position(|(known, _)| *known == key)
-            } else {
-                if index.is_empty() {
-                    index =
-                        found.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect();
-                }
-                index.get(&key).copied()
-            };
-            match known.and_then(|at| found.get_mut(at)) {
-                Some((_, value)) => *value = bytes,
-                None => {
-                    if !index.is_empty() {
-                        index.insert(key.clone(), found.len());
-                    }
-                    found.push((key, bytes));
-                }
-            }
-        }
-        let mut parts = Parts::default();
-        found.iter().for_each(|(key, bytes)| parts.member(key, |writer| writer.raw(bytes)));
-        self.writer.bag_of(&parts);
-        Ok(())
-    }
-}
 
 /// The value as JSON text without blanks, at the end of `out`. Typed values are strings.
 pub(crate) fn text(value: View<'_>, out: &mut String) {
@@ -145,7 +15,7 @@ pub(crate) fn text(value: View<'_>, out: &mut String) {
         View::Real(value) if value.is_nan() => out.write_str("\"NaN\""),
         View::Real(value) if value > 0.0 => out.write_str("\"Infinity\""),
         View::Real(_) => out.write_str("\"-Infinity\""),
-        View::Text(text) => out.write_str(&quoted(text)),
+        View::Text(text) => quote(text, out),
         View::DateTime(ticks) => write!(out, "\"{}\"", time::format_datetime(ticks, true)),
         View::TimeSpan(ticks) => write!(out, "\"{}\"", time::format_timespan(ticks)),
         View::Guid(value) => write!(out, "\"{value}\""),
@@ -160,7 +30,8 @@ pub(crate) fn text(value: View<'_>, out: &mut String) {
         View::Bag(members) => {
             for (at, (key, value)) in members.iter().enumerate() {
                 out.push(if at == 0 { '{' } else { ',' });
-                out.push_str(&quoted(key));
+                // Writing to a string cannot fail.
+                let _ = quote(key, out);
                 out.push(':');
                 text(View::of(value), out);
             }
@@ -169,13 +40,36 @@ pub(crate) fn text(value: View<'_>, out: &mut String) {
     };
 }
 
-/// A JSON string.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// Writes a JSON string.
+pub(super) fn quote(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
+    out.write_char('"')?;
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let (plain, special) = rest.split_at(at);
+        out.write_str(plain)?;
+        let mut characters = special.chars();
+        match characters.next() {
+            Some('\u{8}') => out.write_str("\\b")?,
+            Some('\u{c}') => out.write_str("\\f")?,
+            Some('\n') => out.write_str("\\n")?,
+            Some('\r') => out.write_str("\\r")?,
+            Some('\t') => out.write_str("\\t")?,
+            Some(other @ ('"' | '\\')) => {
+                out.write_char('\\')?;
+                out.write_char(other)?;
+            }
+            Some(other) => write!(out, "\\u{:04x}", u32::from(other))?,
+            None => {}
+        }
+        rest = characters.as_str();
+    }
+    out.write_str(rest)?;
+    out.write_char('"')
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::reader::parse;
     use super::*;
 
     fn check(json: &str, expect: &str) {
@@ -203,6 +97,15 @@ mod tests {
             check(bad, "not JSON");
         }
         check(&"[".repeat(100_000), "not JSON");
+    }
+
+    #[test]
+    fn strings_are_written_as_json() {
+        for text in ["", "plain", "\"\\/\u{8}\u{c}\n\r\t\u{0}\u{1f}\u{7f}é\u{1f600}", "a\"b"] {
+            let mut found = String::new();
+            quote(text, &mut found).expect("a string takes all");
+            assert_eq!(found, serde_json::Value::from(text).to_string());
+        }
     }
 
     #[test]

@@ -24,6 +24,10 @@
 //! Equal values of equal key order have equal bytes. Typed values (`datetime`, `timespan`, `guid`,
 //! `decimal`) keep their type within a query. At rest and in answers they are JSON text.
 //!
+//! From storage a part is read out of the text itself, and nothing else of the value is made; but the
+//! whole text is looked at, since it is no JSON if its end is none. So `a.b` over a stored column takes
+//! about as long as reading the text once.
+//!
 //! A column that is null and one that holds JSON's `null` are the same: both are Arrow's null.
 
 mod array;
@@ -34,10 +38,13 @@ mod json;
 
 mod number;
 
+pub(crate) mod reader;
+
 mod value;
 
 pub(crate) use array::{
-    DynamicBuilder, Dynamics, Picker, arrays_of, bounded, of_text, select, to_json, too_long,
+    DynamicBuilder, Dynamics, Picker, arrays_of, bounded, of_text, select, select_of_text, to_json,
+    too_long,
 };
 pub(crate) use binary::{Items, Members, Parts, View, Writer};
 pub(crate) use json::text as json_text;

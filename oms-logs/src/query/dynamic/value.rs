@@ -117,7 +117,7 @@ impl Display for Value {
             Self::Real(value) if value.is_nan() => f.write_str("real(nan)"),
             Self::Real(value) if *value > 0.0 => f.write_str("real(+inf)"),
             Self::Real(_) => f.write_str("real(-inf)"),
-            Self::Text(text) => f.write_str(&super::json::quoted(text)),
+            Self::Text(text) => super::json::quote(text, f),
             Self::DateTime(ticks) => write!(f, "datetime({})", time::format_datetime(*ticks, true)),
             Self::TimeSpan(ticks) => write!(f, "timespan({})", time::format_timespan(*ticks)),
             Self::Guid(value) => write!(f, "guid({value})"),
@@ -134,7 +134,9 @@ impl Display for Value {
                 f.write_str("{")?;
                 for (at, (key, value)) in members.iter().enumerate() {
                     let comma = if at > 0 { "," } else { "" };
-                    write!(f, "{comma}{}:{value}", super::json::quoted(key))?;
+                    f.write_str(comma)?;
+                    super::json::quote(key, f)?;
+                    write!(f, ":{value}")?;
                 }
                 f.write_str("}")
             }

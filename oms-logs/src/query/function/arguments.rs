@@ -144,6 +144,16 @@ impl Args<'_> {
         Ok(Dynamics::new(arrays_of(&array)?, single))
     }
 
+    /// A dynamic argument that is JSON text from storage, a value for each row.
+    pub(crate) fn stored_dynamic(&self, at: usize) -> Result<Option<StringViewArray>> {
+        let (array, single) = self.array(at)?;
+        let is_text = array.as_binary_view_opt().is_none() && *array.data_type() != DataType::Null;
+        if single || !is_text {
+            return Ok(None);
+        }
+        Ok(Some(cast(&array, &DataType::Utf8View)?.as_string_view().clone()))
+    }
+
     /// An argument of any type as dynamic values.
     pub(crate) fn as_dynamic(&self, at: usize) -> Result<Dynamics> {
         let (array, single) = self.array(at)?;

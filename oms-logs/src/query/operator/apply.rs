@@ -4,8 +4,10 @@
 //! work on the rows of all rows at once: every relation in it also carries the number of the row it
 //! came from and that row's columns, groups and numbers rows by that number, and so keeps the rows of
 //! one row apart. One more row for each, which no operator sees, stands for those that became none.
+//! Where an operator has no such form, all of them are run over each row's rows by themselves.
 
 use super::expand::Expanded;
+use super::per_part::{Along, Part, PerPart};
 use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{
     Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, JoinKind, OrderKey, Relation,
@@ -20,8 +22,6 @@ use std::sync::Arc;
 
 /// The rows of all rows, and what they carry.
 struct Carried {
-    /// What the operators were bound over.
-    stand_in: Arc<Relation>,
     base: Arc<Relation>,
     /// The number of the row that a row came from.
     row: Column,
@@ -63,6 +63,33 @@ fn contains(relation: &Arc<Relation>, part: &Arc<Relation>) -> bool {
         || relation.kind.inputs().into_iter().any(|input| contains(input, part))
 }
 
+/// Whether operators can work on the rows of all rows at once, over what stands for those rows.
+fn can_carry(relation: &Arc<Relation>, given: &Arc<Relation>) -> bool {
+    if Arc::ptr_eq(relation, given) {
+        return true;
+    }
+    match &relation.kind {
+        RelationKind::Filter { input, .. }
+        | RelationKind::Project { input, .. }
+        | RelationKind::Sort { input, .. }
+        | RelationKind::Limit { input, .. }
+        | RelationKind::Aggregate { input, .. }
+        | RelationKind::Number { input, .. }
+        | RelationKind::Expand { input, .. }
+        | RelationKind::Named { input, .. }
+        | RelationKind::Serialized(input) => can_carry(input, given),
+        RelationKind::Union(inputs) => inputs.iter().all(|input| can_carry(input, given)),
+        RelationKind::Join { left, right, kind, .. } => {
+            let of_left = matches!(
+                kind,
+                JoinKind::Inner | JoinKind::LeftOuter | JoinKind::LeftSemi | JoinKind::LeftAnti
+            );
+            of_left && !contains(right, given) && can_carry(left, given)
+        }
+        _ => false,
+    }
+}
+
 /// The keys by which rows are in order, over the relation's own columns.
 fn order_of(relation: &Relation) -> Vec<OrderKey> {
     match &relation.kind {
@@ -95,13 +122,17 @@ impl Binder<'_> {
         span: Span,
     ) -> BindResult<Arc<Relation>> {
         let before = input.columns.clone();
-        let carried = self.carried(input, expand, span)?;
-        let mut made = Arc::clone(&carried.stand_in);
-        for operator in operators {
-            made = self.operator(made, operator)?;
-        }
-        let visible = made.columns.clone();
-        let made = self.carry(&made, &carried)?;
+        let (carried, visible) = self.carried(input, expand, span)?;
+        let Some(part) = self.part(&visible, operators, span)? else {
+            let what = "a sub-query over a row's own rows within mv-apply";
+            return Err(self.report(Problem::unsupported(span, what)));
+        };
+        let visible = part.body.columns.clone();
+        let made = if can_carry(&part.body, &part.given) {
+            self.carry(&part.body, &part.given, &carried)?
+        } else {
+            self.each_apart(part, &carried)?
+        };
         let predicate = carried.value(&carried.live);
         let columns = made.columns.clone();
         let made = self.relation(RelationKind::Filter { input: made, predicate }, columns, span)?;
@@ -127,13 +158,13 @@ impl Binder<'_> {
         self.projected(made, items, span)
     }
 
-    /// Numbers the rows, expands them, and keeps their columns.
+    /// Numbers the rows, expands them, and keeps their columns; and the columns that operators see.
     fn carried(
         &mut self,
         input: Arc<Relation>,
         expand: &Expand,
         span: Span,
-    ) -> BindResult<Carried> {
+    ) -> BindResult<(Carried, Vec<Column>)> {
         // Where the operator stands tells the columns of one from those of one around it.
         let at = span.start;
         let hidden = |name: &str, kql_type| Column::new(format!("$apply{at}.{name}"), kql_type);
@@ -158,42 +189,68 @@ impl Binder<'_> {
             items.replace(&copy.name, value);
         }
         let base = self.projected(relation, items, span)?;
-        let stand_in = self.relation(RelationKind::Rows(Vec::new()), visible, span)?;
-        Ok(Carried { stand_in, base, row, live, source: copies, span })
+        Ok((Carried { base, row, live, source: copies, span }, visible))
+    }
+
+    /// Runs the operators over each row's rows by themselves.
+    fn each_apart(&mut self, part: Part, carried: &Carried) -> BindResult<Arc<Relation>> {
+        let columns = carried.columns(&part.body.columns);
+        let given = part.given.columns.clone();
+        let along = Along { live: given.len() + 1, columns: carried.hidden().count() };
+        let (key, serialized) = (given.len(), part.body.is_serialized());
+        let (body, carried_along) = (part.body, Some(along));
+        let function =
+            PerPart { operator: "mv-apply", key, given, body, most: None, carried: carried_along };
+        let (inputs, function) = (vec![Arc::clone(&carried.base)], Arc::new(function));
+        let kind = RelationKind::Table { inputs, function, serialized };
+        let mut items = Items::of_columns(&columns, carried.span);
+        // Operators can make rows of none.
+        items.replace(&carried.live.name, Expr::bool(true, carried.span));
+        let made = self.relation(kind, columns, carried.span)?;
+        self.projected(made, items, carried.span)
     }
 
     /// The relation over the rows of all rows instead of the stand-in.
-    fn carry(&mut self, relation: &Arc<Relation>, carried: &Carried) -> BindResult<Arc<Relation>> {
-        if Arc::ptr_eq(relation, &carried.stand_in) {
+    fn carry(
+        &mut self,
+        relation: &Arc<Relation>,
+        given: &Arc<Relation>,
+        carried: &Carried,
+    ) -> BindResult<Arc<Relation>> {
+        if Arc::ptr_eq(relation, given) {
             return Ok(Arc::clone(&carried.base));
         }
         let span = carried.span;
         let columns = carried.columns(&relation.columns);
         let kind = match &relation.kind {
             RelationKind::Filter { input, predicate } => RelationKind::Filter {
-                input: self.carry(input, carried)?,
+                input: self.carry(input, given, carried)?,
                 predicate: carried.or_dead(predicate.clone()),
             },
             RelationKind::Project { input, items } => RelationKind::Project {
-                input: self.carry(input, carried)?,
+                input: self.carry(input, given, carried)?,
                 items: items.iter().cloned().chain(carried.hidden_items()).collect(),
             },
             RelationKind::Sort { input, keys, limit: None } => RelationKind::Sort {
-                input: self.carry(input, carried)?,
+                input: self.carry(input, given, carried)?,
                 keys: keys.clone(),
                 limit: None,
             },
             RelationKind::Sort { input, keys, limit: Some(count) } => {
+                let input = self.carry(input, given, carried)?;
                 return self.first_rows(input, keys.clone(), *count, &relation.columns, carried);
             }
             RelationKind::Limit { input, count } => {
-                return self.first_rows(input, order_of(input), *count, &relation.columns, carried);
+                let order = order_of(input);
+                let input = self.carry(input, given, carried)?;
+                return self.first_rows(input, order, *count, &relation.columns, carried);
             }
             RelationKind::Aggregate { input, keys, aggregates } => {
+                let input = self.carry(input, given, carried)?;
                 return self.carry_groups(input, keys, aggregates, &relation.columns, carried);
             }
             RelationKind::Number { input, column, parts, keys } => RelationKind::Number {
-                input: self.carry(input, carried)?,
+                input: self.carry(input, given, carried)?,
                 column: column.clone(),
                 parts: parts
                     .iter()
@@ -203,7 +260,7 @@ impl Binder<'_> {
                 keys: keys.clone(),
             },
             RelationKind::Expand { input, items, options } => {
-                let input = self.carry(input, carried)?;
+                let input = self.carry(input, given, carried)?;
                 // Rows that operators do not see stay single, because null stays one row.
                 let items = items.iter().cloned().map(|mut item| {
                     let branches = vec![(carried.value(&carried.live), item.value)];
@@ -224,30 +281,23 @@ impl Binder<'_> {
                 return self.relation(kind, columns, span);
             }
             RelationKind::Union(inputs) => {
-                let inputs = inputs.iter().map(|input| self.carry(input, carried));
+                let inputs = inputs.iter().map(|input| self.carry(input, given, carried));
                 RelationKind::Union(inputs.collect::<BindResult<_>>()?)
             }
-            RelationKind::Named { input, name } => {
-                RelationKind::Named { input: self.carry(input, carried)?, name: name.clone() }
-            }
+            RelationKind::Named { input, name } => RelationKind::Named {
+                input: self.carry(input, given, carried)?,
+                name: name.clone(),
+            },
             RelationKind::Serialized(input) => {
-                RelationKind::Serialized(self.carry(input, carried)?)
+                RelationKind::Serialized(self.carry(input, given, carried)?)
             }
             // The other table is the same for every row.
-            RelationKind::Join { left, right, kind, keys }
-                if !contains(right, &carried.stand_in)
-                    && matches!(
-                        kind,
-                        JoinKind::Inner
-                            | JoinKind::LeftOuter
-                            | JoinKind::LeftSemi
-                            | JoinKind::LeftAnti
-                    ) =>
-            {
-                let left = self.carry(left, carried)?;
+            RelationKind::Join { left, right, kind, keys } => {
+                let left = self.carry(left, given, carried)?;
                 let (right, keys) = (Arc::clone(right), keys.clone());
                 RelationKind::Join { left, right, kind: *kind, keys }
             }
+            // Those that `can_carry` does not know.
             _ => {
                 let what = "this operator within mv-apply";
                 return Err(self.report(Problem::unsupported(span, what)));
@@ -259,14 +309,13 @@ impl Binder<'_> {
     /// The first rows of each row's rows.
     fn first_rows(
         &mut self,
-        input: &Arc<Relation>,
+        input: Arc<Relation>,
         keys: Vec<OrderKey>,
         count: usize,
         visible: &[Column],
         carried: &Carried,
     ) -> BindResult<Arc<Relation>> {
         let span = carried.span;
-        let input = self.carry(input, carried)?;
         let number = Column::new("$number", KqlType::Long);
         let mut columns = input.columns.clone();
         columns.push(number.clone());
@@ -289,14 +338,13 @@ impl Binder<'_> {
     /// Groups within each row's rows. Without keys there is one for each row, also of none.
     fn carry_groups(
         &mut self,
-        input: &Arc<Relation>,
+        input: Arc<Relation>,
         keys: &[(String, Expr)],
         aggregates: &[(String, Aggregate)],
         visible: &[Column],
         carried: &Carried,
     ) -> BindResult<Arc<Relation>> {
         let span = carried.span;
-        let input = self.carry(input, carried)?;
         let single = keys.is_empty();
         let mut group_keys = vec![(carried.row.name.clone(), carried.value(&carried.row))];
         if !single {

@@ -29,6 +29,7 @@ pub(crate) mod window;
 mod scan;
 
 mod partition;
+mod per_part;
 
 mod series;
 

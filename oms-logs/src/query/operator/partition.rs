@@ -1,22 +1,14 @@
 //! `partition`: a pipeline over the rows of each key by themselves.
 
-use super::effort::Effort;
-use super::values::Groups;
+use super::per_part::PerPart;
 use crate::query::bind::{BindResult, Binder, Failed, Scope};
-use crate::query::bound::{Column, Comparison, Expr, ExprKind, OrderKey, Relation, RelationKind};
+use crate::query::bound::{Comparison, Expr, ExprKind, OrderKey, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::function::operator;
-use crate::query::limits::{PARTITION_TABLES_MAX, PARTITIONS_MAX, exceeded};
-use crate::query::plan::{self, TableFunction};
+use crate::query::limits::{PARTITION_TABLES_MAX, PARTITIONS_MAX};
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{self, Partition};
 use crate::query::types::KqlType;
-use async_trait::async_trait;
-use datafusion::arrow::array::{RecordBatch, UInt64Array};
-use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::{Result, exec_err};
-use datafusion::execution::TaskContext;
 use std::sync::Arc;
 
 impl Binder<'_> {
@@ -49,28 +41,21 @@ impl Binder<'_> {
             return self.partition_tables(&input, at, table, span);
         }
         let of_input = input.columns.clone();
-        let given = self.relation(RelationKind::Given, of_input.clone(), span)?;
-        let others = std::mem::take(&mut self.others);
-        let outer = std::mem::replace(&mut self.reads_part, false);
-        self.parts += 1;
-        let body = self.attempt(|binder| binder.operators(given, &partition.operators));
-        self.parts -= 1;
-        let reads_part = std::mem::replace(&mut self.reads_part, outer);
-        self.others = others;
-        if reads_part {
+        let Some(part) = self.part(&of_input, &partition.operators, span)? else {
             return self.partition_rows(&input, at, &partition.operators, span);
-        }
-        let body = match body? {
-            Ok(body) => body,
-            Err(problems) => return Err(self.report_all(problems)),
         };
-        let (columns, serialized) = (body.columns.clone(), body.is_serialized());
-        let most = if native { PARTITIONS_MAX } else { PARTITION_TABLES_MAX };
-        let kind = RelationKind::Table {
-            inputs: vec![input],
-            function: Arc::new(PerKey { key: at, columns: of_input, body, most }),
-            serialized,
+        let (columns, serialized) = (part.body.columns.clone(), part.body.is_serialized());
+        let most = Some(if native { PARTITIONS_MAX } else { PARTITION_TABLES_MAX });
+        let per_part = PerPart {
+            operator: "partition",
+            key: at,
+            given: of_input,
+            body: part.body,
+            most,
+            carried: None,
         };
+        let function = Arc::new(per_part);
+        let kind = RelationKind::Table { inputs: vec![input], function, serialized };
         self.relation(kind, columns, span)
     }
 
@@ -152,53 +137,5 @@ impl Binder<'_> {
         // There is no key: the table of none only tells the columns.
         let columns = made.columns.clone();
         self.relation(RelationKind::Limit { input: made, count: 0 }, columns, span)
-    }
-}
-
-/// Runs a plan over the rows of each key.
-#[derive(Debug)]
-struct PerKey {
-    key: usize,
-    /// The input's columns.
-    columns: Vec<Column>,
-    body: Arc<Relation>,
-    /// The most parts.
-    most: usize,
-}
-
-#[async_trait]
-impl TableFunction for PerKey {
-    fn name(&self) -> &'static str {
-        "partition"
-    }
-
-    async fn run(
-        &self,
-        inputs: Vec<RecordBatch>,
-        schema: &SchemaRef,
-        context: &Arc<TaskContext>,
-    ) -> Result<Vec<RecordBatch>> {
-        let Some(input) = inputs.first() else { return exec_err!("partition takes a table") };
-        let session = plan::session(context.runtime_env(), self.body.needs_order());
-        let of_input = Arc::new(plan::computed_schema(&self.columns));
-        let mut made = Vec::new();
-        let mut effort = Effort::new(self.name(), context);
-        let groups = Groups::of(std::slice::from_ref(input.column(self.key)), input.num_rows())?;
-        if groups.firsts.len() > self.most {
-            return exceeded("partition makes too many parts", "partitions_max", self.most);
-        }
-        for rows in groups.rows(|_| true) {
-            let part = take_record_batch(input, &UInt64Array::from(rows))?;
-            let part = RecordBatch::try_new(Arc::clone(&of_input), part.columns().to_vec())?;
-            let logical = plan::plan_computed(&self.body, Some(&part))?;
-            let frame = session.execute_logical_plan(logical).await?;
-            for batch in frame.collect().await? {
-                if batch.num_rows() > 0 {
-                    effort.keep_rows(&batch)?;
-                    made.push(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?);
-                }
-            }
-        }
-        Ok(made)
     }
 }

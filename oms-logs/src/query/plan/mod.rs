@@ -36,7 +36,7 @@ use datafusion::functions_aggregate as aggregates;
 use datafusion::logical_expr::expr::{NullTreatment, Sort};
 use datafusion::logical_expr::{
     AggregateUDF, Expr as DfExpr, ExprFunctionExt, ExprSchemable as _, Extension, JoinType,
-    LogicalPlan, LogicalPlanBuilder, lit,
+    LogicalPlan, LogicalPlanBuilder, Union, lit,
 };
 use datafusion::scalar::ScalarValue;
 use expression::{Lowering, column};
@@ -346,7 +346,7 @@ impl Planner {
         };
         let same = columns.iter().map(same_type).collect::<Result<Vec<bool>>>()?;
         let fresh: Vec<String> = columns.iter().map(|_| self.fresh()).collect();
-        let mut aligned = plans.iter().map(|input| {
+        let aligned = plans.iter().map(|input| {
             let lowering = input.lowering();
             let items = columns.iter().zip(&same).zip(&fresh).map(|((of, same), fresh)| {
                 let expr = Expr::column(&of.name, of.kql_type, Span::default());
@@ -354,15 +354,21 @@ impl Planner {
                 Ok(lowered?.alias(fresh))
             });
             let items = items.collect::<Result<Vec<_>>>()?;
-            LogicalPlanBuilder::from(input.plan.clone()).project(items)?.build()
+            let aligned = LogicalPlanBuilder::from(input.plan.clone()).project(items)?.build()?;
+            Ok(Arc::new(aligned))
         });
-        let Some(first) = aligned.next() else {
-            return LogicalPlanBuilder::empty(false).build().map(Planned::plain);
+        let inputs = aligned.collect::<Result<Vec<_>>>()?;
+        let plan = match inputs.as_slice() {
+            [] => return LogicalPlanBuilder::empty(false).build().map(Planned::plain),
+            [only] => LogicalPlan::clone(only),
+            // One union of all: planning recurses over unions of unions.
+            [first, ..] => {
+                let schema = Arc::clone(first.schema());
+                LogicalPlan::Union(Union { inputs, schema })
+            }
         };
-        let union =
-            aligned.try_fold(LogicalPlanBuilder::from(first?), |union, next| union.union(next?))?;
         let names = columns.iter().map(|of| of.name.clone()).zip(fresh).collect();
-        Ok(Planned { plan: union.build()?, names })
+        Ok(Planned { plan, names })
     }
 
     fn join(

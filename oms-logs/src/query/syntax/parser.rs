@@ -5,7 +5,7 @@ use super::Span;
 use super::ast::{Expr, ExprKind, Name, Pipeline, Query, Source};
 use super::token::{Token, TokenKind, tokenize};
 use crate::query::diagnostic::Problem;
-use crate::query::limits::{DIAGNOSTICS_MAX, NESTING_DEPTH_MAX, OPERATORS_MAX};
+use crate::query::limits::{DIAGNOSTICS_MAX, NESTING_DEPTH_MAX, PIPELINE_OPERATORS_MAX};
 
 /// What parsing found.
 #[derive(Clone, Debug, PartialEq)]
@@ -304,8 +304,8 @@ impl Parser {
                 Ok(operator) => operators.push(operator),
                 Err(Failed) => self.skip_to(&["|", ";"]),
             }
-            if operators.len() > OPERATORS_MAX {
-                let message = format!("more than {OPERATORS_MAX} operators");
+            if operators.len() > PIPELINE_OPERATORS_MAX {
+                let message = format!("more than {PIPELINE_OPERATORS_MAX} operators");
                 let span = self.span();
                 self.problem(Problem::syntax(span, message));
                 self.skip_to(&[";"]);

@@ -6,7 +6,7 @@ use super::super::{Call, Function, Naming, Parameter, coerce, kernel, of_dynamic
 use super::path::Path;
 use crate::query::bound::Expr;
 use crate::query::diagnostic::Problem;
-use crate::query::dynamic::{Dynamics, View, json_text, of_text, select};
+use crate::query::dynamic::{Dynamics, View, json_text, of_text, reader, select, select_of_text};
 use crate::query::syntax::Span;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::ArrayRef;
@@ -60,12 +60,22 @@ pub(crate) fn part(value: Expr, index: Expr, span: Span) -> Result<Expr, Problem
 }
 
 fn member(args: &Args<'_>) -> DfResult<ArrayRef> {
-    let (value, key) = (args.dynamic(0)?, args.text(1)?);
+    let key = args.text(1)?;
+    if let Some(texts) = args.stored_dynamic(0)? {
+        return select_of_text(&texts, |row, text, out| reader::member(text, key.get(row), out));
+    }
+    let value = args.dynamic(0)?;
     select(&value, args.rows, |row, bytes| View::of(bytes).as_bag()?.get(key.get(row)))
 }
 
 fn item(args: &Args<'_>) -> DfResult<ArrayRef> {
-    let (value, index) = (args.dynamic(0)?, args.long(1)?);
+    let index = args.long(1)?;
+    if let Some(texts) = args.stored_dynamic(0)? {
+        return select_of_text(&texts, |row, text, out| {
+            index.get(row).is_some_and(|index| reader::item(text, index, out))
+        });
+    }
+    let value = args.dynamic(0)?;
     select(&value, args.rows, |row, bytes| View::of(bytes).as_array()?.at(index.get(row)?))
 }
 

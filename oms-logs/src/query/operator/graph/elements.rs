@@ -1,6 +1,6 @@
 //! The named nodes and edges of a pattern, and what a query says of them.
 
-use super::{HIDDEN, match_column, paths};
+use super::{HIDDEN, PARTITION, match_column, paths};
 use crate::query::bound::{Column, Relation};
 use crate::query::diagnostic::Problem;
 use crate::query::dynamic::Value;
@@ -289,6 +289,11 @@ impl Elements {
                 column: at.unwrap_or(0),
                 kql_type: list.kql_type,
             });
+        }
+        // Which of many graphs a match is of.
+        if let Some(column) = nodes.columns.iter().position(|column| column.name == PARTITION) {
+            columns.push(Column::new(PARTITION, KqlType::String));
+            outputs.push(paths::Output::Node { element: 0, column });
         }
         (columns, outputs)
     }

@@ -17,6 +17,7 @@ use crate::query::bind::{BindResult, Binder, Items, Scope, Stage, of_part};
 use crate::query::bound::{Column, Expr, JoinKind, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
 use crate::query::function::common_type;
+use crate::query::operator::per_part::PerPart;
 use crate::query::syntax::Span;
 use crate::query::syntax::ast::{
     self, EdgeCount, GraphMatch, GraphOutput, GraphToTable, MakeGraph, Operator, OperatorKind,
@@ -82,20 +83,59 @@ impl Binder<'_> {
         let made = self.make_graph(edges, graph, span)?;
         let Some((_, operators)) = &graph.partition else { return Ok(Stage::Graph(made)) };
         let mut stage = Stage::Graph(made);
-        for operator in operators {
-            stage = match &stage {
-                Stage::Graph(graph) => self.graph_operator(graph, operator)?,
-                Stage::Rows(_) => {
-                    let what = "another operator within partitioned-by";
-                    return Err(self.report(Problem::unsupported(operator.span, what)));
+        for (at, operator) in operators.iter().enumerate() {
+            stage = match stage {
+                Stage::Graph(graph) => self.graph_operator(&graph, operator)?,
+                Stage::Rows(rows) => {
+                    let rest = operators.get(at..).unwrap_or_default();
+                    return self.after_match(rows, rest, operator.span).map(Stage::Rows);
                 }
             };
         }
-        if let Stage::Graph(_) = stage {
-            let message = "many graphs are made rows of by the operators of `partitioned-by`";
-            return Err(self.report(Problem::semantic(span, message)));
+        match stage {
+            Stage::Graph(_) => {
+                let message = "many graphs are made rows of by the operators of `partitioned-by`";
+                Err(self.report(Problem::semantic(span, message)))
+            }
+            Stage::Rows(rows) => self.after_match(rows, &[], span).map(Stage::Rows),
         }
-        Ok(stage)
+    }
+
+    /// What further operators make of the rows of each graph that has any; which graph a row is of
+    /// is not shown.
+    fn after_match(
+        &mut self,
+        rows: Arc<Relation>,
+        operators: &[Operator],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
+        let shown: Vec<Column> =
+            rows.columns.iter().filter(|column| column.name != PARTITION).cloned().collect();
+        if operators.is_empty() {
+            return self.projected(rows, Items::of_columns(&shown, span), span);
+        }
+        if shown.len() == rows.columns.len() {
+            let what = "an operator after `graph-to-table` within partitioned-by";
+            return Err(self.report(Problem::unsupported(span, what)));
+        }
+        let mut items = Items::of_columns(&shown, span);
+        items.replace(PARTITION, Expr::column(PARTITION, KqlType::String, span));
+        let rows = self.projected(rows, items, span)?;
+        let Some(part) = self.part(&shown, operators, span)? else {
+            let what = "a sub-query over a graph's own rows within partitioned-by";
+            return Err(self.report(Problem::unsupported(span, what)));
+        };
+        let (columns, serialized) = (part.body.columns.clone(), part.body.is_serialized());
+        let function = PerPart {
+            operator: "partitioned-by",
+            key: shown.len(),
+            given: shown,
+            body: part.body,
+            most: None,
+            carried: None,
+        };
+        let (inputs, function) = (vec![rows], Arc::new(function));
+        self.relation(RelationKind::Table { inputs, function, serialized }, columns, span)
     }
 
     /// What an operator makes of a graph.
@@ -397,8 +437,12 @@ impl Binder<'_> {
             let bound = self.condition(predicate, &mut Scope::rows(&matches.columns))?;
             matches = self.filtered(matches, bound, span)?;
         }
+        // Further operators go by which of many graphs a row is of.
+        let of_graph = place(&matches, PARTITION)
+            .map(|_| (PARTITION.to_owned(), Expr::column(PARTITION, KqlType::String, span)));
         if project.is_empty() {
             let mut items = Items::default();
+            items.items.extend(of_graph);
             for column in &matches.columns {
                 let name = elements.plain_name(&column.name);
                 if let Some(name) = name {
@@ -407,17 +451,18 @@ impl Binder<'_> {
             }
             return self.projected(matches, items, span);
         }
-        self.graph_project(matches, &wanted.project, &project, span)
+        let mut items = self.graph_project(&matches, &wanted.project, &project)?;
+        items.items.extend(of_graph);
+        self.projected(matches, items, span)
     }
 
     /// The columns of `project`; one that is `a.b` is called `a_b`.
     fn graph_project(
         &mut self,
-        matches: Arc<Relation>,
+        matches: &Relation,
         written: &[ast::NamedExpr],
         rewritten: &[ast::NamedExpr],
-        span: Span,
-    ) -> BindResult<Arc<Relation>> {
+    ) -> BindResult<Items> {
         let mut items = Items::default();
         for (written, item) in written.iter().zip(rewritten) {
             let bound = self.expr(&item.expr, &mut Scope::rows(&matches.columns))?;
@@ -429,7 +474,7 @@ impl Binder<'_> {
                 }
             }
         }
-        self.projected(matches, items, span)
+        Ok(items)
     }
 
     fn graph_option(
