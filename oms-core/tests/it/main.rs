@@ -45,6 +45,9 @@ mod schedule;
 mod secrets;
 
 #[cfg(test)]
+mod secret_sources;
+
+#[cfg(test)]
 #[cfg(all(feature = "http", feature = "testkit"))]
 mod sample;
 
