@@ -84,6 +84,8 @@ pub mod arm;
 
 pub mod error;
 
+mod json_scan;
+
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 

@@ -44,6 +44,8 @@ mod query_functions;
 #[cfg(test)]
 mod query_geo;
 #[cfg(test)]
+mod query_language;
+
 mod query_parts;
 
 mod query_patterns;
@@ -57,6 +59,8 @@ mod query_series;
 mod query_tabular;
 #[cfg(test)]
 mod query_text;
+
+mod query_types;
 #[cfg(test)]
 mod repeated;
 #[cfg(test)]

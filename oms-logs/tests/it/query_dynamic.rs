@@ -209,7 +209,7 @@ async fn groups_are_gathered() {
     .await;
     check(
         "range x from 1 to 4 step 1 | summarize binary_all_or(x), binary_all_xor(x), covariance(x, x), (m, n) = arg_max(x, x * 2), percentilesw(x, 5 - x, 50, 90)",
-        "binary_all_or_x:long binary_all_xor_x:long covariance_x_x:real m:long n:long percentile_x_50:long percentile_x_90:long",
+        "x:long x1:long covariance_x_x:real m:long n:long percentile_x_50:long percentile_x_90:long",
         json!([[7, 4, 1.6666666666666667, 4, 8, 2, 3]]),
     )
     .await;

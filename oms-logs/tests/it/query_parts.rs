@@ -97,7 +97,7 @@ async fn parts_of_parts() {
         "datatable(k:string, a:dynamic)['x', dynamic([[1, 2], [4]]), 'y', dynamic([[8, 16]])]
          | mv-apply r = a on (
              mv-apply v = r to typeof(long) on (extend s = row_cumsum(v) | summarize s = max(s))
-             | extend n = row_number() | summarize l = make_list(s * 100 + n))
+             | serialize n = row_number() | summarize l = make_list(s * 100 + n))
          | project k, l | sort by k asc",
         "k:string l:dynamic",
         json!([["x", [301, 402]], ["y", [2401]]]),
@@ -163,7 +163,7 @@ async fn many_branches_are_no_long_pipeline() {
     let error = refuse(&long).await;
     assert!(error.to_string().contains("more than 100 operators"), "{error}");
     let joined = (0..6).fold(String::from("print x = 1"), |query, _| {
-        format!("union ({query}{})", " | extend x = x + 1".repeat(40))
+        format!("union ({query}{})", " | where x > 0".repeat(40))
     });
     let error = refuse(&joined).await;
     assert!(error.to_string().contains("one after the other"), "{error}");

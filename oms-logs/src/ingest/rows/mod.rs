@@ -47,7 +47,6 @@ mod lines;
 mod parquet;
 mod regular;
 mod sample;
-mod scan;
 mod text;
 mod w3c;
 mod whole;

@@ -6,9 +6,9 @@
 //! which alone decides what a row means and why it is refused.
 
 use super::gathered::Gathered;
-use super::scan::{self, Number};
 use crate::ingest::admit::{EXACT, FIELD_BYTES_MAX, OWN_COLUMNS};
 use crate::ingest::column::ColumnBuffer;
+use crate::json_scan::{self as scan, Number};
 use crate::query::time::{Date, micros_of_ticks, ticks_of_date};
 use crate::schema::{COMPUTER, ColumnType, TIME_GENERATED, TYPE};
 use std::collections::HashMap;

@@ -124,8 +124,10 @@ impl Binder<'_> {
         scope: &mut Scope<'_>,
     ) -> BindResult<Expr> {
         let bound = self.expr(expr, scope)?;
-        if bound.kql_type == KqlType::Bool {
-            return Ok(bound);
+        match bound.kql_type {
+            KqlType::Bool => return Ok(bound),
+            KqlType::Dynamic => return self.converted(bound, KqlType::Bool),
+            _ => {}
         }
         let message = format!("expected a bool, found {}", bound.kql_type);
         Err(self.report(Problem::semantic(expr.span, message)))

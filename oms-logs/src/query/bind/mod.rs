@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub(super) use expression::{Made, Scope, flatten, not, of_part};
 pub(super) use names::{
-    Items, column_name, literal_text, matches as name_matches, percentile_name,
+    Items, column_name, literal_text, matches as name_matches, percentile_name, unnamed_argument,
 };
 
 /// The most relations that one operator becomes.

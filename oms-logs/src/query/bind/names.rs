@@ -51,10 +51,12 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
     match name {
         // The condition does not name the column.
         "countif" => Some("countif_".to_owned()),
-        "take_any" | "take_anyif" | "arg_max" | "arg_min" => first.and_then(column_name),
+        "take_any" | "take_anyif" => {
+            Some(first.and_then(column_name).unwrap_or_else(|| unnamed_argument("any", 0)))
+        }
+        "binary_all_and" | "binary_all_or" | "binary_all_xor" => first.and_then(column_name),
         "argmax" => Some(format!("max_{argument}")),
         "argmin" => Some(format!("min_{argument}")),
-        "anyif" => Some(format!("any_{argument}")),
         "percentile" | "percentiles" | "percentilew" | "percentilesw" => {
             let percent = rest.last().map(|percent| literal_text(percent)).unwrap_or_default();
             Some(percentile_name(&argument, &percent))
@@ -75,6 +77,11 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
         }
         _ => Some(format!("{name}_{argument}")),
     }
+}
+
+/// What an aggregate of several columns calls one that its argument does not name.
+pub(crate) fn unnamed_argument(prefix: &str, place: usize) -> String {
+    format!("{prefix}_arg{place}")
 }
 
 /// `percentile_x_99_9`

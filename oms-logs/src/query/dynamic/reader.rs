@@ -6,6 +6,7 @@
 
 use super::DEPTH_MAX;
 use super::binary::{View, Writer, close_array, close_bag, open};
+use crate::json_scan::{self, Number};
 use std::borrow::Cow;
 
 /// Writes the value of JSON text, or answers `false` and writes nothing if the text is not JSON.
@@ -62,12 +63,6 @@ pub(crate) fn item(text: &str, index: i64, out: &mut Vec<u8>) -> bool {
         out.truncate(start);
     }
     found
-}
-
-/// A number of JSON.
-enum Number {
-    Long(i64),
-    Real(f64),
 }
 
 struct Reader<'t> {
@@ -141,7 +136,7 @@ impl<'t> Reader<'t> {
             b'f' => self.word("false").map(|()| Writer::new(out).bool(false))?,
             b'n' => self.word("null").map(|()| Writer::new(out).null())?,
             _ => match self.number()? {
-                Number::Long(value) => Writer::new(out).long(value),
+                Number::Whole(value) => Writer::new(out).long(value),
                 Number::Real(value) => Writer::new(out).real(value),
             },
         }
@@ -237,8 +232,7 @@ impl<'t> Reader<'t> {
     /// The text up to the end of the string, or up to what does not stand for itself in it.
     fn plain(&mut self) -> Option<&'t str> {
         let start = self.at;
-        let rest = self.text.as_bytes().get(start..)?;
-        self.at += rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
+        self.at = json_scan::plain_end(self.text.as_bytes(), start);
         self.text.get(start..self.at)
     }
 
@@ -285,13 +279,17 @@ impl<'t> Reader<'t> {
     }
 
     fn number(&mut self) -> Option<Number> {
+        if let Some((number, end)) = json_scan::number(self.text, self.at) {
+            self.at = end;
+            return Some(number);
+        }
         let (text, is_whole) = self.number_text()?;
         // Minus zero is a real, and so are whole numbers past the longs.
         if is_whole
             && text != "-0"
             && let Ok(value) = text.parse()
         {
-            return Some(Number::Long(value));
+            return Some(Number::Whole(value));
         }
         finite(text).map(Number::Real)
     }

@@ -1,6 +1,7 @@
 //! Arithmetic and comparison: which types meet, and what comes out.
 
 use super::arguments::Args;
+use super::conversion::convert;
 use super::kernel::{KernelFn, call};
 use super::{cast, common_type, decimal};
 use crate::query::bound::{Arithmetic, Comparison, Expr, ExprKind};
@@ -33,10 +34,16 @@ pub(crate) fn arithmetic(
         Ok(call(name, kernel, arguments, kql_type, span))
     };
     match (operator, left.kql_type, right.kql_type) {
-        (_, T::Dynamic, _) | (_, _, T::Dynamic) => {
-            let (left, right) = (left.kql_type, right.kql_type);
-            let what = format!("{} of {left} and {right}", operator.symbol());
+        (_, T::Dynamic, T::Dynamic) => {
+            let what = format!("{} of two dynamic values", operator.symbol());
             Err(Problem::unsupported(span, what))
+        }
+        // A dynamic value is taken for one of the other's type.
+        (_, T::Dynamic, other) if let Some(of) = counted_as(other) => {
+            arithmetic(operator, convert(left, of)?, right, span)
+        }
+        (_, other, T::Dynamic) if let Some(of) = counted_as(other) => {
+            arithmetic(operator, left, convert(right, of)?, span)
         }
         (O::Add, T::DateTime, T::TimeSpan) => {
             kernel("datetime_plus", datetime_plus, vec![left, right], T::DateTime)
@@ -75,13 +82,26 @@ pub(crate) fn arithmetic(
             let (left, right) = (cast(left, T::Real), cast(right, T::Real));
             Ok(native(Arithmetic::Divide, left, right, T::Real, span))
         }
-        (O::Modulo, T::TimeSpan, T::TimeSpan) => {
+        (O::Modulo, T::TimeSpan | T::DateTime, T::TimeSpan) => {
             kernel("long_modulo", long_modulo, vec![left, right], T::TimeSpan)
         }
         (_, left, right) => {
             let message = format!("`{}` is not defined for {left} and {right}", operator.symbol());
             Err(Problem::semantic(span, message))
         }
+    }
+}
+
+/// The type as which a dynamic value is taken beside a value that one can count with.
+fn counted_as(other: KqlType) -> Option<KqlType> {
+    match other {
+        KqlType::Int => Some(KqlType::Long),
+        KqlType::Long
+        | KqlType::Real
+        | KqlType::Decimal
+        | KqlType::DateTime
+        | KqlType::TimeSpan => Some(other),
+        _ => None,
     }
 }
 
@@ -167,7 +187,7 @@ pub(crate) fn compare(
     // Next to a number, true is 1.
     if (a == KqlType::Bool && b.is_number()) || (b == KqlType::Bool && a.is_number()) {
         let number = |side: Expr| match side.kql_type {
-            KqlType::Bool => super::conversion::convert(side, KqlType::Long),
+            KqlType::Bool => convert(side, KqlType::Long),
             _ => Ok(side),
         };
         return compare(comparison, number(left)?, number(right)?, span);
@@ -186,6 +206,11 @@ pub(crate) fn between(value: Expr, low: Expr, high: Expr, span: Span) -> Result<
             arithmetic(BinaryOperator::Add, low.clone(), high, span)?
         }
         _ => high,
+    };
+    let bounds = common_type([low.kql_type, high.kql_type]);
+    let value = match bounds.and_then(counted_as).filter(|_| value.kql_type == KqlType::Dynamic) {
+        Some(of) => convert(value, of)?,
+        None => value,
     };
     let types = [value.kql_type, low.kql_type, high.kql_type];
     let Some(kql_type) = common_type(types).filter(|kql_type| {

@@ -2,6 +2,7 @@
 
 use crate::query::bind::{
     BindResult, Binder, Failed, Items, Made, Scope, column_name, literal_text, percentile_name,
+    unnamed_argument,
 };
 use crate::query::bound::{Aggregate, AggregateFunction, Column, Expr, Relation, RelationKind};
 use crate::query::diagnostic::Problem;
@@ -239,12 +240,13 @@ impl Binder<'_> {
         let chosen = self.chosen(input, arguments, keys, None)?;
         let first = scope.aggregate_count();
         let mut maker = Maker { name: &name.text, span, first, aggregates: Vec::new() };
-        let columns = chosen.into_iter().map(|(implied, expr)| {
+        let columns = chosen.into_iter().enumerate().map(|(place, (implied, expr))| {
             let kql_type = expr.kql_type;
             let implied = match name.text.as_str() {
                 "any" => implied.map(|implied| format!("any_{implied}")),
                 _ => implied,
             };
+            let implied = implied.or_else(|| Some(unnamed_argument("any", place)));
             (implied, maker.raw(AggregateFunction::RowValue, expr, None, kql_type))
         });
         let columns = columns.collect();
@@ -271,11 +273,15 @@ impl Binder<'_> {
         let is_older = matches!(name.text.as_str(), "argmax" | "argmin");
         let order = self.expr(&first.expr, &mut Scope::rows(&input.columns))?;
         let order_name = column_name(&first.expr);
-        let mut chosen = vec![(order_name.clone(), order.clone())];
-        chosen.extend(self.chosen(input, rest, keys, order_name.as_ref())?);
+        let prefix = if greatest { "max" } else { "min" };
+        let prefix = format!("{prefix}_{}", order_name.clone().unwrap_or_default());
+        let called = order_name.clone().unwrap_or_else(|| prefix.clone());
+        let mut chosen = vec![(Some(called), order.clone())];
+        let others = self.chosen(input, rest, keys, order_name.as_ref())?;
+        chosen.extend((1..).zip(others).map(|(place, (implied, expr))| {
+            (implied.or_else(|| Some(unnamed_argument(&prefix, place))), expr)
+        }));
         if is_older {
-            let prefix = if greatest { "max" } else { "min" };
-            let prefix = format!("{prefix}_{}", order_name.unwrap_or_default());
             for (place, (implied, _)) in chosen.iter_mut().enumerate() {
                 let column = implied.take().unwrap_or_default();
                 let name = if place == 0 { prefix.clone() } else { format!("{prefix}_{column}") };

@@ -207,6 +207,7 @@ impl Planner {
                 let input = self.lower(input)?;
                 self.aggregate(input, keys, aggregates)
             }
+            RelationKind::Sort { input, limit: Some(0), .. } => self.limit(input, 0),
             RelationKind::Sort { input, keys, limit } => {
                 let input = self.lower(input)?;
                 let sorted = self.sort(input, keys, *limit)?;
@@ -216,11 +217,7 @@ impl Planner {
                 let plan = self.node(Work::InOrder, vec![sorted.plan])?;
                 Ok(Planned { plan, names: sorted.names })
             }
-            RelationKind::Limit { input, count } => {
-                let input = self.lower(input)?;
-                let plan = LogicalPlanBuilder::from(input.plan).limit(0, Some(*count))?.build()?;
-                Ok(Planned { plan, names: input.names })
-            }
+            RelationKind::Limit { input, count } => self.limit(input, *count),
             RelationKind::Expand { input, items, options } => {
                 let columns = &input.columns;
                 let input = self.lower(input)?;
@@ -333,6 +330,12 @@ impl Planner {
         names.extend(made_names);
         let plan = LogicalPlanBuilder::from(input.plan).aggregate(keys, made)?.build()?;
         Ok(Planned { plan, names })
+    }
+
+    fn limit(&mut self, input: &Relation, count: usize) -> Result<Planned> {
+        let input = self.lower(input)?;
+        let plan = LogicalPlanBuilder::from(input.plan).limit(0, Some(count))?.build()?;
+        Ok(Planned { plan, names: input.names })
     }
 
     fn union(&mut self, inputs: &[Arc<Relation>], columns: &[Column]) -> Result<Planned> {

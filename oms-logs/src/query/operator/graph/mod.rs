@@ -115,7 +115,7 @@ impl Binder<'_> {
             return self.projected(rows, Items::of_columns(&shown, span), span);
         }
         if shown.len() == rows.columns.len() {
-            let what = "an operator after `graph-to-table` within partitioned-by";
+            let what = "an operator after graph-to-table within partitioned-by";
             return Err(self.report(Problem::unsupported(span, what)));
         }
         let mut items = Items::of_columns(&shown, span);

@@ -7,7 +7,7 @@ const fn eight(byte: u8) -> u64 {
 
 /// The end of the text from `at` on that stands in a JSON string as it is: the place of the next
 /// quote, backslash or control character, or the end of the bytes.
-pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let stops = stops(u64::from_le_bytes(*word));
         if stops != 0 {
@@ -30,7 +30,7 @@ const fn stops(word: u64) -> u64 {
 }
 
 /// Passes over blanks that do not end a line.
-pub(super) fn blanks(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn blanks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\r') = bytes.get(at) {
         at += 1;
     }
@@ -39,7 +39,7 @@ pub(super) fn blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Writes the string whose text begins at `at` into `out`; answers the place after its closing quote.
 /// None if it has an escape of four digits, or no end in its line.
-pub(super) fn string(text: &str, mut at: usize, out: &mut String) -> Option<usize> {
+pub(crate) fn string(text: &str, mut at: usize, out: &mut String) -> Option<usize> {
     loop {
         let end = plain_end(text.as_bytes(), at);
         out.push_str(text.get(at..end)?);
@@ -68,7 +68,7 @@ const fn escaped(letter: u8) -> Option<char> {
 
 /// A number as JSON writes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     /// Without fraction and exponent.
     Whole(i64),
     /// With one of them.
@@ -77,7 +77,7 @@ pub(super) enum Number {
 
 /// The number at `at`, and the place after it. None for one that a reader of numbers has to look at:
 /// of very many digits, out of range, a negative zero; and for what is none.
-pub(super) fn number(text: &str, at: usize) -> Option<(Number, usize)> {
+pub(crate) fn number(text: &str, at: usize) -> Option<(Number, usize)> {
     let bytes = text.as_bytes();
     let is_negative = bytes.get(at) == Some(&b'-');
     let begin = at + usize::from(is_negative);
