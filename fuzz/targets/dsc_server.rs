@@ -13,7 +13,8 @@ use oms_core::journal::MemoryJournal;
 use oms_core::testkit::disk::SimDisk;
 use oms_dsc::PullServer;
 use oms_dsc::http::surface;
-use oms_dsc::protocol::auth;
+use oms_dsc::protocol::{ConfigurationName, auth};
+use oms_dsc::pull_server::ConfigurationPattern;
 use std::sync::Arc;
 
 const AGENT: &str = "91e51a37-b59f-11e5-9c04-14109fd663ae";
@@ -31,6 +32,13 @@ const PATHS: [(Method, &str); 8] = [
 ];
 
 async fn serve(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(pattern) = text.parse::<ConfigurationPattern>()
+    {
+        assert_eq!(pattern.as_str(), text);
+        let name: ConfigurationName = text.parse().expect("of the same characters");
+        assert!(pattern.covers(&name), "a name covers itself");
+    }
     let key = oms_core::Secret::from("a key");
     let server = PullServer::builder("")
         .journal(Arc::new(MemoryJournal::default()))

@@ -430,8 +430,12 @@ impl World {
             Event::Publish(number) => self.publish(number).await,
             Event::KillServer => self.crash_server(),
             Event::BreakServer => {
-                let kind = self.any_sync();
-                self.server_disk.fail_from_sync(kind, self.sim.below(3));
+                if self.sim.chance(300) {
+                    self.server_disk.fail_from_large_sync();
+                } else {
+                    let kind = self.any_sync();
+                    self.server_disk.fail_from_sync(kind, self.sim.below(3));
+                }
             }
             Event::BreakNode(index) => {
                 let kind = self.any_sync();
