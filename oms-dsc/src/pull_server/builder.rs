@@ -165,7 +165,6 @@ impl PullServerBuilder {
         let keys = RegistrationKeys::open(Arc::clone(&journal), Arc::clone(&clock), place).await?;
         let registrar = Registrar::new(self.registration_keys, keys, window);
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
-        nodes.for_each(|node| registrar.recall(node)).await;
         let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let rollouts = Rollouts::open(Arc::clone(&journal)).await?;
         let library = Library::open(journal, Arc::clone(&clock), content).await?;

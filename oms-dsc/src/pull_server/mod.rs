@@ -29,6 +29,8 @@ mod registration_key;
 
 mod rollout;
 
+mod signature;
+
 mod rule;
 
 mod state;
@@ -61,6 +63,7 @@ pub use rule::{
     Assignment, AssignmentRule, AssignmentSource, RULE_HISTORY, RULES_MAX, RuleEvent,
     TAG_VALUE_BYTES_MAX, TAGS_MAX,
 };
+pub use signature::{SIGNATURE_HISTORY, SignatureUsed};
 pub use state::{NodeState, NodeTransition};
 
 use crate::Error;
@@ -114,6 +117,8 @@ pub struct MaintenanceReport {
     pub nodes_silent: usize,
     /// Nodes that were taken out because they go with a revoked key.
     pub nodes_removed: usize,
+    /// Used signatures that were forgotten, long after they were good.
+    pub signatures_dropped: usize,
     /// Files of old reports that were dropped.
     pub report_files_dropped: usize,
 }
@@ -299,6 +304,8 @@ impl PullServer {
         let mut done = MaintenanceReport::default();
         self.registrar.keys.refresh().await?;
         done.nodes_removed = self.remove_nodes_of_revoked_keys().await?;
+        let (journal, window) = (&*self.nodes.journal, self.registrar.window);
+        done.signatures_dropped = signature::drop_old(journal, now, window).await?;
         let nodes = self.nodes.list().await?;
         self.rollouts_elapsed(&nodes).await?;
         for node in nodes {

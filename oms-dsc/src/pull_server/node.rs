@@ -275,7 +275,7 @@ type Slot = Arc<Mutex<Option<Node>>>;
 /// Every node of one server.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    journal: Arc<dyn Journal>,
+    pub(super) journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
     opened: Timestamp,
     slots: RwLock<HashMap<AgentId, Slot>>,
@@ -418,15 +418,6 @@ impl Nodes {
         }
         nodes.sort_by_key(|node| node.agent_id);
         Ok(nodes)
-    }
-
-    /// Shows every node that is in memory, removed ones too.
-    pub(super) async fn for_each(&self, look: impl Fn(&Node)) {
-        for (_, slot) in self.all() {
-            if let Some(node) = &*slot.lock().await {
-                look(node);
-            }
-        }
     }
 
     /// Makes room for a node that registers for the first time.

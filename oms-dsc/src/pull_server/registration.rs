@@ -1,7 +1,8 @@
 //! Registration: who may become a node, and what it says of itself.
 
-use super::node::{NODES_MAX, Node, NodeEvent, Nodes};
-use super::registration_key::{HeldKey, REGISTRATION_KEY_HISTORY, RegistrationKeys};
+use super::node::{Node, NodeEvent, Nodes};
+use super::registration_key::{HeldKey, RegistrationKeys};
+use super::signature::{self, SIGNATURE_HISTORY};
 use crate::Error;
 use crate::protocol::auth::{self, Signed};
 use crate::protocol::{
@@ -10,8 +11,7 @@ use crate::protocol::{
 use jiff::{SignedDuration, Timestamp};
 use oms_core::Secret;
 use oms_core::journal::JournalError;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The largest registration, in bytes.
 pub const REGISTRATION_BYTES_MAX: usize = 64 << 10;
@@ -19,24 +19,20 @@ pub const REGISTRATION_BYTES_MAX: usize = 64 << 10;
 /// The most configurations that one node may register for.
 pub const CONFIGURATION_NAMES_MAX: usize = 64;
 
-/// The most signatures that are remembered; when they are all fresh, registrations wait.
-const SIGNATURES_MAX: usize = 4 * NODES_MAX;
-
 /// How often a registration is looked at again when its key changed meanwhile.
 const ATTEMPTS_MAX: usize = 8;
 
-/// Checks signatures, and remembers them for as long as their date is accepted.
+/// Checks signatures.
 ///
 /// Keys are given by the operator at each start and kept in memory only, or made and revoked while
-/// servers run and kept in the journal. A used signature is in the event of the registration that
-/// used it.
+/// servers run and kept in the journal. So is each signature that was used: no memory of a server's own
+/// says what is a replay.
 #[derive(Debug)]
 pub(super) struct Registrar {
     /// Those given at the start: good for anything, for ever.
     pub(super) given: Vec<Secret>,
     pub(super) keys: RegistrationKeys,
-    window: SignedDuration,
-    seen: Mutex<HashMap<String, Timestamp>>,
+    pub(super) window: SignedDuration,
 }
 
 /// A registration whose signature is good, and the key that made it if that is one that is kept.
@@ -44,13 +40,7 @@ type Verified = (Signed, Option<Arc<HeldKey>>);
 
 impl Registrar {
     pub(super) fn new(given: Vec<Secret>, keys: RegistrationKeys, window: SignedDuration) -> Self {
-        Self { given, keys, window, seen: Mutex::default() }
-    }
-
-    /// Remembers the signatures of a node that was read from the journal.
-    pub(super) fn recall(&self, node: &Node) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.extend(node.signatures().map(|(date, signature)| (signature.clone(), *date)));
+        Self { given, keys, window }
     }
 
     fn verify(&self, request: &Request, now: Timestamp) -> Result<Verified, Error> {
@@ -65,22 +55,7 @@ impl Registrar {
         if key.is_some_and(|key| key.about.has_expired(now)) {
             return Err(Error::Unauthenticated { reason: "registration key has expired" });
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= SIGNATURES_MAX {
-            seen.retain(|_, date| now.duration_since(*date).abs() <= self.window);
-        }
-        if seen.len() >= SIGNATURES_MAX {
-            return Err(Error::LimitExceeded { what: "registrations", limit: SIGNATURES_MAX });
-        }
-        if seen.insert(signed.signature.clone(), signed.date).is_some() {
-            return Err(Error::Unauthenticated { reason: "signature was used before" });
-        }
         Ok((signed, key.map(Arc::clone)))
-    }
-
-    fn forget(&self, signed: &Signed) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.remove(&signed.signature);
     }
 
     /// Registers a node. It is durable when this returns.
@@ -98,31 +73,41 @@ impl Registrar {
         for _ in 0..ATTEMPTS_MAX {
             self.keys.refresh().await?;
             let (signed, key) = self.verify(request, now)?;
-            let outcome = async {
-                let event = event(request, &signed, key.as_deref())?;
-                nodes.admit(agent_id)?;
-                let actor = format!("agent:{agent_id}");
-                // A key that is revoked at this moment registers nobody.
-                let others: Vec<_> =
-                    key.iter().map(|key| key.unchanged()).collect::<Result<_, _>>()?;
-                nodes.change_with(agent_id, &actor, &others, |_| Ok(Some(event.clone()))).await
+            let event = event(request, &signed, key.as_deref())?;
+            let actor = format!("agent:{agent_id}");
+            let used = signature::used(&signed, agent_id, now, &actor)?;
+            // A replay under ever new names takes no room.
+            if !nodes.journal.read(&used.history, 0, 1).await?.is_empty() {
+                return Err(Error::Unauthenticated { reason: REPLAYED });
+            }
+            nodes.admit(agent_id)?;
+            let mut others = vec![used];
+            // A key that is revoked at this moment registers nobody.
+            others.extend(key.map(|key| key.unchanged()).transpose()?);
+            let decide = |node: &Node| {
+                // Events of earlier versions are the only record of their signatures.
+                let is_known = |(_, known): &(_, String)| *known == signed.signature;
+                match node.signatures().any(is_known) {
+                    true => Err(Error::Unauthenticated { reason: REPLAYED }),
+                    false => Ok(Some(event.clone())),
+                }
             };
-            let Err(error) = outcome.await else { return Ok(()) };
-            // Nothing was registered, or nobody knows: the client may send it again.
-            self.forget(&signed);
-            if !is_of_key(&error) {
-                return Err(error);
+            match nodes.change_with(agent_id, &actor, &others, decide).await {
+                Err(Error::Journal(JournalError::Conflict { history, .. })) => {
+                    if history.kind() == SIGNATURE_HISTORY {
+                        return Err(Error::Unauthenticated { reason: REPLAYED });
+                    }
+                    // Somebody changed the key that this rests on: look again.
+                }
+                outcome => return outcome.map(drop),
             }
         }
         Err(Error::Internal { reason: "a registration key changes too fast".to_owned() })
     }
 }
 
-/// Whether somebody changed the key that a registration rests on.
-fn is_of_key(error: &Error) -> bool {
-    let Error::Journal(JournalError::Conflict { history, .. }) = error else { return false };
-    history.kind() == REGISTRATION_KEY_HISTORY
-}
+/// Why a signature is not good a second time.
+const REPLAYED: &str = "signature was used before";
 
 fn event(request: &Request, signed: &Signed, key: Option<&HeldKey>) -> Result<NodeEvent, Error> {
     let body: RegisterDscAgentRequest = decode("registration", &request.body)?;

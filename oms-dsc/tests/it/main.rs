@@ -44,6 +44,8 @@ mod pull;
 
 mod registration_key;
 
+mod replay;
+
 mod lcm;
 
 mod rules;

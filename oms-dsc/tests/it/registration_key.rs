@@ -17,12 +17,12 @@ use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-fn agent(number: u128) -> AgentId {
+pub(crate) fn agent(number: u128) -> AgentId {
     AgentId(uuid::Uuid::from_u128(number))
 }
 
 /// A registration for configurations, signed with a key.
-fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Request {
+pub(crate) fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Request {
     let body = json!({
         "AgentInformation": {"LCMVersion": "2.0", "NodeName": "pc", "IPAddress": "10.0.0.1;"},
         "ConfigurationNames": names,
@@ -31,6 +31,16 @@ fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Req
             "RegistrationMessageType": "ConfigurationRepository",
         },
     });
+    signed_body(world, agent_id, &body, key)
+}
+
+/// Any body as a registration.
+pub(crate) fn signed_body(
+    world: &World,
+    agent_id: AgentId,
+    body: &serde_json::Value,
+    key: &Secret,
+) -> Request {
     // Each signature is good once.
     world.clock.advance(Duration::from_secs(1));
     let (body, date) = (body.to_string(), auth::x_ms_date(world.clock.now()));
@@ -42,7 +52,7 @@ fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Req
     Request { headers, ..Request::new(Operation::RegisterDscAgent { agent_id }, body) }
 }
 
-fn said(reply: &Reply) -> String {
+pub(crate) fn said(reply: &Reply) -> String {
     format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body))
 }
 

@@ -146,6 +146,9 @@ pub(crate) struct Dsc {
     /// Days for which reports are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) report_retention_days: Option<u16>,
+    /// Seconds by which a registration's date may differ from this machine's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_window_seconds: Option<u32>,
 }
 
 impl Config {
@@ -202,6 +205,7 @@ impl Config {
         let silent = &mut self.dsc.unresponsive_after_minutes;
         take.one("OMS_DSC_UNRESPONSIVE_AFTER_MINUTES", silent)?;
         take.one("OMS_DSC_REPORT_RETENTION_DAYS", &mut self.dsc.report_retention_days)?;
+        take.one("OMS_DSC_CLOCK_WINDOW_SECONDS", &mut self.dsc.clock_window_seconds)?;
         Ok(())
     }
 

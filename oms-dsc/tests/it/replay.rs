@@ -1,0 +1,70 @@
+//! A signature of a registration is good once, whoever shows it, and wherever.
+
+use crate::registration_key::{agent, said, signed};
+use crate::support::{KEY, World};
+use oms_core::Clock as _;
+use oms_core::journal::JournalExt as _;
+use oms_dsc::protocol::{Operation, Request};
+use oms_dsc::pull_server::SIGNATURE_HISTORY;
+use std::time::Duration;
+
+/// The same bytes and headers under another AgentId.
+fn under(request: &Request, number: u128) -> Request {
+    let operation = Operation::RegisterDscAgent { agent_id: agent(number) };
+    Request { operation, ..request.clone() }
+}
+
+#[tokio::test]
+async fn of_two_servers_on_one_journal_one_takes_a_signature() {
+    let world = World::new(1);
+    // Neither hears anything of the other but through the journal.
+    let (first, second) = (world.start_server().await, world.start_server().await);
+    for (number, winner, loser) in [(1, &first, &second), (2, &second, &first)] {
+        let request = signed(&world, agent(number), &["Web"], &KEY.into());
+        assert_eq!(winner.answer(request.clone()).await.status, 204);
+        for replay in [request.clone(), under(&request, 7), under(&request, 8)] {
+            for server in [loser, winner] {
+                let refused = server.answer(replay.clone()).await;
+                assert!(said(&refused).contains("signature was used before"), "{}", said(&refused));
+            }
+        }
+    }
+    let request = signed(&world, agent(3), &["Web"], &KEY.into());
+    let (one, other) = (under(&request, 4), request);
+    let (one, other) = tokio::join!(first.answer(one), second.answer(other));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 401]);
+    let nodes = world.server_journal.list_whole("dsc-node").await.expect("heads");
+    assert_eq!(nodes.len(), 3, "a replay makes no node");
+}
+
+#[tokio::test]
+async fn a_refused_registration_uses_no_signature() {
+    let world = World::new(2);
+    let server = world.start_server().await;
+    let request = signed(&world, agent(1), &["../x"], &KEY.into());
+    assert_eq!(server.answer(request).await.status, 400);
+    assert_eq!(world.server_journal.list_whole(SIGNATURE_HISTORY).await.expect("heads"), []);
+}
+
+#[tokio::test]
+async fn used_signatures_are_forgotten_a_day_after_they_were_good() {
+    let world = World::new(3);
+    let server = world.start_server().await;
+    let request = signed(&world, agent(1), &["Web"], &KEY.into());
+    assert_eq!(server.answer(request.clone()).await.status, 204);
+    let kept =
+        async || world.server_journal.list_whole(SIGNATURE_HISTORY).await.expect("heads").len();
+    world.clock.advance(Duration::from_secs(300 + 86_400));
+    assert_eq!(server.maintain().await.expect("maintained").signatures_dropped, 0);
+    assert_eq!(kept().await, 1);
+    let late = signed(&world, agent(2), &["Web"], &KEY.into());
+    assert_eq!(server.answer(late).await.status, 204);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(server.maintain().await.expect("maintained").signatures_dropped, 1);
+    assert_eq!(kept().await, 1, "the newer one");
+    let refused = server.answer(request).await;
+    assert!(said(&refused).contains("too far from the server's clock"), "{}", said(&refused));
+    assert!(world.clock.now() > crate::support::start());
+}
