@@ -64,6 +64,12 @@ pub enum Error {
         /// What is missing or wrong, without the credential.
         reason: &'static str,
     },
+    /// A node has given a new certificate and has not presented it yet.
+    #[error("certificate rotation is in progress. node=`{node}`")]
+    RotationInProgress {
+        /// Its handle.
+        node: String,
+    },
     /// A path that the node is not allowed to touch: it leads out of the root, or through an absolute
     /// link, which is not followed wherever it leads.
     #[error("path is outside of the allowed root, or behind an absolute link. path=`{}`, root=`{}`", path.display(), root.display())]
@@ -169,6 +175,7 @@ impl Error {
             Self::IllegalState { .. } => ErrorKind::PreconditionFailed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Unauthenticated { .. } => ErrorKind::Unauthenticated,
+            Self::RotationInProgress { .. } => ErrorKind::Conflict,
             Self::OutsideRoot { .. } => ErrorKind::Denied,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::LimitExceeded { .. } => ErrorKind::LimitExceeded { retry_after: None },

@@ -22,8 +22,8 @@ pub use get_dsc_action::{
     ClientStatus, ConfigurationStatus, DscAction, GetDscActionRequest, GetDscActionResponse,
 };
 pub use register::{
-    AgentInformation, CertificateInformation, RegisterDscAgentRequest, RegistrationInformation,
-    RegistrationMessageType,
+    AgentInformation, CertificateInformation, CertificateRotationRequest, RegisterDscAgentRequest,
+    RegistrationInformation, RegistrationMessageType,
 };
 pub use reply::Reply;
 pub use report::{AdditionalData, StatusReport};
@@ -38,6 +38,10 @@ use std::str::FromStr;
 
 /// The value of `ProtocolVersion` in every request and response.
 pub const PROTOCOL_VERSION: &str = "2.0";
+
+/// The response header with which a server asks for a CertificateRotation; its only value is `True`.
+/// See \[MS-DSCPM\] 2.2.2.8.
+pub const CERTIFICATE_ROTATION_HEADER: &str = "DSC-certificateRotation";
 
 /// The value of `ChecksumAlgorithm`, the only algorithm of the protocol.
 pub const CHECKSUM_ALGORITHM: &str = "SHA-256";

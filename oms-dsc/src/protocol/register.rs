@@ -1,5 +1,6 @@
 //! `RegisterDscAgent`. See \[MS-DSCPM\] 2.2.3 and 3.8.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The body of a registration; the fields are written in the order that real clients use.
@@ -27,6 +28,14 @@ pub struct AgentInformation {
     /// `IPAddress`: its addresses, separated by semicolons.
     #[serde(rename = "IPAddress")]
     pub ip_address: String,
+}
+
+/// The body of a CertificateRotation. See \[MS-DSCPM\] 3.12.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CertificateRotationRequest {
+    /// The certificate that is to take the place of the one the node registered with.
+    pub certificate_information: CertificateInformation,
 }
 
 /// The certificate and the kind of message.
@@ -66,6 +75,18 @@ impl CertificateInformation {
     #[must_use]
     pub fn is_named(&self, thumbprint: &str) -> bool {
         self.thumbprint.eq_ignore_ascii_case(thumbprint)
+    }
+
+    /// Whether its thumbprint has the form of one: 40 hexadecimal digits.
+    #[must_use]
+    pub fn has_thumbprint(&self) -> bool {
+        self.thumbprint.len() == 40 && self.thumbprint.bytes().all(|b| b.is_ascii_hexdigit())
+    }
+
+    /// When it ends, if that can be read.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.not_after.trim().parse().ok()
     }
 }
 

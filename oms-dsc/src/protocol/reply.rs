@@ -1,6 +1,6 @@
 //! What a server answers.
 
-use super::{CHECKSUM_ALGORITHM, Checksum, PROTOCOL_VERSION};
+use super::{CERTIFICATE_ROTATION_HEADER, CHECKSUM_ALGORITHM, Checksum, PROTOCOL_VERSION};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
@@ -50,6 +50,11 @@ impl Reply {
         Self::new(204, "1.0;", Bytes::new())
     }
 
+    /// 201, without a body.
+    pub(crate) fn created() -> Self {
+        Self::new(201, "1.0;", Bytes::new())
+    }
+
     /// JSON that starts with `odata.metadata`, naming `kind`: `Edm.String`, `MSFT.DSCNodeStatus`.
     pub(crate) fn odata(base: &str, kind: &str, body: impl Serialize) -> Self {
         #[derive(Serialize)]
@@ -96,6 +101,11 @@ impl Reply {
     /// The same reply with `Prefer: return-content`, as modules and version 1 have it.
     pub(crate) fn returns_content(self) -> Self {
         self.with("Prefer", "return-content")
+    }
+
+    /// The same reply, asking for a CertificateRotation.
+    pub(crate) fn asks_for_rotation(self) -> Self {
+        self.with(CERTIFICATE_ROTATION_HEADER, "True")
     }
 
     /// The same reply with an identity of its own.

@@ -30,18 +30,23 @@ pub struct PullServerSettings {
     pub report_retention_days: u16,
     /// After how long without a word a node counts as unresponsive, in minutes.
     pub unresponsive_after_minutes: u32,
+    /// How long before the end of a certificate that TLS presents its node is asked to rotate it, in
+    /// days; 0 for never.
+    pub rotation_before_days: u16,
     /// Whether nodes of protocol version 1 are served, whose ConfigurationId is their only
     /// credential.
     pub serves_version_1: bool,
 }
 
 impl Default for PullServerSettings {
-    /// Five minutes, thirty days, ninety minutes (three refresh intervals), version 1 served.
+    /// Five minutes, thirty days, ninety minutes (three refresh intervals), thirty days, version 1
+    /// served.
     fn default() -> Self {
         Self {
             clock_window_seconds: 300,
             report_retention_days: 30,
             unresponsive_after_minutes: 90,
+            rotation_before_days: 30,
             serves_version_1: true,
         }
     }

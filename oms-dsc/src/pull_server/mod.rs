@@ -29,6 +29,8 @@ mod registration_key;
 
 mod rollout;
 
+mod rotation;
+
 mod signature;
 
 mod rule;
@@ -344,6 +346,7 @@ impl PullServer {
         // Neither path nor headers: an AgentId is a bearer secret.
         let span = tracing::info_span!("dsc_request", %request_id, operation, status = Empty);
         let reply = match self.dispatch(&request).instrument(span.clone()).await {
+            Ok(reply) if self.asks_for_rotation(&request).await => reply.asks_for_rotation(),
             Ok(reply) => reply,
             Err(error) => {
                 let reply = refuse(&error);
@@ -392,10 +395,12 @@ impl PullServer {
         presented: Option<&str>,
         is_heard: bool,
     ) -> Result<Node, Error> {
-        self.nodes.calling(agent_id, presented, is_heard).await.map_err(|error| match error {
+        let node = self.nodes.calling(agent_id, presented, is_heard).await;
+        let node = node.map_err(|error| match error {
             Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
             error => error,
-        })
+        })?;
+        self.note_presented(node, presented).await
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {
@@ -444,8 +449,8 @@ impl PullServer {
                     }
                     error => error,
                 })?;
-                let name = "CertificateRotation".to_owned();
-                Err(Error::Unsupported { what: "operation", name })
+                self.rotate(*agent_id, request).await?;
+                Ok(Reply::created())
             }
             Operation::V1(operation) => self.version_1(operation, request).await,
         }

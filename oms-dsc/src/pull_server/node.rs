@@ -85,6 +85,15 @@ pub enum NodeEvent {
         /// When it was heard of last.
         last_heard: Timestamp,
     },
+    /// An operator asked it to rotate its certificate; a rotation that it began before is void.
+    RotationRequested,
+    /// It gave a new certificate.
+    CertificateRotated {
+        /// Which.
+        certificate: Box<CertificateInformation>,
+    },
+    /// TLS presented the new certificate: the old one is void.
+    CertificatePresented,
     /// An operator took it out.
     Removed,
 }
@@ -95,6 +104,9 @@ oms_core::journal_event!(NodeEvent, format 1, whole, {
     Self::Tagged { .. } => "dsc-node-tagged",
     Self::Reported { .. } => "dsc-node-reported",
     Self::FellSilent { .. } => "dsc-node-fell-silent",
+    Self::RotationRequested => "dsc-node-rotation-requested",
+    Self::CertificateRotated { .. } => "dsc-node-certificate-rotated",
+    Self::CertificatePresented => "dsc-node-certificate-presented",
     Self::Removed => "dsc-node-removed",
 });
 
@@ -110,6 +122,9 @@ impl NodeEvent {
                 Compliance::Failed => NodeTransition::ReportFailed,
             },
             Self::FellSilent { .. } => NodeTransition::FallSilent,
+            Self::RotationRequested
+            | Self::CertificateRotated { .. }
+            | Self::CertificatePresented => NodeTransition::Rotate,
             Self::Removed => NodeTransition::Remove,
         }
     }
@@ -129,6 +144,13 @@ pub struct Node {
     /// Whether TLS presented that certificate then: it must with every request since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_bound: bool,
+    /// The certificate that is to take its place, given and not presented yet: until then both are
+    /// good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_certificate: Option<Box<CertificateInformation>>,
+    /// When an operator asked it to rotate its certificate, until it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_requested: Option<Timestamp>,
     /// Which of the keys that are kept it registered with last; none if it was one given at the
     /// server's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +181,8 @@ impl Node {
             agent: AgentInformation::default(),
             certificate: CertificateInformation::default(),
             is_bound: false,
+            next_certificate: None,
+            rotation_requested: None,
             registration_key: None,
             registered_names: Vec::new(),
             assigned_names: Vec::new(),
@@ -189,9 +213,25 @@ impl Node {
     /// Whether a request that comes with this client certificate, if any, may be the node's.
     pub(super) fn is_vouched_for(&self, presented: Option<&str>) -> bool {
         match presented {
-            Some(presented) => self.certificate.is_named(presented),
+            Some(presented) => {
+                self.certificate.is_named(presented) || self.is_next(Some(presented))
+            }
             None => !self.is_bound,
         }
+    }
+
+    /// Whether that is the certificate which is to take the place of the one it has.
+    pub(super) fn is_next(&self, presented: Option<&str>) -> bool {
+        let next = self.next_certificate.as_ref().zip(presented);
+        next.is_some_and(|(next, presented)| next.is_named(presented))
+    }
+
+    /// Whether it should rotate its certificate: an operator asked for it, or TLS asks it for one
+    /// that ends before `ends`.
+    pub(super) fn should_rotate(&self, ends: Option<Timestamp>) -> bool {
+        let is_ending = self.certificate.ends().zip(ends).is_some_and(|(end, limit)| end < limit);
+        let is_due = self.rotation_requested.is_some() || (self.is_bound && is_ending);
+        is_due && self.next_certificate.is_none()
     }
 
     /// Whether the end of that run was told by that message already.
@@ -220,6 +260,12 @@ impl Node {
                 message_type: _,
             } => {
                 self.agent = agent;
+                // What it registers with is presented, or never was: another than the one it had ends
+                // a rotation.
+                if !self.certificate.is_named(&certificate.thumbprint) {
+                    self.next_certificate = None;
+                    self.rotation_requested = None;
+                }
                 self.certificate = *certificate;
                 self.is_bound = is_presented;
                 self.registration_key = registration_key;
@@ -242,6 +288,23 @@ impl Node {
                 self.last_heard = Some(time);
             }
             NodeEvent::FellSilent { .. } => {}
+            NodeEvent::RotationRequested => {
+                self.rotation_requested = Some(time);
+                self.next_certificate = None;
+            }
+            NodeEvent::CertificateRotated { certificate } => {
+                self.rotation_requested = None;
+                // Nobody presents one to whom TLS is of no use: then there is nothing to wait for.
+                match self.is_bound {
+                    true => self.next_certificate = Some(certificate),
+                    false => self.certificate = *certificate,
+                }
+            }
+            NodeEvent::CertificatePresented => {
+                if let Some(next) = self.next_certificate.take() {
+                    self.certificate = *next;
+                }
+            }
             NodeEvent::Removed => {
                 let signatures = std::mem::take(&mut self.signatures);
                 let (agent_id, version) = (self.agent_id, self.version);
@@ -345,6 +408,16 @@ impl Nodes {
     /// A registered node.
     pub(super) async fn registered(&self, agent_id: AgentId) -> Result<Node, Error> {
         self.look(agent_id, |_node| Ok(())).await
+    }
+
+    /// Whether a node in memory is such.
+    pub(super) async fn is_such(
+        &self,
+        agent_id: AgentId,
+        is_such: impl FnOnce(&Node) -> bool,
+    ) -> bool {
+        let Some(slot) = self.slot(agent_id) else { return false };
+        slot.lock().await.as_ref().is_some_and(is_such)
     }
 
     /// A registered node that a request comes from. It counts as heard of if `is_heard`, and if the

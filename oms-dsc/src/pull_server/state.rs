@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 ///                     │  └───────────────────► Failed ◄► Unresponsive
 ///           Register  │
 ///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew;
-///                         Tag leaves the state as it is)
+///                         Tag and Rotate leave the state as it is)
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -56,6 +56,8 @@ pub enum NodeTransition {
     ReportFailed,
     /// It was not heard of for too long.
     FallSilent,
+    /// It rotates its certificate, or is asked to.
+    Rotate,
     /// An operator took it out.
     Remove,
 }
@@ -70,7 +72,7 @@ impl Lifecycle for NodeState {
             (state @ (Self::New | Self::Removed), event) => {
                 return Err(IllegalTransition { state, event });
             }
-            (state, E::Register | E::Tag) => state,
+            (state, E::Register | E::Tag | E::Rotate) => state,
             (_, E::Assign) => Self::Pending,
             (_, E::ReportCompliant) => Self::Compliant,
             (_, E::ReportNotCompliant) => Self::NotCompliant,
@@ -108,6 +110,7 @@ mod tests {
             ReportNotCompliant,
             ReportFailed,
             FallSilent,
+            Rotate,
             Remove
         });
         let expected = "\
@@ -119,6 +122,7 @@ Pending --ReportCompliant--> Compliant
 Pending --ReportNotCompliant--> NotCompliant
 Pending --ReportFailed--> Failed
 Pending --FallSilent--> Unresponsive
+Pending --Rotate--> Pending
 Pending --Remove--> Removed
 Compliant --Register--> Compliant
 Compliant --Assign--> Pending
@@ -127,6 +131,7 @@ Compliant --ReportCompliant--> Compliant
 Compliant --ReportNotCompliant--> NotCompliant
 Compliant --ReportFailed--> Failed
 Compliant --FallSilent--> Unresponsive
+Compliant --Rotate--> Compliant
 Compliant --Remove--> Removed
 NotCompliant --Register--> NotCompliant
 NotCompliant --Assign--> Pending
@@ -135,6 +140,7 @@ NotCompliant --ReportCompliant--> Compliant
 NotCompliant --ReportNotCompliant--> NotCompliant
 NotCompliant --ReportFailed--> Failed
 NotCompliant --FallSilent--> Unresponsive
+NotCompliant --Rotate--> NotCompliant
 NotCompliant --Remove--> Removed
 Failed --Register--> Failed
 Failed --Assign--> Pending
@@ -143,6 +149,7 @@ Failed --ReportCompliant--> Compliant
 Failed --ReportNotCompliant--> NotCompliant
 Failed --ReportFailed--> Failed
 Failed --FallSilent--> Unresponsive
+Failed --Rotate--> Failed
 Failed --Remove--> Removed
 Unresponsive --Register--> Unresponsive
 Unresponsive --Assign--> Pending
@@ -150,6 +157,7 @@ Unresponsive --Tag--> Unresponsive
 Unresponsive --ReportCompliant--> Compliant
 Unresponsive --ReportNotCompliant--> NotCompliant
 Unresponsive --ReportFailed--> Failed
+Unresponsive --Rotate--> Unresponsive
 Unresponsive --Remove--> Removed
 Removed --Register--> Pending
 ";

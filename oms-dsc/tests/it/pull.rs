@@ -203,9 +203,9 @@ async fn names_that_leave_their_place_and_strangers_are_refused() {
     let module = Operation::GetModule { module_name: "../x".into(), module_version: String::new() };
     assert_eq!(ask(&server, module, "").await.0, 401, "without an AgentId header");
     let (status, body) = ask(&server, rotation, "{}").await;
-    assert_eq!(status, 501);
-    let message = &body["odata.error"]["message"]["value"];
-    assert_eq!(message, "operation is not supported. name=`CertificateRotation`");
+    assert_eq!(status, 400);
+    let message = body["odata.error"]["message"]["value"].as_str().expect("a message");
+    assert!(message.contains("missing field `CertificateInformation`"), "{message}");
 }
 
 #[tokio::test]
