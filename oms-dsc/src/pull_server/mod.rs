@@ -13,6 +13,8 @@ mod assignment;
 
 mod builder;
 
+mod clone;
+
 mod content;
 
 mod difference;
@@ -30,6 +32,8 @@ mod registration_key;
 mod rollout;
 
 mod rotation;
+
+mod sighting;
 
 mod signature;
 
@@ -65,6 +69,7 @@ pub use rule::{
     Assignment, AssignmentRule, AssignmentSource, RULE_HISTORY, RULES_MAX, RuleEvent,
     TAG_VALUE_BYTES_MAX, TAGS_MAX,
 };
+pub use sighting::{CloneSign, CloneSuspicion};
 pub use signature::{SIGNATURE_HISTORY, SignatureUsed};
 pub use state::{NodeState, NodeTransition};
 
@@ -408,7 +413,8 @@ impl PullServer {
         match &request.operation {
             Operation::RegisterDscAgent { agent_id } => {
                 let now = self.clock.now();
-                self.registrar.register(&self.nodes, *agent_id, request, now).await?;
+                let node = self.registrar.register(&self.nodes, *agent_id, request, now).await?;
+                self.note_clone(node).await?;
                 Ok(Reply::no_content())
             }
             Operation::GetDscAction { agent_id } => self.dsc_action(*agent_id, request).await,
@@ -497,7 +503,8 @@ impl PullServer {
             Ok((!node.has_reported(job_id, message)).then_some(event))
         };
         let actor = format!("agent:{agent_id}");
-        self.nodes.change(agent_id, &actor, decide).await?;
+        let node = self.nodes.change(agent_id, &actor, decide).await?;
+        self.note_clone(node).await?;
         // Also of a message that was noted before: the server may have ended between the two.
         self.rollout_reported(agent_id, &summary).await
     }

@@ -2,6 +2,7 @@
 
 use super::name::TagName;
 use super::registration_key::RegistrationKeyId;
+use super::sighting::{CloneSuspicion, Sightings};
 use super::state::{NodeState, NodeTransition};
 use crate::Error;
 use crate::protocol::{
@@ -94,6 +95,15 @@ pub enum NodeEvent {
     },
     /// TLS presented the new certificate: the old one is void.
     CertificatePresented,
+    /// It may be two machines with one AgentId.
+    CloneSuspected {
+        /// The name of the computer that was seen last.
+        node_name: String,
+        /// Why.
+        suspicion: CloneSuspicion,
+    },
+    /// An operator found that it is one machine.
+    CloneDismissed,
     /// An operator took it out.
     Removed,
 }
@@ -107,6 +117,8 @@ oms_core::journal_event!(NodeEvent, format 1, whole, {
     Self::RotationRequested => "dsc-node-rotation-requested",
     Self::CertificateRotated { .. } => "dsc-node-certificate-rotated",
     Self::CertificatePresented => "dsc-node-certificate-presented",
+    Self::CloneSuspected { .. } => "dsc-node-clone-suspected",
+    Self::CloneDismissed => "dsc-node-clone-dismissed",
     Self::Removed => "dsc-node-removed",
 });
 
@@ -125,6 +137,8 @@ impl NodeEvent {
             Self::RotationRequested
             | Self::CertificateRotated { .. }
             | Self::CertificatePresented => NodeTransition::Rotate,
+            Self::CloneSuspected { .. } => NodeTransition::SuspectClone,
+            Self::CloneDismissed => NodeTransition::DismissClone,
             Self::Removed => NodeTransition::Remove,
         }
     }
@@ -168,6 +182,11 @@ pub struct Node {
     pub last_heard: Option<Timestamp>,
     /// Its last finished run.
     pub last_report: Option<Arc<ReportSummary>>,
+    /// Since when it may be two machines with one AgentId, and why, until an operator dismisses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_suspected: Option<(Timestamp, CloneSuspicion)>,
+    #[serde(default, skip_serializing_if = "Sightings::is_empty")]
+    sightings: Sightings,
     reported: VecDeque<(JobId, Checksum)>,
     signatures: VecDeque<(Timestamp, String)>,
     version: u64,
@@ -190,6 +209,8 @@ impl Node {
             registered: None,
             last_heard: None,
             last_report: None,
+            clone_suspected: None,
+            sightings: Sightings::default(),
             reported: VecDeque::new(),
             signatures: VecDeque::new(),
             version: 0,
@@ -234,6 +255,14 @@ impl Node {
         is_due && self.next_certificate.is_none()
     }
 
+    /// Why it may be two machines now, if that was not told before.
+    pub(super) fn new_suspicion(&self, now: Timestamp) -> Option<CloneSuspicion> {
+        if self.clone_suspected.is_some() {
+            return None;
+        }
+        self.sightings.suspicion(now)
+    }
+
     /// Whether the end of that run was told by that message already.
     pub(super) fn has_reported(&self, job_id: JobId, message: Checksum) -> bool {
         self.reported.contains(&(job_id, message))
@@ -259,13 +288,14 @@ impl Node {
                 registration_key,
                 message_type: _,
             } => {
-                self.agent = agent;
+                self.sightings.registered(time, &agent, &certificate);
                 // What it registers with is presented, or never was: another than the one it had ends
                 // a rotation.
                 if !self.certificate.is_named(&certificate.thumbprint) {
                     self.next_certificate = None;
                     self.rotation_requested = None;
                 }
+                self.agent = agent;
                 self.certificate = *certificate;
                 self.is_bound = is_presented;
                 self.registration_key = registration_key;
@@ -283,11 +313,19 @@ impl Node {
             }
             NodeEvent::Tagged { tags } => self.tags = tags,
             NodeEvent::Reported { summary, message } => {
+                self.sightings.reported(time, &summary);
                 remember(&mut self.reported, (summary.job_id, message));
                 self.last_report = Some(summary);
                 self.last_heard = Some(time);
             }
             NodeEvent::FellSilent { .. } => {}
+            NodeEvent::CloneSuspected { suspicion, .. } => {
+                self.clone_suspected = Some((time, suspicion));
+            }
+            NodeEvent::CloneDismissed => {
+                self.clone_suspected = None;
+                self.sightings = Sightings::default();
+            }
             NodeEvent::RotationRequested => {
                 self.rotation_requested = Some(time);
                 self.next_certificate = None;

@@ -65,7 +65,7 @@ impl Registrar {
         agent_id: AgentId,
         request: &Request,
         now: Timestamp,
-    ) -> Result<(), Error> {
+    ) -> Result<Node, Error> {
         if request.body.len() > REGISTRATION_BYTES_MAX {
             let (actual, limit) = (request.body.len(), REGISTRATION_BYTES_MAX);
             return Err(Error::TooLarge { what: "registration", actual, limit });
@@ -99,7 +99,7 @@ impl Registrar {
                     }
                     // Somebody changed the key that this rests on: look again.
                 }
-                outcome => return outcome.map(drop),
+                outcome => return outcome,
             }
         }
         Err(Error::Internal { reason: "a registration key changes too fast".to_owned() })

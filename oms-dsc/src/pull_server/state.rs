@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 ///                     │  └───────────────────► Failed ◄► Unresponsive
 ///           Register  │
 ///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew;
-///                         Tag and Rotate leave the state as it is)
+///                         Tag, Rotate, SuspectClone and DismissClone leave it)
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -58,6 +58,10 @@ pub enum NodeTransition {
     FallSilent,
     /// It rotates its certificate, or is asked to.
     Rotate,
+    /// It may be two machines.
+    SuspectClone,
+    /// An operator found that it is one machine.
+    DismissClone,
     /// An operator took it out.
     Remove,
 }
@@ -72,7 +76,7 @@ impl Lifecycle for NodeState {
             (state @ (Self::New | Self::Removed), event) => {
                 return Err(IllegalTransition { state, event });
             }
-            (state, E::Register | E::Tag | E::Rotate) => state,
+            (state, E::Register | E::Tag | E::Rotate | E::SuspectClone | E::DismissClone) => state,
             (_, E::Assign) => Self::Pending,
             (_, E::ReportCompliant) => Self::Compliant,
             (_, E::ReportNotCompliant) => Self::NotCompliant,
@@ -111,6 +115,8 @@ mod tests {
             ReportFailed,
             FallSilent,
             Rotate,
+            SuspectClone,
+            DismissClone,
             Remove
         });
         let expected = "\
@@ -123,6 +129,8 @@ Pending --ReportNotCompliant--> NotCompliant
 Pending --ReportFailed--> Failed
 Pending --FallSilent--> Unresponsive
 Pending --Rotate--> Pending
+Pending --SuspectClone--> Pending
+Pending --DismissClone--> Pending
 Pending --Remove--> Removed
 Compliant --Register--> Compliant
 Compliant --Assign--> Pending
@@ -132,6 +140,8 @@ Compliant --ReportNotCompliant--> NotCompliant
 Compliant --ReportFailed--> Failed
 Compliant --FallSilent--> Unresponsive
 Compliant --Rotate--> Compliant
+Compliant --SuspectClone--> Compliant
+Compliant --DismissClone--> Compliant
 Compliant --Remove--> Removed
 NotCompliant --Register--> NotCompliant
 NotCompliant --Assign--> Pending
@@ -141,6 +151,8 @@ NotCompliant --ReportNotCompliant--> NotCompliant
 NotCompliant --ReportFailed--> Failed
 NotCompliant --FallSilent--> Unresponsive
 NotCompliant --Rotate--> NotCompliant
+NotCompliant --SuspectClone--> NotCompliant
+NotCompliant --DismissClone--> NotCompliant
 NotCompliant --Remove--> Removed
 Failed --Register--> Failed
 Failed --Assign--> Pending
@@ -150,6 +162,8 @@ Failed --ReportNotCompliant--> NotCompliant
 Failed --ReportFailed--> Failed
 Failed --FallSilent--> Unresponsive
 Failed --Rotate--> Failed
+Failed --SuspectClone--> Failed
+Failed --DismissClone--> Failed
 Failed --Remove--> Removed
 Unresponsive --Register--> Unresponsive
 Unresponsive --Assign--> Pending
@@ -158,6 +172,8 @@ Unresponsive --ReportCompliant--> Compliant
 Unresponsive --ReportNotCompliant--> NotCompliant
 Unresponsive --ReportFailed--> Failed
 Unresponsive --Rotate--> Unresponsive
+Unresponsive --SuspectClone--> Unresponsive
+Unresponsive --DismissClone--> Unresponsive
 Unresponsive --Remove--> Removed
 Removed --Register--> Pending
 ";

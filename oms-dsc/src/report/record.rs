@@ -1,7 +1,7 @@
 //! The operation records of this service.
 
 use super::{ReportSummary, ResourceSummary};
-use crate::pull_server::{NODE_HISTORY, NodeEvent};
+use crate::pull_server::{CloneSuspicion, NODE_HISTORY, NodeEvent};
 use oms_core::Record;
 use oms_core::journal::{Event, JournalEvent as _};
 use oms_core::projection::MappingError;
@@ -9,7 +9,8 @@ use oms_core::record::RecordType;
 
 /// The records of one journal event: `AzureDiagnostics` of category `DscNodeStatus`, one
 /// `DscNodeStatusData` for a reported run and one `DscResourceStatusData` for each resource that
-/// its summary lists. Events of other kinds have none.
+/// its summary lists; `DscNodeCloneSuspected` for a node that may be two machines. Events of other
+/// kinds have none.
 ///
 /// `computer` stands for nodes that did not report their name.
 ///
@@ -19,9 +20,11 @@ pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingErro
     if event.history.kind() != NODE_HISTORY {
         return Ok(Vec::new());
     }
-    let NodeEvent::Reported { summary, .. } = NodeEvent::open(&event.envelope)? else {
-        return Ok(Vec::new());
-    };
+    let opened = NodeEvent::open(&event.envelope)?;
+    if let NodeEvent::CloneSuspected { node_name, suspicion } = &opened {
+        return Ok(clone_record(event, node_name, suspicion).into_iter().collect());
+    }
+    let NodeEvent::Reported { summary, .. } = opened else { return Ok(Vec::new()) };
     let Ok(record_type) = "AzureDiagnostics".parse::<RecordType>() else { return Ok(Vec::new()) };
     let node_name = summary.node_name.clone().unwrap_or_else(|| computer.to_owned());
     let base = |operation: &str| {
@@ -38,6 +41,21 @@ pub fn records(event: &Event, computer: &str) -> Result<Vec<Record>, MappingErro
     records
         .extend(resources.map(|resource| resource_record(base("DscResourceStatusData"), resource)));
     Ok(records)
+}
+
+/// A node may be two machines.
+fn clone_record(event: &Event, node_name: &str, why: &CloneSuspicion) -> Option<Record> {
+    let record_type = "AzureDiagnostics".parse::<RecordType>().ok()?;
+    let record = Record::new(record_type, event.envelope.time, node_name.to_owned())
+        .with("Category", "DscNodeStatus")
+        .with("OperationName", "DscNodeCloneSuspected")
+        .with("ResourceProvider", "MICROSOFT.AUTOMATION")
+        .with("NodeName_s", node_name.to_owned())
+        .with("NodeId_g", event.history.key())
+        .with("CloneSign_s", format!("{:?}", why.sign))
+        .with("CloneNow_s", why.now.clone())
+        .with("CloneBefore_s", why.before.clone());
+    Some(record)
 }
 
 fn node_record(record: Record, summary: &ReportSummary) -> Record {

@@ -40,6 +40,8 @@ mod killed;
 #[cfg(all(target_os = "linux", feature = "interop"))]
 mod package;
 
+mod clone;
+
 mod pull;
 
 mod registration_key;
