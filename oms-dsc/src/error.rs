@@ -64,6 +64,14 @@ pub enum Error {
         /// What is missing or wrong, without the credential.
         reason: &'static str,
     },
+    /// Input that the pull server of Windows refuses, and this one in strict mode.
+    #[error("refused as a Windows server does. status=`{status}`, reason=`{reason}`")]
+    AsWindows {
+        /// The HTTP status that it answers.
+        status: u16,
+        /// What it does not take.
+        reason: &'static str,
+    },
     /// A node has given a new certificate and has not presented it yet.
     #[error("certificate rotation is in progress. node=`{node}`")]
     RotationInProgress {
@@ -175,6 +183,9 @@ impl Error {
             Self::IllegalState { .. } => ErrorKind::PreconditionFailed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Unauthenticated { .. } => ErrorKind::Unauthenticated,
+            Self::AsWindows { status: 401, .. } => ErrorKind::Unauthenticated,
+            Self::AsWindows { status: 500, .. } => ErrorKind::Internal,
+            Self::AsWindows { .. } => ErrorKind::Invalid,
             Self::RotationInProgress { .. } => ErrorKind::Conflict,
             Self::OutsideRoot { .. } => ErrorKind::Denied,
             Self::TooLarge { .. } => ErrorKind::TooLarge,

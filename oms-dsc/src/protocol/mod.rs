@@ -16,6 +16,8 @@ mod reply;
 
 mod report;
 
+pub mod strict;
+
 pub mod v1;
 
 pub use get_dsc_action::{

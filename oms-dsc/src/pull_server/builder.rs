@@ -33,20 +33,24 @@ pub struct PullServerSettings {
     /// How long before the end of a certificate that TLS presents its node is asked to rotate it, in
     /// days; 0 for never.
     pub rotation_before_days: u16,
+    /// Whether registrations and reports are refused that the pull server of Windows refuses, though
+    /// the protocol allows them: see [`strict`](crate::protocol::strict).
+    pub is_strict: bool,
     /// Whether nodes of protocol version 1 are served, whose ConfigurationId is their only
     /// credential.
     pub serves_version_1: bool,
 }
 
 impl Default for PullServerSettings {
-    /// Five minutes, thirty days, ninety minutes (three refresh intervals), thirty days, version 1
-    /// served.
+    /// Five minutes, thirty days, ninety minutes (three refresh intervals), thirty days, not strict,
+    /// version 1 served.
     fn default() -> Self {
         Self {
             clock_window_seconds: 300,
             report_retention_days: 30,
             unresponsive_after_minutes: 90,
             rotation_before_days: 30,
+            is_strict: false,
             serves_version_1: true,
         }
     }
@@ -168,7 +172,8 @@ impl PullServerBuilder {
         .await?;
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
         let keys = RegistrationKeys::open(Arc::clone(&journal), Arc::clone(&clock), place).await?;
-        let registrar = Registrar::new(self.registration_keys, keys, window);
+        let registrar =
+            Registrar::new(self.registration_keys, keys, window, self.settings.is_strict);
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let rollouts = Rollouts::open(Arc::clone(&journal)).await?;

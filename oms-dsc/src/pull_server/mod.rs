@@ -78,7 +78,7 @@ use crate::configuration::Configuration;
 use crate::module::{self, ModuleVersion};
 use crate::protocol::{
     AgentId, Checksum, ConfigurationName, DscAction, JobId, Operation, Reply, Request,
-    StatusReport, decode, v1,
+    StatusReport, decode, strict, v1,
 };
 use crate::report::{self, ReportStore, ReportSummary};
 use bytes::Bytes;
@@ -478,8 +478,13 @@ impl PullServer {
         body: &Bytes,
     ) -> Result<(JobId, Option<ReportSummary>), Error> {
         let (reports, body, now) = (Arc::clone(&self.reports), body.clone(), self.clock.now());
+        let is_strict = self.settings.is_strict;
         blocking(move || {
-            let job_id = report::read(&body)?.job()?;
+            let report = report::read(&body)?;
+            let job_id = report.job()?;
+            if is_strict {
+                strict::report(&report)?;
+            }
             reports.append(agent_id, job_id, now, &body)?;
             let merged = merged(&reports, agent_id, job_id)?;
             Ok((job_id, merged.as_ref().and_then(ReportSummary::of)))

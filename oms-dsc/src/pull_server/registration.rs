@@ -5,6 +5,7 @@ use super::registration_key::{HeldKey, RegistrationKeys};
 use super::signature::{self, SIGNATURE_HISTORY};
 use crate::Error;
 use crate::protocol::auth::{self, Signed};
+use crate::protocol::strict;
 use crate::protocol::{
     AgentId, ConfigurationName, RegisterDscAgentRequest, RegistrationMessageType, Request, decode,
 };
@@ -33,14 +34,20 @@ pub(super) struct Registrar {
     pub(super) given: Vec<Secret>,
     pub(super) keys: RegistrationKeys,
     pub(super) window: SignedDuration,
+    is_strict: bool,
 }
 
 /// A registration whose signature is good, and the key that made it if that is one that is kept.
 type Verified = (Signed, Option<Arc<HeldKey>>);
 
 impl Registrar {
-    pub(super) fn new(given: Vec<Secret>, keys: RegistrationKeys, window: SignedDuration) -> Self {
-        Self { given, keys, window }
+    pub(super) fn new(
+        given: Vec<Secret>,
+        keys: RegistrationKeys,
+        window: SignedDuration,
+        is_strict: bool,
+    ) -> Self {
+        Self { given, keys, window, is_strict }
     }
 
     fn verify(&self, request: &Request, now: Timestamp) -> Result<Verified, Error> {
@@ -73,7 +80,11 @@ impl Registrar {
         for _ in 0..ATTEMPTS_MAX {
             self.keys.refresh().await?;
             let (signed, key) = self.verify(request, now)?;
-            let event = event(request, &signed, key.as_deref())?;
+            let body = match self.is_strict {
+                true => strict::registration(&request.body)?,
+                false => decode("registration", &request.body)?,
+            };
+            let event = event(request, body, &signed, key.as_deref())?;
             let actor = format!("agent:{agent_id}");
             let used = signature::used(&signed, agent_id, now, &actor)?;
             // A replay under ever new names takes no room.
@@ -109,8 +120,12 @@ impl Registrar {
 /// Why a signature is not good a second time.
 const REPLAYED: &str = "signature was used before";
 
-fn event(request: &Request, signed: &Signed, key: Option<&HeldKey>) -> Result<NodeEvent, Error> {
-    let body: RegisterDscAgentRequest = decode("registration", &request.body)?;
+fn event(
+    request: &Request,
+    body: RegisterDscAgentRequest,
+    signed: &Signed,
+    key: Option<&HeldKey>,
+) -> Result<NodeEvent, Error> {
     let RegisterDscAgentRequest {
         agent_information,
         configuration_names,

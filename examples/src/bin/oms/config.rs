@@ -149,6 +149,9 @@ pub(crate) struct Dsc {
     /// Seconds by which a registration's date may differ from this machine's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clock_window_seconds: Option<u32>,
+    /// Whether what the pull server of Windows refuses is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) strict: Option<bool>,
 }
 
 impl Config {
@@ -206,6 +209,7 @@ impl Config {
         take.one("OMS_DSC_UNRESPONSIVE_AFTER_MINUTES", silent)?;
         take.one("OMS_DSC_REPORT_RETENTION_DAYS", &mut self.dsc.report_retention_days)?;
         take.one("OMS_DSC_CLOCK_WINDOW_SECONDS", &mut self.dsc.clock_window_seconds)?;
+        take.one("OMS_DSC_STRICT", &mut self.dsc.strict)?;
         Ok(())
     }
 

@@ -524,6 +524,7 @@ async fn open_dsc(
     set(&mut settings.unresponsive_after_minutes, config.dsc.unresponsive_after_minutes);
     set(&mut settings.report_retention_days, config.dsc.report_retention_days);
     set(&mut settings.clock_window_seconds, config.dsc.clock_window_seconds);
+    set(&mut settings.is_strict, config.dsc.strict);
     let server = PullServer::builder(data.folder("dsc")?)
         .journal(journal)
         .registration_key(registration_key)
