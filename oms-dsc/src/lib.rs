@@ -56,8 +56,9 @@
 //! It does not compile configuration scripts of PowerShell: documents come as MOF, or are written in
 //! YAML, JSON or Rust ([`authoring`]). It does not run PowerShell resources; a class that no
 //! [`resource::Resource`] serves is an error that names it.
-//! Certificates of nodes are recorded and not checked: a node is whoever knows its AgentId. Our own
-//! node has no certificate, so a pull server that insists on one will not register it.
+//! A node is whoever knows its AgentId and, where TLS presented a certificate when it registered,
+//! holds that one or the one that it was rotated to; who issued it is not asked. Our own node has no
+//! certificate, so a pull server that insists on one will not register it.
 
 pub mod mof;
 

@@ -41,9 +41,14 @@ pub(crate) fn signed_body(
     body: &serde_json::Value,
     key: &Secret,
 ) -> Request {
+    signed_text(world, agent_id, body.to_string(), key)
+}
+
+/// Any text as a registration.
+pub(crate) fn signed_text(world: &World, agent_id: AgentId, body: String, key: &Secret) -> Request {
     // Each signature is good once.
     world.clock.advance(Duration::from_secs(1));
-    let (body, date) = (body.to_string(), auth::x_ms_date(world.clock.now()));
+    let date = auth::x_ms_date(world.clock.now());
     let headers = RequestHeaders {
         authorization: Some(auth::authorization(key, &date, body.as_bytes())),
         x_ms_date: Some(date),

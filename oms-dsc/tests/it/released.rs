@@ -8,6 +8,7 @@ use oms_dsc::node::{LcmEvent, LcmState};
 use oms_dsc::pull_server::{
     AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule,
     RegistrationKeyEvent, RegistrationKeyState, RolloutEvent, RolloutState, RuleEvent,
+    SignatureUsed,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ fn every_event_is_kept_and_read() {
     Fixture::check::<RuleEvent>(&fixtures);
     Fixture::check::<RolloutEvent>(&fixtures);
     Fixture::check::<RegistrationKeyEvent>(&fixtures);
+    Fixture::check::<SignatureUsed>(&fixtures);
 }
 
 /// A server and a node in one journal, as the first version wrote them.
@@ -123,4 +125,32 @@ async fn registration_keys_of_format_1_open() {
     assert!(known[0].expires.is_some() && known[1].removes_nodes);
     let node = server.nodes().await.expect("nodes").remove(0);
     assert_eq!(node.registration_key, Some(known[0].id));
+}
+
+/// A node whose certificate was rotated, and is rotated again.
+#[tokio::test]
+async fn a_rotation_of_format_1_is_still_in_progress() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let rotation = fixtures.iter().find(|fixture| fixture.name() == "rotation-1");
+    world.server_journal = Arc::new(rotation.expect("it is there").journal().await);
+    let server = world.start_server().await;
+    let node = server.nodes().await.expect("nodes").remove(0);
+    assert_eq!(node.certificate.thumbprint, "B".repeat(40));
+    let next = node.next_certificate.expect("a rotation in progress");
+    assert_eq!((next.thumbprint, node.rotation_requested), ("C".repeat(40), None));
+}
+
+/// A node that is two machines, which an operator did not believe at first.
+#[tokio::test]
+async fn a_clone_of_format_1_is_still_suspected() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let clone = fixtures.iter().find(|fixture| fixture.name() == "two-machines-1");
+    world.server_journal = Arc::new(clone.expect("it is there").journal().await);
+    let server = world.start_server().await;
+    let node = server.nodes().await.expect("nodes").remove(0);
+    let (since, suspicion) = node.clone_suspected.expect("suspected");
+    assert_eq!(since.to_string(), "2026-01-01T00:00:07Z");
+    assert_eq!(suspicion.before, "A".repeat(40));
 }

@@ -1,11 +1,13 @@
 //! A signature of a registration is good once, whoever shows it, and wherever.
 
-use crate::registration_key::{agent, said, signed};
+use crate::registration_key::{agent, said, signed, signed_text};
 use crate::support::{KEY, World};
 use oms_core::Clock as _;
 use oms_core::journal::JournalExt as _;
 use oms_dsc::protocol::{Operation, Request};
 use oms_dsc::pull_server::SIGNATURE_HISTORY;
+use oms_dsc::{PullServer, PullServerSettings};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The same bytes and headers under another AgentId.
@@ -67,4 +69,51 @@ async fn used_signatures_are_forgotten_a_day_after_they_were_good() {
     let refused = server.answer(request).await;
     assert!(said(&refused).contains("too far from the server's clock"), "{}", said(&refused));
     assert!(world.clock.now() > crate::support::start());
+}
+
+/// Strict mode is for what is good otherwise: the signature is looked at first.
+#[tokio::test]
+async fn a_strict_server_refuses_what_windows_refuses() {
+    let world = World::new(4);
+    let lenient = world.start_server().await;
+    let strict = PullServer::builder("unused")
+        .disk(Arc::new(world.server_disk.clone()))
+        .journal(Arc::clone(&world.server_journal) as Arc<dyn oms_core::Journal>)
+        .clock(Arc::clone(&world.clock) as Arc<dyn oms_core::Clock>)
+        .registration_key(KEY.into())
+        .settings(PullServerSettings { is_strict: true, ..Default::default() })
+        .build()
+        .await
+        .expect("the server opens");
+    let body = |computer: &str, certificate: &str| {
+        format!(
+            "{{\"AgentInformation\":{{\"LCMVersion\":\"2.0\",\"NodeName\":\"pc\"{computer}}},\
+             \"RegistrationInformation\":{{\"CertificateInformation\":{certificate},\
+             \"RegistrationMessageType\":\"ReportServer\"}}}}"
+        )
+    };
+    let right = r#"{"FriendlyName":"a","Issuer":"b","Thumbprint":"AB","Version":3}"#;
+    for (body, status) in [
+        (body("", right), 204),
+        (body(r#","Tag":"x""#, right), 400),
+        (body("", r#"{"FriendlyName":"a","Serial":"1","Thumbprint":"AB"}"#), 400),
+        (body("", r#"{"Issuer":"b","FriendlyName":"a","Thumbprint":"AB"}"#), 401),
+    ] {
+        let request = signed_text(&world, agent(1), body.clone(), &KEY.into());
+        assert_eq!(strict.answer(request).await.status, status, "{body}");
+        let request = signed_text(&world, agent(1), body.clone(), &KEY.into());
+        assert_eq!(lenient.answer(request).await.status, 204, "{body}");
+    }
+    let text = body("", r#"{"FriendlyName":"a","Thumbprint":"AB","Version":"3"}"#);
+    let request = signed_text(&world, agent(1), text.clone(), &KEY.into());
+    assert_eq!(strict.answer(request).await.status, 500);
+    let request = signed_text(&world, agent(1), text, &"another key, of nobody".into());
+    assert_eq!(strict.answer(request).await.status, 401, "nobody learns of it without a key");
+
+    let job = serde_json::json!({"JobId": uuid::Uuid::nil(), "EndTime": "yesterday"}).to_string();
+    let report = Request::new(Operation::SendReport { agent_id: agent(1) }, job);
+    assert_eq!(strict.answer(report.clone()).await.status, 500);
+    let held = strict.reports(agent(1)).await.expect("reports");
+    assert_eq!(held.len(), 0, "what is refused is not kept");
+    assert_eq!(lenient.answer(report).await.status, 200);
 }

@@ -80,6 +80,17 @@ pub(crate) enum Dsc {
     /// Makes, lists and revokes keys that nodes register with, beside that of admin.json.
     #[command(subcommand)]
     Key(key::Key),
+    /// Asks a node for a new certificate, with each answer until it gives one. What it gave and never
+    /// presented is void.
+    Rotate {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+    },
+    /// Says that a node which looks like two machines with one AgentId is one.
+    DismissClone {
+        /// The node: its id in `oms dsc nodes`, or its computer's name.
+        node: String,
+    },
     /// Takes a node out of the list. It may register again.
     Remove {
         /// The node: its id in `oms dsc nodes`, or its computer's name.
@@ -173,6 +184,8 @@ impl Dsc {
                 | Self::Rule(_)
                 | Self::Rollout(_)
                 | Self::Key(_)
+                | Self::Rotate { .. }
+                | Self::DismissClone { .. }
                 | Self::Remove { .. }
                 | Self::Report { .. }
                 | Self::Diff { .. }
@@ -188,6 +201,8 @@ impl Dsc {
             | Self::Assign { .. }
             | Self::Tag(_)
             | Self::Rule(_)
+            | Self::Rotate { .. }
+            | Self::DismissClone { .. }
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. }
@@ -216,6 +231,8 @@ impl Dsc {
             Self::Rule(rule) => rules::rule(suite, rule).await,
             Self::Rollout(rollout) => rollout.run(suite).await,
             Self::Key(key) => key.run(suite).await,
+            Self::Rotate { node } => nodes::rotate(suite, node).await,
+            Self::DismissClone { node } => nodes::dismiss_clone(suite, node).await,
             Self::Remove { node } => nodes::remove(suite, node).await,
             Self::Report { node, job, limit } => {
                 nodes::report(suite, node, job.as_deref(), *limit).await
@@ -241,6 +258,8 @@ impl Dsc {
             | Self::Rule(_)
             | Self::Rollout(_)
             | Self::Key(_)
+            | Self::Rotate { .. }
+            | Self::DismissClone { .. }
             | Self::Remove { .. }
             | Self::Report { .. }
             | Self::Diff { .. } => {

@@ -31,6 +31,12 @@ pub(super) async fn list(suite: &Suite, shows_agent_ids: bool) -> Result<Output>
             row["agent_id"] = node.agent_id.to_string().into();
             text.push_str(&format!("  {}", node.agent_id));
         }
+        if let Some((since, why)) = &node.clone_suspected {
+            text.push_str(&format!(
+                "  MAY BE TWO MACHINES since {since:.0}: {:?} `{}`, `{}`",
+                why.sign, why.now, why.before
+            ));
+        }
         text.push('\n');
         rows.push(row);
     }
@@ -51,7 +57,9 @@ pub(super) fn about(server: &PullServer, node: &Node) -> Value {
         "node_name": node.agent.node_name, "configurations": names(server, node),
         "is_assigned": !node.assigned_names.is_empty(), "source": assignment.source,
         "overruled": assignment.overruled, "tags": node.tags, "registered": node.registered,
-        "last_heard": node.last_heard,
+        "last_heard": node.last_heard, "certificate_ends": node.certificate.ends(),
+        "rotation_requested": node.rotation_requested,
+        "is_rotating": node.next_certificate.is_some(), "clone_suspected": node.clone_suspected,
     })
 }
 
@@ -77,6 +85,23 @@ pub(super) async fn assign(suite: &Suite, node: &str, configurations: &[String])
     for name in configurations.iter().filter(|name| !is_there(name)) {
         text.push_str(&format!("nothing is published as {name} yet\n"));
     }
+    Ok(Output::new(text, about(server, &node)))
+}
+
+/// Asks a node for a new certificate.
+pub(super) async fn rotate(suite: &Suite, node: &str) -> Result<Output> {
+    let server = suite.dsc()?;
+    let node = server.request_rotation(server.find_node(node).await?.agent_id).await?;
+    let name = &node.agent.node_name;
+    let text = format!("{} {name} is asked for a new certificate\n", node.handle());
+    Ok(Output::new(text, about(server, &node)))
+}
+
+/// Says that a node is one machine, whatever it looks like so far.
+pub(super) async fn dismiss_clone(suite: &Suite, node: &str) -> Result<Output> {
+    let server = suite.dsc()?;
+    let node = server.dismiss_clone(server.find_node(node).await?.agent_id).await?;
+    let text = format!("{} {} is taken for one machine\n", node.handle(), node.agent.node_name);
     Ok(Output::new(text, about(server, &node)))
 }
 
