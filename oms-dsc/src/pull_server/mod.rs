@@ -480,11 +480,10 @@ impl PullServer {
         let (reports, body, now) = (Arc::clone(&self.reports), body.clone(), self.clock.now());
         let is_strict = self.settings.is_strict;
         blocking(move || {
-            let report = report::read(&body)?;
-            let job_id = report.job()?;
             if is_strict {
-                strict::report(&report)?;
+                strict::report(&report::decoded(&body)?)?;
             }
+            let job_id = report::read(&body)?.job()?;
             reports.append(agent_id, job_id, now, &body)?;
             let merged = merged(&reports, agent_id, job_id)?;
             Ok((job_id, merged.as_ref().and_then(ReportSummary::of)))

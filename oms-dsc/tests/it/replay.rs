@@ -110,10 +110,11 @@ async fn a_strict_server_refuses_what_windows_refuses() {
     let request = signed_text(&world, agent(1), text, &"another key, of nobody".into());
     assert_eq!(strict.answer(request).await.status, 401, "nobody learns of it without a key");
 
-    let job = serde_json::json!({"JobId": uuid::Uuid::nil(), "EndTime": "yesterday"}).to_string();
+    let job =
+        serde_json::json!({"JobId": uuid::Uuid::from_u128(7), "EndTime": "yesterday"}).to_string();
     let report = Request::new(Operation::SendReport { agent_id: agent(1) }, job);
     assert_eq!(strict.answer(report.clone()).await.status, 500);
     let held = strict.reports(agent(1)).await.expect("reports");
     assert_eq!(held.len(), 0, "what is refused is not kept");
-    assert_eq!(lenient.answer(report).await.status, 200);
+    assert_eq!(lenient.answer(report).await.status, 400);
 }
