@@ -20,7 +20,7 @@ use std::sync::Arc;
 const AGENT: &str = "91e51a37-b59f-11e5-9c04-14109fd663ae";
 const DATE: &str = "1970-01-01T00:00:00.0000000Z";
 const DOCUMENT: &str = r#"instance of OMI_ConfigurationDocument { Version = "2.0.0"; };"#;
-const PATHS: [(Method, &str); 8] = [
+const PATHS: [(Method, &str); 9] = [
     (Method::PUT, "Nodes(AgentId='ID')"),
     (Method::POST, "Nodes(AgentId='ID')/GetDscAction"),
     (Method::POST, "Nodes(AgentId='ID')/SendReport"),
@@ -29,6 +29,7 @@ const PATHS: [(Method, &str); 8] = [
     (Method::POST, "Action(ConfigurationId='ID')/GetAction"),
     (Method::POST, "Node(ConfigurationId='ID')/SendStatusReport"),
     (Method::POST, "Nodes(AgentId='ID')/CertificateRotation"),
+    (Method::POST, "Nodes(AgentId='ID')/GetResourceState"),
 ];
 
 async fn serve(data: &[u8]) {
@@ -53,14 +54,14 @@ async fn serve(data: &[u8]) {
     let mounted = mount(vec![surface(Arc::new(server))], Arc::new(Grants::default()));
     let mounted = mounted.expect("mounts");
     for (kind, body) in fuzz::pieces(data).take(8) {
-        let (method, path) = PATHS[usize::from(kind % 8)].clone();
+        let (method, path) = PATHS[usize::from(kind) % PATHS.len()].clone();
         let path = path.replace("ID", AGENT);
         let mut request = Request::builder()
-            .method(method)
+            .method(method.clone())
             .uri(format!("/PSDSCPullServer.svc/{path}"))
             .header("ProtocolVersion", "2.0")
             .header("x-ms-date", DATE);
-        if kind % 8 == 0 {
+        if method == Method::PUT {
             request = request.header("authorization", auth::authorization(&key, DATE, body));
         }
         let request = request.body(Body::from(body.to_vec())).expect("a request");

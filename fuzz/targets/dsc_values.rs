@@ -4,8 +4,9 @@
 use libfuzzer_sys::fuzz_target;
 use oms_dsc::module::{ModuleVersion, check_package};
 use oms_dsc::protocol::{
-    AgentId, Checksum, ConfigurationName, GetDscActionRequest, GetDscActionResponse, JobId,
-    RegisterDscAgentRequest, StatusReport, auth, v1,
+    AgentId, Checksum, ConfigurationName, GetDscActionRequest, GetDscActionResponse,
+    GetResourceStateRequest, GetResourceStateResponse, JobId, RegisterDscAgentRequest, StatusReport,
+    auth, v1,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,7 +50,11 @@ fuzz_target!(|data: &[u8]| {
     match kind % 8 {
         0 => json::<RegisterDscAgentRequest>(rest),
         1 => json::<GetDscActionRequest>(rest),
-        2 => json::<GetDscActionResponse>(rest),
+        2 => {
+            json::<GetDscActionResponse>(rest);
+            json::<GetResourceStateRequest>(rest);
+            json::<GetResourceStateResponse>(rest);
+        }
         3 => {
             json::<StatusReport>(rest);
             if let Ok(report) = serde_json::from_slice::<StatusReport>(rest) {

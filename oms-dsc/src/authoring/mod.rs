@@ -69,8 +69,8 @@
 //! # Documents of DSC version 3
 //! A configuration document of DSC version 3 is a source too: it has `$schema` and no `configuration`, so
 //! that [`CompileOptions::name`] names it, and its resource types are `Module/Resource`. A type of which
-//! there is no schema becomes an `OMS_CommandResource`, whose properties are JSON; the nodes of this
-//! version do not run those yet, which they tell by that class.
+//! there is no schema becomes an `OMS_CommandResource`, whose properties are JSON; a node of Linux runs what
+//! the manifest of that type says.
 //!
 //! # Metaconfigurations
 //! A source with `settings` is one of metaconfigurations: the settings are those of the local

@@ -60,7 +60,7 @@ const WITHOUT_401: &str = "/CertificateRotation";
 /// Method, path below the service, who may, the largest body in bytes, the operation.
 type Entry = (Method, &'static str, Access, usize, Read);
 
-fn version_2() -> [Entry; 9] {
+fn version_2() -> [Entry; 10] {
     [
         (Method::PUT, "Nodes(AgentId='{agent_id}')", SIGNED, REGISTRATION_BYTES_MAX, |path| {
             Ok(Operation::RegisterDscAgent { agent_id: text(path, "agent_id").parse()? })
@@ -115,6 +115,13 @@ fn version_2() -> [Entry; 9] {
             AGENT,
             SMALL_BYTES_MAX,
             |path| Ok(Operation::CertificateRotation { agent_id: text(path, "agent_id").parse()? }),
+        ),
+        (
+            Method::POST,
+            "Nodes(AgentId='{agent_id}')/GetResourceState",
+            AGENT,
+            SMALL_BYTES_MAX,
+            |path| Ok(Operation::GetResourceState { agent_id: text(path, "agent_id").parse()? }),
         ),
     ]
 }

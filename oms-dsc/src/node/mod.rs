@@ -24,6 +24,8 @@ mod state;
 
 mod timetable;
 
+mod wait;
+
 mod work;
 
 pub use client::Transport;
@@ -38,6 +40,7 @@ pub use order::order;
 pub use outbox::REPORTS_WAITING_MAX;
 pub use state::{ConfigurationSet, LcmEvent, LcmRecord, LcmState, LcmTransition};
 pub use timetable::{RunKind, Timetable};
+pub use wait::WaitForResource;
 pub use work::{ResourceOutcome, ResourceStatus};
 
 use crate::Error;
@@ -122,7 +125,8 @@ impl LcmBuilder {
         self
     }
 
-    /// The resources it can test and set; none without it, so that nothing on this computer
+    /// The resources it can test and set, beside waiting for other nodes ([`WaitForResource`]), which it
+    /// can by itself; none without it, so that nothing on this computer
     /// changes unless it was said what may.
     #[must_use]
     pub fn resources(mut self, resources: Registry) -> Self {
@@ -325,6 +329,7 @@ impl Lcm {
             }
         };
         let documents = self.documents(&record).await?;
+        let resources = self.resources_of(agent_id);
         let mut budget = REPORTS_SENT_PER_RUN_MAX;
         let mut engine = Engine::new(self.settings.clone(), agent_id, record.clone(), documents);
         let job_id = JobId::draw(&*self.entropy);
@@ -349,7 +354,7 @@ impl Lcm {
                         inputs.push_back(Input::Answer(self.transport.exchange(&request).await));
                     }
                     Effect::Do(task) => {
-                        inputs.push_back(Input::Done(task.perform(&self.resources).await));
+                        inputs.push_back(Input::Done(task.perform(&resources).await));
                     }
                     Effect::End(report) => ended = Some(*report),
                     Effect::Restart => {
@@ -364,6 +369,12 @@ impl Lcm {
         }
         self.record = Some(LcmRecord { version: record.version, ..engine.record });
         ended.ok_or_else(|| Error::Internal { reason: "the run did not come to its end".into() })
+    }
+
+    /// The resources of this node, with those that ask its server about other nodes.
+    fn resources_of(&self, agent_id: AgentId) -> Registry {
+        let wait = WaitForResource::new(Arc::clone(&self.transport), agent_id);
+        self.resources.clone().or(Arc::new(wait))
     }
 
     /// The present start of the computer. Where nothing tells it, a node works as long as no restart
@@ -389,6 +400,7 @@ impl Lcm {
         let agent_id = record.agent_id.filter(|_| record.registered.is_some());
         let agent_id = agent_id.ok_or_else(unknown)?;
         let documents = self.documents(&record).await?;
+        let resources = self.resources_of(agent_id);
         let mut settings = self.settings.clone();
         (settings.configuration_mode, settings.reports) = (ConfigurationMode::MonitorOnly, false);
         let (job_id, kind) = (JobId::draw(&*self.entropy), RunKind::Full);
@@ -405,7 +417,7 @@ impl Lcm {
                         next = Some(Input::Answer(self.transport.exchange(&request).await));
                     }
                     Effect::Do(task) => {
-                        next = Some(Input::Done(task.perform(&self.resources).await));
+                        next = Some(Input::Done(task.perform(&resources).await));
                     }
                     Effect::End(report) => return Ok(*report),
                     Effect::Keep(_) | Effect::Append(_) | Effect::Report(_) | Effect::Restart => {}

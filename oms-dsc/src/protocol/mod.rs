@@ -16,6 +16,8 @@ mod reply;
 
 mod report;
 
+mod resource_state;
+
 pub mod strict;
 
 pub mod v1;
@@ -29,6 +31,10 @@ pub use register::{
 };
 pub use reply::Reply;
 pub use report::{AdditionalData, StatusReport};
+pub use resource_state::{
+    GetResourceStateRequest, GetResourceStateResponse, NODE_NAMES_MAX, NodeResourceState,
+    ReportedState,
+};
 
 use crate::Error;
 use bytes::Bytes;
@@ -245,6 +251,12 @@ pub enum Operation {
         /// Who asks.
         agent_id: AgentId,
     },
+    /// `POST Nodes(AgentId='…')/GetResourceState`: what other nodes reported of a resource. It is ours,
+    /// and not in \[MS-DSCPM\].
+    GetResourceState {
+        /// Who asks.
+        agent_id: AgentId,
+    },
     /// A request of protocol version 1.
     V1(v1::Operation),
 }
@@ -261,6 +273,7 @@ impl Operation {
             Self::SendReport { .. } => "SendReport",
             Self::GetReports { .. } => "GetReports",
             Self::CertificateRotation { .. } => "CertificateRotation",
+            Self::GetResourceState { .. } => "GetResourceState",
             Self::V1(operation) => operation.name(),
         }
     }
@@ -273,7 +286,8 @@ impl Operation {
             | Self::GetConfiguration { agent_id, .. }
             | Self::SendReport { agent_id }
             | Self::GetReports { agent_id, .. }
-            | Self::CertificateRotation { agent_id } => Some(agent_id.0),
+            | Self::CertificateRotation { agent_id }
+            | Self::GetResourceState { agent_id } => Some(agent_id.0),
             Self::GetModule { .. } => None,
             Self::V1(operation) => Some(operation.configuration_id()),
         }
@@ -286,7 +300,8 @@ impl Operation {
             Self::RegisterDscAgent { .. } => "PUT",
             Self::GetDscAction { .. }
             | Self::SendReport { .. }
-            | Self::CertificateRotation { .. } => "POST",
+            | Self::CertificateRotation { .. }
+            | Self::GetResourceState { .. } => "POST",
             Self::GetConfiguration { .. } | Self::GetModule { .. } | Self::GetReports { .. } => {
                 "GET"
             }
@@ -321,6 +336,7 @@ impl Operation {
             Self::CertificateRotation { agent_id } => {
                 format!("{}/CertificateRotation", node(agent_id))
             }
+            Self::GetResourceState { agent_id } => format!("{}/GetResourceState", node(agent_id)),
             Self::V1(operation) => operation.path(),
         }
     }

@@ -17,6 +17,8 @@ mod clone;
 
 mod content;
 
+mod dependency;
+
 mod difference;
 
 mod expression;
@@ -457,6 +459,9 @@ impl PullServer {
                 })?;
                 self.rotate(*agent_id, request).await?;
                 Ok(Reply::created())
+            }
+            Operation::GetResourceState { agent_id } => {
+                self.resource_state(*agent_id, request).await
             }
             Operation::V1(operation) => self.version_1(operation, request).await,
         }

@@ -13,6 +13,7 @@ mod summary;
 pub use record::records;
 pub(crate) use store::ReportStore;
 pub use store::SEGMENT_BYTES_MAX;
+pub(crate) use summary::resource_state;
 pub use summary::{Compliance, RESOURCES_SUMMARISED_MAX, ReportSummary, ResourceSummary};
 
 use crate::Error;

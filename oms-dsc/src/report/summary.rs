@@ -99,23 +99,16 @@ impl ReportSummary {
         if is_about_itself || (report.status.is_none() && report.end_time.is_none()) {
             return None;
         }
-        let data: Value =
-            serde_json::from_str(&report.status_data.clone().unwrap_or_default().concat())
-                .unwrap_or_default();
+        let data = status_data(report);
         let resources = |key: &str, in_desired_state| {
-            let found = match data.get(key) {
-                Some(Value::Array(values)) => values.iter().collect(),
-                Some(value @ Value::Object(_)) => vec![value],
-                _ => Vec::new(),
-            };
-            found
+            listed(&data, key)
                 .into_iter()
                 .map(move |value| ResourceSummary::of(value, in_desired_state))
                 .collect::<Vec<_>>()
         };
-        let mut listed = resources("ResourcesNotInDesiredState", false);
+        let mut listed = resources(DIFFERENT, false);
         let different = listed.len();
-        listed.append(&mut resources("ResourcesInDesiredState", true));
+        listed.append(&mut resources(IN_DESIRED_STATE, true));
         let status = report.status.clone().or_else(|| text(&data, "Status"));
         let error = text(&data, "Error").filter(|error| !error.is_empty());
         let has_failed = match &status {
@@ -172,6 +165,39 @@ impl ResourceSummary {
             duration_seconds: text(value, "DurationInSeconds").and_then(|t| t.trim().parse().ok()),
             error: text(value, "Error").filter(|error| !error.is_empty()),
         }
+    }
+}
+
+/// Whether a finished run says that a resource is in the desired state; none if it does not name it.
+pub(crate) fn resource_state(report: &StatusReport, id: &str) -> Option<bool> {
+    let data = status_data(report);
+    let has = |key: &str| {
+        let is_it = |value: &Value| {
+            text(value, "ResourceId").is_some_and(|found| found.eq_ignore_ascii_case(id))
+        };
+        listed(&data, key).into_iter().any(is_it)
+    };
+    if has(DIFFERENT) {
+        return Some(false);
+    }
+    has(IN_DESIRED_STATE).then_some(true)
+}
+
+const DIFFERENT: &str = "ResourcesNotInDesiredState";
+const IN_DESIRED_STATE: &str = "ResourcesInDesiredState";
+
+/// What a report says of its run; nothing if that is cut off or no JSON.
+fn status_data(report: &StatusReport) -> Value {
+    let text = report.status_data.clone().unwrap_or_default().concat();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// The resources under a key: clients write one alone without a list.
+fn listed<'a>(data: &'a Value, key: &str) -> Vec<&'a Value> {
+    match data.get(key) {
+        Some(Value::Array(values)) => values.iter().collect(),
+        Some(value @ Value::Object(_)) => vec![value],
+        _ => Vec::new(),
     }
 }
 

@@ -127,7 +127,8 @@ impl Registry {
                 .with(Arc::new(PendingRebootResource::unrestricted()))
                 .with(Arc::new(PackageResource::unrestricted()))
                 .with(Arc::new(ServiceResource::new(Arc::new(Systemd))))
-                .with(Arc::new(ScriptResource::new())));
+                .with(Arc::new(ScriptResource::new()))
+                .with(Arc::new(CommandResource::system())));
         };
         Ok(Self::new()
             .with(Arc::new(FileResource::within(root)?))
@@ -158,6 +159,16 @@ impl Registry {
     pub fn with(mut self, resource: Arc<dyn Resource>) -> Self {
         for class in resource.classes() {
             self.by_class.insert(class.to_ascii_lowercase(), Arc::clone(&resource));
+        }
+        self
+    }
+
+    /// The same registry with one more resource for those of its classes that nothing serves.
+    #[expect(clippy::needless_pass_by_value, reason = "as `with`")]
+    pub(crate) fn or(mut self, resource: Arc<dyn Resource>) -> Self {
+        for class in resource.classes() {
+            let class = class.to_ascii_lowercase();
+            self.by_class.entry(class).or_insert_with(|| Arc::clone(&resource));
         }
         self
     }

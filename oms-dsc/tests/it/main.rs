@@ -35,6 +35,9 @@ mod service;
 mod archive;
 
 #[cfg(target_os = "linux")]
+mod command_resource;
+
+#[cfg(target_os = "linux")]
 mod killed;
 
 #[cfg(all(target_os = "linux", feature = "interop"))]
@@ -55,6 +58,8 @@ mod rules;
 mod rollouts;
 
 mod released;
+
+mod wait;
 
 mod simulation;
 

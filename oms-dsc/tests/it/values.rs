@@ -6,7 +6,8 @@ use oms_dsc::configuration::Configuration;
 use oms_dsc::module::{ModuleVersion, check_package};
 use oms_dsc::protocol::{
     Checksum, ConfigurationName, GetDscActionRequest, GetDscActionResponse,
-    RegisterDscAgentRequest, StatusReport, auth, v1,
+    GetResourceStateRequest, GetResourceStateResponse, RegisterDscAgentRequest, StatusReport, auth,
+    v1,
 };
 use proptest::prelude::*;
 use serde::Serialize;
@@ -14,12 +15,14 @@ use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-const BODIES: [&str; 5] = [
+const BODIES: [&str; 7] = [
     r#"{"AgentInformation":{"LCMVersion":"2.0","NodeName":"n","IPAddress":"::1"},"ConfigurationNames":["a"],"RegistrationInformation":{"CertificateInformation":{"Version":3},"RegistrationMessageType":"ConfigurationRepository"}}"#,
     r#"{"ClientStatus":[{"Checksum":null,"ConfigurationName":"a","ChecksumAlgorithm":"SHA-256"}]}"#,
     r#"{"NodeStatus":"Ok","Details":[{"ConfigurationName":"a","Status":"GetConfiguration"}]}"#,
     r#"{"JobId":"91e51a37-b59f-11e5-9c04-14109fd663ae","Status":true,"Errors":"x","StatusData":["{}",null],"AdditionalData":[{"Key":"OSVersion","Value":1}]}"#,
     r#"{"Checksum":"","NodeCompliant":false,"StatusCode":0}"#,
+    r#"{"ResourceId":"[File]motd","NodeNames":["a","b"]}"#,
+    r#"{"Nodes":[{"NodeName":"a","State":"InDesiredState","Reported":"2026-01-01T00:00:00Z"},{"NodeName":"b","State":"UnknownNode"}]}"#,
 ];
 
 fn json<T: DeserializeOwned + Serialize + PartialEq + Debug>(
@@ -31,13 +34,15 @@ fn json<T: DeserializeOwned + Serialize + PartialEq + Debug>(
     Ok(true)
 }
 
-fn all(bytes: &[u8]) -> Result<[bool; 5], TestCaseError> {
+fn all(bytes: &[u8]) -> Result<[bool; 7], TestCaseError> {
     Ok([
         json::<RegisterDscAgentRequest>(bytes)?,
         json::<GetDscActionRequest>(bytes)?,
         json::<GetDscActionResponse>(bytes)?,
         json::<StatusReport>(bytes)?,
         json::<v1::GetActionRequest>(bytes)?,
+        json::<GetResourceStateRequest>(bytes)?,
+        json::<GetResourceStateResponse>(bytes)?,
     ])
 }
 

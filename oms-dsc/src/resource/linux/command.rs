@@ -22,7 +22,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(600);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The folders in which programs are looked for.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program to run.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Program {
     pub(super) environment: Vec<(String, String)>,
     pub(super) input: Vec<u8>,
     pub(super) timeout: Duration,
+    /// The folder that it runs in.
+    pub(super) folder: PathBuf,
     /// User and group to run as.
     pub(super) identity: (Option<u32>, Option<u32>),
     /// Whether it may be ended in the middle. One that may not goes on by itself when nobody waits for
@@ -84,6 +86,7 @@ impl Program {
             environment: Vec::new(),
             input: Vec::new(),
             timeout: TIMEOUT,
+            folder: PathBuf::from("/"),
             identity: (None, None),
             is_interruptible: true,
         }
@@ -144,7 +147,7 @@ impl Program {
             .env("PATH", SEARCH_PATH)
             .env("LANG", "C.UTF-8")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir("/")
+            .current_dir(&self.folder)
             .process_group(0)
             .stdin(self.stdin()?);
         if let Some(group) = self.identity.1 {

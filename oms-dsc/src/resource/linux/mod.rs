@@ -8,6 +8,8 @@ mod authorized_key;
 
 mod command;
 
+mod command_resource;
+
 mod crypt;
 
 mod diff;
@@ -28,11 +30,15 @@ mod group;
 
 mod log;
 
+mod manifest;
+
 mod package;
 
 mod property;
 
 mod reboot;
+
+mod run_as;
 
 mod script;
 
@@ -44,6 +50,7 @@ mod user;
 
 pub use archive::ArchiveResource;
 pub use authorized_key::SshAuthorizedKeysResource;
+pub use command_resource::CommandResource;
 pub use environment::EnvironmentResource;
 pub use file::{FILE_BYTES_MAX, FileResource};
 pub use file_line::FileLineResource;

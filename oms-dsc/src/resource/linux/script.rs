@@ -5,10 +5,9 @@
 //! own, as the user and group that are named, for as long as they are let; everything that they started
 //! ends with them if they are not done by then.
 
-use super::accounts::Names;
 use super::command::{Program, Ran, TIMEOUT};
 use super::property::Properties;
-use super::tree::Root;
+use super::run_as::RunAs;
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
@@ -72,8 +71,7 @@ impl ScriptResource {
         arguments.push(file.0.display().to_string());
         let mut program = Program::new(interpreter, arguments);
         program.timeout = self.timeout;
-        program.identity = script.identity;
-        program.environment.extend(script.home.map(|home| ("HOME".to_owned(), home)));
+        script.run_as.apply(&mut program);
         program.run().await
     }
 }
@@ -124,8 +122,7 @@ impl Resource for ScriptResource {
 /// One script of an instance.
 struct Script {
     text: String,
-    identity: (Option<u32>, Option<u32>),
-    home: Option<String>,
+    run_as: RunAs,
 }
 
 impl Script {
@@ -141,17 +138,7 @@ impl Script {
         }
         // Compiled on Windows, and read by interpreters that take a carriage return for text.
         let text = read.needed(property)?.replace("\r\n", "\n");
-        let (user, group) = (read.filled("User")?, read.filled("Group")?);
-        if user.is_none() && group.is_none() {
-            return Ok(Self { text, identity: (None, None), home: None });
-        }
-        let root = Root::everywhere();
-        let names = Names::read(&root)?;
-        let account = user.map(|user| names.account(user)).transpose()?;
-        let group = group.map(|group| names.group(group)).transpose()?;
-        let own = account.as_ref().map(|account| account.group);
-        let identity = (account.as_ref().map(|account| account.id), group.or(own));
-        Ok(Self { text, identity, home: account.map(|account| account.home) })
+        Ok(Self { text, run_as: RunAs::of(&read)? })
     }
 }
 
@@ -179,7 +166,7 @@ impl ScriptFile {
         let mut file = File::from(file);
         let io = |source| Error::Io { operation: "write", path: path.to_owned(), source };
         file.write_all(script.text.as_bytes()).map_err(io)?;
-        let (user, group) = script.identity;
+        let (user, group) = script.run_as.identity;
         if user.is_some() || group.is_some() {
             fchown(&file, user.map(Uid::from_raw), group.map(Gid::from_raw))
                 .map_err(failed("change owner of"))?;
