@@ -65,7 +65,7 @@ QUERIES = [
     ("make-series",
      "Calls_CL | make-series n = count() default = 0 on TimeGenerated from datetime({day}) to datetime({day}) + 1d step 10m by Host",
      "SELECT Host, list(n ORDER BY b) FROM (SELECT h.Host, t.b, count(c.Id) n FROM (SELECT DISTINCT Host FROM calls) h "
-     "CROSS JOIN range(0, 144) t(b) LEFT JOIN (SELECT Host, Id, (epoch(TimeGenerated - TIMESTAMP '{day}') // 600)::BIGINT b FROM calls) c "
+     "CROSS JOIN range(0, 144) t(b) LEFT JOIN (SELECT Host, Id, (epoch_us(TimeGenerated) - epoch_us(TIMESTAMP '{day}')) // 600000000 b FROM calls) c "
      "ON c.Host = h.Host AND c.b = t.b GROUP BY 1, 2) GROUP BY 1",
      "SELECT Host, sumMap([intDiv(toUInt32(TimeGenerated - toDateTime('{day}')), 600)], [1]).2 FROM calls GROUP BY 1"),
     ("join of a fifth with all",
@@ -145,13 +145,13 @@ class Click:
         begin = time.perf_counter()
         self.session = chdb.session.Session(folder)
         self.session.query("SET max_threads = 2")
-        self.session.query("CREATE DATABASE IF NOT EXISTS b")
-        self.session.query("CREATE TABLE b.calls (TimeGenerated DateTime64(6, 'UTC'), Id Int64, Next Int64, Host LowCardinality(String), Message String, P JSON) ENGINE = MergeTree ORDER BY TimeGenerated")
-        self.session.query(f"INSERT INTO b.calls SELECT * FROM file('{lines}', JSONEachRow, 'TimeGenerated DateTime64(6, \\'UTC\\'), Id Int64, Next Int64, Host String, Message String, P JSON') SETTINGS date_time_input_format = 'best_effort'")
+        self.session.query("CREATE DATABASE IF NOT EXISTS bench")
+        self.session.query("CREATE TABLE bench.calls (TimeGenerated DateTime64(6, 'UTC'), Id Int64, Next Int64, Host LowCardinality(String), Message String, P JSON) ENGINE = MergeTree ORDER BY TimeGenerated")
+        self.session.query(f"INSERT INTO bench.calls SELECT * FROM file('{lines}', JSONEachRow, 'TimeGenerated DateTime64(6, \\'UTC\\'), Id Int64, Next Int64, Host String, Message String, P JSON') SETTINGS date_time_input_format = 'best_effort'")
         self.load = time.perf_counter() - begin
 
     def run(self, kql, duck, click):
-        text = click.replace("FROM calls", "FROM b.calls")
+        text = click.replace("FROM calls", "FROM bench.calls")
         answer = str(self.session.query(text + " SETTINGS max_threads = 2, use_query_condition_cache = 0, output_format_json_quote_64bit_integers = 0", "JSONCompactEachRow"))
         rows = [json.loads(line) for line in answer.splitlines()]
         return len(rows), total(rows)
