@@ -44,7 +44,9 @@ mod csv;
 mod gathered;
 mod json;
 mod lines;
+mod nested;
 mod parquet;
+
 mod regular;
 mod sample;
 mod text;

@@ -2,10 +2,11 @@
 //!
 //! Rows of one program have the same keys in the same order: the key that follows one is guessed to be
 //! the key that followed it last, and its bytes are compared. Whatever is not as expected (an unknown
-//! key, a nested value, a rare escape, a value of another type) leaves the row to the reader of records,
+//! key, a rare escape, a value of another type) leaves the row to the reader of records,
 //! which alone decides what a row means and why it is refused.
 
 use super::gathered::Gathered;
+use super::nested;
 use crate::ingest::admit::{EXACT, FIELD_BYTES_MAX, OWN_COLUMNS};
 use crate::ingest::column::ColumnBuffer;
 use crate::json_scan::{self as scan, Number};
@@ -161,6 +162,11 @@ impl Regular {
                 Some(end)
             }
             (b'"', ColumnType::Dynamic) => plain_dynamic(text, at, buffer),
+            (b'{' | b'[', ColumnType::Dynamic) => {
+                let end = nested::canonical(text, at, buffer.text()?)?;
+                buffer.end_text();
+                Some(end)
+            }
             (b'"', ColumnType::Guid) => guid(text, at, buffer),
             (b't' | b'f', ColumnType::Bool) => {
                 let flag = bytes.get(at) == Some(&b't');

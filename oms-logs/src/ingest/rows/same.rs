@@ -317,7 +317,7 @@ fn values() -> impl Strategy<Value = String> {
             .prop_map(|micros| Timestamp::from_microsecond(micros).expect("a time"))
             .prop_map(|time| format!("\"{time}\"")),
         1 => any::<u128>().prop_map(|bits| format!("\"{}\"", uuid::Uuid::from_u128(bits))),
-        1 => prop::sample::select(vec!["true", "false", "null", "[1,{\"a\":\"b\"}]", "\"soup\"", "tru"])
+        1 => prop::sample::select(vec!["true", "false", "null", "[1,{\"a\":\"b\"}]", "{\"b\":[{\"d\": 1.50,\"c\":[]}] , \"a\":null}", "{\"a\":1,\"a\":2}", "[\"\\n\"]", "\"soup\"", "tru"])
             .prop_map(str::to_owned),
     ]
 }
