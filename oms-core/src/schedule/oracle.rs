@@ -8,7 +8,8 @@ use jiff::civil::{Date, DateTime, Weekday, date};
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 /// The fewest schedules that each zone is tried with. There are hundreds of zones, so each gets one
 /// of so many cases of other properties: `.ci/soak` asks for more of both.
@@ -18,6 +19,28 @@ const CASES_PER_SCHEDULE: u32 = 64;
 /// The cases of each zone, if a property has so many.
 fn cases_per_zone(cases: u32) -> u32 {
     (cases / CASES_PER_SCHEDULE).max(SCHEDULES_PER_ZONE_MIN)
+}
+
+/// The settings for one of many zones, which each get schedules of their own from a seed that is given.
+pub(super) fn config_of_zone(index: usize, cases: u32) -> Config {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let rng_seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => RngSeed::Fixed(seed.wrapping_add(index as u64)),
+        RngSeed::Random => RngSeed::Random,
+    };
+    Config { rng_seed, ..config }
+}
+
+#[test]
+fn each_zone_gets_schedules_of_its_own() {
+    let first = |index| {
+        let config = config_of_zone(index, 1);
+        assert_eq!((config.cases, config.failure_persistence.is_none()), (1, true));
+        let mut runner = TestRunner::new(config);
+        format!("{:?}", any::<[u64; 4]>().new_tree(&mut runner).expect("drawn").current())
+    };
+    let drawn: std::collections::BTreeSet<String> = (0..100).map(first).collect();
+    assert_eq!(drawn.len(), 100);
 }
 
 #[test]
@@ -293,11 +316,9 @@ fn expected(
 /// the misfire policy says.
 #[test]
 fn every_zone_is_due_at_the_instants_of_the_definition() {
-    for (name, zone) in bundled_zones() {
+    for (index, (name, zone)) in bundled_zones().into_iter().enumerate() {
         let changes = changes(&zone);
-        let config = Config::default();
-        let cases = cases_per_zone(config.cases);
-        let config = Config { cases, failure_persistence: None, ..config };
+        let config = config_of_zone(index, cases_per_zone(Config::default().cases));
         let probes = (any::<prop::sample::Index>(), 0i64..4_000_000, 0i64..4_000);
         let checked = TestRunner::new(config).run(&(schedule(), probes), |(schedule, probes)| {
             let expected = expected(&schedule, &zone, &changes);

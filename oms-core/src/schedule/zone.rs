@@ -58,7 +58,7 @@ impl fmt::Display for ZoneName {
 /// `windowsZones`; sorted by lower-case name. Two that Windows keeps for old settings and CLDR
 /// leaves out are here: Kamchatka and Mid-Atlantic, which since has no summer time.
 #[rustfmt::skip]
-const WINDOWS: &[(&str, &str)] = &[
+pub(super) const WINDOWS: &[(&str, &str)] = &[
     ("Afghanistan Standard Time", "Asia/Kabul"),
     ("Alaskan Standard Time", "America/Anchorage"),
     ("Alberta Standard Time", "America/Edmonton"),
