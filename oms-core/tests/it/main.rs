@@ -45,7 +45,13 @@ mod schedule;
 mod secrets;
 
 #[cfg(test)]
+mod sources;
+
+#[cfg(test)]
 mod secret_sources;
+
+#[cfg(test)]
+mod telemetry;
 
 #[cfg(test)]
 #[cfg(all(feature = "http", feature = "testkit"))]

@@ -53,6 +53,8 @@ mod replay;
 
 mod lcm;
 
+mod telemetry;
+
 mod rules;
 
 mod rollouts;

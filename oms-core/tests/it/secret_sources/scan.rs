@@ -1,6 +1,6 @@
 //! Which fields a source text shows.
 
-use super::token::{Token, tokens};
+use crate::sources::{Token, group, parts, tokens};
 use std::collections::BTreeMap;
 
 /// Words in the name of a field that holds a secret. Every key counts, whatever it is the key of.
@@ -82,43 +82,6 @@ pub(super) fn shown_secrets(text: &str) -> Vec<String> {
     }
     found.dedup();
     found
-}
-
-/// What is within the brackets that open at `at`, and where they close.
-fn group(tokens: &[Token], at: usize) -> (&[Token], usize) {
-    let mut depth = 0;
-    for (index, token) in tokens.iter().enumerate().skip(at) {
-        match token {
-            Token::Mark('(' | '[' | '{') => depth += 1,
-            Token::Mark(')' | ']' | '}') => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return (&tokens[at + 1..index.max(at + 1)], index);
-        }
-    }
-    (&tokens[(at + 1).min(tokens.len())..], tokens.len())
-}
-
-/// Splits at the commas that are in no brackets.
-fn parts(tokens: &[Token]) -> Vec<&[Token]> {
-    let (mut parts, mut depth, mut begin) = (Vec::new(), 0_i32, 0);
-    for (index, token) in tokens.iter().enumerate() {
-        let is_arrow = index > 0 && tokens[index - 1].is("-");
-        match token {
-            Token::Mark('(' | '[' | '{' | '<') => depth += 1,
-            Token::Mark('>') if is_arrow => {}
-            Token::Mark(')' | ']' | '}' | '>') => depth -= 1,
-            Token::Mark(',') if depth == 0 => {
-                parts.push(&tokens[begin..index]);
-                begin = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&tokens[begin..]);
-    parts.retain(|part| !part.is_empty());
-    parts
 }
 
 /// A field, variant or parameter without its attributes and its visibility.

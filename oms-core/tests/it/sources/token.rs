@@ -2,7 +2,7 @@
 
 /// A word of a source text.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     /// A name or a number.
     Word(String),
     /// What is in a text.
@@ -12,7 +12,7 @@ pub(super) enum Token {
 }
 
 impl Token {
-    pub(super) fn is(&self, text: &str) -> bool {
+    pub(crate) fn is(&self, text: &str) -> bool {
         match self {
             Self::Word(word) => word == text,
             Self::Mark(mark) => text.len() == 1 && text.starts_with(*mark),
@@ -20,7 +20,7 @@ impl Token {
         }
     }
 
-    pub(super) fn word(&self) -> Option<&str> {
+    pub(crate) fn word(&self) -> Option<&str> {
         match self {
             Self::Word(word) => Some(word),
             _ => None,
@@ -29,7 +29,7 @@ impl Token {
 }
 
 /// Splits a source text.
-pub(super) fn tokens(text: &str) -> Vec<Token> {
+pub(crate) fn tokens(text: &str) -> Vec<Token> {
     let (mut rest, mut tokens) = (text, Vec::new());
     while let Some(first) = rest.chars().next() {
         let length = if first.is_whitespace() {
