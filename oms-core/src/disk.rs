@@ -519,6 +519,30 @@ mod tests {
         assert!(!path("a").exists());
     }
 
+    /// The kernel answers by an error when it is asked to sync a device or a folder of processes: whoever
+    /// says that they are synced has not asked it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_sync_asks_the_kernel() {
+        let refused = |error: DiskError, operation| {
+            assert_eq!((error.operation, error.source.raw_os_error()), (operation, Some(22)));
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("f")).expect("a link");
+        let (disk, file) = (LocalDisk::new(folder.path()).expect("a disk"), Path::new("f"));
+        for mode in [OpenMode::Read, OpenMode::Write, OpenMode::OpenOrCreate] {
+            let opened = disk.open(file, mode).expect("opened");
+            refused(opened.sync().expect_err("a device"), "sync");
+        }
+        refused(disk.settle(file).expect_err("a device"), "sync");
+        let processes = LocalDisk { root: "/proc".into() };
+        refused(processes.sync_dir(Path::new("self")).expect_err("no disk"), "sync folder");
+        // The name of a folder that is there is synced in the one above it.
+        let found = processes.create_dir_all(Path::new("self/task"));
+        refused(found.expect_err("no disk"), "sync folder");
+        refused(LocalDisk::new("/proc/self/task").expect_err("no disk"), "sync folder");
+    }
+
     #[cfg(unix)]
     #[test]
     fn files_and_folders_are_for_their_owner_alone() {

@@ -38,6 +38,7 @@ use crate::ErrorKind;
 use crate::resource::ResourceId;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 /// How a caller was recognised.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -186,6 +187,25 @@ impl Authorizer for Grants {
                 && resource.is_within(&grant.scope)
         };
         if self.grants.iter().any(covers) {
+            return Ok(());
+        }
+        Err(AuthError::denied(principal, operation, resource))
+    }
+}
+
+/// Allows what any one of several authorizers allows by itself.
+#[derive(Clone, Debug)]
+pub struct AnyOf(pub Vec<Arc<dyn Authorizer>>);
+
+impl Authorizer for AnyOf {
+    fn check(
+        &self,
+        principal: &Principal,
+        operation: &str,
+        resource: &ResourceId,
+    ) -> Result<(), AuthError> {
+        let allows = |one: &Arc<dyn Authorizer>| one.check(principal, operation, resource).is_ok();
+        if self.0.iter().any(allows) {
             return Ok(());
         }
         Err(AuthError::denied(principal, operation, resource))

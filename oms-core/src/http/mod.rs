@@ -87,7 +87,8 @@ pub use serve::{
     Accepted, CONNECTIONS_MAX, DRAIN_TIMEOUT, HEAD_TIMEOUT, Stream, Upgrade, serve, serve_with,
 };
 pub use surface::{
-    Access, Authenticator, ByCertificate, FirstOf, Handler, Refusal, RefusalForm, Route, Surface,
+    Access, Authenticator, ByCertificate, ByToken, FirstOf, Handler, Refusal, RefusalForm, Route,
+    Surface,
 };
 pub use token::{
     SigningKeyError, SigningKeyId, SigningKeys, TOKEN_SECONDS, TokenService, TokenServiceBuilder,

@@ -1,9 +1,10 @@
 //! What one service serves.
 
 use super::{BodyLimits, Call, PeerCertificate, Response, respond};
+use crate::Secret;
 use crate::auth::{AuthError, Credentials, Principal};
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -57,6 +58,28 @@ impl Authenticator for ByCertificate {
         let certificate = certificate
             .ok_or(AuthError::Unauthenticated { reason: "the connection has no certificate" })?;
         self.0.verify_certificate(&certificate.0)
+    }
+}
+
+/// Recognises whoever sends one token, `Authorization: Bearer TOKEN`: the holder of a file in which it
+/// is kept.
+#[derive(Debug)]
+pub struct ByToken {
+    /// The token.
+    pub token: Secret,
+    /// Who holds it.
+    pub principal: Principal,
+}
+
+impl Authenticator for ByToken {
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        let given = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let reason = match given.and_then(|given| given.strip_prefix(b"Bearer ")) {
+            Some(token) if Secret::new(token) == self.token => return Ok(self.principal.clone()),
+            Some(_) => "the bearer token is another",
+            None => "the bearer token is missing",
+        };
+        Err(AuthError::Unauthenticated { reason })
     }
 }
 

@@ -13,6 +13,8 @@
 
 mod file;
 
+mod creation;
+
 mod migration;
 
 mod chain;

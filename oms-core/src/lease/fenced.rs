@@ -109,7 +109,9 @@ mod tests {
     fn leases(journal: &Arc<dyn Journal>) -> Leases {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        Leases::new(Arc::clone(journal), clock, entropy, LeaseSettings::default()).expect("leases")
+        // Longer than any test takes, for nobody renews it.
+        let settings = LeaseSettings { term_millis: 3_600_000, ..LeaseSettings::default() };
+        Leases::new(Arc::clone(journal), clock, entropy, settings).expect("leases")
     }
 
     fn duty() -> Duty {
@@ -117,7 +119,10 @@ mod tests {
     }
 
     async fn fenced() -> (Arc<dyn Journal>, Fenced) {
-        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+        fenced_over(Arc::new(MemoryJournal::default())).await
+    }
+
+    async fn fenced_over(journal: Arc<dyn Journal>) -> (Arc<dyn Journal>, Fenced) {
         let lease = leases(&journal).acquire(&duty(), "first").await.expect("acquired");
         (Arc::clone(&journal), Fenced::new(journal, lease))
     }
@@ -182,6 +187,19 @@ mod tests {
     }
 
     crate::journal_conformance!(|| async { WithoutLease(fenced().await.1) });
+
+    #[cfg(feature = "sqlite")]
+    mod sqlite {
+        use super::*;
+        use crate::journal::SqliteJournal;
+        use crate::testkit::journal::Kept;
+
+        crate::journal_conformance!(|| async {
+            let folder = tempfile::tempdir().expect("a folder");
+            let journal = SqliteJournal::open(folder.path().join("journal.db")).expect("opens");
+            Kept::new(WithoutLease(fenced_over(Arc::new(journal)).await.1), folder)
+        });
+    }
 
     fn event() -> Envelope {
         Envelope::new("made", 1, SystemClock.now(), "test", &1).expect("an event")

@@ -18,18 +18,35 @@ struct Full;
 #[async_trait]
 impl ResourceGuard for Full {
     async fn check_create(&self, id: &ResourceId) -> Result<(), &'static str> {
-        match id.as_str().ends_with("/one-too-many") {
+        match is_called(id, "one-too-many") {
             true => Err("a further vault"),
             false => Ok(()),
         }
     }
 
     async fn check_delete(&self, id: &ResourceId) -> Result<(), String> {
-        match id.as_str().ends_with("/full") {
+        match is_called(id, "full") {
             true => Err("it holds protected items".to_owned()),
             false => Ok(()),
         }
     }
+}
+
+fn is_called(id: &ResourceId, name: &str) -> bool {
+    id.as_str().rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name))
+}
+
+mod guard {
+    use super::*;
+    use crate::testkit::guard::TestedGuard;
+
+    crate::resource_guard_conformance!(|| TestedGuard {
+        guard: Full,
+        held: vault("g", "full"),
+        free: Some(vault("g", "empty")),
+        wanted: vault("g", "another"),
+        unwanted: Some(vault("g", "one-too-many")),
+    });
 }
 
 fn types() -> Arc<TypeRegistry> {

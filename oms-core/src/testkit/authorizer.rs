@@ -145,7 +145,7 @@ macro_rules! authorizer_conformance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::{Grants, RoleAssignment, RoleAssignments, RoleDefinition};
+    use crate::auth::{AnyOf, Grants, RoleAssignment, RoleAssignments, RoleDefinition};
     use crate::clock::ManualClock;
     use crate::entropy::{EntropyExt as _, SeededEntropy};
     use crate::journal::MemoryJournal;
@@ -178,5 +178,37 @@ mod tests {
     mod roles {
         use super::*;
         crate::authorizer_conformance!(assigned);
+    }
+
+    /// Every other grant is one of a list, the rest are roles.
+    fn divided(grants: Vec<Grant>) -> AnyOf {
+        let (mut listed, mut others) = (Vec::new(), Vec::new());
+        for (number, grant) in grants.into_iter().enumerate() {
+            if number % 2 == 0 { listed.push(grant) } else { others.push(grant) }
+        }
+        AnyOf(vec![Arc::new(Grants::new(listed)), Arc::new(assigned(others))])
+    }
+
+    mod any_of {
+        use super::*;
+        crate::authorizer_conformance!(divided);
+    }
+
+    mod any_of_in_the_other_order {
+        use super::*;
+        crate::authorizer_conformance!(|grants| {
+            let AnyOf(mut both) = divided(grants);
+            both.reverse();
+            AnyOf(both)
+        });
+    }
+
+    mod any_of_none {
+        use super::*;
+
+        #[test]
+        fn nobody_is_allowed_anything() {
+            nothing_is_allowed_without_a_grant(&|_none| Box::new(AnyOf(Vec::new())));
+        }
     }
 }

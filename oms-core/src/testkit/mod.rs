@@ -16,6 +16,8 @@
 //!   [`Action`](crate::Action) and [`KeyProvider`](crate::secret::KeyProvider).
 //! - [`clock`], [`entropy`] and [`authorizer`]: the suites of every [`Clock`](crate::Clock),
 //!   [`Entropy`](crate::Entropy) and [`Authorizer`](crate::auth::Authorizer).
+//! - [`guard`]: the suite of every [`ResourceGuard`](crate::resource::ResourceGuard).
+//! - `authenticator` (with feature `http`): the suite of every `http::Authenticator`.
 //! - `object_store` (feature `testkit-object-store`): an object store that fails, and a suite.
 //! - `routes` (with feature `http`): walks over every route of mounted surfaces.
 
@@ -42,9 +44,12 @@ pub mod action;
 
 pub mod key;
 
+#[cfg(feature = "http")]
+pub mod authenticator;
 pub mod authorizer;
 pub mod clock;
 pub mod entropy;
+pub mod guard;
 
 mod fixtures;
 #[cfg(feature = "testkit-object-store")]

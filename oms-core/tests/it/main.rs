@@ -24,6 +24,10 @@ mod mutants_seams;
 mod mutants_arguments;
 
 #[cfg(test)]
+#[cfg(all(feature = "http", feature = "testkit"))]
+mod mutants_gates;
+
+#[cfg(test)]
 #[cfg(feature = "testkit-object-store")]
 mod mutants_object_store;
 

@@ -9,7 +9,7 @@ use crate::suite::Service;
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use oms_core::auth::{
-    AssignmentId, AuthError, Authorizer, CredentialKind, Credentials, Grant, Grants, NewCredential,
+    AnyOf, AssignmentId, Authorizer, CredentialKind, Credentials, Grant, Grants, NewCredential,
     Principal, PrincipalKind, RoleAssignment, RoleAssignments, RoleDefinition,
 };
 use oms_core::http::{Authenticator, SigningKeys, Surface, TokenService, resource_surface};
@@ -207,7 +207,8 @@ impl Identity {
 
     /// Roles, beside what `grants` say.
     pub(crate) fn authorizer(&self, grants: Grants) -> Arc<dyn Authorizer> {
-        Arc::new(Either { grants, roles: Arc::clone(&self.roles) })
+        let roles: Arc<dyn Authorizer> = Arc::<RoleAssignments>::clone(&self.roles);
+        Arc::new(AnyOf(vec![Arc::new(grants), roles]))
     }
 }
 
@@ -279,25 +280,6 @@ impl ResourceGuard for Running {
 
     async fn check_delete(&self, _id: &ResourceId) -> Result<(), String> {
         Err("a service of this process keeps its data there".to_owned())
-    }
-}
-
-/// Allows what either of the two allows.
-#[derive(Debug)]
-struct Either {
-    grants: Grants,
-    roles: Arc<RoleAssignments>,
-}
-
-impl Authorizer for Either {
-    fn check(
-        &self,
-        principal: &Principal,
-        operation: &str,
-        resource: &ResourceId,
-    ) -> Result<(), AuthError> {
-        let granted = self.grants.check(principal, operation, resource);
-        granted.or_else(|_denied| self.roles.check(principal, operation, resource))
     }
 }
 
@@ -448,6 +430,25 @@ mod tests {
         let (status, why) = answer(&mounted, request).await;
         assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{why}");
         assert!(why.to_string().contains("/vaults/another"), "{why}");
+    }
+
+    mod guard {
+        use super::*;
+        use oms_core::testkit::guard::TestedGuard;
+
+        oms_core::resource_guard_conformance!(|| {
+            let vault = |name: &str| -> ResourceId {
+                let vaults = "/subscriptions/s/resourceGroups/g/providers/Oms.Test/vaults";
+                format!("{vaults}/{name}").parse().expect("a resource")
+            };
+            TestedGuard {
+                guard: Running { own: vec![vault("own")] },
+                held: vault("own"),
+                free: None,
+                wanted: vault("own"),
+                unwanted: Some(vault("another")),
+            }
+        });
     }
 
     /// Who was sent away does not come back by a restart.

@@ -3,10 +3,10 @@
 use crate::data::{read_secret, write_durably};
 use crate::metrics::{CONTENT_TYPE, Registry};
 use anyhow::{Context, Result};
-use http::{HeaderValue, Method, StatusCode, header};
-use oms_core::auth::{AuthError, Grant, Principal, PrincipalKind};
-use oms_core::http::{Access, Authenticator, Call, Route, Surface, respond};
-use oms_core::{EntropyExt, Secret, SystemEntropy};
+use http::{Method, StatusCode};
+use oms_core::auth::{Grant, Principal, PrincipalKind};
+use oms_core::http::{Access, ByToken, Call, Route, Surface, respond};
+use oms_core::{EntropyExt, SystemEntropy};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,24 +20,6 @@ const OPERATION: &str = "oms/metrics/read";
 const PATH: &str = "/metrics";
 
 /// Whoever holds the token may read metrics and nothing else.
-#[derive(Debug)]
-struct Collector {
-    token: Secret,
-}
-
-impl Authenticator for Collector {
-    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
-        let given = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let token = given.and_then(|given| given.strip_prefix(b"Bearer "));
-        let reason = match token {
-            Some(token) if Secret::new(token) == self.token => return Ok(collector()),
-            Some(_) => "the token is not that of metrics.token",
-            None => "the token of metrics.token is missing",
-        };
-        Err(AuthError::Unauthenticated { reason })
-    }
-}
-
 fn collector() -> Principal {
     Principal::new(PrincipalKind::ClientSecret, "metrics")
 }
@@ -62,6 +44,6 @@ pub(crate) fn surface(root: &Path, registry: Registry) -> Result<Surface> {
     let access = Access::Operation { operation: OPERATION };
     Ok(Surface::new("metrics")
         .claim(PATH)
-        .authenticator(Arc::new(Collector { token: read_secret(&path)? }))
+        .authenticator(Arc::new(ByToken { token: read_secret(&path)?, principal: collector() }))
         .route(Route::new(Method::GET, PATH, access, read)))
 }

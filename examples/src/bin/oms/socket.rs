@@ -13,9 +13,9 @@ use axum::body::Body;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use oms_core::auth::{AuthError, Authorizer, Grant, Grants, Principal};
+use oms_core::auth::{Authorizer, Grant, Grants, Principal};
 use oms_core::http::{
-    Access, Authenticator, BodyLimits, Call, Mounted, Response, Route, Surface, mount, respond,
+    Access, BodyLimits, ByToken, Call, Mounted, Response, Route, Surface, mount, respond,
 };
 use oms_core::resource::ResourceId;
 use oms_core::{EntropyExt, Secret, SystemEntropy};
@@ -39,23 +39,6 @@ enum Answer {
 
 /// Where the token of the serving process is, in the directory.
 const TOKEN_FILE: &str = "oms.token";
-
-/// Whoever can read the token owns the directory.
-#[derive(Debug)]
-struct Owner {
-    token: Secret,
-}
-
-impl Authenticator for Owner {
-    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
-        let given = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let token = given.and_then(|given| given.strip_prefix(b"Bearer "));
-        if token.is_some_and(|token| Secret::new(token) == self.token) {
-            return Ok(Principal::local());
-        }
-        Err(AuthError::Unauthenticated { reason: "the token of the data directory is missing" })
-    }
-}
 
 /// Draws the token of this process and writes it for the directory's owner.
 fn write_token(root: &Path) -> Result<Secret> {
@@ -88,9 +71,11 @@ pub(crate) fn mounted(suite: &Arc<Suite>) -> Result<Mounted> {
     };
     let access = Access::Operation { operation: "oms/command/action" };
     let limits = BodyLimits { sent_bytes_max: COMMAND_BYTES_MAX, ..BodyLimits::default() };
+    // Whoever can read the token owns the directory.
+    let owner = ByToken { token: write_token(suite.root())?, principal: Principal::local() };
     let surface = Surface::new("command")
         .claim("/command")
-        .authenticator(Arc::new(Owner { token: write_token(suite.root())? }))
+        .authenticator(Arc::new(owner))
         .route(Route::new(Method::POST, "/command", access, run).limits(limits));
     let everything = Grant {
         principal: Principal::local(),

@@ -245,3 +245,44 @@ async fn a_client_whose_secret_is_revoked_or_expires_takes_its_tokens_with_it() 
     let (_, revoked) = ask(&service, good).await;
     assert_eq!(revoked["error_codes"], serde_json::json!([700_016]));
 }
+
+const AUDIENCE: &str = "https://management.azure.com";
+
+/// A service, and a caller with a token of it.
+fn known() -> (Arc<TokenService>, crate::testkit::authenticator::Known) {
+    let service = service(&clock(), "key");
+    let token = service.issue("app", AUDIENCE).expect("a token");
+    let principal = Principal::new(PrincipalKind::ClientSecret, "app");
+    let value = format!("Bearer {token}");
+    (service, crate::testkit::authenticator::Known::by_authorization(&value, principal))
+}
+
+/// A service as an authenticator of its own.
+#[derive(Debug)]
+struct Whole(Arc<TokenService>);
+
+impl Authenticator for Whole {
+    fn authenticate(&self, parts: &http::request::Parts) -> Result<Principal, AuthError> {
+        self.0.authenticate(parts)
+    }
+
+    fn challenge(&self, parts: &http::request::Parts) -> Option<HeaderValue> {
+        self.0.challenge(parts)
+    }
+}
+
+mod whole {
+    use super::*;
+    crate::authenticator_conformance!(|| async {
+        let (service, known) = known();
+        (Whole(service), known)
+    });
+}
+
+mod for_audiences {
+    use super::*;
+    crate::authenticator_conformance!(|| async {
+        let (service, known) = known();
+        (ForAudiences { service, audiences: vec![AUDIENCE.to_owned()] }, known)
+    });
+}

@@ -1,18 +1,19 @@
-//! The journal's file: its creation, its lock and its connections.
+//! The journal's file: its lock and its connections.
 
+use super::creation::ensure;
 use super::failure;
 use super::migration::migrate;
-use crate::disk::owner_only;
+use crate::disk::{Disk, DiskError, DiskLock, LocalDisk};
 use crate::journal::JournalError;
 use rusqlite::{Connection, OpenFlags};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Marks a SQLite file as a journal: the letters `OMSJ`.
-const APPLICATION_ID: i32 = 0x4f4d_534a;
+pub(super) const APPLICATION_ID: i32 = 0x4f4d_534a;
 
 /// The format this version writes, and the newest it reads.
 ///
@@ -89,61 +90,22 @@ const SCHEMA_CHECKS: [&str; 4] = [
 pub(super) struct JournalFile {
     path: PathBuf,
     /// The operating system lets go of it when the process ends, however it ends.
-    lock: File,
-}
-
-impl Drop for JournalFile {
-    /// Closing alone is not enough: a child process that is just being started holds a copy of
-    /// the open file, and with it the lock, until it runs its program.
-    fn drop(&mut self) {
-        if let Err(error) = self.lock.unlock() {
-            tracing::warn!(path = %self.path.display(), %error, "journal lock not released");
-        }
-    }
+    _lock: DiskLock,
 }
 
 impl JournalFile {
     /// Locks the file at `path`, and creates it if there is none.
     pub(super) fn open(path: &Path) -> Result<Self, JournalError> {
         let path = resolve(path)?;
-        let lock = lock(&beside(&path, ".lock"))?;
-        let file = Self { path, lock };
-        if !file.path.exists() {
-            file.create()?;
-        } else if length(&file.path)? == 0 {
-            let reason = format!("{} is empty", file.path.display());
-            return Err(JournalError::Corrupt { reason });
-        }
-        Ok(file)
+        let (directory, name) = (directory_of(&path), name_of(&path)?);
+        let disk = LocalDisk::new(directory).map_err(disk_failure)?;
+        let lock = lock(&disk, &beside(name, ".lock"))?;
+        ensure(&disk, directory, name)?;
+        Ok(Self { path, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Makes the file under another name, so that under its own there is a whole one or none.
-    fn create(&self) -> Result<(), JournalError> {
-        let orphan = beside(&self.path, "-wal");
-        if orphan.exists() {
-            // SQLite would replay it into the new file.
-            let reason = format!("{} is there without its journal", orphan.display());
-            return Err(JournalError::Corrupt { reason });
-        }
-        let draft = beside(&self.path, ".new");
-        for leftover in [&draft, &beside(&draft, "-journal")] {
-            match fs::remove_file(leftover) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_failure("remove", leftover, &error));
-                }
-                _ => {}
-            }
-        }
-        create_private(&draft).map_err(|error| io_failure("create", &draft, &error))?;
-        write_schema(&draft).map_err(|error| failure(&error))?;
-        fs::rename(&draft, &self.path).map_err(|error| io_failure("name", &self.path, &error))?;
-        let directory = directory_of(&self.path);
-        let synced = File::open(directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| io_failure("sync", directory, &error))
     }
 
     /// Opens the one connection that writes, and checks that the file is a journal. One of an older
@@ -184,10 +146,7 @@ fn resolve(path: &Path) -> Result<PathBuf, JournalError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io_failure("resolve", path, &error)),
     }
-    let Some(name) = path.file_name() else {
-        let reason = format!("{} does not name a file", path.display());
-        return Err(JournalError::Unavailable { reason });
-    };
+    let name = name_of(path)?;
     let directory = directory_of(path);
     let directory = fs::canonicalize(directory)
         .map_err(|error| io_failure("find directory", directory, &error))?;
@@ -198,39 +157,29 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
+fn name_of(path: &Path) -> Result<&Path, JournalError> {
+    let reason = || format!("{} does not name a file", path.display());
+    let name = path.file_name().map(Path::new);
+    name.ok_or_else(|| JournalError::Unavailable { reason: reason() })
+}
+
 /// SQLite's own companions of a file are named the same way.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
 }
 
-fn lock(path: &Path) -> Result<File, JournalError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(|error| io_failure("open", path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::Unavailable {
-            reason: format!("it is open elsewhere, whose owner holds lock file {}", path.display()),
-        }),
-        Err(TryLockError::Error(error)) => Err(io_failure("lock", path, &error)),
-    }
-}
-
-/// Events can hold what only the owner may read; SQLite gives its companions the same mode.
-fn create_private(path: &Path) -> io::Result<File> {
-    owner_only::file().write(true).create_new(true).open(path)
-}
-
-fn write_schema(path: &Path) -> rusqlite::Result<()> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    connection.execute_batch(SCHEMA)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", FORMAT)?;
-    connection.execute_batch("COMMIT")?;
-    connection.close().map_err(|(_connection, error)| error)
+fn lock(disk: &dyn Disk, name: &Path) -> Result<DiskLock, JournalError> {
+    disk.lock(name).map_err(|error| match error.is_locked() {
+        true => JournalError::Unavailable {
+            reason: format!(
+                "it is open elsewhere, whose owner holds lock file {}",
+                error.path.display()
+            ),
+        },
+        false => disk_failure(error),
+    })
 }
 
 /// Answers the file's format.
@@ -345,19 +294,8 @@ fn io_failure(verb: &str, path: &Path, error: &io::Error) -> JournalError {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_of_the_open_lock_in_a_child_does_not_keep_it() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("journal.sqlite");
-        let file = JournalFile::open(&path).expect("open");
-        let copy = file.lock.try_clone().expect("what a fork does");
-        assert!(JournalFile::open(&path).is_err(), "it has an owner");
-        drop(file);
-        JournalFile::open(&path).expect("it has none");
-        drop(copy);
-    }
+/// What a failure of the disk means to the caller.
+pub(super) fn disk_failure(error: DiskError) -> JournalError {
+    let DiskError { operation, path, source } = error;
+    io_failure(operation, &path, &source)
 }
