@@ -677,7 +677,6 @@ async fn mistakes_name_their_place() {
 #[tokio::test]
 async fn what_is_not_there_is_named() {
     for (text, name, column) in [
-        ("Perf | extend a = dynamic(1) + dynamic(2)", "+ of two dynamic values", 19),
         ("Perf | summarize max(dynamic(1))", "max of dynamic values", 18),
         ("Perf | assert-schema (a:long)", "assert-schema", 8),
         ("Perf | evaluate python(typeof(*), 'x')", "plugin python", 17),

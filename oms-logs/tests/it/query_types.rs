@@ -34,8 +34,15 @@ async fn a_dynamic_value_counts_as_what_it_stands_beside() {
         json!([[1], [2]]),
     )
     .await;
-    let error = refuse(&format!("{BAGS} | project d.a + d.b")).await;
-    assert!(error.to_string().contains("two dynamic values"), "{error}");
+    check(
+        &format!(
+            "{BAGS} | project k, s = d.a + d.b, p = d.a * d.a, q = d.a / 0 + d.a, n = -d.b, w = d.a - d.w
+             | sort by k asc | take 1"
+        ),
+        "k:long s:dynamic p:dynamic q:long n:dynamic w:dynamic",
+        json!([[1, 3.5, 1, null, -2.5, null]]),
+    )
+    .await;
     let error = refuse(&format!("{BAGS} | project d.a + 'x'")).await;
     assert!(error.to_string().contains("not defined for dynamic and string"), "{error}");
 }
@@ -77,6 +84,17 @@ async fn columns_of_aggregates_without_a_name() {
         ),
         "any_arg0:long anyif_g:string v:long",
         json!([[2, "a", 1]]),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn percentiles_of_decimals_are_reals() {
+    check(
+        "datatable(d:decimal)[decimal(1), decimal(3.5), decimal(2)]
+         | summarize percentile(d, 50), percentiles(d, 0, 100)",
+        "percentile_d_50:real percentile_d_0:real percentile_d_100:real",
+        json!([[2.0, 1.0, 3.5]]),
     )
     .await;
 }

@@ -517,6 +517,9 @@ impl Maker<'_> {
             KqlType::Dynamic => {
                 return self.percentile(of_dynamic(argument, KqlType::Real), percent);
             }
+            KqlType::Decimal => {
+                return self.percentile(super::conversion::real_of_decimal(argument), percent);
+            }
             other => return Err(self.problem(format!("`percentile` is not defined for {other}"))),
         };
         let kql_type = if kql_type == KqlType::Int { KqlType::Long } else { kql_type };

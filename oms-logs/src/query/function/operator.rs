@@ -34,10 +34,7 @@ pub(crate) fn arithmetic(
         Ok(call(name, kernel, arguments, kql_type, span))
     };
     match (operator, left.kql_type, right.kql_type) {
-        (_, T::Dynamic, T::Dynamic) => {
-            let what = format!("{} of two dynamic values", operator.symbol());
-            Err(Problem::unsupported(span, what))
-        }
+        (_, T::Dynamic, T::Dynamic) => Ok(super::dynamic::arithmetic(operator, left, right, span)),
         // A dynamic value is taken for one of the other's type.
         (_, T::Dynamic, other) if let Some(of) = counted_as(other) => {
             arithmetic(operator, convert(left, of)?, right, span)
@@ -162,6 +159,10 @@ pub(crate) fn negate(value: Expr, span: Span) -> Result<Expr, Problem> {
             Ok(native(Arithmetic::Multiply, value, minus, KqlType::TimeSpan, span))
         }
         KqlType::Decimal => Ok(decimal::negate(value, span)),
+        KqlType::Dynamic => {
+            let zero = super::to_dynamic(Expr::long(0, span));
+            Ok(super::dynamic::arithmetic(BinaryOperator::Subtract, zero, value, span))
+        }
         other => Err(Problem::semantic(span, format!("`-` is not defined for {other}"))),
     }
 }

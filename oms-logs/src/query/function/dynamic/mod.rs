@@ -2,6 +2,8 @@
 
 mod access;
 
+mod arithmetic;
+
 mod array;
 
 mod bag;
@@ -19,6 +21,7 @@ mod set;
 mod sketch;
 
 pub(crate) use access::part;
+pub(super) use arithmetic::arithmetic;
 pub(crate) use build::pack_all;
 pub(super) use compare::compared;
 pub(crate) use compare::is_in_array;
