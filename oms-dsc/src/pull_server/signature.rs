@@ -20,8 +20,11 @@ pub const SIGNATURE_HISTORY: &str = "dsc-signature";
 /// servers' clocks, or the windows of their settings, are apart.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// The most signatures that are dropped at a time.
-const DROPPED_MAX: usize = 1_000;
+/// How many signatures are looked at together.
+const BATCH: usize = 1_000;
+
+/// The most signatures that are dropped at a time, so that other maintenance has its turn.
+const DROPPED_MAX: usize = 100 * BATCH;
 
 /// A registration's signature was used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,15 +60,22 @@ pub(super) async fn drop_old(
     let oldest = now.saturating_sub(age);
     let oldest = oldest.map_err(|error| Error::Internal { reason: error.to_string() })?;
     let (oldest, mut count) = (x_ms_date(oldest), 0);
-    for head in journal.list(SIGNATURE_HISTORY, None, DROPPED_MAX).await? {
-        if *head.history.key() >= *oldest {
-            break;
+    for _ in 0..DROPPED_MAX / BATCH {
+        let heads = journal.list(SIGNATURE_HISTORY, None, BATCH).await?;
+        let is_last = heads.len() < BATCH;
+        for head in heads {
+            if *head.history.key() >= *oldest {
+                return Ok(count);
+            }
+            match journal.delete(&head.history, head.version).await {
+                Ok(()) => count += 1,
+                // Another server was first.
+                Err(JournalError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        match journal.delete(&head.history, head.version).await {
-            Ok(()) => count += 1,
-            // Another server was first.
-            Err(JournalError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+        if is_last {
+            break;
         }
     }
     Ok(count)

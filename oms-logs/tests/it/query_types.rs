@@ -73,6 +73,12 @@ async fn columns_of_aggregates_without_a_name() {
     )
     .await;
     check(
+        &format!("{rows} | summarize arg_max(v, y = g, z = strcat(g, '!'))"),
+        "v:long y:string z:string",
+        json!([[2, "b", "b!"]]),
+    )
+    .await;
+    check(
         &format!("{rows} | where v == 1 | summarize take_any(strcat(g, '!'), v)"),
         "any_arg0:string v:long",
         json!([["a!", 1]]),
@@ -105,4 +111,6 @@ async fn the_first_none_are_none() {
     for operators in ["top 0 by x", "sort by x asc | take 0", "partition by k (top 0 by x)"] {
         check(&format!("{rows} | {operators}"), "x:long k:long", json!([])).await;
     }
+    check(&format!("{rows} | top-hitters 0 of x"), "x:long approximate_count_x:long", json!([]))
+        .await;
 }

@@ -65,7 +65,8 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
             Some(format!("list_{argument}"))
         }
         "make_set" | "make_set_if" | "makeset" => Some(format!("set_{argument}")),
-        "make_bag" | "make_bag_if" | "make_dictionary" => Some(format!("bag_{argument}")),
+        "make_bag" | "make_bag_if" => Some(format!("bag_{argument}")),
+        "make_dictionary" => Some(format!("dictionary_{argument}")),
         "buildschema" => Some(format!("schema_{argument}")),
         "percentiles_array" => Some(format!("percentiles_{argument}")),
         "percentilesw_array" => Some(format!("percentile_{argument}")),

@@ -21,6 +21,14 @@ fn has_star(arguments: &[NamedExpr]) -> bool {
     arguments.iter().any(|argument| matches!(argument.expr.kind, ast::ExprKind::Star(_)))
 }
 
+/// What an argument calls its column: as it is told, or as its expression implies.
+fn name_of(argument: &NamedExpr) -> Option<String> {
+    argument
+        .name
+        .as_ref()
+        .map_or_else(|| column_name(&argument.expr), |name| Some(name.text.clone()))
+}
+
 impl Binder<'_> {
     /// The keys' columns, then the aggregates'. Without keys there is one row, also of no rows.
     pub(crate) fn summarize(
@@ -210,7 +218,7 @@ impl Binder<'_> {
         for argument in arguments {
             if !matches!(argument.expr.kind, ast::ExprKind::Star(_)) {
                 let expr = self.expr(&argument.expr, &mut Scope::rows(&input.columns))?;
-                chosen.push((column_name(&argument.expr), expr));
+                chosen.push((name_of(argument), expr));
                 continue;
             }
             for column in &input.columns {
@@ -272,7 +280,7 @@ impl Binder<'_> {
         let greatest = matches!(name.text.as_str(), "arg_max" | "argmax");
         let is_older = matches!(name.text.as_str(), "argmax" | "argmin");
         let order = self.expr(&first.expr, &mut Scope::rows(&input.columns))?;
-        let order_name = column_name(&first.expr);
+        let order_name = name_of(first);
         let prefix = if greatest { "max" } else { "min" };
         let prefix = format!("{prefix}_{}", order_name.clone().unwrap_or_default());
         let called = order_name.clone().unwrap_or_else(|| prefix.clone());
