@@ -288,7 +288,10 @@ fn is_met(wanted: &Value, there: &Value) -> bool {
             let mut left: Vec<&Value> = there.iter().collect();
             wanted.len() == there.len()
                 && wanted.iter().all(|wanted| {
-                    let place = left.iter().position(|there| is_met(wanted, there));
+                    // One that is the same is not left to a wanted item that asks for less.
+                    let same = left.iter().position(|there| *there == wanted);
+                    let place =
+                        same.or_else(|| left.iter().position(|there| is_met(wanted, there)));
                     place.map(|place| left.swap_remove(place)).is_some()
                 })
         }
@@ -345,6 +348,8 @@ mod tests {
         check(json!({"a": [1, 1, 2]}), json!({"a": [2, 1, 1]}), &[]);
         check(json!({"a": [1, 1, 2]}), json!({"a": [2, 2, 1]}), &["a"]);
         check(json!({"a": {"b": 1}}), json!({"a": {"b": 1, "c": 2}}), &[]);
+        let items = json!({"a": ["x", {"a": 1}, {"a": 1, "b": 2}]});
+        check(items.clone(), items, &[]);
         check(json!({"a": "X"}), json!({"a": "x"}), &["a"]);
         check(json!({"a": 1}), json!({"_exist": false}), &["_exist"]);
         check(json!({"a": 1, "_exist": false}), json!({"a": 2}), &["_exist"]);
