@@ -52,7 +52,8 @@ pub(crate) fn string(text: &str, mut at: usize, out: &mut String) -> Option<usiz
     }
 }
 
-const fn escaped(letter: u8) -> Option<char> {
+/// The character that a backslash and a letter stand for; none for an escape of four digits.
+pub(crate) const fn escaped(letter: u8) -> Option<char> {
     Some(match letter {
         b'"' => '"',
         b'\\' => '\\',

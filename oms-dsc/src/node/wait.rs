@@ -127,10 +127,8 @@ impl Resource for WaitForResource {
         for tries_left in (0..=wait.retry_count).rev() {
             match self.ask(&wait).await {
                 Ok(states) if wait.is_over(&states) => break,
-                Err(error @ (Error::Unsupported { .. } | Error::Invalid { .. })) => {
-                    return Err(error);
-                }
-                Err(error) if tries_left == 0 => return Err(error),
+                // What asking again does not mend.
+                Err(error) if tries_left == 0 || !error.kind().is_retryable() => return Err(error),
                 Ok(_) | Err(_) => {}
             }
             if tries_left > 0 {

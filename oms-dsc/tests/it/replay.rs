@@ -3,9 +3,9 @@
 use crate::registration_key::{agent, said, signed, signed_text};
 use crate::support::{KEY, World};
 use oms_core::Clock as _;
-use oms_core::journal::JournalExt as _;
+use oms_core::journal::{HistoryId, JournalEvent as _, JournalExt as _};
 use oms_dsc::protocol::{Operation, Request};
-use oms_dsc::pull_server::SIGNATURE_HISTORY;
+use oms_dsc::pull_server::{SIGNATURE_HISTORY, SignatureUsed};
 use oms_dsc::{PullServer, PullServerSettings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,21 @@ async fn used_signatures_are_forgotten_a_day_after_they_were_good() {
     let refused = server.answer(request).await;
     assert!(said(&refused).contains("too far from the server's clock"), "{}", said(&refused));
     assert!(world.clock.now() > crate::support::start());
+}
+
+#[tokio::test]
+async fn old_signatures_are_forgotten_however_many_they_are() {
+    let world = World::new(5);
+    let server = world.start_server().await;
+    let now = world.clock.now();
+    for number in 0..2_500 {
+        let key = format!("2015-01-01T00:00:00.0000000Z/{number}");
+        let history = HistoryId::new(SIGNATURE_HISTORY, &key).expect("a history");
+        let used = SignatureUsed { agent_id: agent(1) }.seal(now, "test").expect("an event");
+        world.server_journal.append_to(&history, 0, vec![used]).await.expect("appended");
+    }
+    assert_eq!(server.maintain().await.expect("maintained").signatures_dropped, 2_500);
+    assert_eq!(world.server_journal.list_whole(SIGNATURE_HISTORY).await.expect("heads"), []);
 }
 
 /// Strict mode is for what is good otherwise: the signature is looked at first.

@@ -234,6 +234,15 @@ async fn a_server_that_does_not_offer_it_is_told_by_name_and_at_once() {
         assert!(error.contains(why), "{error}");
         assert_eq!(transport.asked.load(Ordering::SeqCst), 1);
     }
+    // Asking again mends none of these.
+    for status in [401, 403, 413] {
+        let refused = Some(status);
+        let transport = Counted { direct: world.direct.clone(), refused, ..Counted::default() };
+        let wait = WaitForResource::new(Arc::new(transport.clone()), agent_id(1));
+        let error = wait.set(&document.resources[0]).await.expect_err("refused").to_string();
+        assert!(error.contains(&format!("status=`{status}`")), "{error}");
+        assert_eq!(transport.asked.load(Ordering::SeqCst), 1);
+    }
     // Only registered nodes are told.
     let stranger = WaitForResource::new(Arc::new(world.direct.clone()), agent_id(2));
     let error = stranger.test(&document.resources[0]).await.expect_err("a stranger").to_string();

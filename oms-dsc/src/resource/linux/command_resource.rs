@@ -17,7 +17,7 @@ use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
 use async_trait::async_trait;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -296,7 +296,10 @@ fn is_met(wanted: &Value, there: &Value) -> bool {
                 })
         }
         (Value::Number(wanted), Value::Number(there)) => {
-            wanted == there || wanted.as_f64() == there.as_f64()
+            // Whole numbers are compared as such: doubles do not tell all of them apart.
+            let is_whole = |number: &Number| number.is_i64() || number.is_u64();
+            wanted == there
+                || !(is_whole(wanted) && is_whole(there)) && wanted.as_f64() == there.as_f64()
         }
         (wanted, there) => wanted == there,
     }
@@ -345,6 +348,8 @@ mod tests {
         };
         check(json!({"a": 1}), json!({"a": 1.0, "b": 2}), &[]);
         check(json!({"a": 1, "b": "x"}), json!({"a": 2}), &["a", "b"]);
+        let (one, next) = (9_007_199_254_740_992_i64, 9_007_199_254_740_993_i64);
+        check(json!({"a": one}), json!({"a": next}), &["a"]);
         check(json!({"a": [1, 1, 2]}), json!({"a": [2, 1, 1]}), &[]);
         check(json!({"a": [1, 1, 2]}), json!({"a": [2, 2, 1]}), &["a"]);
         check(json!({"a": {"b": 1}}), json!({"a": {"b": 1, "c": 2}}), &[]);

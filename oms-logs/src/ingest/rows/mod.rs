@@ -46,7 +46,6 @@ mod json;
 mod lines;
 mod nested;
 mod parquet;
-
 mod regular;
 mod sample;
 mod text;

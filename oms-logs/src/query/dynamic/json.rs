@@ -1,6 +1,7 @@
 //! Dynamic values as JSON text.
 
 use super::binary::View;
+use crate::json_scan::plain_end;
 use crate::query::time;
 use std::fmt::{self, Write as _};
 
@@ -44,8 +45,8 @@ pub(crate) fn text(value: View<'_>, out: &mut String) {
 pub(super) fn quote(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
     out.write_char('"')?;
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-        let (plain, special) = rest.split_at(at);
+    loop {
+        let (plain, special) = rest.split_at(plain_end(rest.as_bytes(), 0));
         out.write_str(plain)?;
         let mut characters = special.chars();
         match characters.next() {
@@ -59,12 +60,10 @@ pub(super) fn quote(text: &str, out: &mut impl fmt::Write) -> fmt::Result {
                 out.write_char(other)?;
             }
             Some(other) => write!(out, "\\u{:04x}", u32::from(other))?,
-            None => {}
+            None => return out.write_char('"'),
         }
         rest = characters.as_str();
     }
-    out.write_str(rest)?;
-    out.write_char('"')
 }
 
 #[cfg(test)]

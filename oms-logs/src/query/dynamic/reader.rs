@@ -243,24 +243,16 @@ impl<'t> Reader<'t> {
         }
         let kind = self.peek()?;
         self.at += 1;
-        Some(match kind {
-            b'"' | b'\\' | b'/' => char::from(kind),
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'n' => '\n',
-            b'r' => '\r',
-            b't' => '\t',
-            b'u' => {
-                let unit = self.code_unit()?;
-                if !(0xd800..0xdc00).contains(&unit) {
-                    return char::from_u32(unit);
-                }
-                self.word("\\u")?;
-                let low = self.code_unit()?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
-                return char::from_u32(0x10000 + ((unit - 0xd800) << 10) + low);
-            }
-            _ => return None,
-        })
+        if kind != b'u' {
+            return json_scan::escaped(kind);
+        }
+        let unit = self.code_unit()?;
+        if !(0xd800..0xdc00).contains(&unit) {
+            return char::from_u32(unit);
+        }
+        self.word("\\u")?;
+        let low = self.code_unit()?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+        char::from_u32(0x10000 + ((unit - 0xd800) << 10) + low)
     }
 
     /// Four hexadecimal digits.

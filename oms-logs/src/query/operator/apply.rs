@@ -78,6 +78,9 @@ fn can_carry(relation: &Arc<Relation>, given: &Arc<Relation>) -> bool {
         | RelationKind::Expand { input, .. }
         | RelationKind::Named { input, .. }
         | RelationKind::Serialized(input) => can_carry(input, given),
+        RelationKind::Append { input, function, .. } => {
+            !function.needs_all_rows() && can_carry(input, given)
+        }
         RelationKind::Union(inputs) => inputs.iter().all(|input| can_carry(input, given)),
         RelationKind::Join { left, right, kind, .. } => {
             let of_left = matches!(
@@ -278,6 +281,14 @@ impl Binder<'_> {
                     .take(items.len() + options.index.iter().chain(&options.live).count());
                 let columns = input.columns.iter().chain(more.rev()).cloned().collect();
                 let kind = RelationKind::Expand { input, items, options: options.clone() };
+                return self.relation(kind, columns, span);
+            }
+            RelationKind::Append { input, function, arguments, added } => {
+                let input = self.carry(input, given, carried)?;
+                let columns = input.columns.iter().chain(added).cloned().collect();
+                let (function, arguments) = (Arc::clone(function), arguments.clone());
+                let kind =
+                    RelationKind::Append { input, function, arguments, added: added.clone() };
                 return self.relation(kind, columns, span);
             }
             RelationKind::Union(inputs) => {

@@ -1,5 +1,6 @@
 //! Operators over the rows of each part of a table by themselves: what `partition` does, and `mv-apply`
-//! and `partitioned-by` where an operator cannot work on all parts at once.
+//! and `partitioned-by` where an operator cannot work on all parts at once. Each part is planned by
+//! itself, which takes about a millisecond however few rows it has.
 
 use super::effort::Effort;
 use super::values::Groups;
@@ -135,6 +136,8 @@ impl TableFunction for PerPart {
             return exceeded(&message, "partitions_max", most);
         }
         for (first, rows) in groups.firsts.iter().zip(groups.rows(|_| true)) {
+            // Planning takes about a millisecond, in which nobody else has a turn.
+            tokio::task::yield_now().await;
             let part = self.seen(input, rows)?;
             let logical = plan::plan_computed(&self.body, Some(&part))?;
             let frame = session.execute_logical_plan(logical).await?;

@@ -36,7 +36,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use std::sync::Arc;
 
 /// Plugins of the language that this version does not run.
-const UNSUPPORTED: [&str; 20] = [
+const UNSUPPORTED: [&str; 22] = [
     "ai_chat_completion",
     "ai_chat_completion_prompt",
     "ai_embed_text",
@@ -45,6 +45,7 @@ const UNSUPPORTED: [&str; 20] = [
     "cosmosdb_sql_request",
     "csharp",
     "dax_request",
+    "diffpatterns_text",
     "estimate_rows_count",
     "execute_query",
     "execute_show_command",
@@ -52,6 +53,7 @@ const UNSUPPORTED: [&str; 20] = [
     "http_request",
     "http_request_post",
     "infer_storage_schema",
+    "infer_storage_schema_with_suggestions",
     "mysql_request",
     "postgresql_request",
     "python",
