@@ -54,6 +54,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, text: &str, mode: u32) {
+        fs::create_dir_all(self.path(name).parent().expect("a folder")).expect("folders");
         fs::write(self.path(name), text).expect("written");
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).expect("a mode");
     }
@@ -278,21 +279,104 @@ async fn what_others_can_write_is_not_run() {
     }
 }
 
+/// Who can write in a folder above can put another in its place.
+#[tokio::test]
+async fn a_manifest_below_a_folder_of_others_is_not_read() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.path("above/below")).expect("folders");
+    let text = json!({"type": "Test/Deep", "get": {"executable": "sh", "args": ["say"]}});
+    folder.write("above/below/deep.dsc.resource.json", &text.to_string(), 0o644);
+    folder.write("above/below/say", "echo '{\"is\":1}'", 0o644);
+    let resource = CommandResource::new([folder.path("above/below")]);
+    let resources = Registry::new().with(Arc::new(resource));
+    let wanted = command("Test/Deep", &json!({}), "");
+    let look = || node::get(&wanted, &resources);
+    assert_eq!(look().await.expect("a look")[0].1["is"], 1);
+    let mode = |name: &str, mode| {
+        fs::set_permissions(folder.path(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode("above", 0o777);
+    let error = look().await.expect_err("others can").to_string();
+    let why = format!("others can write {}, which says", folder.path("above").display());
+    assert!(error.contains(&why), "{error}");
+    // Where only who made a file can replace it, others can still put new ones.
+    mode("above", 0o1777);
+    assert_eq!(look().await.expect("a look")[0].1["is"], 1);
+    mode("above/below", 0o1777);
+    assert!(look().await.expect_err("others can").to_string().contains("above/below, which says"));
+    mode("above/below", 0o755);
+    if is_root() {
+        std::os::unix::fs::chown(folder.path("above"), Some(1234), None).expect("root may");
+        let error = look().await.expect_err("it is another's").to_string();
+        assert!(error.contains(&why), "{error}");
+    }
+}
+
+/// What a link leads to today is not what it leads to tomorrow.
+#[tokio::test]
+async fn links_to_what_this_node_runs_are_refused_by_name() {
+    let folder = Folder::new();
+    let text = json!({"type": "Test/Linked", "get": {"executable": "real/say"}}).to_string();
+    folder.write("real/linked.dsc.resource.json", &text, 0o644);
+    folder.write("real/say", "#!/bin/sh\necho '{\"is\":1}'", 0o755);
+    symlink("real", folder.path("way")).expect("a link");
+    symlink("real/linked.dsc.resource.json", folder.path("linked.dsc.resource.json"))
+        .expect("a link");
+    let wanted = command("Test/Linked", &json!({}), "");
+    let why = |name: &str| format!("{} is a symbolic link, which", folder.path(name).display());
+    folder.fail(&wanted, &why("linked.dsc.resource.json")).await;
+    let resource = CommandResource::new([folder.path("way")]);
+    let resources = Registry::new().with(Arc::new(resource));
+    let error = node::get(&wanted, &resources).await.expect_err("a link").to_string();
+    assert!(error.contains(&why("way")), "{error}");
+
+    let direct = |executable: &str| {
+        let name = "direct.dsc.resource.json";
+        let text = json!({"type": "Test/Direct", "get": {"executable": executable}}).to_string();
+        folder.write(name, &text, 0o644);
+        command("Test/Direct", &json!({}), "")
+    };
+    assert!(folder.test(&direct("real/say")).await.error.is_none());
+    folder.fail(&direct("way/say"), &why("way")).await;
+    symlink("real/say", folder.path("said")).expect("a link");
+    folder.fail(&direct("said"), &why("said")).await;
+    // Programs of the system are reached over links of root: `python3` is one.
+    let link = folder.path("said").display().to_string();
+    assert!(folder.test(&direct(&link)).await.error.is_none());
+    let mode = fs::Permissions::from_mode;
+    fs::set_permissions(folder.path("real"), mode(0o777)).expect("a mode");
+    folder.fail(&direct(&link), "others can write").await;
+    fs::set_permissions(folder.path("real"), mode(0o755)).expect("a mode");
+    // One that leads to itself leads nowhere.
+    symlink("round", folder.path("round")).expect("a link");
+    folder.fail(&direct(&folder.path("round").display().to_string()), &why("round")).await;
+    folder.fail(&direct("a\0b"), "a zero in its name").await;
+    // Neither a pipe nor a folder is a manifest, and nobody waits for one.
+    fs::remove_file(folder.path("linked.dsc.resource.json")).expect("removed");
+    fs::create_dir(folder.path("linked.dsc.resource.json")).expect("a folder");
+    folder.fail(&wanted, "is no file of at most 1048576 bytes").await;
+}
+
 /// The newest of several manifests of one type.
 #[tokio::test]
 async fn the_newest_manifest_counts() {
     let folder = Folder::new();
-    // A program beside the manifest goes before those of the system.
-    symlink("/bin/sh", folder.path("shell")).expect("a link");
-    for (name, version) in [("a", "1.10.0"), ("b", "1.9.0")] {
-        folder.write(name, &format!("#!/bin/sh\necho '{{\"is\":\"{name}\"}}'\n"), 0o755);
+    for (name, version) in
+        [("a", "1.10.0-rc.1"), ("b", "1.10.0"), ("c", "1.9.0"), ("d", "2026-01-15")]
+    {
+        // A program beside the manifest goes before those of the system.
+        folder.write(
+            &format!("{name}/sh"),
+            &format!("#!/bin/sh\necho '{{\"is\":\"{name}\"}}'\n"),
+            0o755,
+        );
         folder.manifest(name, json!({
-            "type": "Test/Versions", "version": version, "get": {"executable": "shell", "args": [name]},
+            "type": "Test/Versions", "version": version, "get": {"executable": format!("{name}/sh")},
         }));
     }
     let wanted = command("Test/Versions", &json!({}), "");
     let found = node::get(&wanted, &folder.resources()).await.expect("a look");
-    assert_eq!(found[0].1["is"], "a");
+    assert_eq!(found[0].1["is"], "b");
 }
 
 /// A program runs as the user that the instance names, and in the folder of its manifest.

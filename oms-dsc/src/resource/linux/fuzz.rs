@@ -2,6 +2,7 @@
 
 use super::accounts::{Row, Table};
 use super::authorized_key::{self, Key};
+use super::manifest::Manifest;
 
 /// A file of accounts, in which lines are put and names are taken out.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,4 +56,24 @@ pub fn authorized_key(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 #[must_use]
 pub fn with_key(text: &[u8], comment: &[u8], key: Option<&[u8]>) -> Vec<u8> {
     authorized_key::with_key(text, comment, key)
+}
+
+/// A manifest of a resource of DSC version 3.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CommandManifest(Manifest);
+
+impl CommandManifest {
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// Says what is wrong, and where.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        Manifest::parse(bytes).map(Self)
+    }
+
+    /// Which of two is the newer.
+    #[must_use]
+    pub fn age(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.age(&other.0)
+    }
 }
