@@ -66,11 +66,73 @@ async fn what_would_leave_the_destination_is_refused_whole() {
     system.fail(&nx(&system, "Force = True;"), "outside of the allowed root").await;
     assert_eq!(fs::read_dir(outside.path()).expect("a folder").count(), 0);
 
-    fs::write(system.path("a.zip"), b"\x1f\x8b tar").expect("written");
-    system.fail(&nx(&system, ""), "archive that is no zip is not supported").await;
+    for (bytes, why) in [
+        (&b"\x1f\x8b tar"[..], "it does not unpack as gzip"),
+        (b"\x28\xb5\x2f\xfd", "it does not unpack as zstd"),
+        (b"\xfd7zXZ\0", "archive compressed by xz is not supported"),
+        (b"BZh9", "archive compressed by bzip2 is not supported"),
+        (b"none", "archive that is neither zip nor tar is not supported"),
+        (b"", "archive that is neither zip nor tar is not supported"),
+    ] {
+        fs::write(system.path("a.zip"), bytes).expect("written");
+        system.fail(&nx(&system, ""), why).await;
+    }
     system.fail(&nx(&system, "Checksum = \"mtime\";"), "name=`Checksum `mtime` of [Thing]x`").await;
     fs::remove_file(system.path("a.zip")).expect("removed");
     system.fail(&nx(&system, ""), "no such archive").await;
+}
+
+/// A tar archive of one executable file, as bytes.
+fn tar(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut block = vec![0; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..107].copy_from_slice(b"0006775");
+    block[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+    block[148..156].fill(b' ');
+    block[156] = b'0';
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    block.extend_from_slice(content);
+    block.resize(block.len().next_multiple_of(512) + 1_024, 0);
+    block
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut stream = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    stream.write_all(bytes).expect("packed");
+    stream.finish().expect("packed")
+}
+
+#[tokio::test]
+async fn a_tar_archive_is_unpacked_also_compressed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let archive = tar("./sub/tool", b"#!/bin/sh\n");
+    let zstd = zstd::encode_all(&*archive, 0).expect("packed");
+    let (head, rest) = archive.split_at(700);
+    let parts = [gzip(head), gzip(rest)].concat();
+    for packed in [archive.clone(), gzip(&archive), parts, zstd] {
+        let system = System::new();
+        fs::write(system.path("a.zip"), packed).expect("written");
+        system.converge(&nx(&system, "")).await;
+        let tool = system.path("to/here/sub/tool");
+        let mode = || fs::metadata(&tool).expect("there").permissions().mode() & 0o7777;
+        assert_eq!((mode(), &*system.read("to/here/sub/tool")), (0o755, "#!/bin/sh\n"));
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o777)).expect("a mode");
+        let status = system.converge(&nx(&system, "Force = True;")).await;
+        let difference = status.differences[0].to_string();
+        assert_eq!(difference, "Mode of sub/tool is 0777, desired is 0755");
+        assert_eq!(mode(), 0o755);
+        system.converge(&nx(&system, "Ensure = \"Absent\";")).await;
+        assert!(!Path::new(&tool).exists());
+    }
+    let system = System::new();
+    fs::write(system.path("a.zip"), gzip(&tar("../x", b"1"))).expect("written");
+    system.fail(&nx(&system, "Force = True;"), "its path leads out of its folder").await;
+    assert!(!Path::new(&system.path("to")).exists());
+    let cut = gzip(&archive);
+    fs::write(system.path("a.zip"), &cut[..cut.len() - 4]).expect("written");
+    system.fail(&nx(&system, ""), "it does not unpack as gzip").await;
 }
 
 #[tokio::test]

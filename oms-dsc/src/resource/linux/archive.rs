@@ -1,10 +1,16 @@
-//! What a zip archive holds, unpacked: `Archive` of Windows and `nxArchive`.
+//! What an archive holds, unpacked: `Archive` of Windows and `nxArchive`.
 //!
-//! The archive is read without trusting it, by the rules of module packages: no link, no path that leaves
-//! the destination, no more bytes than its table says. A symbolic link below the destination leads no file
+//! The archive is zip, or tar: by itself, or compressed by gzip or Zstandard. Which it is its bytes tell. It
+//! is read without trusting it, by the rules of module packages: no link, no device, no path that leaves the
+//! destination, no more bytes than it says. A tar archive tells which files are executable; whose they are
+//! it does not decide. A symbolic link below the destination leads no file
 //! out of it either; an absolute one is refused, also where it leads below the destination. Every file is
 //! written beside its place and renamed into it, so one that is there is whole. What the archive does not
 //! name stays.
+
+pub(super) mod contents;
+
+mod tar;
 
 use super::differences::Differences;
 use super::property::{Ensure, Properties};
@@ -12,8 +18,9 @@ use super::tree::{Attributes, NEW_DIRECTORY, Place, Root, rooted};
 use super::{Difference, Resource, SetReport};
 use crate::Error;
 use crate::configuration::ResourceInstance;
-use crate::module::{INFLATED_BYTES_MAX, MODULE_BYTES_MAX, Package, PackageEntry};
+use crate::module::{INFLATED_BYTES_MAX, MODULE_BYTES_MAX};
 use async_trait::async_trait;
+use contents::{Archive, Entry};
 use oms_core::task::blocking;
 use rustix::fs::FileType;
 use serde_json::{Value, json};
@@ -48,7 +55,7 @@ impl ArchiveResource {
     async fn with<T: Send + 'static>(
         &self,
         instance: &ResourceInstance,
-        work: fn(&Unpacked<'_>, &Package<'_>) -> Result<T, Error>,
+        work: fn(&Unpacked<'_>, &Archive<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (desired, root) = (Desired::of(instance)?, self.root.clone());
         blocking(move || {
@@ -56,12 +63,9 @@ impl ArchiveResource {
             let not_found = || Error::NotFound { what: "archive", name: shown() };
             let (place, _) = root.follow(&desired.source)?.ok_or_else(not_found)?;
             let bytes = place.read(MODULE_BYTES_MAX as u64)?;
-            if !bytes.starts_with(b"PK") {
-                return Err(Error::Unsupported { what: "archive that is no zip", name: shown() });
-            }
-            let package = Package::read(&bytes)?;
+            let archive = Archive::read(&bytes, &shown)?;
             let inside = root.below(&desired.target, false)?;
-            work(&Unpacked { root: &root, inside, source: &place, desired: &desired }, &package)
+            work(&Unpacked { root: &root, inside, source: &place, desired: &desired }, &archive)
         })
         .await
     }
@@ -74,9 +78,9 @@ impl Resource for ArchiveResource {
     }
 
     async fn get(&self, instance: &ResourceInstance) -> Result<BTreeMap<String, Value>, Error> {
-        self.with(instance, |unpacked, package| {
+        self.with(instance, |unpacked, archive| {
             let (mut there, mut files) = (0, 0);
-            for entry in package.entries().iter().filter(|entry| !entry.is_folder) {
+            for entry in archive.entries().iter().filter(|entry| !entry.is_folder) {
                 files += 1;
                 let found = unpacked.place(entry, false)?.map(|place| place.found()).transpose()?;
                 there += usize::from(found.flatten().is_some());
@@ -91,13 +95,13 @@ impl Resource for ArchiveResource {
     }
 
     async fn test(&self, instance: &ResourceInstance) -> Result<Vec<Difference>, Error> {
-        self.with(instance, |unpacked, package| unpacked.differences(package)).await
+        self.with(instance, |unpacked, archive| unpacked.differences(archive)).await
     }
 
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
-        self.with(instance, |unpacked, package| match unpacked.desired.ensure {
-            Ensure::Present => unpacked.with_destination()?.unpack(package),
-            Ensure::Absent => unpacked.remove(package),
+        self.with(instance, |unpacked, archive| match unpacked.desired.ensure {
+            Ensure::Present => unpacked.with_destination()?.unpack(archive),
+            Ensure::Absent => unpacked.remove(archive),
         })
         .await
         .map(|()| SetReport::default())
@@ -154,7 +158,7 @@ impl Unpacked<'_> {
         Ok(Self { inside: self.root.below(&self.desired.target, true)?, ..*self })
     }
 
-    fn place(&self, entry: &PackageEntry, makes_folders: bool) -> Result<Option<Place>, Error> {
+    fn place(&self, entry: &Entry, makes_folders: bool) -> Result<Option<Place>, Error> {
         self.place_of(Path::new(&entry.path), makes_folders)
     }
 
@@ -168,8 +172,8 @@ impl Unpacked<'_> {
     /// What is at an entry's place, and how it differs; none for what is as it should be.
     fn difference(
         &self,
-        package: &Package<'_>,
-        entry: &PackageEntry,
+        archive: &Archive<'_>,
+        entry: &Entry,
     ) -> Result<Option<Difference>, Error> {
         let place = self.place(entry, false)?;
         let found = place.as_ref().map(Place::found).transpose()?.flatten();
@@ -182,9 +186,16 @@ impl Unpacked<'_> {
                 let is_same = entry.is_folder
                     || !self.desired.validates
                     || found.bytes == entry.len
-                        && place.read(INFLATED_BYTES_MAX)? == package.content(entry)?;
+                        && place.read(INFLATED_BYTES_MAX)? == archive.content(entry)?;
                 let shown = (format!("{} bytes", found.bytes), format!("{} bytes", entry.len));
-                if is_same { None } else { differ("Contents", &shown.0, &shown.1) }
+                let mode = entry.mode.filter(|_| self.desired.validates);
+                match mode.filter(|mode| *mode != found.mode) {
+                    _ if !is_same => differ("Contents", &shown.0, &shown.1),
+                    Some(mode) => {
+                        differ("Mode", &format!("{:04o}", found.mode), &format!("{mode:04o}"))
+                    }
+                    None => None,
+                }
             }
             (_, Some(found)) => {
                 let wanted = if entry.is_folder { "directory" } else { "file" };
@@ -194,11 +205,11 @@ impl Unpacked<'_> {
         })
     }
 
-    fn differences(&self, package: &Package<'_>) -> Result<Vec<Difference>, Error> {
+    fn differences(&self, archive: &Archive<'_>) -> Result<Vec<Difference>, Error> {
         let mut differences = Differences::default();
-        for entry in package.entries() {
+        for entry in archive.entries() {
             let difference = match self.desired.ensure {
-                Ensure::Present => self.difference(package, entry)?,
+                Ensure::Present => self.difference(archive, entry)?,
                 Ensure::Absent => self.is_there(entry)?.then(|| {
                     Difference::new(format!("Ensure of {}", entry.path), "present", "absent")
                 }),
@@ -211,14 +222,14 @@ impl Unpacked<'_> {
     }
 
     /// Whether a file of the archive is there; of folders nobody knows whose they are.
-    fn is_there(&self, entry: &PackageEntry) -> Result<bool, Error> {
+    fn is_there(&self, entry: &Entry) -> Result<bool, Error> {
         let found = self.place(entry, false)?.map(|place| place.found()).transpose()?.flatten();
         Ok(!entry.is_folder && found.is_some_and(|found| found.file_type == FileType::RegularFile))
     }
 
-    fn unpack(&self, package: &Package<'_>) -> Result<(), Error> {
-        for entry in package.entries() {
-            if self.difference(package, entry)?.is_none() {
+    fn unpack(&self, archive: &Archive<'_>) -> Result<(), Error> {
+        for entry in archive.entries() {
+            if self.difference(archive, entry)?.is_none() {
                 continue;
             }
             let missing = || Error::NotFound { what: "folder of", name: entry.path.clone() };
@@ -248,8 +259,9 @@ impl Unpacked<'_> {
             match entry.is_folder {
                 true => place.make_directory(NEW_DIRECTORY)?,
                 false => {
-                    let contents = package.content(entry)?;
-                    place.write(&contents, Attributes::default(), kept.as_ref())?;
+                    let contents = archive.content(entry)?;
+                    let attributes = Attributes { mode: entry.mode, ..Attributes::default() };
+                    place.write(&contents, attributes, kept.as_ref())?;
                 }
             }
         }
@@ -258,9 +270,9 @@ impl Unpacked<'_> {
 
     /// Removes the archive's files, and then the folders below the destination that hold nothing any
     /// more.
-    fn remove(&self, package: &Package<'_>) -> Result<(), Error> {
+    fn remove(&self, archive: &Archive<'_>) -> Result<(), Error> {
         let mut folders = BTreeSet::new();
-        for entry in package.entries() {
+        for entry in archive.entries() {
             folders.extend(Path::new(&entry.path).ancestors().skip(1).map(Path::to_owned));
             if entry.is_folder {
                 folders.insert(PathBuf::from(&entry.path));

@@ -116,7 +116,8 @@ impl Program {
     /// What it prints goes to a file and into no pipe, which would end it as soon as nobody reads. The end
     /// of that is read.
     async fn run_whole(&self) -> Result<Ran, Error> {
-        let (output, errors) = (self.unnamed("output")?, self.unnamed("errors")?);
+        let stream = |name| unnamed(name).map_err(|source| self.io("make a stream of", source));
+        let (output, errors) = (stream("output")?, stream("errors")?);
         let failed = |source| self.io("wait for", source);
         let mut command = self.command()?;
         command
@@ -218,27 +219,26 @@ impl Program {
             return Ok(Stdio::null());
         }
         let failed = |source| self.io("hand input to", source);
-        let mut file = self.memory("input")?;
+        let mut file = memory("input").map_err(failed)?;
         file.write_all(&self.input).map_err(failed)?;
         std::io::Seek::rewind(&mut file).map_err(failed)?;
         Ok(file.into())
     }
+}
 
-    /// A file without a name, on disk if that has such: what a program, or a service that it starts,
-    /// prints has no end.
-    fn unnamed(&self, name: &str) -> Result<std::fs::File, Error> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::open("/var/tmp", flags, Mode::from_raw_mode(0o600)) {
-            Ok(file) => Ok(file.into()),
-            Err(_) => self.memory(name),
-        }
+/// A file without a name, on disk if that has such: what a program, or a service that it starts, prints has
+/// no end, and what an archive holds may be large.
+pub(super) fn unnamed(name: &str) -> std::io::Result<std::fs::File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open("/var/tmp", flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok(file.into()),
+        Err(_) => memory(name),
     }
+}
 
-    /// A file without a name, in memory.
-    fn memory(&self, name: &str) -> Result<std::fs::File, Error> {
-        let memory = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC);
-        memory.map(Into::into).map_err(|errno| self.io("make a stream of", errno.into()))
-    }
+/// A file without a name, in memory.
+fn memory(name: &str) -> std::io::Result<std::fs::File> {
+    Ok(rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?.into())
 }
 
 /// A child that ends with its whole process group, unless it came to its own end.

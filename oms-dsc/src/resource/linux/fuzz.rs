@@ -1,6 +1,7 @@
 //! Parsers without a public name of their own, for the fuzz targets. No part of the interface.
 
 use super::accounts::{Row, Table};
+use super::archive::contents::Archive;
 use super::authorized_key::{self, Key};
 use super::manifest::Manifest;
 
@@ -76,4 +77,16 @@ impl CommandManifest {
     pub fn age(&self, other: &Self) -> std::cmp::Ordering {
         self.0.age(&other.0)
     }
+}
+
+/// The paths of what an archive holds, each with whether it is a folder and with its content.
+///
+/// # Errors
+/// Says why it is refused.
+pub fn archive(bytes: &[u8]) -> Result<Vec<(String, bool, Vec<u8>)>, crate::Error> {
+    let archive = Archive::read(bytes, &|| "fuzz".to_owned())?;
+    let entries = archive.entries().iter();
+    entries
+        .map(|entry| Ok((entry.path.clone(), entry.is_folder, archive.content(entry)?)))
+        .collect()
 }
