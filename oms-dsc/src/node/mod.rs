@@ -373,7 +373,8 @@ impl Lcm {
 
     /// The resources of this node, with those that ask its server about other nodes.
     fn resources_of(&self, agent_id: AgentId) -> Registry {
-        let wait = WaitForResource::new(Arc::clone(&self.transport), agent_id);
+        let wait = WaitForResource::new(Arc::clone(&self.transport), agent_id)
+            .clock(Arc::clone(&self.clock));
         self.resources.clone().or(Arc::new(wait))
     }
 

@@ -15,6 +15,7 @@ use crate::protocol::{
 use crate::resource::{Difference, Resource, SetReport};
 use async_trait::async_trait;
 use bytes::Bytes;
+use oms_core::{Clock, SystemClock};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +31,8 @@ const OPERATION: &str = "GetResourceState";
 /// What an error calls it.
 const WHAT: &str = "WaitFor resource";
 
-/// The longest wait within one run, in seconds: the node does nothing else meanwhile.
+/// The longest wait within one run, in seconds: the node does nothing else meanwhile. It is counted as it
+/// passes, with what the server takes for its answers.
 const WAIT_SECONDS_MAX: u64 = 86_400;
 
 /// Waits for a resource on other nodes of the same pull server.
@@ -40,6 +42,7 @@ const WAIT_SECONDS_MAX: u64 = 86_400;
 pub struct WaitForResource {
     transport: Arc<dyn Transport>,
     agent_id: AgentId,
+    clock: Arc<dyn Clock>,
 }
 
 impl fmt::Debug for WaitForResource {
@@ -53,7 +56,14 @@ impl WaitForResource {
     /// Asks that server as a node that is registered there.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, agent_id: AgentId) -> Self {
-        Self { transport, agent_id }
+        Self { transport, agent_id, clock: Arc::new(SystemClock) }
+    }
+
+    /// The clock that says how long it has waited; the operating system's without it.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
     }
 
     async fn ask(&self, wait: &Wait) -> Result<Vec<NodeResourceState>, Error> {
@@ -120,19 +130,22 @@ impl Resource for WaitForResource {
         Ok(missing.map(difference).collect())
     }
 
-    /// Asks until it is so, or it was asked as often as it may. A server that cannot be reached is asked
-    /// again too. What is still missing then is found by the test that follows.
+    /// Asks until it is so, or it was asked as often as it may, or a day has passed. A server that cannot be
+    /// reached is asked again too. What is still missing then is found by the test that follows.
     async fn set(&self, instance: &ResourceInstance) -> Result<SetReport, Error> {
         let wait = Wait::of(instance)?;
+        let begun = self.clock.monotonic();
         for tries_left in (0..=wait.retry_count).rev() {
-            match self.ask(&wait).await {
+            let answer = self.ask(&wait).await;
+            let passed = self.clock.monotonic().saturating_sub(begun);
+            let would_pass = passed.saturating_add(wait.retry_interval);
+            let is_last = tries_left == 0 || would_pass > Duration::from_secs(WAIT_SECONDS_MAX);
+            match answer {
                 Ok(states) if wait.is_over(&states) => break,
                 // What asking again does not mend.
-                Err(error) if tries_left == 0 || !error.kind().is_retryable() => return Err(error),
-                Ok(_) | Err(_) => {}
-            }
-            if tries_left > 0 {
-                tokio::time::sleep(wait.retry_interval).await;
+                Err(error) if is_last || !error.kind().is_retryable() => return Err(error),
+                Ok(_) if is_last => break,
+                Ok(_) | Err(_) => tokio::time::sleep(wait.retry_interval).await,
             }
         }
         Ok(SetReport::default())

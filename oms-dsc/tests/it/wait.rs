@@ -2,6 +2,7 @@
 
 use crate::support::{Direct, World, cells};
 use async_trait::async_trait;
+use oms_core::clock::ManualClock;
 use oms_core::journal::MemoryJournal;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::{Clock, Entropy};
@@ -217,6 +218,48 @@ async fn it_is_asked_again_as_often_as_it_may() {
     set.expect("it is there");
     assert_eq!((began.elapsed().as_secs(), lossy.asked.load(Ordering::SeqCst)), (180, 4));
     assert!(!format!("{wait:?}").contains(&agent_id.to_string()));
+}
+
+/// Takes its time for each answer.
+#[derive(Clone, Debug)]
+struct Slow {
+    counted: Counted,
+    clock: Arc<ManualClock>,
+    takes: Duration,
+}
+
+#[async_trait]
+impl Transport for Slow {
+    async fn exchange(&self, request: &Request) -> Result<Reply, Error> {
+        self.clock.advance(self.takes);
+        self.counted.exchange(request).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_after_a_day_however_it_passed() {
+    let world = World::new(7);
+    let server = world.start_server().await;
+    publish(&server, "Base", &cells("Base", &[])).await;
+    let mut known = node(&world, "a", "Base").await;
+    known.run().await.expect("a run");
+    let agent_id = known.record().await.expect("a record").agent_id.expect("it registered");
+    let document = waits("WaitForAll", "NodeName = \"a\"; RetryCount = 1000;");
+    let document = Configuration::parse("Waits", document.as_bytes()).expect("valid");
+    // Pauses of a second are not what takes long.
+    for (hours, asks) in [(10, 3), (24, 1), (6, 4)] {
+        for lost in [0, u64::MAX] {
+            let counted = Counted { direct: world.direct.clone(), lost, ..Counted::default() };
+            let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
+            let takes = Duration::from_secs(hours * 3_600);
+            let slow = Slow { counted: counted.clone(), clock: Arc::clone(&clock), takes };
+            let wait = WaitForResource::new(Arc::new(slow), agent_id).clock(clock);
+            let set = wait.set(&document.resources[0]).await;
+            assert_eq!(counted.asked.load(Ordering::SeqCst), asks, "{hours} hours");
+            // That nobody answered is told; what is missing the test behind it tells.
+            assert_eq!(set.is_err(), lost > 0);
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
