@@ -2,9 +2,9 @@
 
 use super::PullServer;
 use super::content::Library;
-use super::node::Nodes;
 use super::registration::Registrar;
 use super::registration_key::{KeyRingPlace, RegistrationKeys};
+use super::registry::Nodes;
 use super::rollout::Rollouts;
 use super::rule::Rules;
 use crate::Error;

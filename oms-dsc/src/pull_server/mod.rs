@@ -31,6 +31,8 @@ mod registration;
 
 mod registration_key;
 
+mod registry;
+
 mod rollout;
 
 mod rotation;
@@ -86,11 +88,11 @@ use crate::report::{self, ReportStore, ReportSummary};
 use bytes::Bytes;
 use content::Library;
 use jiff::SignedDuration;
-use node::Nodes;
 use oms_core::clock::Stopwatch;
 use oms_core::task::blocking;
 use oms_core::{Clock, Entropy, EntropyExt, ErrorKind};
 use registration::Registrar;
+use registry::Nodes;
 use rollout::Rollouts;
 use rule::Rules;
 use serde::Serialize;
@@ -305,7 +307,7 @@ impl PullServer {
     /// [`Error::Disk`], [`Error::Journal`], [`Error::Key`]; what was done before stays done.
     pub async fn maintain(&self) -> Result<MaintenanceReport, Error> {
         let now = self.clock.now();
-        let limit = SignedDuration::from_mins(self.settings.unresponsive_after_minutes.into());
+        let limit = self.silence_limit();
         let is_silent = |node: &Node| {
             let heard = node.last_heard.filter(|_| node.state != NodeState::Unresponsive)?;
             (node.is_registered() && self.nodes.silence(node) > limit).then_some(heard)
@@ -335,7 +337,8 @@ impl PullServer {
     }
 
     /// Reads what another server on the same journal published, and what it did with rules and roll-outs.
-    /// Servers that share a fleet call it every few seconds; of nodes each knows what itself was told.
+    /// Servers that share a fleet call it every few seconds. Nodes need none: their histories are read
+    /// with each request.
     ///
     /// # Errors
     /// [`Error::Journal`].
@@ -407,7 +410,26 @@ impl PullServer {
             Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
             error => error,
         })?;
-        self.note_presented(node, presented).await
+        let node = self.note_presented(node, presented).await?;
+        let limit = self.silence_limit();
+        match is_heard && node.should_keep_call(self.clock.now(), limit) {
+            true => self.keep_call(agent_id, limit).await,
+            false => Ok(node),
+        }
+    }
+
+    async fn keep_call(&self, agent_id: AgentId, limit: SignedDuration) -> Result<Node, Error> {
+        let decide = |node: &Node| {
+            check_registered(node)?;
+            let is_due = node.should_keep_call(self.clock.now(), limit);
+            Ok(is_due.then_some(NodeEvent::Heard))
+        };
+        self.nodes.change(agent_id, &format!("agent:{agent_id}"), decide).await
+    }
+
+    /// How long a node may be silent.
+    fn silence_limit(&self) -> SignedDuration {
+        SignedDuration::from_mins(self.settings.unresponsive_after_minutes.into())
     }
 
     async fn dispatch(&self, request: &Request) -> Result<Reply, Error> {

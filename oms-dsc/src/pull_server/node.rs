@@ -11,30 +11,17 @@ use crate::protocol::{
 };
 use crate::report::{Compliance, ReportSummary};
 use jiff::{SignedDuration, Timestamp};
-use oms_core::journal::{
-    Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX,
-    Snapshot,
-};
-use oms_core::{Clock, Lifecycle};
+use oms_core::Lifecycle;
+use oms_core::journal::{Event, JournalEvent as _};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
-use tokio::sync::Mutex;
-
-/// Why an AgentId alone is not enough.
-const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// The kind of a node's history; its key is the AgentId in lower case.
 pub const NODE_HISTORY: &str = "dsc-node";
 
 /// The most nodes of one server.
 pub const NODES_MAX: usize = 100_000;
-
-/// How often a change is tried again when another process changed the same node first.
-const ATTEMPTS_MAX: usize = 8;
-
-/// A node's state is kept as a snapshot after each so many events.
-const SNAPSHOT_EVENTS: u64 = 64;
 
 /// The most reported messages and signatures that a node remembers to notice repeats.
 const REMEMBERED_MAX: usize = 64;
@@ -81,6 +68,8 @@ pub enum NodeEvent {
         /// Checksum of the message that told, so that a repeat is noticed.
         message: Checksum,
     },
+    /// It called, after silence or after so long that the journal would take it for silent.
+    Heard,
     /// It was not heard of for too long.
     FellSilent {
         /// When it was heard of last.
@@ -113,6 +102,7 @@ oms_core::journal_event!(NodeEvent, format 1, whole, {
     Self::Assigned { .. } => "dsc-node-assigned",
     Self::Tagged { .. } => "dsc-node-tagged",
     Self::Reported { .. } => "dsc-node-reported",
+    Self::Heard => "dsc-node-heard",
     Self::FellSilent { .. } => "dsc-node-fell-silent",
     Self::RotationRequested => "dsc-node-rotation-requested",
     Self::CertificateRotated { .. } => "dsc-node-certificate-rotated",
@@ -133,6 +123,7 @@ impl NodeEvent {
                 Compliance::NotCompliant => NodeTransition::ReportNotCompliant,
                 Compliance::Failed => NodeTransition::ReportFailed,
             },
+            Self::Heard => NodeTransition::Hear,
             Self::FellSilent { .. } => NodeTransition::FallSilent,
             Self::RotationRequested
             | Self::CertificateRotated { .. }
@@ -178,8 +169,12 @@ pub struct Node {
     pub tags: BTreeMap<TagName, String>,
     /// When it registered last.
     pub registered: Option<Timestamp>,
-    /// When it was heard of last; after the server's start, when it last registered or reported.
+    /// When this server heard of it last, or the journal if that is later: there it is every
+    /// registration, every report, and else a call now and then.
     pub last_heard: Option<Timestamp>,
+    /// The last of those times that the journal has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heard_kept: Option<Timestamp>,
     /// Its last finished run.
     pub last_report: Option<Arc<ReportSummary>>,
     /// Since when it may be two machines with one AgentId, and why, until an operator dismisses it.
@@ -189,7 +184,7 @@ pub struct Node {
     sightings: Sightings,
     reported: VecDeque<(JobId, Checksum)>,
     signatures: VecDeque<(Timestamp, String)>,
-    version: u64,
+    pub(super) version: u64,
 }
 
 impl Node {
@@ -208,6 +203,7 @@ impl Node {
             tags: BTreeMap::new(),
             registered: None,
             last_heard: None,
+            heard_kept: None,
             last_report: None,
             clone_suspected: None,
             sightings: Sightings::default(),
@@ -255,6 +251,18 @@ impl Node {
         is_due && self.next_certificate.is_none()
     }
 
+    fn heard(&mut self, time: Timestamp) {
+        self.last_heard = self.last_heard.max(Some(time));
+        self.heard_kept = Some(time);
+    }
+
+    /// Whether a call of the node is to be kept in the journal: for other servers, and this one after a
+    /// restart, not to take it for silent. One that reports is hardly ever to.
+    pub(super) fn should_keep_call(&self, now: Timestamp, limit: SignedDuration) -> bool {
+        let is_old = |kept: Timestamp| now.duration_since(kept) >= limit / 2;
+        self.state == NodeState::Unresponsive || self.heard_kept.is_none_or(is_old)
+    }
+
     /// Why it may be two machines now, if that was not told before.
     pub(super) fn new_suspicion(&self, now: Timestamp) -> Option<CloneSuspicion> {
         if self.clone_suspected.is_some() {
@@ -273,7 +281,7 @@ impl Node {
         self.signatures.iter()
     }
 
-    fn apply(&mut self, time: Timestamp, event: NodeEvent) -> Result<(), Error> {
+    pub(super) fn apply(&mut self, time: Timestamp, event: NodeEvent) -> Result<(), Error> {
         let internal =
             |error: &dyn std::fmt::Display| Error::Internal { reason: error.to_string() };
         self.state = self.state.next(event.transition()).map_err(|error| internal(&error))?;
@@ -305,7 +313,7 @@ impl Node {
                     self.registered_names = names;
                 }
                 self.registered = Some(time);
-                self.last_heard = Some(time);
+                self.heard(time);
                 remember(&mut self.signatures, (signed, signature));
             }
             NodeEvent::Assigned { configuration_names } => {
@@ -316,8 +324,9 @@ impl Node {
                 self.sightings.reported(time, &summary);
                 remember(&mut self.reported, (summary.job_id, message));
                 self.last_report = Some(summary);
-                self.last_heard = Some(time);
+                self.heard(time);
             }
+            NodeEvent::Heard => self.heard(time),
             NodeEvent::FellSilent { .. } => {}
             NodeEvent::CloneSuspected { suspicion, .. } => {
                 self.clone_suspected = Some((time, suspicion));
@@ -352,7 +361,7 @@ impl Node {
         Ok(())
     }
 
-    fn replay(&mut self, event: &Event) -> Result<(), Error> {
+    pub(super) fn replay(&mut self, event: &Event) -> Result<(), Error> {
         let opened = NodeEvent::open(&event.envelope)?;
         self.apply(event.envelope.time, opened).map_err(|error| Error::Corrupt {
             what: event.history.to_string(),
@@ -368,260 +377,6 @@ fn remember<T>(recent: &mut VecDeque<T>, item: T) {
         recent.pop_front();
     }
     recent.push_back(item);
-}
-
-/// A place for one node; empty after an append of which nobody knows whether it took effect.
-type Slot = Arc<Mutex<Option<Node>>>;
-
-/// Every node of one server.
-#[derive(Debug)]
-pub(super) struct Nodes {
-    pub(super) journal: Arc<dyn Journal>,
-    clock: Arc<dyn Clock>,
-    opened: Timestamp,
-    slots: RwLock<HashMap<AgentId, Slot>>,
-    /// In no journal: what was said before the server's start may be old.
-    running: RwLock<HashMap<AgentId, BTreeMap<String, Checksum>>>,
-}
-
-impl Nodes {
-    /// Reads every node.
-    pub(super) async fn open(
-        journal: Arc<dyn Journal>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, Error> {
-        let opened = clock.now();
-        let (slots, running) = (RwLock::default(), RwLock::default());
-        let nodes = Self { journal, clock, opened, slots, running };
-        for head in nodes.journal.list_whole(NODE_HISTORY).await? {
-            let agent_id = head.history.key().parse()?;
-            let node = nodes.load(agent_id).await?;
-            nodes.insert(agent_id, node);
-        }
-        Ok(nodes)
-    }
-
-    /// How long nothing has been heard of a node. A server that was down heard of nobody, so the time
-    /// begins anew when it starts.
-    pub(super) fn silence(&self, node: &Node) -> SignedDuration {
-        let since = node.last_heard.map_or(self.opened, |heard| heard.max(self.opened));
-        self.clock.now().duration_since(since)
-    }
-
-    fn insert(&self, agent_id: AgentId, node: Node) {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.insert(agent_id, Arc::new(Mutex::new(Some(node))));
-    }
-
-    fn slot(&self, agent_id: AgentId) -> Option<Slot> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.get(&agent_id).map(Arc::clone)
-    }
-
-    fn all(&self) -> Vec<(AgentId, Slot)> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        slots.iter().map(|(agent_id, slot)| (*agent_id, Arc::clone(slot))).collect()
-    }
-
-    async fn load(&self, agent_id: AgentId) -> Result<Node, Error> {
-        let history = history(agent_id)?;
-        let mut node = Node::new(agent_id);
-        if let Some(snapshot) = self.journal.snapshot(&history).await?
-            && snapshot.format == 1
-            && let Ok(kept) = Node::deserialize(&snapshot.body)
-        {
-            node = kept;
-        }
-        loop {
-            let events = self.journal.read(&history, node.version, READ_MAX).await?;
-            if events.is_empty() {
-                return Ok(node);
-            }
-            for event in &events {
-                node.replay(event)?;
-            }
-        }
-    }
-
-    /// A registered node.
-    pub(super) async fn registered(&self, agent_id: AgentId) -> Result<Node, Error> {
-        self.look(agent_id, |_node| Ok(())).await
-    }
-
-    /// Whether a node in memory is such.
-    pub(super) async fn is_such(
-        &self,
-        agent_id: AgentId,
-        is_such: impl FnOnce(&Node) -> bool,
-    ) -> bool {
-        let Some(slot) = self.slot(agent_id) else { return false };
-        slot.lock().await.as_ref().is_some_and(is_such)
-    }
-
-    /// A registered node that a request comes from. It counts as heard of if `is_heard`, and if the
-    /// client certificate of the request, if any, may be its own.
-    pub(super) async fn calling(
-        &self,
-        agent_id: AgentId,
-        presented: Option<&str>,
-        is_heard: bool,
-    ) -> Result<Node, Error> {
-        let heard = self.clock.now();
-        let look = |node: &mut Node| {
-            if !node.is_vouched_for(presented) {
-                return Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE });
-            }
-            if is_heard {
-                node.last_heard = Some(heard);
-            }
-            Ok(())
-        };
-        self.look(agent_id, look).await
-    }
-
-    /// Keeps in mind what a node said that it has, by the key of each name.
-    pub(super) fn note(&self, agent_id: AgentId, has: BTreeMap<String, Checksum>) {
-        let mut running = self.running.write().unwrap_or_else(PoisonError::into_inner);
-        running.insert(agent_id, has);
-    }
-
-    /// What a node said that it has when it asked last.
-    pub(super) fn running(&self, agent_id: AgentId) -> BTreeMap<String, Checksum> {
-        let running = self.running.read().unwrap_or_else(PoisonError::into_inner);
-        running.get(&agent_id).cloned().unwrap_or_default()
-    }
-
-    /// Forgets what a node said, which is no longer one.
-    pub(super) fn forget(&self, agent_id: AgentId) {
-        self.running.write().unwrap_or_else(PoisonError::into_inner).remove(&agent_id);
-    }
-
-    /// The node as `look` leaves it, if it is registered.
-    async fn look(
-        &self,
-        agent_id: AgentId,
-        look: impl FnOnce(&mut Node) -> Result<(), Error>,
-    ) -> Result<Node, Error> {
-        let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
-        let slot = self.slot(agent_id).ok_or_else(not_found)?;
-        let mut place = slot.lock().await;
-        let node = match place.take() {
-            Some(node) => node,
-            None => self.load(agent_id).await?,
-        };
-        let node = place.insert(node);
-        if !node.is_registered() {
-            return Err(not_found());
-        }
-        look(node)?;
-        Ok(node.clone())
-    }
-
-    /// Every registered node, in order of identity.
-    pub(super) async fn list(&self) -> Result<Vec<Node>, Error> {
-        let mut nodes = Vec::new();
-        for (agent_id, _) in self.all() {
-            match self.registered(agent_id).await {
-                Ok(node) => nodes.push(node),
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        nodes.sort_by_key(|node| node.agent_id);
-        Ok(nodes)
-    }
-
-    /// Makes room for a node that registers for the first time.
-    pub(super) fn admit(&self, agent_id: AgentId) -> Result<(), Error> {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= NODES_MAX && !slots.contains_key(&agent_id) {
-            return Err(Error::LimitExceeded { what: "nodes", limit: NODES_MAX });
-        }
-        let place = || Arc::new(Mutex::new(Some(Node::new(agent_id))));
-        slots.entry(agent_id).or_insert_with(place);
-        Ok(())
-    }
-
-    /// Appends what `decide` makes of the node as it is; nothing if that is none.
-    pub(super) async fn change(
-        &self,
-        agent_id: AgentId,
-        actor: &str,
-        decide: impl Fn(&Node) -> Result<Option<NodeEvent>, Error> + Send,
-    ) -> Result<Node, Error> {
-        self.change_with(agent_id, actor, &[], decide).await
-    }
-
-    /// The same, together with other appends and conditions: all or none.
-    ///
-    /// # Errors
-    /// [`JournalError::Conflict`] names one of the others that does not hold; those of `decide`.
-    pub(super) async fn change_with(
-        &self,
-        agent_id: AgentId,
-        actor: &str,
-        others: &[Append],
-        decide: impl Fn(&Node) -> Result<Option<NodeEvent>, Error> + Send,
-    ) -> Result<Node, Error> {
-        let own = history(agent_id)?;
-        let not_found = || Error::NotFound { what: "node", name: agent_id.to_string() };
-        let slot = self.slot(agent_id).ok_or_else(not_found)?;
-        let mut place = slot.lock().await;
-        for _ in 0..ATTEMPTS_MAX {
-            let node = match place.take() {
-                Some(node) => node,
-                None => self.load(agent_id).await?,
-            };
-            let event = match decide(&node) {
-                Ok(Some(event)) => event,
-                Ok(None) => return Ok(place.insert(node).clone()),
-                Err(error) => {
-                    *place = Some(node);
-                    return Err(error);
-                }
-            };
-            match self.append(&node, actor, event, others).await {
-                Ok(changed) => return Ok(place.insert(changed).clone()),
-                // Another process was first: read again and decide anew.
-                Err(Error::Journal(JournalError::Conflict { history, .. })) if history == own => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Internal { reason: format!("node {agent_id} changes too fast") })
-    }
-
-    async fn append(
-        &self,
-        node: &Node,
-        actor: &str,
-        event: NodeEvent,
-        others: &[Append],
-    ) -> Result<Node, Error> {
-        let now = self.clock.now();
-        let envelope = event.seal(now, actor)?;
-        let mut changed = node.clone();
-        changed.apply(now, event)?;
-        let history = history(node.agent_id)?;
-        let own =
-            Append { history: history.clone(), expected: node.version, events: vec![envelope] };
-        let appends = [&[own], others].concat();
-        self.journal.append(appends).await?;
-        changed.version = node.version + 1;
-        if changed.version.is_multiple_of(SNAPSHOT_EVENTS)
-            && let Ok(body) = serde_json::to_value(&changed)
-        {
-            let snapshot = Snapshot { version: changed.version, format: 1, body };
-            // Without a snapshot the next start reads a longer history, and nothing else.
-            if let Err(error) = self.journal.save_snapshot(&history, snapshot).await {
-                tracing::warn!(%error, "snapshot of a node not kept");
-            }
-        }
-        Ok(changed)
-    }
-}
-
-fn history(agent_id: AgentId) -> Result<HistoryId, Error> {
-    Ok(HistoryId::new(NODE_HISTORY, &agent_id.to_string())?)
 }
 
 #[cfg(test)]

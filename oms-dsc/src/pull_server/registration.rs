@@ -1,7 +1,8 @@
 //! Registration: who may become a node, and what it says of itself.
 
-use super::node::{Node, NodeEvent, Nodes};
+use super::node::{Node, NodeEvent};
 use super::registration_key::{HeldKey, RegistrationKeys};
+use super::registry::Nodes;
 use super::signature::{self, SIGNATURE_HISTORY};
 use crate::Error;
 use crate::protocol::auth::{self, Signed};

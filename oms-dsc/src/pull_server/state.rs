@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 ///                     │  └───────────────────► Failed ◄► Unresponsive
 ///           Register  │
 ///  Removed ───────────┘  (Remove leads here from any; a report in any state decides anew;
+///                         Hear leads from Unresponsive to Pending and leaves the others;
 ///                         Tag, Rotate, SuspectClone and DismissClone leave it)
 /// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub enum NodeState {
     /// Never registered.
     #[default]
     New,
-    /// Registered or newly assigned, and no run reported since.
+    /// Registered, newly assigned or heard of again after silence, and no run reported since.
     Pending,
     /// Its last run found everything in the desired state, or brought it there.
     Compliant,
@@ -54,6 +55,8 @@ pub enum NodeTransition {
     ReportNotCompliant,
     /// It reported a failed run.
     ReportFailed,
+    /// It called.
+    Hear,
     /// It was not heard of for too long.
     FallSilent,
     /// It rotates its certificate, or is asked to.
@@ -81,6 +84,8 @@ impl Lifecycle for NodeState {
             (_, E::ReportCompliant) => Self::Compliant,
             (_, E::ReportNotCompliant) => Self::NotCompliant,
             (_, E::ReportFailed) => Self::Failed,
+            (Self::Unresponsive, E::Hear) => Self::Pending,
+            (state, E::Hear) => state,
             (state @ Self::Unresponsive, E::FallSilent) => {
                 return Err(IllegalTransition { state, event });
             }
@@ -113,6 +118,7 @@ mod tests {
             ReportCompliant,
             ReportNotCompliant,
             ReportFailed,
+            Hear,
             FallSilent,
             Rotate,
             SuspectClone,
@@ -127,6 +133,7 @@ Pending --Tag--> Pending
 Pending --ReportCompliant--> Compliant
 Pending --ReportNotCompliant--> NotCompliant
 Pending --ReportFailed--> Failed
+Pending --Hear--> Pending
 Pending --FallSilent--> Unresponsive
 Pending --Rotate--> Pending
 Pending --SuspectClone--> Pending
@@ -138,6 +145,7 @@ Compliant --Tag--> Compliant
 Compliant --ReportCompliant--> Compliant
 Compliant --ReportNotCompliant--> NotCompliant
 Compliant --ReportFailed--> Failed
+Compliant --Hear--> Compliant
 Compliant --FallSilent--> Unresponsive
 Compliant --Rotate--> Compliant
 Compliant --SuspectClone--> Compliant
@@ -149,6 +157,7 @@ NotCompliant --Tag--> NotCompliant
 NotCompliant --ReportCompliant--> Compliant
 NotCompliant --ReportNotCompliant--> NotCompliant
 NotCompliant --ReportFailed--> Failed
+NotCompliant --Hear--> NotCompliant
 NotCompliant --FallSilent--> Unresponsive
 NotCompliant --Rotate--> NotCompliant
 NotCompliant --SuspectClone--> NotCompliant
@@ -160,6 +169,7 @@ Failed --Tag--> Failed
 Failed --ReportCompliant--> Compliant
 Failed --ReportNotCompliant--> NotCompliant
 Failed --ReportFailed--> Failed
+Failed --Hear--> Failed
 Failed --FallSilent--> Unresponsive
 Failed --Rotate--> Failed
 Failed --SuspectClone--> Failed
@@ -171,6 +181,7 @@ Unresponsive --Tag--> Unresponsive
 Unresponsive --ReportCompliant--> Compliant
 Unresponsive --ReportNotCompliant--> NotCompliant
 Unresponsive --ReportFailed--> Failed
+Unresponsive --Hear--> Pending
 Unresponsive --Rotate--> Unresponsive
 Unresponsive --SuspectClone--> Unresponsive
 Unresponsive --DismissClone--> Unresponsive

@@ -63,6 +63,8 @@ mod released;
 
 mod wait;
 
+mod shared_fleet;
+
 mod simulation;
 
 #[cfg(feature = "http")]

@@ -141,6 +141,19 @@ async fn a_rotation_of_format_1_is_still_in_progress() {
     assert_eq!((next.thumbprint, node.rotation_requested), ("C".repeat(40), None));
 }
 
+/// A node that called again after it had been silent.
+#[tokio::test]
+async fn a_node_of_format_1_is_heard_of_again() {
+    let mut world = World::new(1);
+    let fixtures = fixtures();
+    let silence = fixtures.iter().find(|fixture| fixture.name() == "silence-1");
+    world.server_journal = Arc::new(silence.expect("it is there").journal().await);
+    let server = world.start_server().await;
+    let node = server.nodes().await.expect("nodes").remove(0);
+    assert_eq!(node.state, NodeState::Pending);
+    assert_eq!(node.last_heard, Some("2026-01-01T02:00:00Z".parse().expect("a time")));
+}
+
 /// A node that is two machines, which an operator did not believe at first.
 #[tokio::test]
 async fn a_clone_of_format_1_is_still_suspected() {

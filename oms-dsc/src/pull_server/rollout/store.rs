@@ -297,9 +297,8 @@ impl PullServer {
     /// [`PullServer::abort_rollout`]. [`PullServer::maintain`] opens rings as time goes by.
     ///
     /// Of several servers on one journal, each gives out the old version until it knows of the roll-out
-    /// ([`PullServer::refresh`]), and what a node reports to one that does not know of it is not counted:
-    /// the node stays in flight, until it is overdue. Those that know of it never offer past a bound, because
-    /// an offer that another server's is ahead of is decided anew.
+    /// ([`PullServer::refresh`]). What a node reports counts on each of them. Those that know of it never
+    /// offer past a bound, because an offer that another server's is ahead of is decided anew.
     ///
     /// # Errors
     /// Those of [`PullServer::publish`]; [`Error::NotFound`] if nothing is published under the name yet;
@@ -463,6 +462,8 @@ impl PullServer {
         summary: &ReportSummary,
     ) -> Result<(), Error> {
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
+        // It may be a member of one that another server began.
+        self.rollouts.refresh().await?;
         for slot in self.rollouts.all() {
             if !slot.read(|rollout| rollout.members.contains_key(&agent_id)) {
                 continue;

@@ -1,0 +1,145 @@
+//! Several servers on one journal: what one of them was told holds for all at once.
+
+use crate::registration_key::{agent, signed};
+use crate::support::{KEY, World, cells};
+use oms_core::Clock as _;
+use oms_dsc::protocol::{Operation, Request};
+use oms_dsc::pull_server::{NodeEvent, NodeState};
+use oms_dsc::{Error, PullServer};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const NEW: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
+
+/// A registration of a node whose client certificate TLS presented.
+pub(crate) fn bound(world: &World, number: u128, thumbprint: &str) -> Request {
+    let body = json!({
+        "AgentInformation": {"LCMVersion": "2.0", "NodeName": "pc", "IPAddress": "10.0.0.1;"},
+        "ConfigurationNames": ["Web"],
+        "RegistrationInformation": {
+            "CertificateInformation": {"Thumbprint": thumbprint, "Version": 3},
+            "RegistrationMessageType": "ConfigurationRepository",
+        },
+    });
+    let key = KEY.into();
+    let mut request =
+        crate::registration_key::signed_text(world, agent(number), body.to_string(), &key);
+    request.headers.certificate_thumbprint = Some(thumbprint.to_owned());
+    request
+}
+
+fn with(operation: Operation, body: &serde_json::Value, presented: &str) -> Request {
+    let mut request = Request::new(operation, body.to_string());
+    request.headers.certificate_thumbprint = Some(presented.to_owned());
+    request
+}
+
+pub(crate) fn asks(number: u128, presented: &str) -> Request {
+    let operation = Operation::GetDscAction { agent_id: agent(number) };
+    with(operation, &json!({"ClientStatus": [{"Checksum": ""}]}), presented)
+}
+
+pub(crate) fn rotates(number: u128, to: &str, presented: &str) -> Request {
+    let body = json!({"CertificateInformation": {"Thumbprint": to, "Version": 3}});
+    with(Operation::CertificateRotation { agent_id: agent(number) }, &body, presented)
+}
+
+async fn status(server: &PullServer, request: Request) -> u16 {
+    server.answer(request).await.status
+}
+
+async fn two_servers(seed: u64) -> (World, Arc<PullServer>, Arc<PullServer>) {
+    let world = World::new(seed);
+    let (first, second) = (world.start_server().await, world.start_server().await);
+    first.publish("Web", cells("Web", &[("a", "1")]).as_bytes()).await.expect("published");
+    second.refresh().await.expect("refreshed");
+    (world, first, second)
+}
+
+#[tokio::test]
+async fn a_node_of_one_server_is_a_node_of_the_other() {
+    let (world, first, second) = two_servers(1).await;
+    let request = signed(&world, agent(1), &["Web"], &KEY.into());
+    assert_eq!(status(&second, Request::new(asks(1, "").operation, "{}")).await, 401);
+    assert_eq!(status(&first, request).await, 204);
+    let ask = || {
+        Request::new(asks(1, "").operation, json!({"ClientStatus": [{"Checksum": ""}]}).to_string())
+    };
+    assert_eq!(status(&second, ask()).await, 200);
+    assert_eq!(second.nodes().await.expect("nodes"), first.nodes().await.expect("nodes"));
+
+    let tags = BTreeMap::from([("role".parse().expect("a name"), Some("web".to_owned()))]);
+    first.tag(agent(1), &tags).await.expect("tagged");
+    assert_eq!(second.node(agent(1)).await.expect("known").tags.len(), 1);
+    second.assign(agent(1), &["Other"]).await.expect("assigned");
+    assert_eq!(first.node(agent(1)).await.expect("known").assigned_names[0].as_str(), "Other");
+
+    first.remove_node(agent(1)).await.expect("removed");
+    assert_eq!(status(&second, ask()).await, 401, "it was taken out elsewhere");
+    assert_eq!(second.nodes().await.expect("nodes"), []);
+    let gone = second.assign(agent(1), &["Web"]).await.expect_err("it is gone");
+    assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_void_on_one_server_is_void_on_the_other() {
+    let (world, first, second) = two_servers(2).await;
+    assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
+    assert_eq!(status(&second, asks(1, OLD)).await, 200);
+    assert_eq!(status(&second, asks(1, NEW)).await, 401);
+    assert_eq!(status(&first, rotates(1, NEW, OLD)).await, 201);
+    assert_eq!(status(&second, asks(1, OLD)).await, 200, "both are good");
+    assert_eq!(status(&second, rotates(1, NEW, OLD)).await, 201, "a repeat elsewhere");
+    assert_eq!(status(&second, asks(1, NEW)).await, 200, "it is presented");
+    for server in [&first, &second] {
+        assert_eq!(status(server, asks(1, OLD)).await, 401, "the old one is void");
+        assert_eq!(status(server, asks(1, NEW)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_one_server_asks_for_the_other_tells_the_node() {
+    let (world, first, second) = two_servers(3).await;
+    assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
+    let header = "DSC-certificateRotation";
+    assert_eq!(second.answer(asks(1, OLD)).await.header(header), None);
+    first.request_rotation(agent(1)).await.expect("asked");
+    assert_eq!(second.answer(asks(1, OLD)).await.header(header), Some("True"));
+}
+
+/// Half of the time that a node may be silent, and a second.
+const NOW_AND_THEN: Duration = Duration::from_secs(45 * 60 + 1);
+
+#[tokio::test]
+async fn a_node_that_calls_one_server_is_not_silent_on_the_other() {
+    let (world, first, second) = two_servers(4).await;
+    assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
+    for _ in 0..4 {
+        world.clock.advance(NOW_AND_THEN);
+        assert_eq!(status(&first, asks(1, OLD)).await, 200);
+        assert_eq!(status(&first, asks(1, OLD)).await, 200);
+        assert_eq!(second.maintain().await.expect("maintained").nodes_silent, 0);
+    }
+    let history = first.node(agent(1)).await.expect("known");
+    assert_eq!((history.state, history.last_heard), (NodeState::Pending, Some(world.clock.now())));
+    assert_eq!(heard(&world).await, 4, "one of two calls is kept");
+
+    world.clock.advance(2 * NOW_AND_THEN);
+    assert_eq!(second.maintain().await.expect("maintained").nodes_silent, 1);
+    assert_eq!(first.node(agent(1)).await.expect("known").state, NodeState::Unresponsive);
+    assert_eq!(status(&first, asks(1, OLD)).await, 200);
+    assert_eq!(second.node(agent(1)).await.expect("known").state, NodeState::Pending);
+    assert_eq!(heard(&world).await, 5);
+}
+
+/// How many calls the journal has.
+async fn heard(world: &World) -> usize {
+    use oms_core::journal::{Journal as _, JournalEvent as _};
+    let events = world.server_journal.read_all(0, 1_000).await.expect("events");
+    let opened = events.iter().filter(|event| event.history.kind() == "dsc-node");
+    let opened = opened.map(|event| NodeEvent::open(&event.envelope).expect("an event"));
+    opened.filter(|event| *event == NodeEvent::Heard).count()
+}
