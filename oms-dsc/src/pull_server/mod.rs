@@ -344,7 +344,7 @@ impl PullServer {
     /// [`Error::Journal`].
     pub async fn refresh(&self) -> Result<(), Error> {
         self.rules.refresh().await?;
-        self.rollouts.refresh().await?;
+        self.refresh_rollouts().await?;
         self.library.refresh().await
     }
 
@@ -412,10 +412,13 @@ impl PullServer {
         })?;
         let node = self.note_presented(node, presented).await?;
         let limit = self.silence_limit();
-        match is_heard && node.should_keep_call(self.clock.now(), limit) {
-            true => self.keep_call(agent_id, limit).await,
-            false => Ok(node),
-        }
+        let node = match is_heard && node.should_keep_call(self.clock.now(), limit) {
+            true => self.keep_call(agent_id, limit).await?,
+            false => node,
+        };
+        // Meanwhile another server may have voided the certificate.
+        node.check_vouched_for(presented)?;
+        Ok(node)
     }
 
     async fn keep_call(&self, agent_id: AgentId, limit: SignedDuration) -> Result<Node, Error> {
@@ -474,12 +477,10 @@ impl PullServer {
                 let checked = self.authenticate(*agent_id, presented, true).await;
                 checked.map_err(|error| match error {
                     // This operation has no 401.
-                    Error::Unauthenticated { .. } => {
-                        Error::NotFound { what: "node", name: agent_id.to_string() }
-                    }
+                    Error::Unauthenticated { .. } => registry::not_found(*agent_id),
                     error => error,
                 })?;
-                self.rotate(*agent_id, request).await?;
+                self.rotate(*agent_id, presented, request).await?;
                 Ok(Reply::created())
             }
             Operation::GetResourceState { agent_id } => {
@@ -633,7 +634,7 @@ fn check_registered(node: &Node) -> Result<(), Error> {
     if node.is_registered() {
         return Ok(());
     }
-    Err(Error::NotFound { what: "node", name: node.agent_id.to_string() })
+    Err(registry::not_found(node.agent_id))
 }
 
 /// The messages of one run as one report.

@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// Why an AgentId alone is not enough.
+const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
+
 /// The kind of a node's history; its key is the AgentId in lower case.
 pub const NODE_HISTORY: &str = "dsc-node";
 
@@ -228,12 +231,21 @@ impl Node {
     }
 
     /// Whether a request that comes with this client certificate, if any, may be the node's.
-    pub(super) fn is_vouched_for(&self, presented: Option<&str>) -> bool {
+    fn is_vouched_for(&self, presented: Option<&str>) -> bool {
         match presented {
             Some(presented) => {
                 self.certificate.is_named(presented) || self.is_next(Some(presented))
             }
             None => !self.is_bound,
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Unauthenticated`] if it may not.
+    pub(super) fn check_vouched_for(&self, presented: Option<&str>) -> Result<(), Error> {
+        match self.is_vouched_for(presented) {
+            true => Ok(()),
+            false => Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE }),
         }
     }
 

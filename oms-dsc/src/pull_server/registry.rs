@@ -25,9 +25,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Mutex;
 
-/// Why an AgentId alone is not enough.
-const OTHER_CERTIFICATE: &str = "client certificate is not the node's";
-
 /// How often a change is tried again when another process changed the same node first.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -116,11 +113,13 @@ impl Nodes {
     /// The node of a place up to the end of its history. The place is empty then, unless the journal
     /// could not be asked.
     async fn current(&self, agent_id: AgentId, place: &mut Option<Node>) -> Result<Node, Error> {
-        let Some(known) = place else { return self.load(agent_id).await };
-        let events = self.journal.read(&history(agent_id)?, known.version, READ_MAX).await?;
-        match place.take() {
-            Some(node) => self.replay(node, events).await,
-            None => self.load(agent_id).await,
+        let Some(node) = place.take() else { return self.load(agent_id).await };
+        match self.journal.read(&history(agent_id)?, node.version, READ_MAX).await {
+            Ok(events) => self.replay(node, events).await,
+            Err(error) => {
+                *place = Some(node);
+                Err(error.into())
+            }
         }
     }
 
@@ -149,9 +148,7 @@ impl Nodes {
     ) -> Result<Node, Error> {
         let heard = self.clock.now();
         let look = |node: &mut Node| {
-            if !node.is_vouched_for(presented) {
-                return Err(Error::Unauthenticated { reason: OTHER_CERTIFICATE });
-            }
+            node.check_vouched_for(presented)?;
             if is_heard {
                 node.last_heard = Some(heard);
             }
@@ -257,21 +254,38 @@ impl Nodes {
         let own = history(agent_id)?;
         let slot = self.find(agent_id).await?;
         let mut place = slot.lock().await;
+        // What the append says of the version is worth as much as a read before it.
+        let mut is_current = false;
         for _ in 0..ATTEMPTS_MAX {
-            let node = self.current(agent_id, &mut place).await?;
-            let event = match decide(&node) {
-                Ok(Some(event)) => event,
-                Ok(None) => return Ok(place.insert(node).clone()),
-                Err(error) => {
-                    *place = Some(node);
-                    return Err(error);
+            let node = match place.take() {
+                Some(node) if !is_current => node,
+                known => {
+                    *place = known;
+                    is_current = true;
+                    self.current(agent_id, &mut place).await?
                 }
             };
-            match self.append(&node, actor, event, others).await {
-                Ok(changed) => return Ok(place.insert(changed).clone()),
-                // Another process was first: read again and decide anew.
-                Err(Error::Journal(JournalError::Conflict { history, .. })) if history == own => {}
-                Err(error) => return Err(error),
+            match decide(&node) {
+                Ok(Some(event)) => match self.append(&node, actor, event, others).await {
+                    Ok(changed) => return Ok(place.insert(changed).clone()),
+                    // Another process was first: read what it did and decide anew.
+                    Err(Error::Journal(JournalError::Conflict { history, .. }))
+                        if history == own =>
+                    {
+                        *place = Some(node);
+                        is_current = true;
+                    }
+                    Err(error) => return Err(error),
+                },
+                outcome if is_current => {
+                    let node = place.insert(node).clone();
+                    return outcome.map(|_nothing| node);
+                }
+                // Nothing is written that would tell whether this is the end of its history.
+                Ok(None) | Err(_) => {
+                    *place = Some(node);
+                    is_current = true;
+                }
             }
         }
         Err(Error::Internal { reason: format!("node {agent_id} changes too fast") })
@@ -307,7 +321,7 @@ impl Nodes {
     }
 }
 
-fn not_found(agent_id: AgentId) -> Error {
+pub(super) fn not_found(agent_id: AgentId) -> Error {
     Error::NotFound { what: "node", name: agent_id.to_string() }
 }
 

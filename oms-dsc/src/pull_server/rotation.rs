@@ -13,6 +13,7 @@
 //! A node that presents no certificate has none to wait for: it has the new one at once.
 
 use super::node::{Node, NodeEvent};
+use super::registry::not_found;
 use super::{PullServer, check_registered};
 use crate::Error;
 use crate::protocol::{AgentId, CertificateRotationRequest, Operation, Request, decode};
@@ -34,7 +35,12 @@ impl PullServer {
     }
 
     /// Takes a node's next certificate. It is durable when this returns; a repeat changes nothing.
-    pub(super) async fn rotate(&self, agent_id: AgentId, request: &Request) -> Result<(), Error> {
+    pub(super) async fn rotate(
+        &self,
+        agent_id: AgentId,
+        presented: Option<&str>,
+        request: &Request,
+    ) -> Result<(), Error> {
         let body: CertificateRotationRequest =
             decode("CertificateRotation request", &request.body)?;
         let certificate = Box::new(body.certificate_information);
@@ -44,6 +50,8 @@ impl PullServer {
         }
         let decide = |node: &Node| {
             check_registered(node)?;
+            // The one that was presented may have become void meanwhile; this operation has no 401.
+            node.check_vouched_for(presented).map_err(|_void| not_found(agent_id))?;
             let given = &certificate.thumbprint;
             match &node.next_certificate {
                 Some(next) if next.is_named(given) => Ok(None),

@@ -1,5 +1,6 @@
 //! A node and its client certificate: an AgentId that somebody else knows is worth nothing.
 
+use crate::registration_key::registration;
 use crate::support::{KEY, World, cells};
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -70,15 +71,7 @@ async fn register(
     named: &str,
     presented: Option<&[u8]>,
 ) -> StatusCode {
-    let body = json!({
-        "AgentInformation": {"LCMVersion": "2.0", "NodeName": "pc", "IPAddress": "10.0.0.1;"},
-        "ConfigurationNames": ["Web"],
-        "RegistrationInformation": {
-            "CertificateInformation": {"Thumbprint": named, "Version": 3},
-            "RegistrationMessageType": "ConfigurationRepository",
-        },
-    });
-    let body = body.to_string();
+    let body = registration(&["Web"], named).to_string();
     // Each signature is good once.
     world.clock.advance(std::time::Duration::from_secs(1));
     let date = auth::x_ms_date(world.clock.now());

@@ -21,17 +21,21 @@ pub(crate) fn agent(number: u128) -> AgentId {
     AgentId(uuid::Uuid::from_u128(number))
 }
 
-/// A registration for configurations, signed with a key.
-pub(crate) fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Request {
-    let body = json!({
+/// A registration for configurations, by a node with a certificate.
+pub(crate) fn registration(names: &[&str], thumbprint: &str) -> serde_json::Value {
+    json!({
         "AgentInformation": {"LCMVersion": "2.0", "NodeName": "pc", "IPAddress": "10.0.0.1;"},
         "ConfigurationNames": names,
         "RegistrationInformation": {
-            "CertificateInformation": {"Thumbprint": "AB", "Version": 3},
+            "CertificateInformation": {"Thumbprint": thumbprint, "Version": 3},
             "RegistrationMessageType": "ConfigurationRepository",
         },
-    });
-    signed_body(world, agent_id, &body, key)
+    })
+}
+
+/// The same, signed with a key.
+pub(crate) fn signed(world: &World, agent_id: AgentId, names: &[&str], key: &Secret) -> Request {
+    signed_body(world, agent_id, &registration(names, "AB"), key)
 }
 
 /// Any body as a registration.

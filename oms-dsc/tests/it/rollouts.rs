@@ -275,20 +275,25 @@ async fn who_is_no_node_of_it_any_more_is_not_waited_for() {
     );
 }
 
-/// Two servers on one journal: neither passes a bound that the other has come to.
-#[tokio::test]
-async fn two_servers_keep_one_bound() {
-    let mut fleet = Fleet::of(6).await;
+/// Another server on the journal of a fleet, with both versions on a disk of its own.
+async fn another_server(fleet: &Fleet) -> Arc<PullServer> {
     let clock = Arc::clone(&fleet.world.clock) as Arc<dyn Clock>;
     let other = PullServer::builder("unused")
         .disk(Arc::new(SimDisk::default()))
         .journal(Arc::clone(&fleet.world.server_journal) as Arc<dyn Journal>)
         .clock(clock);
     let other = Arc::new(other.build().await.expect("it opens"));
-    // The bytes of both versions are on its own disk.
     for (name, value) in [("Web", "1"), ("Other", "2")] {
         other.publish(name, document(value).as_bytes()).await.expect("published");
     }
+    other
+}
+
+/// Two servers on one journal: neither passes a bound that the other has come to.
+#[tokio::test]
+async fn two_servers_keep_one_bound() {
+    let mut fleet = Fleet::of(6).await;
+    let other = another_server(&fleet).await;
     let plan =
         "rings: [{name: all, percent: 100, inFlightMax: 2, failuresMax: 1, successesMin: 2}]";
     fleet.begin("2", plan).await.expect("it begins");
@@ -310,4 +315,37 @@ async fn two_servers_keep_one_bound() {
     assert_eq!(fleet.gets(3, "1").await, checksum("1"));
     other.refresh().await.expect("refreshed");
     assert_eq!(other.rollouts().await.expect("told"), first.rollouts().await.expect("told"));
+}
+
+/// A failure counts also where nobody had heard of the roll-out.
+#[tokio::test]
+async fn a_report_to_a_server_that_did_not_begin_the_rollout_counts() {
+    let mut fleet = Fleet::of(3).await;
+    let other = another_server(&fleet).await;
+    let first = Arc::clone(&fleet.server);
+    fleet.begin("2", "rings: [{name: all, percent: 100, successesMin: 2}]").await.expect("begun");
+    assert_eq!(fleet.gets(0, "1").await, checksum("2"));
+    fleet.server = other;
+    fleet.reports(0, false).await;
+    assert_eq!(fleet.status().await.state, RolloutState::Stopped);
+    fleet.server = first;
+    assert_eq!(fleet.gets(1, "1").await, checksum("1"), "it is stopped everywhere");
+}
+
+/// Where a roll-out is known to be over, its version is known to be published.
+#[tokio::test]
+async fn a_rollout_that_completed_elsewhere_leaves_no_old_version() {
+    let mut fleet = Fleet::of(2).await;
+    let other = another_server(&fleet).await;
+    fleet.begin("2", "rings: [{name: all, percent: 100, successesMin: 2}]").await.expect("begun");
+    other.refresh().await.expect("refreshed");
+    for number in [0, 1] {
+        fleet.succeeds(number, "2").await;
+    }
+    fleet.later(24 * 60).await;
+    assert_eq!(fleet.status().await.state, RolloutState::Completed);
+    fleet.server = other;
+    fleet.reports(0, true).await;
+    assert_eq!(fleet.status().await.state, RolloutState::Completed);
+    assert_eq!(fleet.gets(1, "1").await, checksum("2"));
 }

@@ -1,6 +1,6 @@
 //! Several servers on one journal: what one of them was told holds for all at once.
 
-use crate::registration_key::{agent, signed};
+use crate::registration_key::{agent, registration, signed, signed_body};
 use crate::support::{KEY, World, cells};
 use oms_core::Clock as _;
 use oms_dsc::protocol::{Operation, Request};
@@ -15,36 +15,26 @@ const OLD: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const NEW: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
 
 /// A registration of a node whose client certificate TLS presented.
-pub(crate) fn bound(world: &World, number: u128, thumbprint: &str) -> Request {
-    let body = json!({
-        "AgentInformation": {"LCMVersion": "2.0", "NodeName": "pc", "IPAddress": "10.0.0.1;"},
-        "ConfigurationNames": ["Web"],
-        "RegistrationInformation": {
-            "CertificateInformation": {"Thumbprint": thumbprint, "Version": 3},
-            "RegistrationMessageType": "ConfigurationRepository",
-        },
-    });
-    let key = KEY.into();
-    let mut request =
-        crate::registration_key::signed_text(world, agent(number), body.to_string(), &key);
-    request.headers.certificate_thumbprint = Some(thumbprint.to_owned());
-    request
+fn bound(world: &World, number: u128, thumbprint: &str) -> Request {
+    let body = registration(&["Web"], thumbprint);
+    with(signed_body(world, agent(number), &body, &KEY.into()), thumbprint)
 }
 
-fn with(operation: Operation, body: &serde_json::Value, presented: &str) -> Request {
-    let mut request = Request::new(operation, body.to_string());
+fn with(mut request: Request, presented: &str) -> Request {
     request.headers.certificate_thumbprint = Some(presented.to_owned());
     request
 }
 
-pub(crate) fn asks(number: u128, presented: &str) -> Request {
-    let operation = Operation::GetDscAction { agent_id: agent(number) };
-    with(operation, &json!({"ClientStatus": [{"Checksum": ""}]}), presented)
+/// What a node without a certificate asks.
+fn asks(number: u128) -> Request {
+    let body = json!({"ClientStatus": [{"Checksum": ""}]}).to_string();
+    Request::new(Operation::GetDscAction { agent_id: agent(number) }, body)
 }
 
-pub(crate) fn rotates(number: u128, to: &str, presented: &str) -> Request {
-    let body = json!({"CertificateInformation": {"Thumbprint": to, "Version": 3}});
-    with(Operation::CertificateRotation { agent_id: agent(number) }, &body, presented)
+fn rotates(number: u128, to: &str, presented: &str) -> Request {
+    let body = json!({"CertificateInformation": {"Thumbprint": to, "Version": 3}}).to_string();
+    let operation = Operation::CertificateRotation { agent_id: agent(number) };
+    with(Request::new(operation, body), presented)
 }
 
 async fn status(server: &PullServer, request: Request) -> u16 {
@@ -63,12 +53,9 @@ async fn two_servers(seed: u64) -> (World, Arc<PullServer>, Arc<PullServer>) {
 async fn a_node_of_one_server_is_a_node_of_the_other() {
     let (world, first, second) = two_servers(1).await;
     let request = signed(&world, agent(1), &["Web"], &KEY.into());
-    assert_eq!(status(&second, Request::new(asks(1, "").operation, "{}")).await, 401);
+    assert_eq!(status(&second, asks(1)).await, 401);
     assert_eq!(status(&first, request).await, 204);
-    let ask = || {
-        Request::new(asks(1, "").operation, json!({"ClientStatus": [{"Checksum": ""}]}).to_string())
-    };
-    assert_eq!(status(&second, ask()).await, 200);
+    assert_eq!(status(&second, asks(1)).await, 200);
     assert_eq!(second.nodes().await.expect("nodes"), first.nodes().await.expect("nodes"));
 
     let tags = BTreeMap::from([("role".parse().expect("a name"), Some("web".to_owned()))]);
@@ -78,7 +65,7 @@ async fn a_node_of_one_server_is_a_node_of_the_other() {
     assert_eq!(first.node(agent(1)).await.expect("known").assigned_names[0].as_str(), "Other");
 
     first.remove_node(agent(1)).await.expect("removed");
-    assert_eq!(status(&second, ask()).await, 401, "it was taken out elsewhere");
+    assert_eq!(status(&second, asks(1)).await, 401, "it was taken out elsewhere");
     assert_eq!(second.nodes().await.expect("nodes"), []);
     let gone = second.assign(agent(1), &["Web"]).await.expect_err("it is gone");
     assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
@@ -88,15 +75,15 @@ async fn a_node_of_one_server_is_a_node_of_the_other() {
 async fn a_certificate_that_is_void_on_one_server_is_void_on_the_other() {
     let (world, first, second) = two_servers(2).await;
     assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
-    assert_eq!(status(&second, asks(1, OLD)).await, 200);
-    assert_eq!(status(&second, asks(1, NEW)).await, 401);
+    assert_eq!(status(&second, with(asks(1), OLD)).await, 200);
+    assert_eq!(status(&second, with(asks(1), NEW)).await, 401);
     assert_eq!(status(&first, rotates(1, NEW, OLD)).await, 201);
-    assert_eq!(status(&second, asks(1, OLD)).await, 200, "both are good");
+    assert_eq!(status(&second, with(asks(1), OLD)).await, 200, "both are good");
     assert_eq!(status(&second, rotates(1, NEW, OLD)).await, 201, "a repeat elsewhere");
-    assert_eq!(status(&second, asks(1, NEW)).await, 200, "it is presented");
+    assert_eq!(status(&second, with(asks(1), NEW)).await, 200, "it is presented");
     for server in [&first, &second] {
-        assert_eq!(status(server, asks(1, OLD)).await, 401, "the old one is void");
-        assert_eq!(status(server, asks(1, NEW)).await, 200);
+        assert_eq!(status(server, with(asks(1), OLD)).await, 401, "the old one is void");
+        assert_eq!(status(server, with(asks(1), NEW)).await, 200);
     }
 }
 
@@ -105,9 +92,9 @@ async fn what_one_server_asks_for_the_other_tells_the_node() {
     let (world, first, second) = two_servers(3).await;
     assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
     let header = "DSC-certificateRotation";
-    assert_eq!(second.answer(asks(1, OLD)).await.header(header), None);
+    assert_eq!(second.answer(with(asks(1), OLD)).await.header(header), None);
     first.request_rotation(agent(1)).await.expect("asked");
-    assert_eq!(second.answer(asks(1, OLD)).await.header(header), Some("True"));
+    assert_eq!(second.answer(with(asks(1), OLD)).await.header(header), Some("True"));
 }
 
 /// Half of the time that a node may be silent, and a second.
@@ -119,8 +106,8 @@ async fn a_node_that_calls_one_server_is_not_silent_on_the_other() {
     assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
     for _ in 0..4 {
         world.clock.advance(NOW_AND_THEN);
-        assert_eq!(status(&first, asks(1, OLD)).await, 200);
-        assert_eq!(status(&first, asks(1, OLD)).await, 200);
+        assert_eq!(status(&first, with(asks(1), OLD)).await, 200);
+        assert_eq!(status(&first, with(asks(1), OLD)).await, 200);
         assert_eq!(second.maintain().await.expect("maintained").nodes_silent, 0);
     }
     let history = first.node(agent(1)).await.expect("known");
@@ -130,7 +117,7 @@ async fn a_node_that_calls_one_server_is_not_silent_on_the_other() {
     world.clock.advance(2 * NOW_AND_THEN);
     assert_eq!(second.maintain().await.expect("maintained").nodes_silent, 1);
     assert_eq!(first.node(agent(1)).await.expect("known").state, NodeState::Unresponsive);
-    assert_eq!(status(&first, asks(1, OLD)).await, 200);
+    assert_eq!(status(&first, with(asks(1), OLD)).await, 200);
     assert_eq!(second.node(agent(1)).await.expect("known").state, NodeState::Pending);
     assert_eq!(heard(&world).await, 5);
 }

@@ -178,23 +178,17 @@ pub(in crate::pull_server) struct Rollouts {
 }
 
 impl Rollouts {
+    /// Reads every roll-out. What they published is to be read after them, so that none is over here whose
+    /// version is not.
     pub(in crate::pull_server) async fn open(journal: Arc<dyn Journal>) -> Result<Self, Error> {
         let (slots, publishing) = (RwLock::default(), tokio::sync::RwLock::default());
         let rollouts = Self { journal, slots, publishing };
-        rollouts.refresh().await?;
-        Ok(rollouts)
-    }
-
-    /// Reads what another server did.
-    pub(in crate::pull_server) async fn refresh(&self) -> Result<(), Error> {
-        for head in self.journal.list_whole(ROLLOUT_HISTORY).await? {
-            let slot = self.slot(&head.history.key().parse()?);
-            let _changing = slot.changing.lock().await;
-            if slot.is_stale() || slot.read(|rollout| rollout.version) != head.version {
-                self.catch_up(&slot).await?;
-            }
+        for head in rollouts.journal.list_whole(ROLLOUT_HISTORY).await? {
+            let slot = rollouts.slot(&head.history.key().parse()?);
+            rollouts.catch_up(&slot).await?;
+            slot.set_stale(false);
         }
-        Ok(())
+        Ok(rollouts)
     }
 
     fn slot(&self, name: &ConfigurationName) -> Arc<Slot> {
@@ -250,7 +244,6 @@ impl Rollouts {
             let version = slot.read(|rollout| rollout.version);
             let events = self.journal.read(&history, version, READ_MAX).await?;
             if events.is_empty() {
-                slot.set_stale(false);
                 return Ok(());
             }
             for event in events {
@@ -463,7 +456,7 @@ impl PullServer {
     ) -> Result<(), Error> {
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
         // It may be a member of one that another server began.
-        self.rollouts.refresh().await?;
+        self.refresh_rollouts().await?;
         for slot in self.rollouts.all() {
             if !slot.read(|rollout| rollout.members.contains_key(&agent_id)) {
                 continue;
@@ -499,6 +492,22 @@ impl PullServer {
         if slot.is_stale() {
             self.library.refresh_configuration(&slot.name).await?;
             self.rollouts.catch_up(slot).await?;
+            // It may have completed between the two.
+            self.library.refresh_configuration(&slot.name).await?;
+            slot.set_stale(false);
+        }
+        Ok(())
+    }
+
+    /// Reads what other servers did with every roll-out.
+    pub(in crate::pull_server) async fn refresh_rollouts(&self) -> Result<(), Error> {
+        for head in self.rollouts.journal.list_whole(ROLLOUT_HISTORY).await? {
+            let slot = self.rollouts.slot(&head.history.key().parse()?);
+            let _changing = slot.changing.lock().await;
+            if slot.read(|rollout| rollout.version) != head.version {
+                slot.set_stale(true);
+            }
+            self.catch_up_with_rollout(&slot).await?;
         }
         Ok(())
     }

@@ -276,16 +276,11 @@ fn last_message(errors: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn object(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(object) => object,
-            other => panic!("no object: {other}"),
-        }
-    }
-
     #[test]
     fn a_restart_is_told_by_a_flag_or_a_list() {
-        let check = |state: Value, expect| assert_eq!(wants_restart(&object(state)), expect);
+        let check = |state: Value, expect| {
+            assert_eq!(wants_restart(state.as_object().expect("an object")), expect);
+        };
         check(json!({"_rebootRequested": true}), true);
         check(json!({"_restartRequired": [{"service": "x"}, {"system": "this"}]}), true);
         check(json!({"_restartRequired": [{"service": "x"}]}), false);

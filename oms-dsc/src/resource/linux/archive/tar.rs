@@ -78,7 +78,9 @@ impl Tar {
                 return Err(invalid(format!("the header at byte {at} has another checksum")));
             }
             let start = at + BLOCK_BYTES as u64;
-            let len = before.len.take().map_or_else(|| header.len(at), Ok)?;
+            // A size among the properties is that of the entry, and of no other header before it.
+            let len = before.len.filter(|_| !header.is_extension());
+            let len = len.map_or_else(|| header.len(at), Ok)?;
             let filled = len.checked_next_multiple_of(BLOCK_BYTES as u64);
             let next = filled.and_then(|filled| start.checked_add(filled));
             at = next.ok_or_else(|| too_long(len))?;
@@ -172,10 +174,10 @@ impl Extensions {
         start: u64,
         len: u64,
     ) -> Result<bool, Error> {
-        let kind = header.kind();
-        if !matches!(kind, b'L' | b'K' | b'x' | b'g') {
+        if !header.is_extension() {
             return Ok(false);
         }
+        let kind = header.kind();
         if len > EXTENSION_BYTES_MAX {
             let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
             let (actual, limit) = (size(len), size(EXTENSION_BYTES_MAX));
@@ -262,6 +264,11 @@ impl Header<'_> {
 
     fn kind(&self) -> u8 {
         self.0[156]
+    }
+
+    /// Whether it goes before an entry and is about it.
+    fn is_extension(&self) -> bool {
+        matches!(self.kind(), b'L' | b'K' | b'x' | b'g')
     }
 
     fn len(&self, at: u64) -> Result<u64, Error> {
@@ -435,6 +442,23 @@ mod tests {
         assert_eq!((found[1].mode, found[4].mode), (0o755, 0o644));
         let start = usize::try_from(found[1].start).expect("small");
         assert_eq!(&archive[start..start + 3], b"one");
+    }
+
+    /// A size among the properties passes over the headers between them and the entry.
+    #[test]
+    fn a_size_is_that_of_the_entry() {
+        let long = "l".repeat(120);
+        let mut file = entry(b"short", b'0', b"abc");
+        file[..BLOCK_BYTES].copy_from_slice(&header(b"short", b'0', 0, 0o644));
+        let archive = finished(&[
+            entry(b"PaxHeaders/x", b'x', b"9 size=3\n"),
+            entry(b"././@LongLink", b'L', format!("{long}\0").as_bytes()),
+            file,
+            entry(b"next", b'0', b"de"),
+        ]);
+        let found = read(&archive).expect("an archive").entries;
+        let shown: Vec<(&str, u64)> = found.iter().map(|entry| (&*entry.path, entry.len)).collect();
+        assert_eq!(shown, [(&*long, 3), ("next", 2)]);
     }
 
     #[test]

@@ -1,42 +1,24 @@
 //! Versions of manifests, and which of two is the newer.
 
+use semver::Version as Semantic;
 use std::cmp::Ordering;
 
 /// What a manifest says of its version.
 ///
 /// The schema of manifests asks for a version of Semantic Versioning 2.0.0. DSC version 3 takes any other
 /// text too, as older than each of those, and compares such texts by their characters, which is right for
-/// dates.
+/// dates. As there, numbers of more than 64 bits are such a text.
 #[derive(Clone, Debug)]
 pub(super) enum Version {
     /// Another text, also none.
     Arbitrary(String),
+    /// Of two builds of one version none is newer (SemVer 2.0.0, 10).
     Semantic(Semantic),
-}
-
-/// `MAJOR.MINOR.PATCH`, what is before its release, and no build: two builds of one version are equal
-/// (SemVer 2.0.0, 10).
-#[derive(Clone, Debug)]
-pub(super) struct Semantic {
-    release: [Digits; 3],
-    /// Empty for the release itself.
-    preliminary: Vec<Part>,
-}
-
-/// A whole number without leading zeros, of any length.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Digits(String);
-
-/// One part of what is before a release. Numbers are older than texts (SemVer 2.0.0, 11.4.3).
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Part {
-    Number(Digits),
-    Text(String),
 }
 
 impl Version {
     pub(super) fn parse(text: &str) -> Self {
-        Semantic::parse(text).map_or_else(|| Self::Arbitrary(text.to_owned()), Self::Semantic)
+        Semantic::parse(text).map_or_else(|_other| Self::Arbitrary(text.to_owned()), Self::Semantic)
     }
 }
 
@@ -49,7 +31,7 @@ impl Default for Version {
 impl Ord for Version {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Self::Semantic(one), Self::Semantic(other)) => one.cmp(other),
+            (Self::Semantic(one), Self::Semantic(other)) => one.cmp_precedence(other),
             (Self::Arbitrary(one), Self::Arbitrary(other)) => one.cmp(other),
             (Self::Semantic(_), Self::Arbitrary(_)) => Ordering::Greater,
             (Self::Arbitrary(_), Self::Semantic(_)) => Ordering::Less,
@@ -57,94 +39,19 @@ impl Ord for Version {
     }
 }
 
-impl Semantic {
-    fn parse(text: &str) -> Option<Self> {
-        let (text, build) = text.split_once('+').map_or((text, None), |(a, b)| (a, Some(b)));
-        let is_plain = |part: &str| {
-            !part.is_empty()
-                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        };
-        if build.is_some_and(|build| !build.split('.').all(is_plain)) {
-            return None;
-        }
-        // A number has no hyphen, so the first one ends the release.
-        let (release, preliminary) =
-            text.split_once('-').map_or((text, None), |(a, b)| (a, Some(b)));
-        let mut numbers = release.split('.').map(Digits::parse);
-        let mut next = || numbers.next().flatten();
-        let release = [next()?, next()?, next()?];
-        if numbers.next().is_some() {
-            return None;
-        }
-        let part = |part| {
-            let is_number = str::bytes(part).all(|byte| byte.is_ascii_digit());
-            match is_number {
-                true => Digits::parse(part).map(Part::Number),
-                false => is_plain(part).then(|| Part::Text(part.to_owned())),
-            }
-        };
-        let preliminary = preliminary.map(|text| text.split('.').map(part).collect());
-        let preliminary: Option<Vec<Part>> = preliminary.unwrap_or_else(|| Some(Vec::new()));
-        Some(Self { release, preliminary: preliminary? })
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
-impl Ord for Semantic {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let is_release = |version: &Self| version.preliminary.is_empty();
-        self.release
-            .cmp(&other.release)
-            // What comes before a release is older than it (SemVer 2.0.0, 11.3).
-            .then_with(|| is_release(self).cmp(&is_release(other)))
-            // Of several parts alike, more are newer (SemVer 2.0.0, 11.4.4), as in the order of lists.
-            .then_with(|| self.preliminary.cmp(&other.preliminary))
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
     }
 }
 
-impl Digits {
-    fn parse(text: &str) -> Option<Self> {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        (is_number && (text == "0" || !text.starts_with('0'))).then(|| Self(text.to_owned()))
-    }
-}
-
-impl Ord for Digits {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.len().cmp(&other.0.len()).then_with(|| self.0.cmp(&other.0))
-    }
-}
-
-/// The other comparisons of what has an order.
-macro_rules! ordered {
-    ($($name:ident)+) => {
-        $(
-            impl PartialOrd for $name {
-                fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-                    Some(self.cmp(other))
-                }
-            }
-        )+
-    };
-}
-
-ordered!(Version Semantic Digits);
-
-/// Equality by an order that leaves something out.
-macro_rules! equal_in_order {
-    ($($name:ident)+) => {
-        $(
-            impl PartialEq for $name {
-                fn eq(&self, other: &Self) -> bool {
-                    self.cmp(other).is_eq()
-                }
-            }
-
-            impl Eq for $name {}
-        )+
-    };
-}
-
-equal_in_order!(Version Semantic);
+impl Eq for Version {}
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +63,8 @@ mod tests {
         let ordered = [
             "",
             "1.2",
+            "18446744073709551616.0.0",
+            "18446744073709551617.0.0",
             "2026-01-15",
             "2026-02-01",
             "v1.0.0",
@@ -175,8 +84,7 @@ mod tests {
             "1.0.1-a",
             "1.9.9",
             "1.10.0",
-            "18446744073709551616.0.0",
-            "18446744073709551617.0.0",
+            "18446744073709551615.0.0",
         ];
         let versions: Vec<Version> = ordered.iter().map(|text| Version::parse(text)).collect();
         for pair in versions.windows(2) {
