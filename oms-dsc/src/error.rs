@@ -29,6 +29,14 @@ pub enum Error {
         /// Which one.
         name: String,
     },
+    /// The name is taken.
+    #[error("{what} is there already. name=`{name}`")]
+    AlreadyExists {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which one.
+        name: String,
+    },
     /// Right input, at a time at which the thing cannot do it.
     #[error("{what} cannot do this now. name=`{name}`, reason=`{reason}`")]
     IllegalState {
@@ -180,6 +188,7 @@ impl Error {
         match self {
             Self::Document { .. } | Self::Invalid { .. } | Self::Name(_) => ErrorKind::Invalid,
             Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::AlreadyExists { .. } => ErrorKind::AlreadyExists,
             Self::IllegalState { .. } => ErrorKind::PreconditionFailed,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Unauthenticated { .. } => ErrorKind::Unauthenticated,

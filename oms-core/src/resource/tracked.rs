@@ -94,7 +94,9 @@ impl ProvisioningState {
 pub struct ETag(String);
 
 impl ETag {
-    pub(super) fn of(version: u64) -> Self {
+    /// The tag of a version of a history.
+    #[must_use]
+    pub fn of(version: u64) -> Self {
         Self(format!("\"{version:016x}\""))
     }
 

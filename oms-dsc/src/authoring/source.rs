@@ -136,6 +136,19 @@ impl ParameterType {
             Self::Object | Self::SecureObject => value.is_object(),
         }
     }
+
+    /// A value that travels as text, as in the parameters of Azure Automation's jobs: JSON, but that a
+    /// string may go without its quotes, and `True` is taken for `true`. None if it is no value of the
+    /// type.
+    pub(crate) fn read(self, text: &str) -> Option<Value> {
+        let json = serde_json::from_str::<Value>(text).ok().filter(|value| self.fits(value));
+        match self {
+            Self::String | Self::SecureString => json.or_else(|| Some(text.into())),
+            Self::Bool if text.eq_ignore_ascii_case("true") => Some(true.into()),
+            Self::Bool if text.eq_ignore_ascii_case("false") => Some(false.into()),
+            _ => json,
+        }
+    }
 }
 
 impl fmt::Debug for Source {
@@ -177,6 +190,18 @@ impl Source {
     /// The parameters that it declares, by name.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, ParameterType)> {
         self.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.parameter_type))
+    }
+
+    /// Whether it is one of metaconfigurations.
+    #[must_use]
+    pub const fn is_metaconfiguration(&self) -> bool {
+        self.settings.is_some()
+    }
+
+    /// The configuration that it says it is of; none in documents of DSC version 3.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&str> {
+        self.configuration.as_ref().map(|(name, _)| name.as_str())
     }
 
     /// The nodes that it names; none if it is for any.

@@ -1,6 +1,7 @@
 //! What a pull server is made of, and how it behaves.
 
 use super::PullServer;
+use super::compilation::Compilations;
 use super::content::Library;
 use super::registration::Registrar;
 use super::registration_key::{KeyRingPlace, RegistrationKeys};
@@ -148,12 +149,12 @@ impl PullServerBuilder {
         let (clock, entropy) = (self.clock, self.entropy);
         let (directory, disk, journal) = (self.directory, self.disk, self.journal);
         let drawn = Arc::clone(&entropy);
-        let place = KeyRingPlace {
+        let place = Arc::new(KeyRingPlace {
             ring: OnceCell::new_with(self.key_ring),
             disk: disk.clone(),
             folder: directory.join("keys"),
             entropy: Arc::clone(&entropy),
-        };
+        });
         let (journal, content, reports) = blocking(move || {
             let disk: Arc<dyn Disk> = match disk {
                 Some(disk) => disk,
@@ -171,18 +172,23 @@ impl PullServerBuilder {
         })
         .await?;
         let window = SignedDuration::from_secs(self.settings.clock_window_seconds.into());
-        let keys = RegistrationKeys::open(Arc::clone(&journal), Arc::clone(&clock), place).await?;
+        let parts = || (Arc::clone(&journal), Arc::clone(&clock));
+        let (kept, time) = parts();
+        let keys = RegistrationKeys::open(kept, time, Arc::clone(&place)).await?;
         let registrar =
             Registrar::new(self.registration_keys, keys, window, self.settings.is_strict);
         let nodes = Nodes::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let rules = Rules::open(Arc::clone(&journal), Arc::clone(&clock)).await?;
         let rollouts = Rollouts::open(Arc::clone(&journal)).await?;
+        let (kept, time) = parts();
+        let compilations = Compilations::open(kept, time, &*entropy, place).await?;
         let library = Library::open(journal, Arc::clone(&clock), content).await?;
         Ok(PullServer {
             nodes,
             rules,
             rollouts,
             library,
+            compilations,
             registrar,
             reports: Arc::new(reports),
             clock,

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::content::ContentStore;
 use crate::module::ModuleVersion;
 use crate::protocol::{Checksum, ConfigurationName};
+use jiff::Timestamp;
 use oms_core::Clock;
 use oms_core::journal::{
     Append, Event, Head, HistoryId, Journal, JournalError, JournalEvent, JournalExt, READ_MAX,
@@ -36,8 +37,23 @@ pub struct PublishedConfiguration {
     pub bytes: u64,
 }
 
-oms_core::journal_event!(PublishedConfiguration, format 1, whole, {
-    Self { .. } => "dsc-configuration-published",
+/// What can happen to a configuration's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum ConfigurationEvent {
+    /// A version of it was published.
+    Published(PublishedConfiguration),
+    /// It was taken away.
+    Removed {
+        /// Its name.
+        removed: ConfigurationName,
+    },
+}
+
+oms_core::journal_event!(ConfigurationEvent, format 1, whole, {
+    Self::Published(_) => "dsc-configuration-published",
+    Self::Removed { .. } => "dsc-configuration-removed",
 });
 
 /// A published module.
@@ -67,11 +83,11 @@ pub(super) struct Library {
     modules: Shelf<(String, ModuleVersion), PublishedModule>,
 }
 
-/// The newest of each name, with how many events its history had then.
-type Shelf<K, T> = RwLock<BTreeMap<K, (u64, T)>>;
+/// The newest of each name, none if it was taken away, with how many events its history had then.
+type Shelf<K, T> = RwLock<BTreeMap<K, (u64, Option<T>)>>;
 
 /// Puts a thing in its place, unless a newer one is there.
-fn put<K: Ord, T>(shelf: &Shelf<K, T>, key: K, version: u64, thing: T) {
+fn put<K: Ord, T>(shelf: &Shelf<K, T>, key: K, version: u64, thing: Option<T>) {
     let mut all = shelf.write().unwrap_or_else(PoisonError::into_inner);
     match all.entry(key) {
         Entry::Occupied(known) if known.get().0 > version => {}
@@ -82,11 +98,19 @@ fn put<K: Ord, T>(shelf: &Shelf<K, T>, key: K, version: u64, thing: T) {
 
 fn all<K: Ord, T: Clone>(shelf: &Shelf<K, T>) -> Vec<T> {
     let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
-    all.values().map(|(_, thing)| thing.clone()).collect()
+    all.values().filter_map(|(_, thing)| thing.clone()).collect()
 }
 
 fn module_key(module: &PublishedModule) -> (String, ModuleVersion) {
     (module.name.to_lowercase(), module.version.clone())
+}
+
+/// The key of a configuration's name after an event, and what is published under it.
+fn opened(event: &Event) -> Result<(String, Option<PublishedConfiguration>), Error> {
+    Ok(match ConfigurationEvent::open(&event.envelope)? {
+        ConfigurationEvent::Published(published) => (published.name.key(), Some(published)),
+        ConfigurationEvent::Removed { removed } => (removed.key(), None),
+    })
 }
 
 impl Library {
@@ -103,17 +127,15 @@ impl Library {
 
     /// Reads what another server published. Of each name only the newest event is read.
     pub(super) async fn refresh(&self) -> Result<(), Error> {
-        let known = self.known(&self.configurations, |published| published.name.key());
+        let known = self.known(&self.configurations, String::clone);
         for (version, event) in self.newest(CONFIGURATION_HISTORY, known).await? {
-            let published = PublishedConfiguration::open(&event.envelope)?;
-            put(&self.configurations, published.name.key(), version, published);
+            let (key, published) = opened(&event)?;
+            put(&self.configurations, key, version, published);
         }
-        let known = self.known(&self.modules, |published| {
-            format!("{}/{}", published.name.to_lowercase(), published.version)
-        });
+        let known = self.known(&self.modules, |(name, version)| format!("{name}/{version}"));
         for (version, event) in self.newest(MODULE_HISTORY, known).await? {
             let published = PublishedModule::open(&event.envelope)?;
-            put(&self.modules, module_key(&published), version, published);
+            put(&self.modules, module_key(&published), version, Some(published));
         }
         Ok(())
     }
@@ -124,24 +146,26 @@ impl Library {
         name: &ConfigurationName,
     ) -> Result<(), Error> {
         let history = HistoryId::new(CONFIGURATION_HISTORY, &name.key())?;
-        let known = |shelf: &Shelf<String, PublishedConfiguration>| {
-            let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
-            all.get(history.key()).map_or(0, |(version, _)| *version)
-        };
-        let mut after = known(&self.configurations);
+        let mut after = self.version(name);
         loop {
             let events = self.journal.read(&history, after, READ_MAX).await?;
             let Some(newest) = events.last() else { return Ok(()) };
-            let published = PublishedConfiguration::open(&newest.envelope)?;
+            let (key, published) = opened(newest)?;
             after = newest.version;
-            put(&self.configurations, published.name.key(), after, published);
+            put(&self.configurations, key, after, published);
         }
     }
 
+    /// How many events are known of a configuration's history.
+    fn version(&self, name: &ConfigurationName) -> u64 {
+        let all = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&name.key()).map_or(0, |(version, _)| *version)
+    }
+
     /// How many events are known of the history of each key.
-    fn known<K: Ord, T>(&self, shelf: &Shelf<K, T>, key: fn(&T) -> String) -> HashMap<String, u64> {
+    fn known<K: Ord, T>(&self, shelf: &Shelf<K, T>, key: fn(&K) -> String) -> HashMap<String, u64> {
         let all = shelf.read().unwrap_or_else(PoisonError::into_inner);
-        all.values().map(|(version, thing)| (key(thing), *version)).collect()
+        all.iter().map(|(place, (version, _))| (key(place), *version)).collect()
     }
 
     /// The last event of each history of a kind that has more than are known.
@@ -186,10 +210,88 @@ impl Library {
     ) -> Result<Option<u64>, Error> {
         let key = published.name.key();
         let history = HistoryId::new(CONFIGURATION_HISTORY, &key)?;
-        let versions = self.append(history, actor, &published, other).await?;
+        let event = ConfigurationEvent::Published(published.clone());
+        let versions = self.append(history, actor, &event, other).await?;
         let version = versions.first().copied().unwrap_or_default();
-        put(&self.configurations, key, version, published);
+        put(&self.configurations, key, version, Some(published));
         Ok(versions.get(1).copied())
+    }
+
+    /// Makes each configuration the newest of its name, in one append with that to another history: all
+    /// or none. What is the newest already has to stay so. Their bytes are durable already.
+    ///
+    /// # Errors
+    /// [`Error::Journal`] with the conflict, if the other history is not as expected, or one of the names
+    /// has changed since the last [`Library::refresh`].
+    pub(super) async fn publish_all(
+        &self,
+        all: &[PublishedConfiguration],
+        actor: &str,
+        other: Append,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut appends = vec![other];
+        for published in all {
+            let history = HistoryId::new(CONFIGURATION_HISTORY, &published.name.key())?;
+            let expected = self.version(&published.name);
+            let is_newest = self.configuration(&published.name).as_ref() == Some(published);
+            let event = ConfigurationEvent::Published(published.clone());
+            let events = match is_newest {
+                true => Vec::new(),
+                false => vec![event.seal(now, actor)?],
+            };
+            appends.push(Append { history, expected, events });
+        }
+        let versions = self.journal.append(appends).await?;
+        for (published, version) in all.iter().zip(versions.into_iter().skip(1)) {
+            put(&self.configurations, published.name.key(), version, Some(published.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes a configuration away.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Journal`].
+    pub(super) async fn remove(&self, name: &ConfigurationName, actor: &str) -> Result<(), Error> {
+        let history = HistoryId::new(CONFIGURATION_HISTORY, &name.key())?;
+        let removed = ConfigurationEvent::Removed { removed: name.clone() };
+        for _ in 0..ATTEMPTS_MAX {
+            self.refresh_configuration(name).await?;
+            if self.configuration(name).is_none() {
+                return Err(Error::NotFound { what: "node configuration", name: name.to_string() });
+            }
+            let envelope = removed.seal(self.clock.now(), actor)?;
+            match self.journal.append_to(&history, self.version(name), vec![envelope]).await {
+                Ok(version) => {
+                    put(&self.configurations, name.key(), version, None);
+                    return Ok(());
+                }
+                // Somebody published it meanwhile: that goes, too.
+                Err(JournalError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Internal { reason: format!("{history} changes too fast") })
+    }
+
+    /// When a configuration was published first since it was taken away, and when last.
+    pub(super) async fn times(
+        &self,
+        name: &ConfigurationName,
+    ) -> Result<Option<(Timestamp, Timestamp)>, Error> {
+        let history = HistoryId::new(CONFIGURATION_HISTORY, &name.key())?;
+        let mut times = None;
+        for event in self.journal.read_whole(&history).await? {
+            let time = event.envelope.time;
+            times = match ConfigurationEvent::open(&event.envelope)? {
+                ConfigurationEvent::Published(_) => {
+                    Some((times.map_or(time, |(first, _last)| first), time))
+                }
+                ConfigurationEvent::Removed { .. } => None,
+            };
+        }
+        Ok(times)
     }
 
     pub(super) async fn publish_module(
@@ -201,7 +303,8 @@ impl Library {
         let history = HistoryId::new(MODULE_HISTORY, &format!("{name}/{version}"))?;
         let versions = self.append(history, actor, &published, None).await?;
         let key = (name, version);
-        put(&self.modules, key, versions.first().copied().unwrap_or_default(), published);
+        let version = versions.first().copied().unwrap_or_default();
+        put(&self.modules, key, version, Some(published));
         Ok(())
     }
 
@@ -233,7 +336,7 @@ impl Library {
 
     pub(super) fn configuration(&self, name: &ConfigurationName) -> Option<PublishedConfiguration> {
         let all = self.configurations.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(&name.key()).map(|(_, published)| published.clone())
+        all.get(&name.key()).and_then(|(_, published)| published.clone())
     }
 
     pub(super) fn configurations(&self) -> Vec<PublishedConfiguration> {
@@ -250,9 +353,9 @@ impl Library {
         let name = name.to_lowercase();
         match version {
             Some(version) => all.get(&(name, version.clone())),
-            None => all.values().rfind(|(_, module)| module.name.to_lowercase() == name),
+            None => all.iter().rfind(|((known, _), _)| *known == name).map(|(_, held)| held),
         }
-        .map(|(_, module)| module.clone())
+        .and_then(|(_, module)| module.clone())
     }
 
     pub(super) fn modules(&self) -> Vec<PublishedModule> {

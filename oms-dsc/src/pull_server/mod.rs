@@ -15,6 +15,8 @@ mod builder;
 
 mod clone;
 
+mod compilation;
+
 mod content;
 
 mod dependency;
@@ -48,13 +50,20 @@ mod state;
 mod target;
 
 pub use builder::{PullServerBuilder, PullServerSettings};
+pub use compilation::{
+    ATTEMPTS_MAX, COMPILATION_HISTORY, COMPILATION_PARAMETERS_BYTES_MAX, COMPILATIONS_MAX,
+    COMPILATIONS_PENDING_MAX, COMPILED_MAX, CompilationEvent, CompilationId, CompilationJob,
+    CompilationMessage, CompilationMessageKind, CompilationState, CompilationTransition,
+    ConfigurationSource, NewCompilation, SOURCE_HISTORY, SOURCE_TAGS_MAX, SOURCE_TEXT_BYTES_MAX,
+    SOURCES_MAX, SourceAbout, SourceEvent,
+};
 pub use content::{
-    CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, MODULE_HISTORY, PublishedConfiguration,
-    PublishedModule,
+    CONFIGURATION_BYTES_MAX, CONFIGURATION_HISTORY, ConfigurationEvent, MODULE_HISTORY,
+    PublishedConfiguration, PublishedModule,
 };
 pub use difference::ConfigurationDifference;
 pub use expression::{NODE_EXPRESSION_BYTES_MAX, NodeExpression};
-pub use name::{RingName, RuleName, TagName};
+pub use name::{CompilationName, RingName, RuleName, TagName};
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
 pub use registration_key::{
@@ -86,6 +95,7 @@ use crate::protocol::{
 };
 use crate::report::{self, ReportStore, ReportSummary};
 use bytes::Bytes;
+use compilation::Compilations;
 use content::Library;
 use jiff::SignedDuration;
 use oms_core::clock::Stopwatch;
@@ -112,6 +122,7 @@ pub struct PullServer {
     rules: Rules,
     rollouts: Rollouts,
     library: Library,
+    compilations: Compilations,
     registrar: Registrar,
     reports: Arc<ReportStore>,
     clock: Arc<dyn Clock>,
@@ -132,6 +143,8 @@ pub struct MaintenanceReport {
     pub signatures_dropped: usize,
     /// Files of old reports that were dropped.
     pub report_files_dropped: usize,
+    /// Compilation jobs that waited, or that a server had left, and have ended now.
+    pub compilations_ended: usize,
 }
 
 impl PullServer {
@@ -155,12 +168,25 @@ impl PullServer {
     ) -> Result<PublishedConfiguration, Error> {
         let published = self.keep_document(name, document).await?;
         let _with_others = self.rollouts.publishing.read().await;
-        if self.rollouts.is_active(&published.name) {
-            let reason = "a roll-out of it has not ended";
-            return Err(Error::IllegalState { what: "configuration", name: name.into(), reason });
-        }
+        self.check_no_rollout([&published.name]).await?;
         self.library.publish(published.clone(), "local").await?;
         Ok(published)
+    }
+
+    /// Refuses to go on if a roll-out decides which version of one of them nodes get.
+    async fn check_no_rollout<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ConfigurationName>,
+    ) -> Result<(), Error> {
+        let names: Vec<ConfigurationName> = names.into_iter().cloned().collect();
+        self.catch_up_with_rollouts(&names).await?;
+        match names.iter().find(|name| self.rollouts.is_active(name)) {
+            Some(name) => {
+                let (name, reason) = (name.to_string(), "a roll-out of it has not ended");
+                Err(Error::IllegalState { what: "configuration", name, reason })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks a document and keeps its bytes, which are durable when this returns.
@@ -301,7 +327,8 @@ impl PullServer {
     }
 
     /// Marks nodes that fell silent, takes out those that go with a revoked key, opens rings of roll-outs,
-    /// counts nodes that are overdue in them, and drops old reports; to be called every minute or few.
+    /// counts nodes that are overdue in them, drops old reports, and goes on with compilation jobs that wait;
+    /// to be called every minute or few.
     ///
     /// # Errors
     /// [`Error::Disk`], [`Error::Journal`], [`Error::Key`]; what was done before stays done.
@@ -333,6 +360,7 @@ impl PullServer {
         let (reports, oldest) = (Arc::clone(&self.reports), now.saturating_sub(age));
         let oldest = oldest.map_err(|error| Error::Internal { reason: error.to_string() })?;
         done.report_files_dropped = blocking(move || reports.prune(oldest)).await?;
+        done.compilations_ended = self.resume_compilations().await?;
         Ok(done)
     }
 
@@ -345,6 +373,7 @@ impl PullServer {
     pub async fn refresh(&self) -> Result<(), Error> {
         self.rules.refresh().await?;
         self.refresh_rollouts().await?;
+        self.compilations.refresh().await?;
         self.library.refresh().await
     }
 

@@ -1,4 +1,4 @@
-//! Names that an operator gives: to tags, rules and rings.
+//! Names that an operator gives: to tags, rules, rings and compilation jobs.
 
 use oms_core::id::ParseIdError;
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,11 @@ operator_name! {
 operator_name! {
     /// The name of a ring of a roll-out.
     RingName, "ring name"
+}
+
+operator_name! {
+    /// The name of a compilation job; often a UUID.
+    CompilationName, "compilation job name"
 }
 
 fn check(what: &'static str, text: &str) -> Result<String, ParseIdError> {

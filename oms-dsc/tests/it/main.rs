@@ -45,6 +45,8 @@ mod package;
 
 mod clone;
 
+mod compilation;
+
 mod pull;
 
 mod registration_key;

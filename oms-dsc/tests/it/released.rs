@@ -2,13 +2,13 @@
 
 use crate::support::World;
 use oms_core::disk::{Disk as _, OpenMode};
-use oms_core::journal::Journal;
+use oms_core::journal::{Journal as _, MemoryJournal};
 use oms_core::testkit::Fixture;
 use oms_dsc::node::{LcmEvent, LcmState};
 use oms_dsc::pull_server::{
-    AssignmentSource, NodeEvent, NodeState, PublishedConfiguration, PublishedModule,
-    RegistrationKeyEvent, RegistrationKeyState, RolloutEvent, RolloutState, RuleEvent,
-    SignatureUsed,
+    AssignmentSource, CompilationEvent, CompilationState, ConfigurationEvent, NodeEvent, NodeState,
+    PublishedModule, RegistrationKeyEvent, RegistrationKeyState, RolloutEvent, RolloutState,
+    RuleEvent, SignatureUsed, SourceEvent,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -17,24 +17,32 @@ fn fixtures() -> Vec<Fixture> {
     Fixture::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/events"))
 }
 
+/// The journal of one of them.
+async fn kept(name: &str) -> Arc<MemoryJournal> {
+    let fixture = fixtures().into_iter().find(|fixture| fixture.name() == name);
+    Arc::new(fixture.expect("it is there").journal().await)
+}
+
 #[test]
 fn every_event_is_kept_and_read() {
     let fixtures = fixtures();
     Fixture::check::<NodeEvent>(&fixtures);
     Fixture::check::<LcmEvent>(&fixtures);
-    Fixture::check::<PublishedConfiguration>(&fixtures);
+    Fixture::check::<ConfigurationEvent>(&fixtures);
     Fixture::check::<PublishedModule>(&fixtures);
     Fixture::check::<RuleEvent>(&fixtures);
     Fixture::check::<RolloutEvent>(&fixtures);
     Fixture::check::<RegistrationKeyEvent>(&fixtures);
     Fixture::check::<SignatureUsed>(&fixtures);
+    Fixture::check::<SourceEvent>(&fixtures);
+    Fixture::check::<CompilationEvent>(&fixtures);
 }
 
 /// A server and a node in one journal, as the first version wrote them.
 #[tokio::test]
 async fn format_1_comes_to_the_same_state() {
     let mut world = World::new(1);
-    let journal = Arc::new(fixtures()[0].journal().await);
+    let journal = kept("format-1").await;
     (world.server_journal, world.node_journal) = (Arc::clone(&journal), journal);
     let server = world.start_server().await;
     let nodes = server.nodes().await.expect("nodes");
@@ -61,7 +69,7 @@ async fn format_1_comes_to_the_same_state() {
 #[tokio::test]
 async fn a_restart_of_format_1_is_still_awaited() {
     let mut world = World::new(1);
-    world.node_journal = Arc::new(fixtures()[1].journal().await);
+    world.node_journal = kept("reboot-1").await;
     let mut lcm = world.start_node(&["Web"]).await;
     let record = lcm.record().await.expect("a record");
     assert_eq!((record.state, record.reboots), (LcmState::PendingReboot, 1));
@@ -73,9 +81,7 @@ async fn a_restart_of_format_1_is_still_awaited() {
 #[tokio::test]
 async fn rollouts_of_format_1_stand_where_they_stood() {
     let mut world = World::new(1);
-    let fixtures = fixtures();
-    let kept = fixtures.iter().find(|fixture| fixture.name() == "rollouts-1").expect("it is there");
-    world.server_journal = Arc::new(kept.journal().await);
+    world.server_journal = kept("rollouts-1").await;
     let server = world.start_server().await;
     let [ended, running] = &server.rollouts().await.expect("told")[..] else {
         panic!("two roll-outs")
@@ -90,9 +96,7 @@ async fn rollouts_of_format_1_stand_where_they_stood() {
 #[tokio::test]
 async fn rules_of_format_1_give_what_they_gave() {
     let mut world = World::new(1);
-    let fixtures = fixtures();
-    let rules = fixtures.iter().find(|fixture| fixture.name() == "rules-1").expect("it is there");
-    world.server_journal = Arc::new(rules.journal().await);
+    world.server_journal = kept("rules-1").await;
     let server = world.start_server().await;
     let node = server.nodes().await.expect("nodes").remove(0);
     let tags: Vec<_> = node.tags.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -103,18 +107,21 @@ async fn rules_of_format_1_give_what_they_gave() {
     assert_eq!((server.rules().len(), assignment.overruled.len()), (1, 0));
 }
 
-/// A key that is good, one that was revoked, and the ring that sealed both.
-#[tokio::test]
-async fn registration_keys_of_format_1_open() {
-    let mut world = World::new(1);
-    let fixtures = fixtures();
-    let keys = fixtures.iter().find(|fixture| fixture.name() == "registration-key-1");
-    world.server_journal = Arc::new(keys.expect("it is there").journal().await);
+/// The ring that sealed what is in the fixtures.
+fn lay_ring(world: &World) {
     let ring = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/keys");
     for name in ["kek", "ring.json"] {
         let file = world.server_disk.open(Path::new(name), OpenMode::CreateNew).expect("new");
         file.write_at(0, &std::fs::read(ring.join(name)).expect("a file")).expect("written");
     }
+}
+
+/// A key that is good, one that was revoked, and the ring that sealed both.
+#[tokio::test]
+async fn registration_keys_of_format_1_open() {
+    let mut world = World::new(1);
+    world.server_journal = kept("registration-key-1").await;
+    lay_ring(&world);
     let server = world.start_server().await;
     let known = server.registration_keys().await.expect("keys");
     let states = [RegistrationKeyState::Active, RegistrationKeyState::Revoked];
@@ -131,9 +138,7 @@ async fn registration_keys_of_format_1_open() {
 #[tokio::test]
 async fn a_rotation_of_format_1_is_still_in_progress() {
     let mut world = World::new(1);
-    let fixtures = fixtures();
-    let rotation = fixtures.iter().find(|fixture| fixture.name() == "rotation-1");
-    world.server_journal = Arc::new(rotation.expect("it is there").journal().await);
+    world.server_journal = kept("rotation-1").await;
     let server = world.start_server().await;
     let node = server.nodes().await.expect("nodes").remove(0);
     assert_eq!(node.certificate.thumbprint, "B".repeat(40));
@@ -145,9 +150,7 @@ async fn a_rotation_of_format_1_is_still_in_progress() {
 #[tokio::test]
 async fn a_node_of_format_1_is_heard_of_again() {
     let mut world = World::new(1);
-    let fixtures = fixtures();
-    let silence = fixtures.iter().find(|fixture| fixture.name() == "silence-1");
-    world.server_journal = Arc::new(silence.expect("it is there").journal().await);
+    world.server_journal = kept("silence-1").await;
     let server = world.start_server().await;
     let node = server.nodes().await.expect("nodes").remove(0);
     assert_eq!(node.state, NodeState::Pending);
@@ -158,12 +161,41 @@ async fn a_node_of_format_1_is_heard_of_again() {
 #[tokio::test]
 async fn a_clone_of_format_1_is_still_suspected() {
     let mut world = World::new(1);
-    let fixtures = fixtures();
-    let clone = fixtures.iter().find(|fixture| fixture.name() == "two-machines-1");
-    world.server_journal = Arc::new(clone.expect("it is there").journal().await);
+    world.server_journal = kept("two-machines-1").await;
     let server = world.start_server().await;
     let node = server.nodes().await.expect("nodes").remove(0);
     let (since, suspicion) = node.clone_suspected.expect("suspected");
     assert_eq!(since.to_string(), "2026-01-01T00:00:07Z");
     assert_eq!(suspicion.before, "A".repeat(40));
+}
+
+/// Sources, one of which was taken away; jobs that completed, failed and wait with a sealed value; and a
+/// configuration that was taken away.
+#[tokio::test]
+async fn compilations_of_format_1_stand_where_they_stood() {
+    let mut world = World::new(1);
+    world.server_journal = kept("compilations-1").await;
+    lay_ring(&world);
+    world.clock.advance(std::time::Duration::from_secs(3_600));
+    let server = world.start_server().await;
+    let sources = server.sources().await.expect("sources");
+    let about: Vec<_> = sources.iter().map(|held| (held.name.as_str(), held.version)).collect();
+    assert_eq!(about, [("Site", 1), ("Web", 2)]);
+    assert_eq!(sources[1].about.description, "the web servers");
+    let jobs = server.compilations().await.expect("jobs");
+    let states: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.state)).collect();
+    let expect = [
+        ("waits", CompilationState::Running),
+        ("bad", CompilationState::Failed),
+        ("good", CompilationState::Completed),
+    ];
+    assert_eq!(states, expect);
+    assert_eq!(jobs[0].secure_parameters().collect::<Vec<_>>(), ["password"]);
+    assert_eq!(jobs[2].node_configurations, 2);
+    let names: Vec<_> = server.configurations().iter().map(|held| held.name.to_string()).collect();
+    assert_eq!(names, ["Web.web-1"]);
+    // The bytes of its source are not in the journal, and it ends by that name.
+    assert_eq!(server.resume_compilations().await.expect("resumed"), 1);
+    let ended = server.compilation(&jobs[0].name).await.expect("there");
+    assert!(ended.reason.expect("a reason").contains("no such content"));
 }

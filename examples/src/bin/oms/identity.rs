@@ -19,7 +19,7 @@ use oms_core::resource::{
 };
 use oms_core::secret::KeyRing;
 use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
-use oms_dsc::pull_server::REGISTRATION_KEY_HISTORY;
+use oms_dsc::pull_server::{COMPILATION_HISTORY, REGISTRATION_KEY_HISTORY};
 use oms_logs::http::{INGEST_OPERATION, SharedKeys, data_collector};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ const AUDIENCES: [&str; 2] =
 const LOCATION: &str = "local";
 
 /// The kinds of histories with something in them that only the key ring opens.
-const SEALED: [&str; 3] = ["credential", "token-signing-key", REGISTRATION_KEY_HISTORY];
+const SEALED: [&str; 4] =
+    ["credential", "token-signing-key", REGISTRATION_KEY_HISTORY, COMPILATION_HISTORY];
 
 /// The identities of one journal.
 pub(crate) struct Identity {

@@ -51,7 +51,7 @@ pub(in crate::pull_server) struct KeyRingPlace {
 
 impl KeyRingPlace {
     /// The ring. `has_data` says whether the journal holds what it sealed.
-    async fn ring(&self, has_data: bool) -> Result<Arc<KeyRing>, Error> {
+    pub(in crate::pull_server) async fn ring(&self, has_data: bool) -> Result<Arc<KeyRing>, Error> {
         let open = || async {
             let (disk, folder) = (self.disk.clone(), self.folder.clone());
             let entropy = Arc::clone(&self.entropy);
@@ -73,7 +73,7 @@ impl KeyRingPlace {
 pub(in crate::pull_server) struct RegistrationKeys {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    place: KeyRingPlace,
+    place: Arc<KeyRingPlace>,
     held: RwLock<BTreeMap<RegistrationKeyId, Arc<HeldKey>>>,
     /// Whose turn it is to change what is held.
     changing: Mutex<()>,
@@ -84,7 +84,7 @@ impl RegistrationKeys {
     pub(in crate::pull_server) async fn open(
         journal: Arc<dyn Journal>,
         clock: Arc<dyn Clock>,
-        place: KeyRingPlace,
+        place: Arc<KeyRingPlace>,
     ) -> Result<Self, Error> {
         let (held, changing) = (RwLock::default(), Mutex::default());
         let keys = Self { journal, clock, place, held, changing };
