@@ -311,7 +311,7 @@ impl AutomationAccount {
 
     async fn named(&self, name: &RunbookName) -> Result<Named, Error> {
         let history = runbook::history(&self.shared.account, name)?;
-        Named::replay(&self.shared.journal.read_whole(&history).await?)
+        Named::read(&*self.shared.journal, &history).await
     }
 
     /// Appends what `decide` makes of the runbook as it stands; decides again if it changed
@@ -330,8 +330,8 @@ impl AutomationAccount {
             if state.next(event.transition()).is_err() {
                 return Err(refused(name, state, event.transition()));
             }
-            let sealed = event.seal(self.shared.clock.now(), "automation")?;
-            match self.shared.journal.append_to(&history, named.version, vec![sealed]).await {
+            let (journal, now) = (&self.shared.journal, self.shared.clock.now());
+            match journal.append_event(&history, named.version, &event, now, "automation").await {
                 Ok(_) if event.transition() == RunbookEvent::Delete => {
                     return named
                         .runbook
@@ -378,8 +378,8 @@ impl AutomationAccount {
             .ok_or(Error::QueueFull { limit: shared.settings.open_jobs_max })?;
         let actor = label.started_by.clone();
         let queued = JobRecorded::Queued { label, name: name.clone(), task: task.1 };
-        let sealed = queued.seal(shared.clock.now(), &actor)?;
-        match shared.journal.append_to(&job::history(&shared.account, id)?, 0, vec![sealed]).await {
+        let (history, now) = (job::history(&shared.account, id)?, shared.clock.now());
+        match shared.journal.append_event(&history, 0, &queued, now, &actor).await {
             Ok(_) => reservation.keep(),
             // Another start under the same name was first.
             Err(JournalError::Conflict { .. }) => drop(reservation),
@@ -487,9 +487,9 @@ impl AutomationAccount {
             if event.transition().is_none_or(|transition| job.state.next(transition).is_err()) {
                 return Err(Error::JobState { job: id, operation: "stop", state: job.state });
             }
-            let sealed = event.seal(self.shared.clock.now(), "automation")?;
+            let (journal, now) = (&self.shared.journal, self.shared.clock.now());
             let history = job::history(&self.shared.account, id)?;
-            match self.shared.journal.append_to(&history, job.version, vec![sealed]).await {
+            match journal.append_event(&history, job.version, &event, now, "automation").await {
                 Ok(_) => return self.job(id).await,
                 Err(JournalError::Conflict { .. }) if tries < CONFLICTS_MAX => tries += 1,
                 Err(error) => return Err(error.into()),

@@ -25,8 +25,9 @@
 //! [`journal_event!`](crate::journal_event) says under which kind each variant is kept, and in which
 //! format; from then on [`seal`](crate::journal::JournalEvent::seal) and
 //! [`open`](crate::journal::JournalEvent::open) are the only way in and out. One thing is one
-//! history: `certificate/www`. [`Journal::append`](crate::Journal::append) names the number of
-//! events that the writer has read, so of two writers one is told
+//! history: `certificate/www`. [`append_event`](crate::journal::JournalExt::append_event), and
+//! [`Journal::append`](crate::Journal::append) for several at once, names the number of events that
+//! the writer has read, so of two writers one is told
 //! [`Conflict`](crate::journal::JournalError::Conflict) and reads again.
 //!
 //! Events of each kind are kept as a fixture: a file that `oms_core::testkit::Fixture` (feature
@@ -42,10 +43,11 @@
 //! name.
 //!
 //! # 4. Recovery by replay
-//! There is no other store of the state: it is the fold of the history. Starting is
-//! [`list_whole`](crate::journal::JournalExt::list_whole), then reading and applying. A history that
-//! became long keeps a [`Snapshot`](crate::journal::Snapshot). What is bulk, such as a report's
-//! body, goes to files through a [`Disk`](crate::Disk) and is synced before the event that names it.
+//! There is no other store of the state: it is the fold of the history, which
+//! [`replay`](crate::journal::JournalExt::replay) makes, together with the version that the next
+//! append expects. Starting is [`replay_kind`](crate::journal::JournalExt::replay_kind). A history that became long keeps a [`Snapshot`](crate::journal::Snapshot). What is bulk,
+//! such as a report's body, goes to files through a [`Disk`](crate::Disk) and is synced before the
+//! event that names it.
 //!
 //! # 5. Records through a projection
 //! What happened is also a [`Record`](crate::Record) that the log repository can be asked about. A
@@ -125,79 +127,18 @@
 //! what it wrote to a `SimDisk` and did not sync may be.
 //!
 //! # The service
+//! All of it, with nothing left out:
+//!
+#![doc = "```"]
+#![doc = include_str!("guide/service.rs")]
+#![doc = "```"]
+//!
+//! # A year of it
+//! Each round is that of a new process, which knows what the journal says.
+//!
 //! ```
-//! use jiff::{SignedDuration, Timestamp};
-//! use oms_core::journal::{Event, Journal, JournalEvent, JournalExt};
-//! use oms_core::lifecycle::{IllegalTransition, Lifecycle};
-//! use oms_core::{Record, projection::MappingError};
-//! use serde::{Deserialize, Serialize};
-//!
-//! const WARNED_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
-//!
-//! #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-//! enum State { Valid, Expiring, Expired }
-//!
-//! #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-//! enum Change { Renewed { until: Timestamp }, Warned, Expired }
-//!
-//! oms_core::journal_event!(Change, format 1, whole, {
-//!     Self::Renewed { .. } => "certificate-renewed",
-//!     Self::Warned => "certificate-warned",
-//!     Self::Expired => "certificate-expired",
-//! });
-//!
-//! impl Lifecycle for State {
-//!     type Event = Change;
-//!     fn next(self, event: Change) -> Result<Self, IllegalTransition<Self, Change>> {
-//!         match (self, event) {
-//!             (_, Change::Renewed { .. }) => Ok(Self::Valid),
-//!             (Self::Valid, Change::Warned) => Ok(Self::Expiring),
-//!             (Self::Valid | Self::Expiring, Change::Expired) => Ok(Self::Expired),
-//!             (state, event) => Err(IllegalTransition { state, event }),
-//!         }
-//!     }
-//! }
-//!
-//! struct Certificate { state: State, until: Timestamp, version: u64 }
-//!
-//! impl Certificate {
-//!     fn replay(events: &[Event]) -> Result<Self, Box<dyn std::error::Error>> {
-//!         let mut it = Self { state: State::Expired, until: Timestamp::MIN, version: 0 };
-//!         for event in events {
-//!             let change = Change::open(&event.envelope)?;
-//!             (it.state, it.version) = (it.state.next(change)?, event.version);
-//!             if let Change::Renewed { until } = change { it.until = until; }
-//!         }
-//!         Ok(it)
-//!     }
-//!
-//!     fn step(&self, now: Timestamp) -> Option<Change> {
-//!         match self.state {
-//!             State::Valid | State::Expiring if now >= self.until => Some(Change::Expired),
-//!             State::Valid if now >= self.until - WARNED_BEFORE => Some(Change::Warned),
-//!             _ => None,
-//!         }
-//!     }
-//! }
-//!
-//! async fn tick(journal: &dyn Journal, now: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
-//!     for head in journal.list_whole("certificate").await? {
-//!         let certificate = Certificate::replay(&journal.read_whole(&head.history).await?)?;
-//!         if let Some(change) = certificate.step(now) {
-//!             let event = change.seal(now, "watcher")?;
-//!             journal.append_to(&head.history, certificate.version, vec![event]).await?;
-//!         }
-//!     }
-//!     Ok(())
-//! }
-//!
-//! fn records(event: &Event) -> Result<Vec<Record>, MappingError> {
-//!     let Change::Warned = Change::open(&event.envelope)? else { return Ok(vec![]) };
-//!     let record = Record::new("Operation".parse().unwrap(), event.envelope.time, "pki");
-//!     Ok(vec![record.with("Detail", format!("{} expires soon", event.history.key()))])
-//! }
-//!
-//! # use oms_core::clock::{Clock, ManualClock};
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/guide/service.rs"));
+//! # use oms_core::clock::ManualClock;
 //! # use oms_core::journal::{HistoryId, MemoryJournal};
 //! # use oms_core::projection::Projection;
 //! # use oms_core::record::{Batch, RecordSink, SinkError};
@@ -211,30 +152,31 @@
 //! #         Ok(())
 //! #     }
 //! # }
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-//! let clock = Arc::new(ManualClock::new("2026-01-01T00:00:00Z".parse()?));
 //! let www = HistoryId::new("certificate", "www")?;
 //! let renewed = Change::Renewed { until: "2026-03-01T00:00:00Z".parse()? };
-//! journal.append_to(&www, 0, vec![renewed.seal(clock.now(), "operator")?]).await?;
+//! let made: Timestamp = "2025-12-01T00:00:00Z".parse()?;
+//! journal.append_event(&www, 0, &renewed, made, "operator").await?;
 //! for (day, state) in [
 //!     ("2026-01-01", State::Valid), ("2026-02-10", State::Expiring), ("2026-03-01", State::Expired),
 //! ] {
-//!     clock.set(format!("{day}T00:00:00Z").parse()?);
-//!     // Each round is that of a new process, which knows what the journal says.
-//!     tick(&*journal, clock.now()).await?;
-//!     tick(&*journal, clock.now()).await?;
-//!     assert_eq!(Certificate::replay(&journal.read_whole(&www).await?)?.state, state);
+//!     let now: Timestamp = format!("{day}T00:00:00Z").parse()?;
+//!     tick(&*journal, now).await?;
+//!     tick(&*journal, now).await?;
+//!     let certificate = journal.replay(&www, Certificate::default(), apply).await?.state;
+//!     assert_eq!(certificate.state, state);
 //! }
-//! assert_eq!(journal.read_whole(&www).await?.len(), 3, "warned once, expired once");
+//! assert_eq!(journal.read_whole(&www).await?.len(), 3, "renewed, warned once, expired once");
 //!
-//! let sink = Arc::new(Kept::default());
+//! let (sink, clock) = (Arc::new(Kept::default()), Arc::new(ManualClock::new(made)));
 //! let projection =
-//!     Projection::new("watcher", journal.clone(), sink.clone(), clock.clone(), Arc::new(records))
+//!     Projection::new("watcher", journal.clone(), sink.clone(), clock, Arc::new(records))
 //!         .of_kinds(&["certificate"]);
 //! assert_eq!(projection.catch_up().await?, 1);
 //! assert_eq!(projection.catch_up().await?, 0, "once");
 //! assert_eq!(sink.0.lock().unwrap()[0].fields["Detail"], "www expires soon".into());
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # Ok(())
+//! # }
 //! ```

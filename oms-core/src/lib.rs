@@ -91,6 +91,6 @@ pub use disk::{Disk, LocalDisk};
 pub use entropy::{Entropy, EntropyExt, SystemEntropy};
 pub use error::ErrorKind;
 pub use journal::Journal;
-pub use lifecycle::Lifecycle;
+pub use lifecycle::{IllegalTransition, Lifecycle};
 pub use record::{Record, RecordSink};
 pub use secret::Secret;

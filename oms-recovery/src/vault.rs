@@ -14,7 +14,7 @@ use crate::replication::state::ActiveLocation;
 use crate::replication::{LocalStores, ReplicationPolicy, Site, SiteStores};
 use oms_core::disk::DiskError;
 use oms_core::journal::{
-    Envelope, HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal,
+    Envelope, Event, HistoryId, JournalError, JournalEvent as _, JournalExt, SqliteJournal,
 };
 use oms_core::task::{TaskError, blocking};
 use oms_core::{Clock, Entropy, Journal, SystemClock, SystemEntropy};
@@ -73,9 +73,8 @@ impl Shared {
             let (what, value, reason) = ("machine name", name.to_owned(), "not 1 to 200 bytes");
             return Err(Error::Invalid { what, value, reason });
         }
-        let history = Self::history(name)?;
-        let events = self.journal.read_whole(&history).await?;
-        if ReplicationProtectedItem::replay(name, &events)?.is_some() {
+        let replayed = self.journal.replay(&Self::history(name)?, None, follow).await?;
+        if replayed.state.is_some() {
             return Err(Error::AlreadyExists { what: "protected item", name: name.to_owned() });
         }
         let items = self.items().await?;
@@ -90,7 +89,7 @@ impl Shared {
         blocking(move || check_target(&shared, &target)).await?;
         let machine = Machine { name: name.to_owned(), disk_bytes };
         let request = ItemEvent::EnableRequested { machine, primary, recovery, policy };
-        let (id, expected) = (ItemId::draw(&*self.entropy), events.len() as u64);
+        let (id, expected) = (ItemId::draw(&*self.entropy), replayed.version);
         let Some(item) = ReplicationProtectedItem::requested(id, expected, &request) else {
             return Err(Error::Internal { reason: "a request is none".to_owned() });
         };
@@ -100,12 +99,8 @@ impl Shared {
 
     /// Every protected item as the journal has it, by name.
     pub(crate) async fn items(&self) -> Result<Vec<ReplicationProtectedItem>> {
-        let mut items = Vec::new();
-        for head in self.journal.list_whole(HISTORY_KIND).await? {
-            let events = self.journal.read_whole(&head.history).await?;
-            items.extend(ReplicationProtectedItem::replay(head.history.key(), &events)?);
-        }
-        Ok(items)
+        let all = self.journal.replay_kind(HISTORY_KIND, None, follow).await?;
+        Ok(all.into_iter().filter_map(|replayed| replayed.state).collect())
     }
 
     /// That no item has a disk at one of its sites, under whatever name: two that write to one disk
@@ -194,6 +189,16 @@ impl Shared {
             None => Err(Unwritten::Unheard { error }),
         }
     }
+}
+
+/// What an item is after one event more.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `JournalExt::replay` applies")]
+fn follow(
+    item: &mut Option<ReplicationProtectedItem>,
+    stored: StoredEvent,
+    event: &Event,
+) -> Result<()> {
+    ReplicationProtectedItem::follow(item, &stored, event).map(drop)
 }
 
 /// An event on its way to the journal.
@@ -446,8 +451,8 @@ impl RecoveryVault {
             if let Some(item) = items.get(&name).filter(|item| !item.is_closed()) {
                 return Ok(Arc::clone(item));
             }
-            let events = shared.journal.read_whole(&Shared::history(&name)?).await?;
-            let item = ReplicationProtectedItem::replay(&name, &events)?;
+            let history = Shared::history(&name)?;
+            let item = shared.journal.replay(&history, None, follow).await?.state;
             let unknown = || Error::NotFound { what: "protected item", name: name.clone() };
             let protected = ProtectedItem::open(shared, item.ok_or_else(unknown)?).await?;
             items.insert(name, Arc::clone(&protected));

@@ -14,7 +14,7 @@ use crate::stream::StreamSummary;
 use crate::worker::{Applied, WorkerRunId};
 use jiff::Timestamp;
 use oms_core::id::{ActionId, ParseIdError};
-use oms_core::journal::{Event, HistoryId, JournalError, JournalEvent as _};
+use oms_core::journal::{Event, HistoryId, Journal, JournalExt as _};
 use oms_core::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -239,26 +239,27 @@ pub struct Job {
 
 impl Job {
     /// Folds a history; none if it is empty.
-    pub(crate) fn replay(id: JobId, events: &[Event]) -> Result<Option<Self>, Error> {
-        let mut job: Option<Self> = None;
-        for event in events {
-            let recorded = JobRecorded::open(&event.envelope)?;
+    pub(crate) async fn read(
+        journal: &dyn Journal,
+        history: &HistoryId,
+        id: JobId,
+    ) -> Result<Option<Self>, Error> {
+        let fold = |job: &mut Option<Self>, recorded: JobRecorded, event: &Event| {
             let time = event.envelope.time;
-            let illegal = |reason: String| JournalError::Corrupt {
-                reason: format!("{} at version {}: {reason}", event.history, event.version),
-            };
-            match (&mut job, recorded) {
+            let illegal = |reason: String| event.corrupt(&reason);
+            match (&mut *job, recorded) {
                 (None, JobRecorded::Queued { label, name, task }) => {
-                    job = Some(Self::queued(id, time, label, name, task));
+                    *job = Some(Self::queued(id, time, label, name, task));
                 }
                 (Some(job), recorded) => job.apply(time, recorded).map_err(illegal)?,
                 (None, _) => return Err(illegal("does not begin with job-queued".into()).into()),
             }
-            if let Some(job) = &mut job {
+            if let Some(job) = job {
                 job.version = event.version;
             }
-        }
-        Ok(job)
+            Ok::<(), Error>(())
+        };
+        Ok(journal.replay(history, None, fold).await?.state)
     }
 
     fn queued(id: JobId, time: Timestamp, label: JobLabel, name: String, task: JobTask) -> Self {
@@ -345,6 +346,7 @@ mod tests {
     use super::*;
     use crate::runbook::RunbookKind;
     use oms_core::entropy::SeededEntropy;
+    use oms_core::journal::MemoryJournal;
     use serde_json::json;
 
     #[test]
@@ -357,8 +359,8 @@ mod tests {
     }
 
     /// Format 1 as first released: these bodies must stay readable.
-    #[test]
-    fn released_events_stay_readable() {
+    #[tokio::test]
+    async fn released_events_stay_readable() {
         let label = json!({"account": "ops", "runbook": "Hello", "started_by": "me"});
         let id = "00000000-0000-4000-8000-000000000001";
         let bodies = [
@@ -387,15 +389,14 @@ mod tests {
         ];
         let journal_id = JobId::draw(&SeededEntropy::new(1));
         let account: AccountName = "ops".parse().unwrap();
-        let mut events = Vec::new();
+        let (journal, history) = (MemoryJournal::default(), history(&account, journal_id).unwrap());
         for (index, (kind, body)) in bodies.into_iter().enumerate() {
             let time = Timestamp::UNIX_EPOCH;
             let envelope = oms_core::journal::Envelope::new(kind, 1, time, "me", &body).unwrap();
-            let history = history(&account, journal_id).unwrap();
-            let version = index as u64 + 1;
-            events.push(Event { position: version, history, version, envelope });
+            journal.append_to(&history, index as u64, vec![envelope]).await.expect("appends");
         }
-        let job = Job::replay(journal_id, &events).expect("readable").expect("a job");
+        let job =
+            Job::read(&journal, &history, journal_id).await.expect("readable").expect("a job");
         assert_eq!((job.state, job.version), (JobState::Stopped, 5));
         assert_eq!(job.task.kind, RunbookKind::Bash);
         assert_eq!(job.isolation.expect("recorded").landlock_abi, Some(7));

@@ -18,7 +18,7 @@ use crate::Error;
 use crate::settings::AccountName;
 use jiff::Timestamp;
 use oms_core::id::ParseIdError;
-use oms_core::journal::{Event, HistoryId, JournalError, JournalEvent as _};
+use oms_core::journal::{Event, HistoryId, Journal, JournalExt as _};
 use oms_core::lifecycle::{IllegalTransition, Lifecycle};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -232,21 +232,17 @@ pub(crate) struct Named {
 
 impl Named {
     /// Folds a history.
-    pub(crate) fn replay(events: &[Event]) -> Result<Self, Error> {
-        let mut named = Self::default();
-        for event in events {
-            let recorded = RunbookRecorded::open(&event.envelope)?;
-            named.apply(event.envelope.time, recorded).map_err(|illegal| {
-                JournalError::Corrupt {
-                    reason: format!("{} at version {}: {illegal}", event.history, event.version),
-                }
-            })?;
+    pub(crate) async fn read(journal: &dyn Journal, history: &HistoryId) -> Result<Self, Error> {
+        let fold = |named: &mut Self, recorded: RunbookRecorded, event: &Event| {
+            let time = event.envelope.time;
+            named.apply(time, recorded).map_err(|illegal| event.corrupt(&illegal))?;
             named.version = event.version;
             if let Some(runbook) = &mut named.runbook {
                 runbook.version = event.version;
             }
-        }
-        Ok(named)
+            Ok::<(), Error>(())
+        };
+        Ok(journal.replay(history, Self::default(), fold).await?.state)
     }
 
     pub(crate) fn state(&self) -> RunbookState {

@@ -70,8 +70,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Reads a job; none if there is none of that id.
     pub(crate) async fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        let events = self.journal.read_whole(&job::history(&self.account, id)?).await?;
-        Job::replay(id, &events)
+        Job::read(&*self.journal, &job::history(&self.account, id)?, id).await
     }
 }
 
@@ -150,9 +149,9 @@ impl LocalWorker {
         let history = HistoryId::new(WORKER_HISTORY, shared.account.as_str())?;
         let support = shared.support;
         let event = WorkerRecorded::Started { worker, support };
-        let event = event.seal(shared.clock.now(), "worker")?;
         let version = shared.journal.read_whole(&history).await?.len() as u64;
-        let version = shared.journal.append_to(&history, version, vec![event]).await?;
+        let now = shared.clock.now();
+        let version = shared.journal.append_event(&history, version, &event, now, "worker").await?;
         let settings = EngineSettings {
             concurrency: shared.settings.concurrency,
             time_limit: shared.settings.time_limit.map(|limit| limit.unsigned_abs()),
@@ -328,8 +327,8 @@ impl LocalWorker {
     async fn append(&mut self, job: JobId, expected: u64, event: &JobRecorded) {
         let appended = async {
             let history = job::history(&self.shared.account, job)?;
-            let sealed = event.seal(self.shared.clock.now(), "worker")?;
-            self.shared.journal.append_to(&history, expected, vec![sealed]).await?;
+            let now = self.shared.clock.now();
+            self.shared.journal.append_event(&history, expected, event, now, "worker").await?;
             Ok::<(), Error>(())
         };
         if let Err(error) = appended.await {

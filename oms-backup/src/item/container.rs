@@ -376,42 +376,34 @@ impl Inner {
         Ok(of_container.collect())
     }
 
-    async fn events(
-        &self,
-        kind: &str,
-        id: &(dyn std::fmt::Display + Sync),
-    ) -> Result<Vec<Event>, Error> {
-        Ok(self.journal.read_whole(&self.history(kind, id)?).await?)
-    }
-
     async fn read_job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        let mut job: Option<Job> = None;
-        for event in self.events(JOB_HISTORY, &id).await? {
+        let fold = |job: &mut Option<Job>, recorded, event: &Event| {
             let time = event.envelope.time;
-            match (JobEvent::open(&event.envelope)?, &mut job) {
+            match (recorded, &mut *job) {
                 (JobEvent::Queued { operation }, None) => {
-                    job = Some(Job::queued(id, operation, time));
+                    *job = Some(Job::queued(id, operation, time));
                 }
                 (event, Some(job)) => job.apply(&event, time)?,
                 (_, None) => return Err(crate::job::no_job(id)),
             }
-        }
-        Ok(job)
+            Ok(())
+        };
+        Ok(self.journal.replay(&self.history(JOB_HISTORY, &id)?, None, fold).await?.state)
     }
 
     async fn read_item(&self, id: ItemId) -> Result<Option<ProtectedItem>, Error> {
-        let mut item: Option<ProtectedItem> = None;
-        for event in self.events(ITEM_HISTORY, &id).await? {
+        let fold = |item: &mut Option<ProtectedItem>, recorded, event: &Event| {
             let time = event.envelope.time;
-            match (ItemEvent::open(&event.envelope)?, &mut item) {
+            match (recorded, &mut *item) {
                 (ItemEvent::Enabled { options }, None) => {
-                    item = Some(ProtectedItem::enabled(id, options, time));
+                    *item = Some(ProtectedItem::enabled(id, options, time));
                 }
                 (event, Some(item)) => item.apply(&event, time)?,
                 (_, None) => return Err(crate::job::no_item(id)),
             }
-        }
-        Ok(item)
+            Ok(())
+        };
+        Ok(self.journal.replay(&self.history(ITEM_HISTORY, &id)?, None, fold).await?.state)
     }
 
     /// Replays the journal, ends what a crash interrupted, and goes on with what waits.

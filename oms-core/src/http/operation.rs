@@ -8,7 +8,7 @@ use super::{Access, ArmError, Call, Response, Route, respond};
 use crate::auth::Principal;
 use crate::entropy::Entropy;
 use crate::id::ParseIdError;
-use crate::journal::{Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt};
+use crate::journal::{Event, HistoryId, Journal, JournalError, JournalExt};
 use crate::lifecycle::{IllegalTransition, Lifecycle};
 use crate::resource::ResourceId;
 use crate::{Clock, ErrorKind};
@@ -250,12 +250,9 @@ impl Operations {
     ) -> Result<Self, OperationError> {
         let (kept, beginning) = (Mutex::default(), tokio::sync::Mutex::new(()));
         let this = Self { journal, clock, entropy, retry_after_seconds: 1, kept, beginning };
-        for head in this.journal.list_whole(KIND).await? {
-            let id: OperationId = head.history.key().parse()?;
-            if let Some((operation, _)) = this.read(id).await? {
-                this.kept().insert(id, operation.ended);
-            }
-        }
+        let all = this.journal.replay_kind(KIND, None, apply).await?;
+        let operations = all.into_iter().filter_map(|replayed| replayed.state);
+        this.kept().extend(operations.map(|operation| (operation.id, operation.ended)));
         Ok(this)
     }
 
@@ -521,19 +518,15 @@ impl Operations {
         by: &Principal,
     ) -> Result<(), OperationError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
-        let envelope = change.seal(self.clock.now(), &by.to_string())?;
-        self.journal.append_to(&history, expected, vec![envelope]).await?;
+        let (now, by) = (self.clock.now(), by.to_string());
+        self.journal.append_event(&history, expected, change, now, &by).await?;
         Ok(())
     }
 
     async fn read(&self, id: OperationId) -> Result<Option<(Operation, u64)>, OperationError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
-        let mut operation = None;
-        for event in self.journal.read_whole(&history).await? {
-            operation =
-                Some((apply(id, operation.map(|(found, _)| found), &event)?, event.version));
-        }
-        Ok(operation)
+        let replayed = self.journal.replay(&history, None, apply).await?;
+        Ok(replayed.state.map(|operation| (operation, replayed.version)))
     }
 
     async fn forget(&self, id: OperationId) -> Result<(), OperationError> {
@@ -550,17 +543,20 @@ impl Operations {
 }
 
 fn apply(
-    id: OperationId,
-    found: Option<Operation>,
+    operation: &mut Option<Operation>,
+    change: Change,
     event: &Event,
-) -> Result<Operation, OperationError> {
+) -> Result<(), OperationError> {
+    let id: OperationId = event.history.key().parse()?;
     let corrupt = |reason: String| OperationError::Corrupt { operation: id.to_string(), reason };
     let at = event.envelope.time;
-    let (mut operation, change) = match (found, Change::open(&event.envelope)?) {
+    let (operation, change) = match (operation.as_mut(), change) {
         (None, Change::Begun { name, scope, by }) => {
             let (state, result) = (OperationState::Running, Value::Null);
             let (started, ended, failure) = (at, None, None);
-            return Ok(Operation { id, name, scope, by, state, started, ended, result, failure });
+            *operation =
+                Some(Operation { id, name, scope, by, state, started, ended, result, failure });
+            return Ok(());
         }
         (Some(operation), change) => (operation, change),
         (None, _) => return Err(corrupt("it ends before it begins".to_owned())),
@@ -578,7 +574,7 @@ fn apply(
         Change::Failed { failure } => operation.failure = Some(failure),
         Change::Begun { .. } | Change::Canceled => {}
     }
-    Ok(operation)
+    Ok(())
 }
 
 fn is_expired(ended: Option<Timestamp>, now: Timestamp) -> bool {

@@ -5,6 +5,7 @@
 //! one wins and the other reads again. Every event also has a *position* in the one global log,
 //! from which projections read and wait for more.
 
+mod ext;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -16,6 +17,7 @@ mod row;
 mod sqlite;
 mod typed;
 
+pub use ext::{JournalExt, Replayed};
 pub use memory::MemoryJournal;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresJournal, PostgresSettings};
@@ -196,6 +198,15 @@ pub struct Event {
     pub version: u64,
     /// What the writer said.
     pub envelope: Envelope,
+}
+
+impl Event {
+    /// What its place holds does not make sense there.
+    #[must_use]
+    pub fn corrupt(&self, reason: &dyn fmt::Display) -> JournalError {
+        let reason = format!("{} at version {}: {reason}", self.history, self.version);
+        JournalError::Corrupt { reason }
+    }
 }
 
 /// Events to append to one history, or a condition on it.
@@ -411,86 +422,6 @@ pub trait Journal: Debug + Send + Sync {
     async fn delete(&self, history: &HistoryId, expected: u64) -> Result<(), JournalError>;
 }
 
-/// Conveniences on every [`Journal`].
-#[async_trait]
-pub trait JournalExt: Journal {
-    /// Appends to one history and answers its new version.
-    ///
-    /// # Errors
-    /// Those of [`Journal::append`].
-    async fn append_to(
-        &self,
-        history: &HistoryId,
-        expected: u64,
-        events: Vec<Envelope>,
-    ) -> Result<u64, JournalError> {
-        let appends = vec![Append { history: history.clone(), expected, events }];
-        let versions = self.append(appends).await?;
-        versions.first().copied().ok_or_else(|| JournalError::Unavailable {
-            reason: "the adapter answered no version".to_owned(),
-        })
-    }
-
-    /// Every event of one history, oldest first.
-    ///
-    /// # Errors
-    /// Those of [`Journal::read`].
-    async fn read_whole(&self, history: &HistoryId) -> Result<Vec<Event>, JournalError> {
-        let mut events = Vec::new();
-        loop {
-            let after = events.last().map_or(0, |event: &Event| event.version);
-            let page = self.read(history, after, READ_MAX).await?;
-            if page.is_empty() {
-                return Ok(events);
-            }
-            events.extend(page);
-        }
-    }
-
-    /// The events of every history of one kind that come after those that are known: `known`
-    /// answers how many of a history's events are. In order within each history; histories in order
-    /// of their keys. Of histories that did not change only the heads are read.
-    ///
-    /// # Errors
-    /// Those of [`Journal::list`] and [`Journal::read`].
-    async fn read_new<F>(&self, kind: &str, known: F) -> Result<Vec<Event>, JournalError>
-    where
-        F: Fn(&HistoryId) -> u64 + Send,
-    {
-        let mut events = Vec::new();
-        for Head { history, version } in self.list_whole(kind).await? {
-            let mut after = known(&history);
-            while after < version {
-                let page = self.read(&history, after, READ_MAX).await?;
-                // Deleted since it was listed.
-                let Some(last) = page.last() else { break };
-                after = last.version;
-                events.extend(page);
-            }
-        }
-        Ok(events)
-    }
-
-    /// Every history of one kind.
-    ///
-    /// # Errors
-    /// Those of [`Journal::list`].
-    async fn list_whole(&self, kind: &str) -> Result<Vec<Head>, JournalError> {
-        let mut heads: Vec<Head> = Vec::new();
-        loop {
-            let after = heads.last().map(|head| head.history.key().to_owned());
-            let page = self.list(kind, after.as_deref(), READ_MAX).await?;
-            let is_last = page.len() < READ_MAX;
-            heads.extend(page);
-            if is_last {
-                return Ok(heads);
-            }
-        }
-    }
-}
-
-impl<T: Journal + ?Sized> JournalExt for T {}
-
 /// Checks the limits that every adapter keeps.
 pub(crate) fn check_append(appends: &[Append]) -> Result<(), JournalError> {
     // The guard of one lease comes on top, so that an engine has the same limits under one.
@@ -607,33 +538,5 @@ mod tests {
             }
             other => panic!("expected a refusal, got {other:?}"),
         }
-    }
-
-    #[tokio::test]
-    async fn what_is_new_of_a_kind_is_read_once() {
-        let journal = MemoryJournal::default();
-        let history = |kind: &str, key: &str| HistoryId::new(kind, key).expect("a name");
-        let append = async |history: HistoryId, expected, count| {
-            let event = Envelope::new("k", 1, Timestamp::UNIX_EPOCH, "me", &0).expect("JSON");
-            journal.append_to(&history, expected, vec![event; count]).await.expect("appends");
-        };
-        append(history("job", "b"), 0, 2).await;
-        append(history("job", "a"), 0, READ_MAX).await;
-        append(history("job", "a"), READ_MAX as u64, 1).await;
-        append(history("other", "a"), 0, 1).await;
-        let mut known = std::collections::HashMap::new();
-        let mut look = async || {
-            let version = |history: &HistoryId| known.get(history).copied().unwrap_or(0);
-            let new = journal.read_new("job", version).await.expect("reads");
-            known.extend(new.iter().map(|event| (event.history.clone(), event.version)));
-            new.iter().map(|event| (event.history.to_string(), event.version)).collect::<Vec<_>>()
-        };
-        let first = look().await;
-        assert_eq!((first[0].clone(), first.len()), (("job/a".to_owned(), 1), READ_MAX + 3));
-        assert_eq!(first[READ_MAX + 1..], [("job/b".to_owned(), 1), ("job/b".to_owned(), 2)]);
-        assert_eq!(look().await, []);
-        append(history("job", "b"), 2, 1).await;
-        journal.delete(&history("job", "a"), READ_MAX as u64 + 1).await.expect("deletes");
-        assert_eq!(look().await, [("job/b".to_owned(), 3)]);
     }
 }

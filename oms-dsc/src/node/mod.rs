@@ -259,18 +259,15 @@ impl Lcm {
         if let Some(record) = &self.record {
             return Ok(record.clone());
         }
-        let mut record = LcmRecord::default();
-        for event in self.journal.read_whole(&history()?).await? {
-            record.replay(&event)?;
-        }
+        let blank = LcmRecord::default();
+        let record = self.journal.replay(&history()?, blank, LcmRecord::replay).await?.state;
         self.record = Some(record.clone());
         Ok(record)
     }
 
     async fn append(&self, record: &mut LcmRecord, event: &LcmEvent) -> Result<(), Error> {
-        let envelope = event.seal(self.clock.now(), "lcm")?;
-        record.version =
-            self.journal.append_to(&history()?, record.version, vec![envelope]).await?;
+        let (version, now) = (record.version, self.clock.now());
+        record.version = self.journal.append_event(&history()?, version, event, now, "lcm").await?;
         Ok(())
     }
 

@@ -256,8 +256,8 @@ impl LcmRecord {
         Ok(())
     }
 
-    pub(super) fn replay(&mut self, event: &Event) -> Result<(), Error> {
-        let opened = LcmEvent::open(&event.envelope)?;
+    #[expect(clippy::needless_pass_by_value, reason = "it is what `JournalExt::replay` applies")]
+    pub(super) fn replay(&mut self, opened: LcmEvent, event: &Event) -> Result<(), Error> {
         self.apply(&opened).map_err(|error| Error::Corrupt {
             what: event.history.to_string(),
             reason: format!("event {}: {error}", event.version),

@@ -308,8 +308,12 @@ impl ReplicationProtectedItem {
     ///
     /// # Errors
     /// [`Error::Journal`] for events that are not of this format or cannot follow each other.
-    pub fn replay(name: &str, events: &[Event]) -> error::Result<Option<Self>> {
-        Self::follow(name, events, |_, _| {})
+    pub fn replay(events: &[Event]) -> error::Result<Option<Self>> {
+        let mut item = None;
+        for event in events {
+            Self::follow(&mut item, &StoredEvent::open(&event.envelope)?, event)?;
+        }
+        Ok(item)
     }
 
     /// The protections of a history that have ended, oldest first: each as it was before its end, and when
@@ -317,51 +321,41 @@ impl ReplicationProtectedItem {
     ///
     /// # Errors
     /// As [`replay`](Self::replay).
-    pub fn ended(name: &str, events: &[Event]) -> error::Result<Vec<(Self, Timestamp)>> {
-        let mut ended = Vec::new();
-        Self::follow(name, events, |item, time| ended.push((item, time)))?;
+    pub fn ended(events: &[Event]) -> error::Result<Vec<(Self, Timestamp)>> {
+        let (mut item, mut ended) = (None, Vec::new());
+        for event in events {
+            let last = Self::follow(&mut item, &StoredEvent::open(&event.envelope)?, event)?;
+            ended.extend(last.map(|last| (last, event.envelope.time)));
+        }
         Ok(ended)
     }
 
-    /// Replays a history, and shows every protection that ends, as it was before.
-    fn follow(
-        name: &str,
-        events: &[Event],
-        mut end: impl FnMut(Self, Timestamp),
+    /// What an item is after one event more; answers a protection that it ends, as it was before.
+    pub(crate) fn follow(
+        item: &mut Option<Self>,
+        stored: &StoredEvent,
+        event: &Event,
     ) -> error::Result<Option<Self>> {
-        let mut item: Option<Self> = None;
-        for event in events {
-            let stored = StoredEvent::open(&event.envelope)?;
-            let time = event.envelope.time;
-            let damaged = |reason: &dyn fmt::Display| {
-                let version = event.version;
-                let reason = format!("item `{name}`, event {version}: {reason}");
-                Error::Journal(JournalError::Corrupt { reason })
-            };
-            let mut next = match (&stored.event, item.take()) {
-                (ItemEvent::EnableRequested { .. }, _) => {
-                    Self::requested(stored.item, event.version, &stored.event)
-                        .ok_or_else(|| damaged(&"is no request"))?
-                }
-                (_, Some(item)) => item,
-                (_, None) => return Err(damaged(&"comes before protection was enabled")),
-            };
-            let is_end =
-                matches!(stored.event, ItemEvent::Disabled | ItemEvent::EnableFailed { .. });
-            let last = is_end.then(|| next.clone());
-            if !matches!(stored.event, ItemEvent::EnableRequested { .. }) {
-                next.apply(&stored.event, time).map_err(|error| damaged(&error))?;
+        let damaged = |reason: &dyn fmt::Display| Error::Journal(event.corrupt(reason));
+        let mut next = match (&stored.event, item.take()) {
+            (ItemEvent::EnableRequested { .. }, _) => {
+                Self::requested(stored.item, event.version, &stored.event)
+                    .ok_or_else(|| damaged(&"is no request"))?
             }
-            next.version = event.version;
-            if (next.state, next.test) != (stored.state, stored.test) {
-                return Err(damaged(&"state differs from the one that was stored"));
-            }
-            if let Some(last) = last {
-                end(last, time);
-            }
-            item = (next.state != ProtectionState::Unprotected).then_some(next);
+            (_, Some(item)) => item,
+            (_, None) => return Err(damaged(&"comes before protection was enabled")),
+        };
+        let is_end = matches!(stored.event, ItemEvent::Disabled | ItemEvent::EnableFailed { .. });
+        let last = is_end.then(|| next.clone());
+        if !matches!(stored.event, ItemEvent::EnableRequested { .. }) {
+            next.apply(&stored.event, event.envelope.time).map_err(|error| damaged(&error))?;
         }
-        Ok(item)
+        next.version = event.version;
+        if (next.state, next.test) != (stored.state, stored.test) {
+            return Err(damaged(&"state differs from the one that was stored"));
+        }
+        *item = (next.state != ProtectionState::Unprotected).then_some(next);
+        Ok(last)
     }
 
     /// An item whose protection was just asked for.

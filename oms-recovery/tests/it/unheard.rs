@@ -74,7 +74,7 @@ impl Step {
 async fn truth(world: &World) -> (u64, Option<ReplicationProtectedItem>) {
     let history = HistoryId::new(HISTORY_KIND, "web1").expect("a name");
     let events = world.journal.inner().read_whole(&history).await.expect("events");
-    let item = ReplicationProtectedItem::replay("web1", &events).expect("events that follow");
+    let item = ReplicationProtectedItem::replay(&events).expect("events that follow");
     (events.len() as u64, item)
 }
 

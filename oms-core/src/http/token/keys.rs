@@ -232,8 +232,8 @@ impl SigningKeys {
         by: &Principal,
     ) -> Result<(), SigningKeyError> {
         let history = HistoryId::new(KIND, &id.to_string())?;
-        let envelope = change.seal(self.clock.now(), &by.to_string())?;
-        self.journal.append_to(&history, expected, vec![envelope]).await?;
+        let (now, by) = (self.clock.now(), by.to_string());
+        self.journal.append_event(&history, expected, change, now, &by).await?;
         Ok(())
     }
 }

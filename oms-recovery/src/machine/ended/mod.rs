@@ -134,7 +134,7 @@ impl Shared {
         if events.is_empty() {
             return Err(Error::NotFound { what: "protection", name: name.to_owned() });
         }
-        ReplicationProtectedItem::ended(name, &events)
+        ReplicationProtectedItem::ended(&events)
     }
 
     /// The ended protections of a machine, with what is at their sites.
@@ -170,7 +170,7 @@ impl Shared {
         let found = blocking(move || look(&shared, &looked, location)).await?;
         let Some(mut remains) = found else { return Ok(None) };
         let history = state::history(item.id, location)?;
-        remains.state = state::replay(&self.journal.read_whole(&history).await?)?;
+        remains.state = state::read(&*self.journal, &history).await?.state;
         Ok(Some(remains))
     }
 }

@@ -105,8 +105,8 @@ impl ReleasePlan {
         // Another process may have begun, or done it, since it was planned.
         let remains = shared.find(&item, location).await?;
         let history = state::history(item.id, location)?;
-        let events = shared.journal.read_whole(&history).await?;
-        let (found, mut version) = (state::replay(&events)?, events.len() as u64);
+        let found = state::read(&*shared.journal, &history).await?;
+        let (found, mut version) = (found.state, found.version);
         match &remains {
             Some(remains) => remains.check(event)?,
             None if found == ReleaseState::Released => return Ok(()),
@@ -172,7 +172,7 @@ impl Shared {
                 Ok(Some(remains)) => return Ok((item, Some(remains))),
                 Ok(None) => {
                     let history = state::history(item.id, location)?;
-                    let found = state::replay(&self.journal.read_whole(&history).await?)?;
+                    let found = state::read(&*self.journal, &history).await?.state;
                     if matches!(found, ReleaseState::Merging | ReleaseState::Discarding) {
                         return Ok((item, None));
                     }
@@ -201,9 +201,8 @@ impl Shared {
             image: item.site(location).image_path(),
             event,
         };
-        let envelope = stored.seal(self.clock.now(), "oms-recovery")?;
-        let history = state::history(item.id, location)?;
-        Ok(self.journal.append_to(&history, version, vec![envelope]).await?)
+        let (history, now) = (state::history(item.id, location)?, self.clock.now());
+        Ok(self.journal.append_event(&history, version, &stored, now, "oms-recovery").await?)
     }
 }
 

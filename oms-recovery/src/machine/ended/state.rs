@@ -1,9 +1,11 @@
 //! Where the release of what an ended protection left at a site stands.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::ItemId;
 use crate::replication::state::ActiveLocation;
-use oms_core::journal::{BodyShape, Event, HistoryId, JournalError, JournalEvent};
+use oms_core::journal::{
+    BodyShape, Event, HistoryId, Journal, JournalEvent, JournalExt as _, Replayed,
+};
 use oms_core::lifecycle::{IllegalTransition, Lifecycle};
 use serde::{Deserialize, Serialize};
 
@@ -129,15 +131,13 @@ pub(crate) fn history(item: ItemId, location: ActiveLocation) -> Result<HistoryI
 }
 
 /// The state that a history comes to.
-pub(crate) fn replay(events: &[Event]) -> Result<ReleaseState> {
-    let mut state = ReleaseState::default();
-    for event in events {
-        let stored = StoredRelease::open(&event.envelope)?;
-        state = state.next(stored.event).map_err(|error| {
-            let (history, version) = (&event.history, event.version);
-            let reason = format!("{history}, event {version}: {error}");
-            JournalError::Corrupt { reason }
-        })?;
-    }
-    Ok(state)
+pub(crate) async fn read(
+    journal: &dyn Journal,
+    history: &HistoryId,
+) -> Result<Replayed<ReleaseState>> {
+    let fold = |state: &mut ReleaseState, stored: StoredRelease, event: &Event| {
+        *state = state.next(stored.event).map_err(|illegal| event.corrupt(&illegal))?;
+        Ok::<(), Error>(())
+    };
+    journal.replay(history, ReleaseState::default(), fold).await
 }
