@@ -13,7 +13,7 @@ use crate::settings::{
 use crate::stream::{Redactor, StreamRecord, StreamStore, StreamType};
 use crate::worker::{LocalWorker, Shared, Support, isolation, system};
 use oms_core::disk::DiskLock;
-use oms_core::journal::{Journal, JournalError, JournalEvent as _, JournalExt, READ_MAX};
+use oms_core::journal::{Journal, JournalError, JournalExt, READ_MAX};
 use oms_core::lifecycle::Lifecycle;
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, EntropyExt, LocalDisk, Secret, SystemClock, SystemEntropy};

@@ -50,7 +50,7 @@ use crate::protocol::{AgentId, Checksum, JobId, Operation, Request, StatusReport
 use crate::resource::Registry;
 use engine::{Documents, Effect, Engine, Input, accept};
 use oms_core::clock::Stopwatch;
-use oms_core::journal::{HistoryId, Journal, JournalEvent as _, JournalExt, SqliteJournal};
+use oms_core::journal::{HistoryId, Journal, JournalExt, SqliteJournal};
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, LocalDisk, SystemClock, SystemEntropy};
 use outbox::Outbox;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::protocol::{AgentId, Checksum, ConfigurationName, JobId};
-use oms_core::journal::{Event, JournalEvent as _};
+use oms_core::journal::Event;
 use oms_core::lifecycle::{IllegalTransition, Lifecycle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

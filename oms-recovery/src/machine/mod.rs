@@ -24,7 +24,7 @@ use crate::replication::{
 };
 use jiff::Timestamp;
 use oms_core::Lifecycle;
-use oms_core::journal::{BodyShape, Event, JournalError, JournalEvent};
+use oms_core::journal::{BodyShape, Event, JournalEvent};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

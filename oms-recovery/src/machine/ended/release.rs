@@ -16,7 +16,7 @@ use crate::replication::tracker::merge::KeptLog;
 use crate::vault::{Items, Shared, whole};
 use oms_core::Lifecycle as _;
 use oms_core::disk::{Disk, OpenMode};
-use oms_core::journal::{JournalEvent as _, JournalExt as _};
+use oms_core::journal::JournalExt as _;
 use oms_core::task::blocking;
 use std::sync::Arc;
 
