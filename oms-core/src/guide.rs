@@ -45,9 +45,9 @@
 //! # 4. Recovery by replay
 //! There is no other store of the state: it is the fold of the history, which
 //! [`replay`](crate::journal::JournalExt::replay) makes, together with the version that the next
-//! append expects. Starting is [`replay_kind`](crate::journal::JournalExt::replay_kind). A history that became long keeps a [`Snapshot`](crate::journal::Snapshot). What is bulk,
-//! such as a report's body, goes to files through a [`Disk`](crate::Disk) and is synced before the
-//! event that names it.
+//! append expects. Starting is [`replay_kind`](crate::journal::JournalExt::replay_kind). A history
+//! that became long keeps a [`Snapshot`](crate::journal::Snapshot). What is bulk, such as a report's
+//! body, goes to files through a [`Disk`](crate::Disk) and is synced before the event that names it.
 //!
 //! # 5. Records through a projection
 //! What happened is also a [`Record`](crate::Record) that the log repository can be asked about. A
