@@ -4,6 +4,7 @@ use oms_logs::query::diagnostic::locate;
 use oms_logs::query::limits::QUERY_BYTES_MAX;
 use oms_logs::query::syntax::parse;
 use proptest::prelude::*;
+use serde_json::Value;
 
 /// The tree as text, then each diagnostic.
 fn read(text: &str) -> String {
@@ -343,6 +344,40 @@ proptest! {
             prop_assert_eq!(again.query.map(|query| query.to_string()), Some(printed));
         }
     }
+
+    /// A name in brackets may hold stars, which stand for any text there too, beside what would
+    /// end a name without brackets.
+    #[test]
+    fn patterns_of_names_read_the_same(
+        names in prop::collection::vec(r#"[a-c0-9_$*'"\\ .é-]{1,6}|true|null|dynamic|asc|by"#, 3),
+    ) {
+        let [away, reorder, table] = &names[..] else { unreachable!("three") };
+        let quoted = |name: &str| format!("[{}]", Value::from(name));
+        let text = format!(
+            "union {}, U | project-away z*, {} | project-reorder {} desc, b | count",
+            quoted(table), quoted(away), quoted(reorder),
+        );
+        let first = parse(&text);
+        prop_assert!(first.problems.is_empty(), "{text}: {:?}", first.problems);
+        let printed = first.query.expect("no problem").to_string();
+        let again = parse(&printed);
+        prop_assert!(again.problems.is_empty(), "{printed}: {:?}", again.problems);
+        let again = again.query.expect("no problem");
+        prop_assert_eq!(again.to_string(), printed);
+        let debug = format!("{again:?}");
+        for name in &names {
+            prop_assert!(debug.contains(&format!("{name:?}")), "{name:?} is not in {debug}");
+        }
+    }
+}
+
+/// Found by fuzzing: a pattern that a blank would end lost its brackets.
+#[test]
+fn a_pattern_with_a_blank_keeps_its_brackets() {
+    let query = parse("T | project-away z*, ['* b'] | project-reorder ['a b*'] asc").query;
+    let printed = query.expect("no problem").to_string();
+    assert_eq!(printed, "T\n| project-away z*, [\"* b\"]\n| project-reorder [\"a b*\"] asc");
+    assert_eq!(parse(&printed).query.expect("no problem").to_string(), printed);
 }
 
 #[test]

@@ -47,14 +47,18 @@ impl Display for Quoted<'_> {
     }
 }
 
+/// Whether it is read as one name without brackets.
+fn is_plain(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+}
+
 /// A name, in brackets if it is not plain or could be taken for a word of the language.
 struct Plain<'a>(&'a str);
 
 impl Display for Plain<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let plain = self.0.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$')
-            && self.0.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
-        if plain { f.write_str(self.0) } else { write!(f, "[{}]", Quoted(self.0)) }
+        if is_plain(self.0) { f.write_str(self.0) } else { write!(f, "[{}]", Quoted(self.0)) }
     }
 }
 
@@ -64,12 +68,15 @@ impl Display for Name {
     }
 }
 
-/// A name in which `*` stands for any text.
+/// A name in which `*` stands for any text, in brackets if what is around the stars is not plain.
 struct Pattern<'a>(&'a str);
 
 impl Display for Pattern<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.contains('*') { f.write_str(self.0) } else { Plain(self.0).fmt(f) }
+        let is_bare = |name: &str| {
+            name.contains('*') && name.split('*').all(|part| part.is_empty() || is_plain(part))
+        };
+        if is_bare(self.0) { f.write_str(self.0) } else { Plain(self.0).fmt(f) }
     }
 }
 
@@ -267,7 +274,7 @@ impl Display for Expr {
         match &self.kind {
             ExprKind::Literal(literal) => literal.fmt(f),
             ExprKind::Name(name) => Plain(name).fmt(f),
-            ExprKind::Star(pattern) => f.write_str(pattern),
+            ExprKind::Star(pattern) => Pattern(pattern).fmt(f),
             ExprKind::Call { name, arguments } => {
                 write!(f, "{}(", name.text)?;
                 list(f, arguments, |f, argument| argument.fmt(f))?;
