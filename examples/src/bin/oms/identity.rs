@@ -285,7 +285,7 @@ impl ResourceGuard for Running {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use axum::body::Body;
     use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -319,13 +319,13 @@ mod tests {
         }
     }
 
-    async fn token(mounted: &Mounted, admin: &Admin, client: &str, secret: &str) -> Option<String> {
+    async fn token(mounted: &Mounted, tenant: &str, client: &str, secret: &str) -> Option<String> {
         let form = format!(
             "grant_type=client_credentials&client_id={client}&client_secret={}&scope=https%3A%2F%2F\
              management.azure.com%2F.default",
             secret.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
         );
-        let request = Request::post(format!("/{}/oauth2/v2.0/token", admin.tenant_id))
+        let request = Request::post(format!("/{tenant}/oauth2/v2.0/token"))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(form))
             .expect("a request");
@@ -333,6 +333,17 @@ mod tests {
         let token = body["access_token"].as_str().map(str::to_owned);
         assert_eq!(token.is_some(), status == StatusCode::OK, "{body}");
         token
+    }
+
+    /// What a client sends that is known and has no role.
+    pub(crate) async fn guest(identity: &Identity, mounted: &Mounted, tenant: &str) -> HeaderMap {
+        let client = Principal::new(PrincipalKind::ClientSecret, "guest");
+        let drawn = identity.credentials.draw(client, None, &Principal::local()).await;
+        let (_, secret) = drawn.expect("drawn");
+        let secret = secret.expose_text().expect("text");
+        let token = token(mounted, tenant, "guest", secret).await.expect("a token");
+        let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
+        HeaderMap::from_iter([(header::AUTHORIZATION, bearer)])
     }
 
     async fn answer(mounted: &Mounted, request: Request<Body>) -> (StatusCode, Value) {
@@ -364,7 +375,7 @@ mod tests {
         for _start in 0..2 {
             let (_identity, mounted) = place.open(&admin).await.expect("opens");
             let secret = admin.client_secret.expose_text().expect("text");
-            let token = token(&mounted, &admin, &admin.client_id, secret).await;
+            let token = token(&mounted, &admin.tenant_id, &admin.client_id, secret).await;
             let token = token.expect("a token");
             let group = format!(
                 "/subscriptions/{}/resourceGroups/{}",
@@ -413,7 +424,8 @@ mod tests {
         is_of("Microsoft.OperationalInsights/workspaces/tables", "logs");
 
         let secret = admin.client_secret.expose_text().expect("text");
-        let token = token(&mounted, &admin, &admin.client_id, secret).await.expect("a token");
+        let token =
+            token(&mounted, &admin.tenant_id, &admin.client_id, secret).await.expect("a token");
         let vaults = format!(
             "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.RecoveryServices/vaults",
             admin.subscription_id, admin.resource_group
@@ -464,7 +476,7 @@ mod tests {
         let (identity, mounted) = place.open(&admin).await.expect("opens");
         assert!(identity.credentials.list(PrincipalKind::ClientSecret).is_empty());
         let secret = admin.client_secret.expose_text().expect("text");
-        let token = token(&mounted, &admin, &admin.client_id, secret).await;
+        let token = token(&mounted, &admin.tenant_id, &admin.client_id, secret).await;
         assert_eq!(token, None);
     }
 
@@ -491,14 +503,7 @@ mod tests {
     async fn strangers_and_clients_without_a_role_get_nothing() {
         let (place, admin) = (Place::new(), admin());
         let (identity, mounted) = place.open(&admin).await.expect("opens");
-        let client = Principal::new(PrincipalKind::ClientSecret, "guest");
-        let drawn = identity.credentials.draw(client, None, &Principal::local()).await;
-        let (_, secret) = drawn.expect("drawn");
-        let secret = secret.expose_text().expect("text");
-        let token = token(&mounted, &admin, "guest", secret).await.expect("a token");
-        let mut headers = HeaderMap::new();
-        let bearer = HeaderValue::from_str(&format!("Bearer {token}")).expect("a header");
-        headers.insert(header::AUTHORIZATION, bearer);
+        let headers = guest(&identity, &mounted, &admin.tenant_id).await;
         assert!(routes::denied_without_grant(&mounted, &headers).await > 8);
         let token = routes::Prescribed {
             route: "POST /{tenant}/oauth2/v2.0/token",

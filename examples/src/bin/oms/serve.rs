@@ -269,6 +269,7 @@ fn portal() -> Surface {
 mod tests {
     use super::*;
     use crate::command::Command;
+    use crate::identity;
     use axum::body::Body;
     use http::{Request, header};
     use oms_core::http::RouteInfo;
@@ -418,6 +419,34 @@ mod tests {
             assert!(closed.contains(route), "there is no {route}");
         }
         assert_eq!(anonymous, listed());
+        suite.close().await.expect("closes");
+    }
+
+    /// A client that is known and has no role is denied every operation there is. What knows its callers
+    /// by something else than such a token takes it for a stranger's.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_without_a_role_is_denied_every_operation() {
+        let (_folder, suite, mounted) = open(&[]).await;
+        let headers = identity::tests::guest(suite.identity(), &mounted, ID).await;
+        let token = headers[header::AUTHORIZATION].to_str().expect("text");
+        let (mut denied, mut strange, mut wrong) = (0, BTreeSet::new(), Vec::new());
+        for route in mounted.routes() {
+            let shown = routes::shown(&route);
+            match (route.access.operation(), status(&mounted, &route, Some(token)).await) {
+                (None, status) if !route.access.is_anonymous() && status.is_success() => {
+                    wrong.push(format!("{shown}: {status}"));
+                }
+                (None, _) => {}
+                (Some(_), StatusCode::FORBIDDEN) => denied += 1,
+                (Some(_), StatusCode::UNAUTHORIZED) => drop(strange.insert(route.pattern)),
+                (Some(_), status) => wrong.push(format!("{shown}: {status}")),
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert!(denied > 20, "{denied} of {}", mounted.routes().count());
+        // Metrics have a token of their own, and ingestion takes tokens of another audience alone.
+        let elsewhere = ["/dataCollectionRules/{rule}/streams/{stream}", "/metrics"];
+        assert_eq!(strange, BTreeSet::from(elsewhere.map(str::to_owned)));
         suite.close().await.expect("closes");
     }
 

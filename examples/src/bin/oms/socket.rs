@@ -132,3 +132,49 @@ pub(crate) async fn send(root: &Path, holder: &str, command: &Command) -> Result
         Answer::Failed(message) => bail!(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    use crate::suite::{Service, Wanted};
+    use http::HeaderMap;
+    use oms_core::testkit::routes;
+
+    /// Whoever reaches the socket and shows no token, or another's, commands nothing; a token is of one
+    /// start.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_on_the_socket_answers_a_stranger() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = DataDir::open(&folder.path().join("data")).expect("a data directory");
+        let admin = crate::admin::Admin::load_or_create(data.root(), &SystemEntropy);
+        let admin = admin.expect("credentials");
+        let wanted = Wanted::new(&[Service::Backup], &Config::default());
+        let suite = Suite::open(data, &admin, wanted).await.expect("a suite");
+        let suite = Arc::new(suite);
+        let token = || read_secret(&suite.root().join(TOKEN_FILE)).expect("a token");
+        let before = mounted(&suite).expect("mounts");
+        let stale = token();
+        let mounted = mounted(&suite).expect("mounts");
+        let open = routes::open_to_strangers(&mounted, &[]).await;
+        let open: Vec<String> = open.iter().map(|walked| routes::shown(&walked.route)).collect();
+        assert_eq!(open, ["GET /healthz"], "it says only that the process answers");
+        for (mounted, secret, expected) in [
+            (&mounted, &stale, StatusCode::UNAUTHORIZED),
+            (&mounted, &admin.client_secret, StatusCode::UNAUTHORIZED),
+            // It is let in, and has sent no command.
+            (&mounted, &token(), StatusCode::BAD_REQUEST),
+            (&before, &stale, StatusCode::BAD_REQUEST),
+        ] {
+            let bearer = HeaderValue::from_bytes(&[b"Bearer ", secret.expose()].concat());
+            let bearer = bearer.expect("a header");
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer)]);
+            let mut walked = routes::walk(mounted, &headers).await;
+            walked.retain(|one| !one.route.access.is_anonymous());
+            assert_eq!(walked.len(), 1, "one route takes commands");
+            assert_eq!(walked[0].status, expected, "{walked:?}");
+        }
+        suite.close().await.expect("closes");
+    }
+}

@@ -324,6 +324,11 @@ impl Suite {
         self.services.iter().map(|service| service.name()).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.data.root()
     }
