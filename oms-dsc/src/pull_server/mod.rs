@@ -434,18 +434,29 @@ impl PullServer {
         presented: Option<&str>,
         is_heard: bool,
     ) -> Result<Node, Error> {
-        let node = self.nodes.calling(agent_id, presented, is_heard).await;
-        let node = node.map_err(|error| match error {
+        let node = self.recognise(agent_id, presented, is_heard).await;
+        node.map_err(|error| match error {
+            // Also one that was taken out meanwhile.
             Error::NotFound { .. } => Error::Unauthenticated { reason: UNKNOWN_AGENT },
             error => error,
-        })?;
+        })
+    }
+
+    async fn recognise(
+        &self,
+        agent_id: AgentId,
+        presented: Option<&str>,
+        is_heard: bool,
+    ) -> Result<Node, Error> {
+        let node = self.nodes.calling(agent_id, presented, is_heard).await?;
         let node = self.note_presented(node, presented).await?;
         let limit = self.silence_limit();
         let node = match is_heard && node.should_keep_call(self.clock.now(), limit) {
             true => self.keep_call(agent_id, limit).await?,
             false => node,
         };
-        // Meanwhile another server may have voided the certificate.
+        // Meanwhile another server may have voided the certificate, or taken the node out.
+        check_registered(&node)?;
         node.check_vouched_for(presented)?;
         Ok(node)
     }

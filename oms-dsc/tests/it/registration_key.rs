@@ -3,8 +3,8 @@
 use crate::support::{KEY, World, cells};
 use async_trait::async_trait;
 use oms_core::journal::{
-    Append, Event, Head, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt as _,
-    MemoryJournal, Snapshot,
+    Append, Envelope, Event, Head, HistoryId, Journal, JournalError, JournalEvent as _,
+    JournalExt as _, MemoryJournal, Snapshot,
 };
 use oms_core::{Clock as _, ErrorKind, Secret};
 use oms_dsc::PullServer;
@@ -196,21 +196,33 @@ async fn servers_on_one_journal_know_each_others_keys_at_once() {
     assert_eq!(left[0].registration_key, Some(other.id));
 }
 
-/// A journal in which a key is revoked at the moment when a registration is to be written.
+/// A journal in which another server is first at the moment when something of a node is to be written.
 #[derive(Debug)]
-struct RevokedMeanwhile {
+pub(crate) struct Meanwhile {
     inner: Arc<MemoryJournal>,
-    key: Mutex<Option<Append>>,
+    first: Mutex<Option<Append>>,
+}
+
+impl Meanwhile {
+    /// The same journal, in which `event` is then written to a history after its version `expected`.
+    pub(crate) fn new(
+        inner: &Arc<MemoryJournal>,
+        history: HistoryId,
+        expected: u64,
+        event: Envelope,
+    ) -> Arc<Self> {
+        let first = Mutex::new(Some(Append { history, expected, events: vec![event] }));
+        Arc::new(Self { inner: Arc::clone(inner), first })
+    }
 }
 
 #[async_trait]
-impl Journal for RevokedMeanwhile {
+impl Journal for Meanwhile {
     async fn append(&self, appends: Vec<Append>) -> Result<Vec<u64>, JournalError> {
-        let is_registration = appends.iter().any(|append| append.history.kind() == "dsc-node");
-        if is_registration {
-            let revoked = self.key.lock().expect("not poisoned").take();
-            if let Some(revoked) = revoked {
-                self.inner.append(vec![revoked]).await?;
+        if appends.iter().any(|append| append.history.kind() == "dsc-node") {
+            let first = self.first.lock().expect("not poisoned").take();
+            if let Some(first) = first {
+                self.inner.append(vec![first]).await?;
             }
         }
         self.inner.append(appends).await
@@ -266,10 +278,8 @@ async fn a_key_that_is_revoked_while_a_node_registers_registers_nobody() {
     let (made, key) = server.make_registration_key(scoped(&[])).await.expect("made");
     let history = HistoryId::new(REGISTRATION_KEY_HISTORY, &made.id.to_string()).expect("a name");
     let revoked = RegistrationKeyEvent::Revoked { removes_nodes: false };
-    let events = vec![revoked.seal(world.clock.now(), "another server").expect("sealed")];
-    let key_history = Mutex::new(Some(Append { history, expected: 1, events }));
-    let inner = Arc::clone(&world.server_journal);
-    let journal = Arc::new(RevokedMeanwhile { inner, key: key_history });
+    let event = revoked.seal(world.clock.now(), "another server").expect("sealed");
+    let journal = Meanwhile::new(&world.server_journal, history, 1, event);
     let server = world.open_server(journal).await.expect("opens");
     let refused = register(&world, &server, 1, &["Web"], &key).await;
     assert!(said(&refused).contains("signature does not match"), "{}", said(&refused));

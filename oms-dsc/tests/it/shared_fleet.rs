@@ -1,8 +1,9 @@
 //! Several servers on one journal: what one of them was told holds for all at once.
 
-use crate::registration_key::{agent, registration, signed, signed_body};
+use crate::registration_key::{Meanwhile, agent, registration, signed, signed_body};
 use crate::support::{KEY, World, cells};
 use oms_core::Clock as _;
+use oms_core::journal::{HistoryId, Journal as _, JournalEvent as _};
 use oms_dsc::protocol::{Operation, Request};
 use oms_dsc::pull_server::{NodeEvent, NodeState};
 use oms_dsc::{Error, PullServer};
@@ -97,6 +98,19 @@ async fn what_one_server_asks_for_the_other_tells_the_node() {
     assert_eq!(second.answer(with(asks(1), OLD)).await.header(header), Some("True"));
 }
 
+#[tokio::test]
+async fn a_node_that_is_taken_out_while_its_call_is_kept_is_nobody() {
+    let (world, first, _) = two_servers(5).await;
+    assert_eq!(status(&first, bound(&world, 1, OLD)).await, 204);
+    world.clock.advance(NOW_AND_THEN);
+    let history = HistoryId::new("dsc-node", &agent(1).to_string()).expect("a name");
+    let removed = NodeEvent::Removed.seal(world.clock.now(), "another server").expect("sealed");
+    let journal = Meanwhile::new(&world.server_journal, history, 1, removed);
+    let second = world.open_server(journal).await.expect("opens");
+    assert_eq!(status(&second, with(asks(1), OLD)).await, 401);
+    assert_eq!(heard(&world).await, 0);
+}
+
 /// Half of the time that a node may be silent, and a second.
 const NOW_AND_THEN: Duration = Duration::from_secs(45 * 60 + 1);
 
@@ -124,7 +138,6 @@ async fn a_node_that_calls_one_server_is_not_silent_on_the_other() {
 
 /// How many calls the journal has.
 async fn heard(world: &World) -> usize {
-    use oms_core::journal::{Journal as _, JournalEvent as _};
     let events = world.server_journal.read_all(0, 1_000).await.expect("events");
     let opened = events.iter().filter(|event| event.history.kind() == "dsc-node");
     let opened = opened.map(|event| NodeEvent::open(&event.envelope).expect("an event"));
