@@ -1,5 +1,7 @@
 //! Several servers on one journal: what one of them was told holds for all at once.
 
+mod simulation;
+
 use crate::registration_key::{Meanwhile, agent, registration, signed, signed_body};
 use crate::support::{KEY, World, cells};
 use oms_core::Clock as _;
