@@ -128,14 +128,19 @@ impl Nodes {
         self.look(agent_id, |_node| Ok(())).await
     }
 
-    /// Whether a node in memory is such.
+    /// Whether a node in memory is such, as it was read last; not if it cannot be read now.
     pub(super) async fn is_such(
         &self,
         agent_id: AgentId,
         is_such: impl FnOnce(&Node) -> bool,
     ) -> bool {
         let Some(slot) = self.slot(agent_id) else { return false };
-        slot.lock().await.as_ref().is_some_and(is_such)
+        let mut place = slot.lock().await;
+        // Another request may have left it empty.
+        if place.is_none() {
+            *place = self.load(agent_id).await.ok();
+        }
+        place.as_ref().is_some_and(is_such)
     }
 
     /// A registered node that a request comes from. It counts as heard of if `is_heard`, and if the
@@ -327,4 +332,48 @@ pub(super) fn not_found(agent_id: AgentId) -> Error {
 
 fn history(agent_id: AgentId) -> Result<HistoryId, Error> {
     Ok(HistoryId::new(NODE_HISTORY, &agent_id.to_string())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{AgentInformation, CertificateInformation, RegistrationMessageType};
+    use oms_core::clock::ManualClock;
+    use oms_core::journal::MemoryJournal;
+    use oms_core::testkit::fault::{Faults, Faulty};
+
+    #[tokio::test]
+    async fn a_node_whose_place_a_lost_answer_emptied_is_read_again() {
+        let faults = Arc::new(Faults::new(1));
+        let journal = Arc::new(Faulty::new(MemoryJournal::default(), Arc::clone(&faults)));
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let nodes = Nodes::open(journal, clock).await.expect("opens");
+        let agent_id = AgentId(uuid::Uuid::from_u128(1));
+        let registered = NodeEvent::Registered {
+            message_type: RegistrationMessageType::ConfigurationRepository,
+            agent: AgentInformation::default(),
+            certificate: Box::new(CertificateInformation::default()),
+            configuration_names: None,
+            signed: Timestamp::UNIX_EPOCH,
+            signature: "a signature".to_owned(),
+            is_presented: false,
+            registration_key: None,
+        };
+        nodes.admit(agent_id).expect("there is room");
+        let change = |event: NodeEvent| {
+            let decide = move |_: &Node| Ok(Some(event.clone()));
+            nodes.change(agent_id, "tests", decide)
+        };
+        change(registered).await.expect("registered");
+        faults.set_after(1_000);
+        change(NodeEvent::RotationRequested).await.expect_err("its answer is lost");
+        faults.calm();
+        let is_asked = |node: &Node| node.rotation_requested.is_some();
+        assert!(nodes.is_such(agent_id, is_asked).await);
+
+        faults.set_after(1_000);
+        change(NodeEvent::RotationRequested).await.expect_err("its answer is lost");
+        faults.set_before(1_000);
+        assert!(!nodes.is_such(agent_id, is_asked).await, "it cannot be read");
+    }
 }
