@@ -173,14 +173,15 @@ impl World {
         let clocks = [server_clock(), server_clock()];
         let drawn = Arc::clone(&entropy) as Arc<dyn Entropy>;
         let ring = KeyRing::open_folder(Arc::new(SimDisk::default()), drawn, "dsc", false);
+        let faults = Arc::new(Faults::new(seed));
         let mut world = Self {
-            book: Book::new(seed, Arc::clone(&clock)),
+            book: Book::new(seed, Arc::clone(&clock), Arc::clone(&faults)),
             opened: [clock.now(); 2],
             sim,
             clock,
             clocks,
             entropy,
-            faults: Arc::new(Faults::new(seed)),
+            faults,
             fuses: Default::default(),
             journal: Arc::default(),
             ring: Arc::new(ring.expect("it is begun")),

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use oms_core::Clock as _;
 use oms_core::clock::ManualClock;
 use oms_core::journal::{Event, Journal, JournalEvent as _, MemoryJournal, READ_MAX};
+use oms_core::testkit::fault::Faults;
 use oms_dsc::protocol::{
     AgentId, GetResourceStateResponse, Operation, Reply, ReportedState, Request,
 };
@@ -32,6 +33,7 @@ const APART: SignedDuration = SignedDuration::from_secs(260);
 pub(super) struct Book {
     seed: u64,
     clock: Arc<ManualClock>,
+    faults: Arc<Faults>,
     position: u64,
     nodes: BTreeMap<AgentId, Known>,
     keys: BTreeMap<RegistrationKeyId, Key>,
@@ -63,6 +65,7 @@ pub(super) struct Arrival {
     now: Timestamp,
     was_used: bool,
     position: u64,
+    faults: u64,
 }
 
 /// How often what was written.
@@ -120,10 +123,11 @@ impl Counts {
 }
 
 impl Book {
-    pub(super) fn new(seed: u64, clock: Arc<ManualClock>) -> Self {
+    pub(super) fn new(seed: u64, clock: Arc<ManualClock>, faults: Arc<Faults>) -> Self {
         Self {
             seed,
             clock,
+            faults,
             position: 0,
             nodes: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -179,7 +183,8 @@ impl Book {
         }
         self.presented.extend(presented.map(|presented| (agent_id, presented)));
         self.came.insert(agent_id, self.clock.now());
-        Arrival { now, was_used: self.is_used(request), position: self.position }
+        let (was_used, faults) = (self.is_used(request), self.faults.count());
+        Arrival { now, was_used, position: self.position, faults }
     }
 
     /// Reads what is new, and answers every state of one node since, the one before first; each event
@@ -355,7 +360,8 @@ impl Book {
                     Operation::GetResourceState { .. } => self.is_reported_state(request, reply),
                     _ => true,
                 };
-                is_vouched && is_kept && asks_rightly(reply, states)
+                let is_known = self.faults.count() == arrival.faults;
+                is_vouched && is_kept && asks_rightly(reply, states, is_known)
             }
             // It was taken out while its report was being kept.
             (Operation::SendReport { .. }, 404) => any(&|known| !known.is_registered),
@@ -457,8 +463,10 @@ impl Book {
     }
 }
 
-/// Whether an answer asks for a rotation just if somebody does.
-fn asks_rightly(reply: &Reply, states: &[Known]) -> bool {
+/// Whether an answer asks for a rotation just if somebody does; where the journal was out of reach
+/// meanwhile, the next one may.
+fn asks_rightly(reply: &Reply, states: &[Known], is_known: bool) -> bool {
     let asks = reply.header("DSC-certificateRotation") == Some("True");
-    states.iter().any(|known| asks == (known.is_asked && known.next.is_none()))
+    let is_asked = |known: &Known| known.is_asked && known.next.is_none();
+    states.iter().any(|known| asks == is_asked(known)) || (!asks && !is_known)
 }
