@@ -49,7 +49,7 @@
 //!
 //! # Features
 //! - `client` (default): the node's way to its server over HTTP.
-//! - `http`: `http::surface`, the pull server as an HTTP surface.
+//! - `http`: `http::surface`, the pull server as an HTTP surface; `arm::surface`, its management.
 //! - `interop`: tests against captured conversations of other implementations.
 //!
 //! # What it is not

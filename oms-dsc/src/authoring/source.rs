@@ -192,6 +192,21 @@ impl Source {
         self.parameters.iter().map(|parameter| (parameter.name.as_str(), parameter.parameter_type))
     }
 
+    /// The default of a parameter as it is written; none if the parameter has to be given, or is a secret.
+    #[cfg(feature = "http")]
+    pub(crate) fn default_of(&self, name: &str) -> Option<Value> {
+        let declared = self.parameters.iter().find(|parameter| parameter.name == name);
+        let shown = declared.filter(|parameter| !parameter.parameter_type.is_secure())?;
+        shown.default.as_ref().map(Tree::value)
+    }
+
+    /// Whether a parameter has to be given.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_mandatory(&self, name: &str) -> bool {
+        let declared = self.parameters.iter().find(|parameter| parameter.name == name);
+        declared.is_some_and(|parameter| parameter.default.is_none())
+    }
+
     /// Whether it is one of metaconfigurations.
     #[must_use]
     pub const fn is_metaconfiguration(&self) -> bool {

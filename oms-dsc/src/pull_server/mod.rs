@@ -50,6 +50,8 @@ mod state;
 mod target;
 
 pub use builder::{PullServerBuilder, PullServerSettings};
+#[cfg(feature = "http")]
+pub(crate) use compilation::CONDITION;
 pub use compilation::{
     ATTEMPTS_MAX, COMPILATION_HISTORY, COMPILATION_PARAMETERS_BYTES_MAX, COMPILATIONS_MAX,
     COMPILATIONS_PENDING_MAX, COMPILED_MAX, CompilationEvent, CompilationId, CompilationJob,
@@ -67,11 +69,11 @@ pub use name::{CompilationName, RingName, RuleName, TagName};
 pub use node::{NODE_HISTORY, NODES_MAX, Node, NodeEvent};
 pub use registration::{CONFIGURATION_NAMES_MAX, REGISTRATION_BYTES_MAX};
 pub use registration_key::{
-    ConfigurationPattern, KEY_DESCRIPTION_BYTES_MAX, NewRegistrationKey,
-    REGISTRATION_KEY_BYTES_MAX, REGISTRATION_KEY_BYTES_MIN, REGISTRATION_KEY_HISTORY,
-    REGISTRATION_KEYS_MAX, RegistrationKey, RegistrationKeyEvent, RegistrationKeyId,
-    RegistrationKeyState, RegistrationKeyTransition, RevokeOptions, RevokeReport,
-    SCOPE_PATTERNS_MAX,
+    AccountKeyName, AccountKeys, ConfigurationPattern, KEY_DESCRIPTION_BYTES_MAX,
+    NewRegistrationKey, REGISTRATION_KEY_BYTES_MAX, REGISTRATION_KEY_BYTES_MIN,
+    REGISTRATION_KEY_HISTORY, REGISTRATION_KEYS_MAX, RegistrationKey, RegistrationKeyEvent,
+    RegistrationKeyId, RegistrationKeyState, RegistrationKeyTransition, RevokeOptions,
+    RevokeReport, SCOPE_PATTERNS_MAX,
 };
 pub use rollout::{
     FailureReason, RINGS_MAX, ROLLOUT_HISTORY, ROLLOUT_PLAN_BYTES_MAX, ROLLOUTS_MAX, Ring,
@@ -468,6 +470,12 @@ impl PullServer {
             Ok(is_due.then_some(NodeEvent::Heard))
         };
         self.nodes.change(agent_id, &format!("agent:{agent_id}"), decide).await
+    }
+
+    /// What time it is, by the server's clock.
+    #[cfg(feature = "http")]
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
     }
 
     /// How long a node may be silent.

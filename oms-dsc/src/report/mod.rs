@@ -15,6 +15,8 @@ pub(crate) use store::ReportStore;
 pub use store::SEGMENT_BYTES_MAX;
 pub(crate) use summary::resource_state;
 pub use summary::{Compliance, RESOURCES_SUMMARISED_MAX, ReportSummary, ResourceSummary};
+#[cfg(feature = "http")]
+pub(crate) use summary::{DIFFERENT, IN_DESIRED_STATE, listed, status_data, text};
 
 use crate::Error;
 use crate::protocol::StatusReport;

@@ -183,17 +183,17 @@ pub(crate) fn resource_state(report: &StatusReport, id: &str) -> Option<bool> {
     has(IN_DESIRED_STATE).then_some(true)
 }
 
-const DIFFERENT: &str = "ResourcesNotInDesiredState";
-const IN_DESIRED_STATE: &str = "ResourcesInDesiredState";
+pub(crate) const DIFFERENT: &str = "ResourcesNotInDesiredState";
+pub(crate) const IN_DESIRED_STATE: &str = "ResourcesInDesiredState";
 
 /// What a report says of its run; nothing if that is cut off or no JSON.
-fn status_data(report: &StatusReport) -> Value {
+pub(crate) fn status_data(report: &StatusReport) -> Value {
     let text = report.status_data.clone().unwrap_or_default().concat();
     serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// The resources under a key: clients write one alone without a list.
-fn listed<'a>(data: &'a Value, key: &str) -> Vec<&'a Value> {
+pub(crate) fn listed<'a>(data: &'a Value, key: &str) -> Vec<&'a Value> {
     match data.get(key) {
         Some(Value::Array(values)) => values.iter().collect(),
         Some(value @ Value::Object(_)) => vec![value],
@@ -202,7 +202,7 @@ fn listed<'a>(data: &'a Value, key: &str) -> Vec<&'a Value> {
 }
 
 /// A scalar field as text; clients write every scalar as a string.
-fn text(value: &Value, key: &str) -> Option<String> {
+pub(crate) fn text(value: &Value, key: &str) -> Option<String> {
     match value.get(key)? {
         Value::String(text) => Some(clip(text)),
         Value::Number(number) => Some(number.to_string()),

@@ -69,6 +69,9 @@ mod shared_fleet;
 
 mod simulation;
 
+#[cfg(all(feature = "http", feature = "client"))]
+mod arm;
+
 #[cfg(feature = "http")]
 mod certificate;
 

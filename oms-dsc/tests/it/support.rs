@@ -174,6 +174,11 @@ impl World {
             .await
     }
 
+    /// Every event of the server's journal.
+    pub(crate) async fn events(&self) -> Vec<oms_core::journal::Event> {
+        self.server_journal.read_all(0, 10_000).await.expect("events")
+    }
+
     pub(crate) fn stop_server(&self) {
         *self.direct.0.lock().expect("not poisoned") = None;
     }

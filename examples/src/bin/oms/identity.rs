@@ -19,6 +19,8 @@ use oms_core::resource::{
 };
 use oms_core::secret::KeyRing;
 use oms_core::{Clock, Disk, Entropy, Journal, LocalDisk, SystemClock, SystemEntropy};
+use oms_dsc::PullServer;
+use oms_dsc::arm::ArmAccount;
 use oms_dsc::pull_server::{COMPILATION_HISTORY, REGISTRATION_KEY_HISTORY};
 use oms_logs::http::{INGEST_OPERATION, SharedKeys, data_collector};
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub(crate) struct Identity {
     resources: Arc<Resources>,
     /// Whoever signs with the workspace's key.
     workspace: Principal,
+    /// The account whose configurations a pull server of this process has.
+    account: ResourceId,
 }
 
 impl Identity {
@@ -84,7 +88,9 @@ impl Identity {
             .build();
         let tokens = Arc::new(tokens);
         let workspace = Principal::new(PrincipalKind::SharedKey, admin.workspace_id.to_lowercase());
-        let identity = Self { ring, tokens, keys, credentials, roles, resources, workspace };
+        let account = resource_of(admin, Service::Dsc)?;
+        let identity =
+            Self { ring, tokens, keys, credentials, roles, resources, workspace, account };
         identity.furnish(admin, services).await?;
         if journal.list(SEALED[0], None, 1).await?.is_empty() {
             identity.admit(admin).await?;
@@ -188,6 +194,17 @@ impl Identity {
         [self.tokens.surface(), resource_surface(&self.resources, authenticator)]
     }
 
+    /// The management of the account's configurations and nodes, for its clients.
+    pub(crate) fn configurations(&self, server: &Arc<PullServer>) -> Result<Surface> {
+        let account = ArmAccount {
+            server: Arc::clone(server),
+            id: self.account.clone(),
+            location: LOCATION.to_owned(),
+            pull_path: oms_dsc::http::PATH.to_owned(),
+        };
+        Ok(oms_dsc::arm::surface(account, self.tokens.for_audiences(AUDIENCES))?)
+    }
+
     /// What recognises senders of records by their tokens.
     pub(crate) fn senders(&self) -> Arc<dyn Authenticator> {
         self.tokens.for_audiences([oms_logs::http::INGEST_AUDIENCE])
@@ -244,21 +261,26 @@ const fn kind(service: Service) -> &'static str {
 
 /// What runs in this process.
 fn resources_of(admin: &Admin, services: &[Service]) -> Result<Vec<ResourceId>> {
-    let group = ResourceId::of_group(&admin.subscription_id, &admin.resource_group)?;
     let mut ids: Vec<ResourceId> = Vec::new();
     for service in services {
-        let name = match service {
-            Service::Logs => WORKSPACE,
-            Service::Automation | Service::Dsc => &admin.automation_account,
-            Service::Backup => &admin.backup_vault,
-            Service::Recovery => &admin.recovery_vault,
-        };
-        let id: ResourceId = format!("{group}/providers/{}/{name}", kind(*service)).parse()?;
+        let id = resource_of(admin, *service)?;
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
     Ok(ids)
+}
+
+/// What a service of this process hangs everything below.
+fn resource_of(admin: &Admin, service: Service) -> Result<ResourceId> {
+    let group = ResourceId::of_group(&admin.subscription_id, &admin.resource_group)?;
+    let name = match service {
+        Service::Logs => WORKSPACE,
+        Service::Automation | Service::Dsc => &admin.automation_account,
+        Service::Backup => &admin.backup_vault,
+        Service::Recovery => &admin.recovery_vault,
+    };
+    Ok(format!("{group}/providers/{}/{name}", kind(service)).parse()?)
 }
 
 /// The name of the workspace, whose clients know it by its id.
@@ -313,8 +335,15 @@ pub(crate) mod tests {
         async fn open(&self, admin: &Admin) -> Result<(Identity, Mounted)> {
             let keys = self.folder.path().join("keys");
             let identity = Identity::open(keys, &self.journal, admin, &Service::ALL).await?;
+            let server = PullServer::builder(self.folder.path().join("dsc"))
+                .journal(Arc::clone(&self.journal))
+                .key_ring(Arc::clone(identity.key_ring()))
+                .build()
+                .await?;
             let authorizer = identity.authorizer(Grants::new(Vec::new()));
-            let mounted = mount(identity.surfaces().into(), authorizer)?;
+            let mut surfaces = Vec::from(identity.surfaces());
+            surfaces.push(identity.configurations(&Arc::new(server))?);
+            let mounted = mount(surfaces, authorizer)?;
             Ok((identity, mounted))
         }
     }
@@ -445,6 +474,26 @@ pub(crate) mod tests {
         assert!(why.to_string().contains("/vaults/another"), "{why}");
     }
 
+    /// The account of admin.json is the one whose nodes are managed.
+    #[tokio::test]
+    async fn the_first_client_manages_configurations_of_the_account() {
+        let (place, admin) = (Place::new(), admin());
+        let (_identity, mounted) = place.open(&admin).await.expect("opens");
+        let secret = admin.client_secret.expose_text().expect("text");
+        let token = token(&mounted, &admin.tenant_id, &admin.client_id, secret).await;
+        let token = token.expect("a token");
+        let account = resource_of(&admin, Service::Dsc).expect("an account");
+        for below in ["nodes", "configurations", "compilationjobs", "statistics"] {
+            let path = format!("{account}/{below}");
+            let (status, listed) = send(&mounted, Method::GET, &path, &token).await;
+            assert_eq!(status, StatusCode::OK, "{below}: {listed}");
+            assert!(listed["value"].is_array(), "{below}: {listed}");
+        }
+        let other = format!("{account}-2/nodes");
+        let (status, why) = send(&mounted, Method::GET, &other, &token).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{why}");
+    }
+
     mod guard {
         use super::*;
         use oms_core::testkit::guard::TestedGuard;
@@ -504,7 +553,7 @@ pub(crate) mod tests {
         let (place, admin) = (Place::new(), admin());
         let (identity, mounted) = place.open(&admin).await.expect("opens");
         let headers = guest(&identity, &mounted, &admin.tenant_id).await;
-        assert!(routes::denied_without_grant(&mounted, &headers).await > 8);
+        assert!(routes::denied_without_grant(&mounted, &headers).await > 34);
         let token = routes::Prescribed {
             route: "POST /{tenant}/oauth2/v2.0/token",
             status: StatusCode::BAD_REQUEST,

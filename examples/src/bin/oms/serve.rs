@@ -116,7 +116,7 @@ pub(crate) async fn run(
 
 /// Everything that is served on the network address, and who may.
 fn mounted(suite: &Suite, registry: Registry) -> Result<Mounted> {
-    let mut surfaces = suite.surfaces();
+    let mut surfaces = suite.surfaces()?;
     surfaces.push(portal());
     surfaces.push(scrape::surface(suite.root(), registry)?);
     let authorizer = suite.authorizer(vec![scrape::grant()?])?;

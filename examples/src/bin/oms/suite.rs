@@ -302,8 +302,12 @@ impl Suite {
     }
 
     /// What is served on the one address.
-    pub(crate) fn surfaces(&self) -> Vec<Surface> {
-        let dsc = self.dsc.iter().map(|server| oms_dsc::http::surface(Arc::clone(server)));
+    pub(crate) fn surfaces(&self) -> Result<Vec<Surface>> {
+        let mut dsc = Vec::new();
+        if let Some(server) = &self.dsc {
+            dsc.push(oms_dsc::http::surface(Arc::clone(server)));
+            dsc.push(self.identity.configurations(server)?);
+        }
         let logs = self.logs.iter().flat_map(|logs| {
             let (streams, tables) = (self.identity.senders(), self.identity.signers());
             [
@@ -311,7 +315,7 @@ impl Suite {
                 oms_logs::http::data_collector::surface(Arc::clone(logs), tables),
             ]
         });
-        dsc.chain(logs).chain(self.identity.surfaces()).collect()
+        Ok(dsc.into_iter().chain(logs).chain(self.identity.surfaces()).collect())
     }
 
     /// Who may do what, beside what `grants` say.

@@ -57,6 +57,9 @@ pub const COMPILATION_PARAMETERS_BYTES_MAX: usize = 256 << 10;
 /// The longest name of a configuration whose source is kept: a node's name comes behind it.
 const NAME_BYTES_MAX: usize = 128;
 
+/// Why a source was not changed: what is asked of its version is not so.
+pub(crate) const CONDITION: &str = "If-Match or If-None-Match does not hold";
+
 /// A compilation job to begin.
 #[derive(Clone, Debug)]
 pub struct NewCompilation {
@@ -140,12 +143,11 @@ impl PullServer {
         .await?;
         let decide = |before: Option<&ConfigurationSource>| {
             check_conditions(before, conditions)?;
-            let is_same = before.is_some_and(|before| {
-                before.name.as_str() == name.as_str()
-                    && before.checksum == checksum
-                    && before.about == *about
-            });
-            let (name, about) = (name.clone(), about.clone());
+            let is_same =
+                before.is_some_and(|before| before.checksum == checksum && before.about == *about);
+            // The spelling of whoever put it first stays.
+            let name = before.map_or(name, |before| &before.name).clone();
+            let about = about.clone();
             Ok((!is_same).then_some(SourceEvent::Put { name, checksum, bytes, about }))
         };
         let (kept, is_new) = self.compilations.sources.change(name, actor, decide).await?;
@@ -369,8 +371,7 @@ fn check_conditions(
         return Ok(());
     }
     let name = before.map(|before| before.name.to_string()).unwrap_or_default();
-    let reason = "If-Match or If-None-Match does not hold";
-    Err(Error::IllegalState { what: "configuration", name, reason })
+    Err(Error::IllegalState { what: "configuration", name, reason: CONDITION })
 }
 
 fn check_source_name(name: &ConfigurationName) -> Result<(), Error> {

@@ -12,12 +12,15 @@
 //! A signature is an HMAC, so a server needs the clear key: it is kept sealed, where
 //! `oms_core::auth::Credentials` would keep a hash of what a caller sends.
 
+mod account;
+
 mod pattern;
 
 mod state;
 
 mod store;
 
+pub use account::{AccountKeyName, AccountKeys};
 pub use pattern::ConfigurationPattern;
 pub use state::{RegistrationKeyState, RegistrationKeyTransition};
 pub(super) use store::{HeldKey, KeyRingPlace, RegistrationKeys};
@@ -89,6 +92,9 @@ pub struct RegistrationKey {
     pub revoked: Option<Timestamp>,
     /// Whether the nodes that registered with it last were to go with it.
     pub removes_nodes: bool,
+    /// Which of the account's own keys it is, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_key: Option<AccountKeyName>,
 }
 
 impl RegistrationKey {
@@ -135,6 +141,9 @@ pub enum RegistrationKeyEvent {
         configurations: Vec<ConfigurationPattern>,
         /// When it ends by itself.
         expires: Option<Timestamp>,
+        /// Which of the account's own keys it is, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        account_key: Option<AccountKeyName>,
     },
     /// It was revoked, perhaps again.
     Revoked {

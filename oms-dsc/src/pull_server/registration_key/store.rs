@@ -9,7 +9,7 @@ use crate::Error;
 use oms_core::journal::{
     Append, Event, HistoryId, Journal, JournalError, JournalEvent as _, JournalExt,
 };
-use oms_core::secret::KeyRing;
+use oms_core::secret::{KeyRing, Sealed};
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, EntropyExt, Lifecycle, LocalDisk, Secret};
 use std::collections::BTreeMap;
@@ -71,12 +71,12 @@ impl KeyRingPlace {
 /// Every registration key that is kept.
 #[derive(Debug)]
 pub(in crate::pull_server) struct RegistrationKeys {
-    journal: Arc<dyn Journal>,
-    clock: Arc<dyn Clock>,
-    place: Arc<KeyRingPlace>,
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) place: Arc<KeyRingPlace>,
     held: RwLock<BTreeMap<RegistrationKeyId, Arc<HeldKey>>>,
     /// Whose turn it is to change what is held.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl RegistrationKeys {
@@ -98,7 +98,7 @@ impl RegistrationKeys {
         self.read_new().await
     }
 
-    async fn read_new(&self) -> Result<(), Error> {
+    pub(super) async fn read_new(&self) -> Result<(), Error> {
         let known = |history: &HistoryId| {
             let id = history.key().parse().ok();
             id.and_then(|id| self.get(id)).map_or(0, |held| held.version)
@@ -129,7 +129,13 @@ impl RegistrationKeys {
             reason: format!("event {}: {error}", event.version),
         })?;
         let (about, secret) = match opened {
-            RegistrationKeyEvent::Made { sealed, description, configurations, expires } => {
+            RegistrationKeyEvent::Made {
+                sealed,
+                description,
+                configurations,
+                expires,
+                account_key,
+            } => {
                 let ring = self.place.ring(true).await?;
                 let secret = ring.open_sealed(&sealed, &identity(id))?;
                 let (created, revoked, removes_nodes) = (time, None, false);
@@ -142,6 +148,7 @@ impl RegistrationKeys {
                     expires,
                     revoked,
                     removes_nodes,
+                    account_key,
                 };
                 (about, Some(secret))
             }
@@ -178,10 +185,7 @@ impl RegistrationKeys {
         self.read_new().await?;
         let all = self.all();
         let usable: Vec<&Secret> = all.iter().filter_map(|held| held.secret.as_ref()).collect();
-        if usable.len() >= REGISTRATION_KEYS_MAX {
-            let limit = REGISTRATION_KEYS_MAX;
-            return Err(Error::LimitExceeded { what: "registration keys", limit });
-        }
+        self.check_room(0)?;
         let entropy = &*self.place.entropy;
         let drawn = || Secret::new(entropy.uuid().to_string().to_uppercase());
         let secret = key.unwrap_or_else(drawn);
@@ -194,13 +198,38 @@ impl RegistrationKeys {
             return Err(unfit("it is in use already"));
         }
         let id = RegistrationKeyId::draw(entropy);
-        let ring = self.place.ring(!all.is_empty()).await?;
-        let sealed = ring.seal(&secret, &identity(id))?;
-        let event = RegistrationKeyEvent::Made { sealed, description, configurations, expires };
+        let event = RegistrationKeyEvent::Made {
+            sealed: self.seal(&secret, id).await?,
+            description,
+            configurations,
+            expires,
+            account_key: None,
+        };
         let history = history(id)?;
         self.journal.append_to(&history, 0, vec![event.seal(now, actor)?]).await?;
         self.read_new().await?;
         Ok((self.about(id)?, secret))
+    }
+
+    /// Refuses one more key if there is no room for it, when so many are to be revoked.
+    pub(super) fn check_room(&self, revoked: usize) -> Result<(), Error> {
+        let usable = self.all().iter().filter(|held| held.secret.is_some()).count();
+        if usable.saturating_sub(revoked) >= REGISTRATION_KEYS_MAX {
+            let limit = REGISTRATION_KEYS_MAX;
+            return Err(Error::LimitExceeded { what: "registration keys", limit });
+        }
+        Ok(())
+    }
+
+    /// Seals a key for its identifier.
+    pub(super) async fn seal(
+        &self,
+        secret: &Secret,
+        id: RegistrationKeyId,
+    ) -> Result<Sealed, Error> {
+        let has_data = !self.held.read().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let ring = self.place.ring(has_data).await?;
+        Ok(ring.seal(secret, &identity(id))?)
     }
 
     /// Revokes a key; nothing more if that was done already.
@@ -248,7 +277,7 @@ fn identity(id: RegistrationKeyId) -> String {
     format!("{REGISTRATION_KEY_HISTORY}/{id}")
 }
 
-fn history(id: RegistrationKeyId) -> Result<HistoryId, Error> {
+pub(super) fn history(id: RegistrationKeyId) -> Result<HistoryId, Error> {
     Ok(HistoryId::new(REGISTRATION_KEY_HISTORY, &id.to_string())?)
 }
 
