@@ -81,63 +81,6 @@ fn what_is_no_certificate_of_an_rsa_key_is_refused() {
     assert_eq!(thumbprint, 40);
 }
 
-/// `openssl cms -decrypt`, as it comes, reads what was encrypted.
-#[cfg(feature = "interop")]
-#[test]
-fn openssl_reads_an_encrypted_password() {
-    use std::fs;
-    use std::process::Command;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(arguments).output();
-        let output = output.expect("the program openssl runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
-    };
-    for bits in ["2048", "4096"] {
-        let (key, certificate, message) = (path("key"), path("certificate"), path("message"));
-        openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            &format!("rsa:{bits}"),
-            "-nodes",
-            "-keyout",
-            &key,
-            "-out",
-            &certificate,
-            "-days",
-            "2",
-            "-subj",
-            "/O=Ünïcode, Inc./CN=node",
-        ]);
-        let recipient = Recipient::from_pem(&fs::read(&certificate).expect("it is there"));
-        let recipient = recipient.expect("a certificate");
-        let fingerprint =
-            openssl(&["x509", "-in", &certificate, "-noout", "-fingerprint", "-sha1"]);
-        let fingerprint = String::from_utf8_lossy(&fingerprint).replace(':', "");
-        assert!(fingerprint.contains(recipient.thumbprint()), "{fingerprint}");
-        for text in ["", "hunter2", "pässwörd \"\\\n", &"long ".repeat(1_000)] {
-            let sealed = recipient.encrypt(&Secret::from(text), &oms_core::SystemEntropy);
-            fs::write(&message, sealed.expect("encrypted")).expect("written");
-            let opened = openssl(&[
-                "cms",
-                "-decrypt",
-                "-inform",
-                "PEM",
-                "-in",
-                &message,
-                "-inkey",
-                &key,
-                "-recip",
-                &certificate,
-            ]);
-            assert_eq!(String::from_utf8_lossy(&opened), text);
-        }
-    }
-}
-
 /// A file of a certificate and those that vouch for it.
 #[test]
 fn the_first_certificate_of_several_is_the_nodes() {

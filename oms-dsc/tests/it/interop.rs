@@ -4,6 +4,11 @@
 //! are not part of this repository; without the variable there is nothing to compare with, and the
 //! tests say so.
 
+#[cfg(target_os = "linux")]
+mod package;
+
+mod openssl;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;

@@ -40,9 +40,6 @@ mod command_resource;
 #[cfg(target_os = "linux")]
 mod killed;
 
-#[cfg(all(target_os = "linux", feature = "interop"))]
-mod package;
-
 mod clone;
 
 mod compilation;
@@ -78,5 +75,5 @@ mod certificate;
 #[cfg(all(feature = "http", feature = "client"))]
 mod conversation;
 
-#[cfg(all(test, feature = "interop"))]
+#[cfg(feature = "interop")]
 mod interop;

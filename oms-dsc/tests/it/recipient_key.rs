@@ -325,33 +325,3 @@ async fn a_user_gets_a_hash_of_an_encrypted_password() {
     system.fail(&user("a\nb", "MSFT_UserResource"), "which nobody can type").await;
     assert_eq!(hash(&system), own);
 }
-
-/// A message of `openssl cms -encrypt` for a new certificate.
-#[cfg(feature = "interop")]
-#[test]
-fn openssl_encrypts_for_a_node() {
-    use std::process::Command;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(arguments).output();
-        let output = output.expect("the program openssl runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    };
-    let (key, certificate, clear) = (path("key"), path("certificate"), path("clear"));
-    let subject = ["-subj", "/O=Ünïcode, Inc./CN=node", "-utf8", "-days", "2"];
-    let new = ["req", "-x509", "-newkey", "rsa:3072", "-nodes"];
-    openssl(&[&new[..], &["-keyout", &key, "-out", &certificate], &subject].concat());
-    let read = |path: &str| std::fs::read(path).expect("it is there");
-    let opener = RecipientKey::from_pem(&read(&certificate), &Secret::new(read(&key)));
-    let opener = opener.expect("a certificate and its key");
-    for text in ["", CLEAR, &"long ".repeat(1_000)] {
-        std::fs::write(&clear, text).expect("written");
-        for options in [&["-aes256"][..], &["-aes128", "-keyid"]] {
-            let encrypt = ["cms", "-encrypt", "-binary", "-outform", "PEM", "-in", &clear];
-            let message = openssl(&[&encrypt[..], options, &[&certificate]].concat());
-            assert_eq!(opener.decrypt(&message).expect("it opens"), Secret::from(text));
-        }
-    }
-}
