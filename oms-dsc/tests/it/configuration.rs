@@ -1,5 +1,6 @@
 //! Configurations: what is read and what no node could apply.
 
+use crate::mof::read_and_print;
 use oms_dsc::configuration::{CHANGES_BYTES_MAX, Configuration, PropertyValue, ResourceChange};
 
 const ABOUT: &str = "instance of OMI_ConfigurationDocument { Version = \"2.0.0\"; };";
@@ -253,4 +254,45 @@ fn changes_that_would_be_very_many_are_counted_and_not_told() {
     };
     let told: usize = changes.resources.iter().map(shown).sum();
     assert!((CHANGES_BYTES_MAX..CHANGES_BYTES_MAX + (1 << 18)).contains(&told), "{told}");
+}
+
+/// A document in the form that PowerShell writes: UTF-16 with a mark, a comment at its head, line
+/// ends of three characters, a named value, and the properties of the document itself.
+#[test]
+fn a_document_as_powershell_writes_it_is_a_configuration() {
+    let bytes = include_bytes!("../fixtures/mof/web.mof");
+    assert!(bytes.starts_with(b"\xff\xfe/\0*\0\r\0\n\0@\0T\0"), "it is in UTF-16, and marked");
+    let read = read_and_print(bytes).expect("a document");
+    let configuration = Configuration::parse("web.mof", bytes).expect("a configuration");
+    assert_eq!(Configuration::from_document(&read).expect("the same"), configuration);
+
+    let about = &configuration.document;
+    let texts = [&about.minimum_compatible_version, &about.name, &about.author];
+    let texts = texts.into_iter().chain([&about.generation_date, &about.generation_host]);
+    let texts: Vec<&str> = texts.map(|text| text.as_deref().expect("it is given")).collect();
+    assert_eq!(texts, ["1.0.0", "Web", "Zoë Example", "03/09/2026 09:00:00", "AUTHOR-01"]);
+    assert_eq!((&*about.version, &about.content_type), ("2.0.0", &None));
+
+    let [motd, cron, shop] = &configuration.resources[..] else { panic!("{configuration:?}") };
+    let contents = PropertyValue::Text("Grüße von \"web\"\n\tund 漢字\n".into());
+    assert_eq!(motd.property("Contents"), Some(&contents));
+    assert_eq!(motd.property("Force"), Some(&PropertyValue::Boolean(false)));
+    assert_eq!(motd.source_info.as_deref(), Some("C:\\dsc\\Web.ps1::12::9::nxFile"));
+    assert_eq!(
+        (&cron.depends_on[..], &cron.dependencies[..]),
+        (&["[nxFile]Motd".into()][..], &[0][..])
+    );
+    assert_eq!(
+        (shop.resource_id.as_str(), &shop.dependencies[..]),
+        ("[WebApplication]Shop", &[0, 1][..])
+    );
+    assert_eq!(shop.property("Port"), Some(&PropertyValue::Integer(8443)));
+    let module = (shop.module_name.as_deref(), shop.module_version.as_deref());
+    assert_eq!(module, (Some("ShopDsc"), Some("2.3.1")));
+    let Some(PropertyValue::Array(settings)) = shop.property("Settings") else {
+        panic!("{shop:?}")
+    };
+    let [PropertyValue::Instance(setting)] = &settings[..] else { panic!("{settings:?}") };
+    assert_eq!(setting.class, "MSFT_KeyValuePair");
+    assert_eq!(setting.properties["Value"], PropertyValue::Text("D:\\logs\\web".into()));
 }

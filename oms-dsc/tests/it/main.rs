@@ -75,5 +75,8 @@ mod certificate;
 #[cfg(all(feature = "http", feature = "client"))]
 mod conversation;
 
+#[cfg(feature = "http")]
+mod recorded;
+
 #[cfg(feature = "interop")]
 mod interop;

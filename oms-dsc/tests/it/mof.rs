@@ -1,19 +1,25 @@
 //! The language: what is read, what is refused and where, and that printing loses nothing.
 
 use oms_dsc::mof::{
-    Class, DataType, Document, Feature, Instance, Item, Method, Parameter, Position, Pragma,
-    PragmaParameter, Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value,
+    Class, DataType, Diagnostic, Document, Feature, Instance, Item, Method, Parameter, Position,
+    Pragma, PragmaParameter, Property, PropertyDeclaration, Qualifier, QualifierDeclaration, Value,
     ValueKind, parse,
 };
 use proptest::prelude::*;
 
+/// Reads a document and what is printed of it, which has to be the same; or why it cannot be read.
+pub(crate) fn read_and_print(bytes: &[u8]) -> Result<Document, Vec<Diagnostic>> {
+    let document = parse(bytes).into_result()?;
+    let printed = document.to_string();
+    let again = parse(printed.as_bytes()).into_result().expect(&printed);
+    assert_eq!(again.without_positions(), document.clone().without_positions());
+    Ok(document)
+}
+
 /// The tree of `text` as JSON, or its diagnostics, one a line.
 fn check(text: &str, expect: &str) {
-    let shown = match parse(text.as_bytes()).into_result() {
+    let shown = match read_and_print(text.as_bytes()) {
         Ok(document) => {
-            let printed = document.to_string();
-            let again = parse(printed.as_bytes()).into_result().expect(&printed);
-            assert_eq!(again.without_positions(), document.clone().without_positions());
             serde_json::to_string(&document.instances().collect::<Vec<_>>()).expect("to JSON")
         }
         Err(diagnostics) => {
@@ -300,7 +306,7 @@ fn the_number_of_values_is_bounded() {
     let many =
         format!("instance of A {{ P = {{1{}}}; }}; ?", ",1".repeat(oms_dsc::mof::VALUES_MAX));
     let diagnostics = parse(many.as_bytes()).diagnostics;
-    let told = |d: &oms_dsc::mof::Diagnostic| d.message == "there are more than 2000000 values";
+    let told = |d: &Diagnostic| d.message == "there are more than 2000000 values";
     assert!(diagnostics.iter().any(told), "{diagnostics:?}");
 }
 
