@@ -12,3 +12,18 @@
 ))]
 #[doc = include_str!("../../README.md")]
 mod readme {}
+
+#[cfg(test)]
+mod tests {
+    /// How to embed a crate fits on a screen.
+    #[test]
+    fn each_program_of_the_readme_is_short() {
+        let programs: Vec<usize> = include_str!("../../README.md")
+            .split("```rust\n")
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once("```")?.0.lines().count()))
+            .collect();
+        assert_eq!(programs.len(), 6, "one for each service, and logs within another: {programs:?}");
+        assert!(programs.iter().all(|lines| *lines <= 30), "{programs:?}");
+    }
+}

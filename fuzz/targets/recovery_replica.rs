@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
     let mut mark = MarkFile::open(&sim, Path::new("r/mark")).expect("a mark");
     mark.set(Mark { item: Uuid::nil(), role, epoch: 1, stamp, floor }).expect("set");
     drop(mark);
-    sim.sync_dir(Path::new("r")).expect("synced");
+    sim.sync_dir(Path::new("")).expect("synced");
     let sim = Arc::new(sim);
     let disk: Arc<dyn Disk> = sim.clone();
     let mut replica = open(&disk);

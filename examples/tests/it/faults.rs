@@ -2,6 +2,7 @@
 
 use crate::support::{Place, read, text};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
@@ -42,6 +43,24 @@ fn a_killed_tour_is_noticed_and_run_again() {
     assert!(told.contains("Run 1 was interrupted in the part on Backup"), "{told}");
     assert!(told.contains("This is run 2"), "{told}");
     assert!(!place.data().join("tour/run-1").exists(), "its working files are gone");
+}
+
+/// Kills a tour whose disk is protected; the next one ends that protection, whose disk is gone.
+#[test]
+fn a_tour_killed_with_a_protected_disk_leaves_none() {
+    let place = Place::new();
+    let mut tour = place.oms(&["tour"]).stdout(Stdio::piped()).spawn().expect("the program starts");
+    let told = BufReader::new(tour.stdout.take().expect("its output"));
+    let is_protected = |line: std::io::Result<String>| line.expect("text").contains("replicated, ");
+    assert!(told.lines().any(is_protected), "it did not come to the disk");
+    tour.kill().expect("kill -9");
+    tour.wait().expect("its end");
+    let left = place.good(&["recovery", "status"]);
+    assert!(left.contains("tour-1"), "{left}");
+    let told = place.good(&["tour"]);
+    assert!(told.contains("Run 1 was interrupted in the part on Site Recovery"), "{told}");
+    let left = place.good(&["recovery", "status"]);
+    assert!(!left.contains("tour-"), "{left}");
 }
 
 #[test]

@@ -145,6 +145,10 @@ impl Decimal {
         Self { digits: -self.digits, ..self }
     }
 
+    pub(crate) const fn absolute(self) -> Self {
+        Self { digits: self.digits.abs(), ..self }
+    }
+
     pub(crate) fn multiply(self, other: Self) -> Option<Self> {
         let digits = i256::from_i128(self.digits).checked_mul(i256::from_i128(other.digits))?;
         Self::rounded(digits, self.scale.checked_add(other.scale)?)

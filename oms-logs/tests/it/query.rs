@@ -726,7 +726,7 @@ async fn hostile_queries_are_refused() {
 async fn the_deepest_and_longest_queries_run() {
     let sum = format!("Perf | extend y = Core{} | count", " + 1".repeat(60));
     check_set(&sum, vec![json!(6)]).await;
-    let nested = format!("Perf | extend y = {}Core{} | count", "abs(".repeat(25), ")".repeat(25));
+    let nested = format!("Perf | extend y = {}Core{} | count", "abs(".repeat(60), ")".repeat(60));
     check_set(&nested, vec![json!(6)]).await;
     let pipes: String =
         (0..47).map(|n| format!("| extend c{n} = Core + {n} | where c{n} != 1000")).collect();

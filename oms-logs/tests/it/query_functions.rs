@@ -249,6 +249,8 @@ async fn draws_differ() {
 async fn decimals() {
     check(&[
         ("decimal(1.50)", "decimal", json!("1.5")),
+        ("abs(decimal(-1.5))", "decimal", json!("1.5")),
+        ("abs(decimal(null))", "decimal", json!(null)),
         ("todecimal('0.1') + todecimal('0.2')", "decimal", json!("0.3")),
         ("decimal(10) / 3", "decimal", json!("3.333333333333333333333333333333333")),
         ("decimal(1) / 0", "decimal", json!(null)),

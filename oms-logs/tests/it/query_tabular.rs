@@ -50,6 +50,13 @@ async fn rows_know_their_neighbours() {
     )
     .await;
     check(
+        "datatable(m:decimal, new:bool)[decimal(0.1), false, decimal(0.2), false, decimal(null), false,
+         decimal(5), true] | serialize s = row_cumsum(m, new) | project s",
+        "s:decimal",
+        json!([["0.1"], ["0.3"], ["0.3"], ["5"]]),
+    )
+    .await;
+    check(
         "range x from 1 to 6 step 1 | serialize | where prev(x) % 2 == 0 | project x",
         "x:long",
         json!([[3], [5]]),

@@ -225,6 +225,20 @@ fn nesting_is_bounded() {
         );
         assert!(problems.len() < 5, "{open}");
     }
+    // The deepest tree is printed with parentheses around each level, and still read again.
+    for (open, close, count) in
+        [("-", "", 62), ("abs(", ")", 62), ("x[", "]", 62), ("-(1-", ")", 31)]
+    {
+        let text = |count| format!("print {}x{}", open.repeat(count), close.repeat(count));
+        let query = |text: &str| {
+            let read = parse(text);
+            assert!(read.problems.is_empty(), "{text}: {:?}", read.problems);
+            read.query.expect("no problem").to_string()
+        };
+        let printed = query(&text(count));
+        assert_eq!(query(&printed), printed);
+        assert!(!parse(&text(65)).problems.is_empty(), "{open}");
+    }
     let chain = format!("print 1{}", " + 1".repeat(10_000));
     assert!(parse(&chain).problems.iter().any(|p| p.message.contains("nested deeper")));
     let pipes = format!("T{}", " | count".repeat(10_000));

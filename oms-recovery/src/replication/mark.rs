@@ -135,7 +135,7 @@ impl MarkFile {
         if self.mark == Some(mark) {
             return Ok(());
         }
-        let count = self.count + 1;
+        let count = self.count.wrapping_add(1);
         let mut record = [0; RECORD_BYTES];
         record[..8].copy_from_slice(&MAGIC);
         record[8..16].copy_from_slice(&count.to_le_bytes());
@@ -165,12 +165,18 @@ fn read(file: &dyn DiskFile, path: &Path) -> Result<Option<(u64, Mark)>> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
-    let slots = bytes.as_chunks::<SLOT_BYTES>().0.iter().filter_map(read_slot);
-    let last = slots.max_by_key(|(count, _)| *count);
-    last.map(Some).ok_or_else(|| {
-        let reason = "neither slot matches its checksum";
-        Error::Corrupt { path: path.display().to_string(), offset: 0, reason }
-    })
+    let corrupt = |reason| Error::Corrupt { path: path.display().to_string(), offset: 0, reason };
+    let [even, odd] = [0, 1].map(|at| {
+        let slot = read_slot(bytes.as_chunks::<SLOT_BYTES>().0.get(at)?)?;
+        (slot.0 % 2 == at as u64).then_some(slot)
+    });
+    match (even, odd) {
+        (Some(even), Some(odd)) if odd.0.wrapping_add(1) == even.0 => Ok(Some(even)),
+        (Some(even), Some(odd)) if even.0.wrapping_add(1) == odd.0 => Ok(Some(odd)),
+        (Some(_), Some(_)) => Err(corrupt("its two slots do not follow each other")),
+        (None, None) => Err(corrupt("neither slot matches its checksum")),
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
 fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
@@ -183,9 +189,7 @@ fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Mark)> {
     let item = Uuid::from_bytes(*slot[16..].first_chunk()?);
     let stamp = Stamp { epoch: long(48)?, sequence: long(56)? };
     let floor = Stamp { epoch: long(64)?, sequence: long(72)? };
-    // No site says so much, and so there is always a next count.
-    let count = long(8).filter(|count| *count < u64::MAX / 2)?;
-    Some((count, Mark { item, role, epoch: long(40)?, stamp, floor }))
+    Some((long(8)?, Mark { item, role, epoch: long(40)?, stamp, floor }))
 }
 
 #[cfg(test)]
@@ -244,6 +248,51 @@ mod tests {
         torn.write_at(40, &[0xff]).expect("damage");
         torn.write_at(SLOT_BYTES as u64 + 40, &[0xff]).expect("damage");
         assert!(matches!(MarkFile::open(&disk, path), Err(Error::Corrupt { .. })));
+    }
+
+    /// Changes a slot's count, and its checksum with it.
+    fn recount(bytes: &mut [u8], slot: usize, count: u64) {
+        let slot = &mut bytes[slot * SLOT_BYTES..][..RECORD_BYTES];
+        slot[8..16].copy_from_slice(&count.to_le_bytes());
+        let crc = crc32c::crc32c(&slot[..80]);
+        slot[80..].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Found by fuzzing: after the largest count, what was set could not be read.
+    #[test]
+    fn counts_go_around_and_slots_follow_each_other() {
+        let (disk, path) = (SimDisk::default(), Path::new("mark"));
+        let mut file = MarkFile::open(&disk, path).expect("made");
+        file.set(mark(Role::Active, 1)).expect("set");
+        file.set(mark(Role::Logging, 2)).expect("set");
+        drop(file);
+        let good = disk.contents().into_values().next().expect("a file");
+        let open = |counts: [u64; 2]| {
+            let mut bytes = good.clone();
+            counts
+                .into_iter()
+                .enumerate()
+                .for_each(|(slot, count)| recount(&mut bytes, slot, count));
+            let raw = disk.open(path, OpenMode::Write).expect("open");
+            raw.write_at(0, &bytes).expect("written");
+            MarkFile::open(&disk, path)
+        };
+        let (even, odd) = (mark(Role::Logging, 2), mark(Role::Active, 1));
+        assert_eq!(open([2, 1]).expect("opens").mark(), Some(even));
+        assert_eq!(open([0, u64::MAX]).expect("opens").mark(), Some(even));
+        let mut last = open([u64::MAX - 1, u64::MAX]).expect("opens");
+        assert_eq!(last.mark(), Some(odd));
+        last.set(mark(Role::Fenced, 3)).expect("set");
+        let again = MarkFile::open(&disk, path).expect("opens");
+        assert_eq!(again.mark(), Some(mark(Role::Fenced, 3)));
+        for counts in [[2, 5], [4, 1], [u64::MAX / 2 + 1, 1]] {
+            let refused = open(counts).expect_err("is refused").to_string();
+            assert!(refused.contains("do not follow each other"), "{refused}");
+        }
+        for counts in [[1, 2], [3, 3], [3, 8]] {
+            let is_refused = open(counts).map(|file| file.mark());
+            assert!(!matches!(is_refused, Ok(Some(it)) if it == even), "{counts:?}");
+        }
     }
 
     /// Auditor: what a mark was read to say is what it says after a power failure, also where a

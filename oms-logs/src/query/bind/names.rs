@@ -71,7 +71,6 @@ fn aggregate_name(name: &str, first: Option<&ast::Expr>, rest: &[&ast::Expr]) ->
         "percentiles_array" => Some(format!("percentiles_{argument}")),
         "percentilesw_array" => Some(format!("percentile_{argument}")),
         "merge_tdigest" | "tdigest_merge" => Some(format!("merge_tdigests_{argument}")),
-        "hll_if" => Some(format!("hll_{argument}")),
         "covariance" | "covariancep" | "covarianceif" | "covariancepif" => {
             let second = rest.first().and_then(|second| column_name(second)).unwrap_or_default();
             Some(format!("{name}_{argument}_{second}"))

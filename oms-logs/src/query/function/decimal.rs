@@ -86,6 +86,15 @@ pub(super) fn negate(value: Expr, span: Span) -> Expr {
     call("decimal_negate", kernel, vec![value], KqlType::Decimal, span)
 }
 
+/// Without its sign.
+pub(super) fn absolute(value: Expr, span: Span) -> Expr {
+    let kernel: KernelFn = |args| {
+        let value = Decimals::read(args, 0)?;
+        Ok(make(args, |row| value.get(row).map(Decimal::absolute)))
+    };
+    call("decimal_absolute", kernel, vec![value], KqlType::Decimal, span)
+}
+
 fn each_pair(args: &Args<'_>, f: impl Fn(Decimal, Decimal) -> Option<Decimal>) -> Result<ArrayRef> {
     let (left, right) = (Decimals::read(args, 0)?, Decimals::read(args, 1)?);
     Ok(make(args, |row| f(left.get(row)?, right.get(row)?)))

@@ -106,6 +106,7 @@ fn abs(call: &Call<'_>, arguments: Vec<Expr>) -> Result<Expr, Problem> {
             let value = if kql_type == KqlType::Long { cast(value, kql_type) } else { value };
             Ok(kernel_call("abs_long", abs_long, vec![value], kql_type, call.span))
         }
+        KqlType::Decimal => Ok(super::decimal::absolute(value, call.span)),
         other => Err(call.problem(format!("`abs` takes a number, not {other}"))),
     }
 }

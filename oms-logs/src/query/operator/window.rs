@@ -2,6 +2,7 @@
 
 use crate::query::bind::{BindResult, Binder};
 use crate::query::bound::{Column, Expr, ExprKind, Relation, RelationKind};
+use crate::query::decimal::Decimal;
 use crate::query::diagnostic::Problem;
 use crate::query::function::{Parameter, cast, coerce};
 use crate::query::plan::RowFunction;
@@ -9,7 +10,8 @@ use crate::query::syntax::Span;
 use crate::query::syntax::ast::NamedExpr;
 use crate::query::types::KqlType;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, StringViewArray,
+    StringViewBuilder,
 };
 use datafusion::arrow::compute::interleave;
 use datafusion::arrow::datatypes::{Float64Type, Int32Type, Int64Type};
@@ -99,7 +101,8 @@ impl WindowCall {
             }
             ("row_cumsum", Some(term)) => {
                 let kql_type = term.kql_type;
-                if !kql_type.is_number() && kql_type != KqlType::TimeSpan {
+                let is_other = matches!(kql_type, KqlType::TimeSpan | KqlType::Decimal);
+                if !kql_type.is_number() && !is_other {
                     let message = format!("`{name}` takes a number, not {kql_type}");
                     return Err(Problem::semantic(term.span, message));
                 }
@@ -314,6 +317,21 @@ fn shift(value: &ArrayRef, back: i64, otherwise: &ScalarValue) -> Result<ArrayRe
     Ok(interleave(&[value.as_ref(), otherwise.as_ref()], &places)?)
 }
 
+/// The sums of decimals, which are held as text.
+fn decimal_sums(terms: &StringViewArray, restarts: &Restarts<'_>) -> Result<ArrayRef> {
+    let (mut sum, mut sums) = (Decimal::default(), StringViewBuilder::new());
+    for (row, term) in terms.iter().enumerate() {
+        let term = term.and_then(|term| term.parse().ok()).unwrap_or_default();
+        let before = if restarts.at(row) { Decimal::default() } else { sum };
+        let Some(next) = before.add(term) else {
+            return exec_err!("row_cumsum of decimals is out of range");
+        };
+        sum = next;
+        sums.append_value(sum.to_string());
+    }
+    Ok(Arc::new(sums.finish()))
+}
+
 /// Nulls count as zero.
 fn sums(value: &ArrayRef, restarts: &Restarts<'_>) -> Result<ArrayRef> {
     if let Some(terms) = value.as_primitive_opt::<Int64Type>() {
@@ -331,6 +349,9 @@ fn sums(value: &ArrayRef, restarts: &Restarts<'_>) -> Result<ArrayRef> {
             sum
         });
         return Ok(Arc::new(Int32Array::from_iter_values(sums)));
+    }
+    if let Some(terms) = value.as_string_view_opt() {
+        return decimal_sums(terms, restarts);
     }
     let Some(terms) = value.as_primitive_opt::<Float64Type>() else {
         return exec_err!("row_cumsum takes a number");

@@ -34,7 +34,7 @@ enum Infix {
 impl Parser {
     /// An expression.
     pub(super) fn expression(&mut self) -> Parsed<Expr> {
-        self.nested(|parser| parser.binary(level::OR))
+        self.grouped(|parser| parser.binary(level::OR))
     }
 
     /// `name = expression` or `expression`, separated by commas.
@@ -223,13 +223,13 @@ impl Parser {
                 let span = start.to(self.bump().span);
                 return self.expr(ExprKind::Literal(Literal::Long(Some(i64::MIN))), span);
             }
-            let inner = self.nested(Self::unary)?;
+            let inner = self.grouped(Self::unary)?;
             let span = start.to(inner.span);
             return self.expr(ExprKind::Negate(Box::new(inner)), span);
         }
         if self.is_punct("+") {
             self.bump();
-            return self.nested(Self::unary);
+            return self.grouped(Self::unary);
         }
         self.postfix()
     }

@@ -21,7 +21,7 @@ pub struct Parse {
 #[must_use]
 pub fn parse(text: &str) -> Parse {
     let (tokens, problems) = tokenize(text);
-    let mut parser = Parser { tokens, at: 0, problems, depth: 0, in_search: false };
+    let mut parser = Parser { tokens, at: 0, problems, depth: 0, groups: 0, in_search: false };
     let query = parser.query();
     Parse { query, problems: parser.problems }
 }
@@ -37,9 +37,15 @@ pub(super) struct Parser {
     at: usize,
     pub(super) problems: Vec<Problem>,
     pub(super) depth: usize,
+    /// How many parentheses, calls, items and signs are open.
+    groups: usize,
     /// Whether `column:term` is a condition here, as it is in `search` and `find`.
     pub(super) in_search: bool,
 }
+
+/// A level of the tree is printed within at most two parentheses, each of which is read as a pipeline
+/// or an expression and then as an expression.
+const GROUPS_MAX: usize = 4 * (NESTING_DEPTH_MAX + 1);
 
 /// Names that start a pipeline by themselves.
 const SOURCES: [&str; 7] = ["print", "range", "datatable", "union", "search", "find", "evaluate"];
@@ -171,6 +177,18 @@ impl Parser {
         result
     }
 
+    /// Reads an expression's part. What the tree has of it is bounded by [`Self::expr`]; how often that
+    /// lies in parentheses is, too, by more than the printer ever puts around it.
+    pub(super) fn grouped<T>(&mut self, read: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+        if self.groups >= GROUPS_MAX {
+            return Err(self.too_deep());
+        }
+        self.groups += 1;
+        let result = read(self);
+        self.groups -= 1;
+        result
+    }
+
     pub(super) fn too_deep(&mut self) -> Failed {
         let message = format!("nested deeper than {NESTING_DEPTH_MAX} levels");
         let span = self.span();
@@ -209,12 +227,12 @@ impl Parser {
 
     /// A pipeline if one starts here, else an expression, which a `|` after it makes a source.
     pub(super) fn expression_or_pipeline(&mut self) -> Parsed<Expr> {
-        self.nested(Self::expression_or_pipeline_here)
+        self.grouped(Self::expression_or_pipeline_here)
     }
 
     fn expression_or_pipeline_here(&mut self) -> Parsed<Expr> {
         let start = self.span();
-        let source = match self.source()? {
+        let source = match self.nested(Self::source)? {
             Some(source) => source,
             None => {
                 let expr = self.expression()?;
@@ -224,7 +242,7 @@ impl Parser {
                 Source::Table(Box::new(expr))
             }
         };
-        let operators = self.operators();
+        let operators = self.nested(|parser| Ok(parser.operators()))?;
         let span = start.to(self.previous());
         let pipeline = Pipeline { source, operators };
         self.expr(ExprKind::Pipeline(Box::new(pipeline)), span)

@@ -138,9 +138,7 @@ async fn verify(
             ensure!(output.status.success(), "restic does not accept the vault: {said}");
             teller.say("restic check --read-data accepts the vault");
         }
-        Err(_absent) => {
-            teller.say("restic is not installed, so it was not asked; it reads the vault")
-        }
+        Err(_absent) => teller.say("restic is not installed, so it was not asked about the vault"),
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::data::{DataDir, OpenError};
 use crate::suite::{Suite, Wanted};
 use account::{Part, Teller, Verdict, table};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use oms_core::{Clock, SystemClock, SystemEntropy};
 use progress::Progress;
@@ -75,6 +75,7 @@ pub(crate) async fn run(
     let (mut progress, note) = Progress::begin(&data.folder("tour")?)?;
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
     let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], config)).await?);
+    recovery::end_protections(&suite, progress.run()).await.context("disks of earlier runs")?;
     if !is_json {
         crate::say!("The Operations Management Suite on {}", suite.computer());
         crate::say!("Data in {}. This is run {}.", root.display(), progress.run());
@@ -86,7 +87,8 @@ pub(crate) async fn run(
     let run = progress.run();
     let tour = Tour { suite: Arc::clone(&suite), admin, folder, run, begin: SystemClock.now() };
     let parts = take(&tour, &mut progress, is_json).await;
-    let closed = suite.close().await;
+    let ended = recovery::end_protections(&suite, run).await;
+    let closed = suite.close().await.and(ended);
     let is_verified = parts.iter().all(|part| part.verdict != Verdict::Failed) && closed.is_ok();
     progress.end(options.keep)?;
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
@@ -131,8 +133,6 @@ async fn take(tour: &Tour, progress: &mut Progress, is_json: bool) -> Vec<Part> 
     part!("DSC", "Desired State Configuration: a node pulls, applies, reports", dsc);
     part!("Backup", "Backup: a folder into a vault and back", backup);
     part!("Site Recovery", "Site Recovery: a disk replicated, failed over, failed back", recovery);
-    let mut teller = Teller::new("The loop: what the services recorded about all this", is_json);
-    let done = records::show(tour, &mut teller).await;
-    parts.push(teller.end("Records", done));
+    part!("Records", "The loop: what the services recorded about all this", records);
     parts
 }

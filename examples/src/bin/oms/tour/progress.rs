@@ -35,8 +35,8 @@ impl Progress {
         };
         let note = last.part.map(|part| {
             format!(
-                "Run {} was interrupted in the part on {part}. Its working files are removed, the \
-                 records it had made are kept, and this run starts clean.",
+                "Run {} was interrupted in the part on {part}. Its working files are removed, its disk is \
+                 no longer protected, the records it had made are kept, and this run starts clean.",
                 last.run
             )
         });

@@ -12,8 +12,10 @@ fn queries(tour: &Tour) -> Vec<(&'static str, String)> {
     vec![
         (
             "Log Analytics",
-            "LAQueryLogs | summarize Records = count() by RequestClientApp, ResponseCode"
-                .to_owned(),
+            format!(
+                "LAQueryLogs | {since} | summarize Records = count() by RequestClientApp, \
+                 ResponseCode"
+            ),
         ),
         (
             "Automation",

@@ -2,6 +2,7 @@
 
 use super::account::{Teller, bytes};
 use super::{Tour, backup, image};
+use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use oms_core::{Clock, Entropy, SystemClock, SystemEntropy};
 use oms_recovery::machine::disk::{BlockDevice, export_raw};
@@ -87,10 +88,34 @@ impl Machine {
     }
 }
 
+/// The name of a run's machine.
+fn name_of(run: u64) -> String {
+    format!("tour-{run}")
+}
+
+/// Ends the protections of this run and of those before it, whose disks go with their working files: one
+/// that was killed, or whose part failed, has left its own.
+pub(super) async fn end_protections(suite: &Suite, run: u64) -> Result<()> {
+    let vault = suite.recovery()?;
+    let names: Vec<String> = (1..=run).map(name_of).collect();
+    for item in vault.items().await? {
+        if names.contains(&item.machine.name) {
+            let item = vault.item(&item.machine.name).await?;
+            if let Err(error) = item.disable_protection().await {
+                // What is in its way is a failover that was not committed yet.
+                tracing::debug!(%error, "a protection of the tour is committed first");
+                item.commit().await?;
+                item.disable_protection().await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn show(tour: &Tour, teller: &mut Teller) -> Result<String> {
     let mut machine = Machine::new(tour, teller)?;
     let vault = tour.suite.recovery()?;
-    let (name, replica) = (tour.name("tour"), tour.folder.join("replica"));
+    let (name, replica) = (name_of(tour.run), tour.folder.join("replica"));
     fs::create_dir(&replica)?;
     let begin = SystemClock.monotonic();
     let policy = ReplicationPolicy::default();

@@ -23,8 +23,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
     kernel("tdigest_merge", NAMING, SKETCH, KqlType::Dynamic, tdigest_merge).repeated(),
     kernel("merge_tdigest", NAMING, SKETCH, KqlType::Dynamic, tdigest_merge).repeated(),
     kernel("tdigest_isvalid", NAMING, SKETCH, KqlType::Bool, tdigest_is_valid),
-    kernel("rank_tdigest", NAMING, SKETCH_AND_VALUE, KqlType::Real, |args| rank(args, false)),
-    kernel("percentrank_tdigest", NAMING, SKETCH_AND_VALUE, KqlType::Real, |args| rank(args, true)),
+    kernel("rank_tdigest", Naming::Default, SKETCH_AND_VALUE, KqlType::Real, |args| {
+        rank(args, false)
+    }),
+    kernel("percentrank_tdigest", Naming::Default, SKETCH_AND_VALUE, KqlType::Real, |args| {
+        rank(args, true)
+    }),
     special("percentile_tdigest", NAMING, percentile_tdigest),
     special(
         "percentiles_array_tdigest",
