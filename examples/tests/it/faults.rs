@@ -51,7 +51,7 @@ fn a_tour_killed_with_a_protected_disk_leaves_none() {
     let place = Place::new();
     let mut tour = place.oms(&["tour"]).stdout(Stdio::piped()).spawn().expect("the program starts");
     let told = BufReader::new(tour.stdout.take().expect("its output"));
-    let is_protected = |line: std::io::Result<String>| line.expect("text").contains("replicated, ");
+    let is_protected = |line: std::io::Result<String>| line.expect("text").contains(" sent, in ");
     assert!(told.lines().any(is_protected), "it did not come to the disk");
     tour.kill().expect("kill -9");
     tour.wait().expect("its end");
