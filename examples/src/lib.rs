@@ -23,7 +23,11 @@ mod tests {
             .skip(1)
             .filter_map(|rest| Some(rest.split_once("```")?.0.lines().count()))
             .collect();
-        assert_eq!(programs.len(), 6, "one for each service, and logs within another: {programs:?}");
+        assert_eq!(
+            programs.len(),
+            6,
+            "one for each service, and logs within another: {programs:?}"
+        );
         assert!(programs.iter().all(|lines| *lines <= 30), "{programs:?}");
     }
 }
