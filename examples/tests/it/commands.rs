@@ -20,6 +20,18 @@ fn rows_go_in_and_answers_come_out_and_a_bad_row_is_named() {
     let csv = place.good(&["logs", "query", "--format", "csv", query]);
     assert_eq!(csv, "CounterName,n,s\r\na,2,3.5\r\n");
     assert!(place.good(&["logs", "tables"]).contains("Perf"));
+    // What a file holds is said by its name, or by --format.
+    fs::write(place.path("rows.csv"), "Counter_s,Value_d\na,1.5\n").expect("rows");
+    for format in [&[][..], &["--format", "csv"]] {
+        place.good(&[&["logs", "ingest", "--table", "C_CL"], format, &["rows.csv"]].concat());
+    }
+    let output =
+        place.run(&["logs", "ingest", "--table", "C_CL", "--format", "ndjson", "rows.csv"]);
+    assert!(!output.status.success(), "it is no JSON");
+    let sum = place.good(&["logs", "query", "--format", "csv", "C_CL | summarize sum(Value_d)"]);
+    assert_eq!(sum, "sum_Value_d\r\n3.0\r\n");
+    let unknown = place.bad(&["logs", "export", "Nope_CL", "--output", "nope.parquet"]);
+    assert!(unknown.contains("no table `Nope_CL`"), "{unknown}");
     let wrong = place.bad(&["logs", "query", "Perf | wher x"]);
     assert!(wrong.contains("where"), "{wrong}");
 }

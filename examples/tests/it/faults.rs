@@ -161,3 +161,18 @@ fn a_directory_in_use_names_the_process_that_uses_it() {
     drop(held);
     place.good(&["logs", "tables"]);
 }
+
+/// Commands on a directory that nothing serves take turns.
+#[test]
+fn commands_at_once_take_turns() {
+    let place = Place::new();
+    place.good(&["logs", "tables"]);
+    let arguments = ["logs", "query", "--format", "csv", "print x = 1"];
+    let start = || place.oms(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let both = [start(), start()].map(|child| child.expect("the program starts"));
+    for child in both {
+        let output = child.wait_with_output().expect("its end");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "x\r\n1\r\n");
+    }
+}

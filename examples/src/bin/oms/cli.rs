@@ -6,13 +6,14 @@ use crate::data::{DataDir, OpenError};
 use crate::logging::Format;
 use crate::suite::{Suite, Wanted};
 use crate::{admin, logging, progress, serve, socket, tour};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use oms_core::SystemEntropy;
+use oms_core::{Clock, SystemClock, SystemEntropy};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::net::UnixStream;
 
 /// An operations management suite: logs, runbooks, desired state, backup and site recovery.
 #[derive(Debug, Parser)]
@@ -156,12 +157,9 @@ async fn execute(root: &Path, command: Command, config: &Config, json: bool) -> 
     if !command.needs_data() {
         return command.run_alone(&Place { data: root, json }).await;
     }
-    let data = match DataDir::open(root) {
-        Ok(data) => data,
-        Err(OpenError::InUse { holder, .. }) => {
-            return socket::send(root, &holder, &command).await;
-        }
-        Err(error) => return Err(error.into()),
+    let data = match take_or_reach(root).await? {
+        Taken::Directory(data) => data,
+        Taken::Server(stream) => return socket::send(root, stream, &command).await,
     };
     let admin = admin::Admin::load_or_create(data.root(), &SystemEntropy)?;
     let mut config = config.clone();
@@ -181,6 +179,41 @@ async fn execute(root: &Path, command: Command, config: &Config, json: bool) -> 
         tracing::warn!(error = format!("{error:#}"), "the data directory was not closed well");
     }
     output
+}
+
+/// How long a command waits for another one that has the directory, and how often it looks.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+const TURN_LOOK: Duration = Duration::from_millis(50);
+
+/// How a command gets at a data directory.
+enum Taken {
+    Directory(DataDir),
+    Server(UnixStream),
+}
+
+/// Takes the directory, or reaches the process that serves it. One that has it and serves nothing runs a
+/// command, too, or is about to serve, so it is waited for.
+async fn take_or_reach(root: &Path) -> Result<Taken> {
+    let begin = SystemClock.monotonic();
+    loop {
+        let (path, holder) = match DataDir::open(root) {
+            Ok(data) => return Ok(Taken::Directory(data)),
+            Err(OpenError::InUse { path, holder }) => (path, holder),
+            Err(error) => return Err(error.into()),
+        };
+        let error = match socket::connect(root).await {
+            Ok(stream) => return Ok(Taken::Server(stream)),
+            Err(error) => error,
+        };
+        if SystemClock.monotonic() - begin >= TURN_WAIT {
+            bail!(
+                "data directory is in use by process {holder}, which takes no commands ({error}). \
+                 path=`{}`",
+                path.display()
+            );
+        }
+        tokio::time::sleep(TURN_LOOK).await;
+    }
 }
 
 /// How long jobs that were asked to stop may take to end.

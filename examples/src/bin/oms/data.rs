@@ -54,6 +54,10 @@ impl DataDir {
                 return Err(OpenError::Foreign { path: root.to_owned() });
             }
         }
+        if !is_new {
+            // Nothing is written into a newer one, the lock's file neither.
+            check_format(root)?;
+        }
         make_private(root).map_err(unwritable)?;
         let lock = lock(root)?;
         if is_new {

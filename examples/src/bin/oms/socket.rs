@@ -8,7 +8,7 @@
 use crate::command::{Command, Output};
 use crate::data::{DataDir, read_secret, write_durably};
 use crate::suite::Suite;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -101,16 +101,16 @@ async fn answer(suite: &Suite, call: &Call) -> Response {
     respond::json(StatusCode::OK, &answer)
 }
 
+/// Reaches the process that serves a directory.
+///
+/// # Errors
+/// The operating system's, if none serves it.
+pub(crate) async fn connect(root: &Path) -> std::io::Result<UnixStream> {
+    UnixStream::connect(DataDir::socket(root)).await
+}
+
 /// Has a serving process run a command.
-pub(crate) async fn send(root: &Path, holder: &str, command: &Command) -> Result<Output> {
-    let path = DataDir::socket(root);
-    let stream = UnixStream::connect(&path).await.map_err(|error| {
-        anyhow!(
-            "data directory is in use by process {holder}, which takes no commands \
-             ({error}). path=`{}`",
-            root.display()
-        )
-    })?;
+pub(crate) async fn send(root: &Path, stream: UnixStream, command: &Command) -> Result<Output> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);

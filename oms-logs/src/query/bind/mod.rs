@@ -342,7 +342,8 @@ impl Binder<'_> {
                     return self.call_named(name, &[], None, &mut Scope::constants(), value.span);
                 }
                 Some(value) => return Ok(value.clone()),
-                None => self.source.table(name).is_some(),
+                // A value by itself has no columns, so what is not known was meant for a table.
+                None => true,
             },
             ast::ExprKind::Call { name, arguments } => {
                 if self.function(&name.text).is_some() {

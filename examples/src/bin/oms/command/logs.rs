@@ -66,9 +66,9 @@ pub(crate) enum Logs {
         /// The stream of the rule, such as Custom-Access.
         #[arg(long, requires = "rule")]
         stream: Option<String>,
-        /// What the files hold.
-        #[arg(long, value_enum, default_value_t = Format::Ndjson)]
-        format: Format,
+        /// What the files hold: by default what a name's ending says (.csv, .parquet), or NDJSON.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
         /// Files to read.
         #[arg(required = true)]
         files: Vec<PathBuf>,
@@ -118,6 +118,16 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// What a file of that name holds, if nothing else was said.
+    fn of(path: &Path) -> Self {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        match ending.to_ascii_lowercase().as_str() {
+            "csv" => Self::Csv,
+            "parquet" => Self::Parquet,
+            _ => Self::Ndjson,
+        }
+    }
+
     const fn of_rows(self) -> RowFormat {
         match self {
             Self::Ndjson => RowFormat::Ndjson,
@@ -263,7 +273,12 @@ impl Ingested {
     }
 }
 
-async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -> Result<Output> {
+async fn ingest(
+    suite: &Suite,
+    table: &str,
+    format: Option<Format>,
+    files: &[PathBuf],
+) -> Result<Output> {
     let record_type: RecordType = table.parse()?;
     // Before the first row is sent: a name that is wrong should not leave half of it behind.
     let mut opened = Vec::with_capacity(files.len());
@@ -281,6 +296,7 @@ async fn ingest(suite: &Suite, table: &str, format: Format, files: &[PathBuf]) -
     for (path, file) in files.iter().zip(opened) {
         let is_large = file.metadata().is_ok_and(|it| it.len() >= LOAD_BYTES_MIN);
         let file = CountedFile { file, read: read.clone() };
+        let format = format.unwrap_or_else(|| Format::of(path));
         let done = match is_large {
             true => sender.load_file(path, file, format).await,
             false => sender.send_file(path, file, format).await,

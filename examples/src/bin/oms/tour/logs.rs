@@ -183,7 +183,11 @@ async fn read_log_file(tour: &Tour, teller: &mut Teller) -> Result<u64> {
     }
     let arrived = count(tour, table).await? - before;
     let of_agent = count_of_agent(written, arrived)?;
-    teller.say(format!("{of_agent} {} are in the table {table}", log.shown()));
+    let now = before + arrived;
+    teller.say(format!(
+        "{of_agent} {} came into the table {table}, which has {now} now",
+        log.shown()
+    ));
     Ok(of_agent)
 }
 

@@ -105,10 +105,16 @@ pub(crate) async fn run(
             (false, _) => "The tour FAILED".to_owned(),
             (true, 0) => "Every part was verified".to_owned(),
             (true, _) => format!(
-                "What was shown was verified; {partial} parts lack what this machine does not have"
+                "What was shown was verified; of {} parts, {partial} lack what this machine does not have,",
+                parts.len()
             ),
         };
         crate::say!("{outcome} in {seconds:.1} s.");
+        if !options.keep {
+            crate::say!(
+                "Vault, disks and scripts are removed; `oms tour --keep` leaves them for a look."
+            );
+        }
         crate::say!("Ask on: oms logs query --data {} 'Perf | take 5'", root.display());
     }
     closed?;
