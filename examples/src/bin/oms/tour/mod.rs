@@ -75,7 +75,10 @@ pub(crate) async fn run(
     let (mut progress, note) = Progress::begin(&data.folder("tour")?)?;
     let admin = Admin::load_or_create(data.root(), &SystemEntropy)?;
     let suite = Arc::new(Suite::open(data, &admin, Wanted::new(&[], config)).await?);
-    recovery::end_protections(&suite, progress.run()).await.context("disks of earlier runs")?;
+    if let Err(error) = recovery::end_protections(&suite, progress.run()).await {
+        // It keeps nothing of this run from being shown, and is tried again at its end.
+        tracing::warn!(error = format!("{error:#}"), "a disk of an earlier run is still protected");
+    }
     if !is_json {
         crate::say!("The Operations Management Suite on {}", suite.computer());
         crate::say!("Data in {}. This is run {}.", root.display(), progress.run());
@@ -87,7 +90,7 @@ pub(crate) async fn run(
     let run = progress.run();
     let tour = Tour { suite: Arc::clone(&suite), admin, folder, run, begin: SystemClock.now() };
     let parts = take(&tour, &mut progress, is_json).await;
-    let ended = recovery::end_protections(&suite, run).await;
+    let ended = recovery::end_protections(&suite, run).await.context("disks of the tour");
     let closed = suite.close().await.and(ended);
     let is_verified = parts.iter().all(|part| part.verdict != Verdict::Failed) && closed.is_ok();
     progress.end(options.keep)?;

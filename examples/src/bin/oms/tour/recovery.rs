@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use oms_core::{Clock, Entropy, SystemClock, SystemEntropy};
 use oms_recovery::machine::disk::{BlockDevice, export_raw};
 use oms_recovery::recovery_point::{Consistency, PointChoice};
-use oms_recovery::{ProtectedItem, ReplicationPolicy};
+use oms_recovery::{Error, ProtectedItem, ReplicationPolicy};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -101,11 +101,14 @@ pub(super) async fn end_protections(suite: &Suite, run: u64) -> Result<()> {
     for item in vault.items().await? {
         if names.contains(&item.machine.name) {
             let item = vault.item(&item.machine.name).await?;
-            if let Err(error) = item.disable_protection().await {
-                // What is in its way is a failover that was not committed yet.
-                tracing::debug!(%error, "a protection of the tour is committed first");
-                item.commit().await?;
-                item.disable_protection().await?;
+            match item.disable_protection().await {
+                Ok(_report) => {}
+                // A failover that was not committed yet is in its way.
+                Err(Error::IllegalState { .. }) => {
+                    item.commit().await?;
+                    item.disable_protection().await?;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
