@@ -183,6 +183,12 @@ impl Projection {
         self
     }
 
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// How far the projection is and what it left out, over all its runs.
     ///
     /// # Errors

@@ -34,10 +34,31 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// The argument that makes a process answer for another.
 const WORKER: &str = "--worker";
 
+/// What the program says of itself.
+const USAGE: &str = "\
+Runs Kusto queries of its input and writes their answers, one JSON object a line.
+
+Usage: kql_eval < CASES > ANSWERS
+
+A line in:  {\"id\": ..., \"query\": \"print x = 1\"}; other members are passed over
+A line out: {\"id\": ..., \"columns\": [{\"name\", \"type\"}], \"rows\": [[...]]}
+        or: {\"id\": ..., \"error\": \"...\"}
+There are no tables but what a query declares (datatable, print, range).
+";
+
 fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_worker = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        [WORKER] => true,
+        ["-h" | "--help"] => {
+            std::io::stdout().write_all(USAGE.as_bytes())?;
+            return Ok(());
+        }
+        [other, ..] => anyhow::bail!("no such argument: {other}; see kql_eval --help"),
+    };
     let lines = std::io::stdin().lock().lines();
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let is_worker = std::env::args().nth(1).is_some_and(|argument| argument == WORKER);
     let mut worker = None;
     for line in lines {
         let line = line?;

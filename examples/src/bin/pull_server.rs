@@ -17,8 +17,24 @@ use tokio::net::TcpListener;
 
 const MOTD: &str = "kept by its pull server\n";
 
+/// What the program says of itself.
+const USAGE: &str = "\
+Serves a configuration on a free port of 127.0.0.1, has a node register, fetch and apply it, and ends.
+
+Usage: pull_server
+
+It has no options and leaves nothing behind. A pull server that goes on: oms serve --services dsc";
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        None => {}
+        Some("-h" | "--help") => {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        Some(other) => anyhow::bail!("no such argument: {other}; see pull_server --help"),
+    }
     let folder = std::env::temp_dir().join(format!("pull-server-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let outcome = run(&folder).await;

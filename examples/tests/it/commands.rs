@@ -124,7 +124,7 @@ fn files_of_other_formats_go_in_and_one_that_breaks_off_tells_what_was_accepted(
 
     file("web.log", "#Fields: date time cs-method sc-status\n2026-01-01 10:00:00 GET 200\n");
     let iis = ["logs", "ingest", "--table", "W3CIISLog", "--format", "iis", "web.log"];
-    assert!(place.good(&iis).contains("1 rows accepted"));
+    assert!(place.good(&iis).contains("1 row accepted"));
     let query = "W3CIISLog | project TimeGenerated, csMethod, scStatus";
     let answer = place.good(&["logs", "query", "--format", "csv", query]);
     assert!(answer.ends_with("2026-01-01T10:00:00Z,GET,200\r\n"), "{answer}");
@@ -153,7 +153,7 @@ fn a_large_file_is_loaded_and_a_bad_row_of_it_is_named() {
     assert!(!output.status.success(), "a row was refused");
     assert!(said.contains(&format!("{} rows accepted into Perf", 2 * half)), "{said}");
     assert!(
-        said.contains("1 rows refused") && said.contains(&format!("rows:{}: ", half + 1)),
+        said.contains("1 row refused") && said.contains(&format!("rows:{}: ", half + 1)),
         "{said}"
     );
     let query = "Perf | summarize n = count()";
@@ -189,8 +189,8 @@ fn tables_keep_their_rows_for_as_long_as_they_are_told() {
 
     let purge = ["logs", "purge", "T_CL", "N == 2"];
     let planned = place.good(&purge);
-    assert!(planned.contains("1 rows of T_CL would be removed from 1 files"), "{planned}");
-    assert!(place.good(&[&purge[..], &["--yes"]].concat()).contains("1 rows of T_CL removed"));
+    assert!(planned.contains("1 row of T_CL would be removed from 1 file"), "{planned}");
+    assert!(place.good(&[&purge[..], &["--yes"]].concat()).contains("1 row of T_CL removed"));
     let answer = place.good(&["logs", "query", "--format", "csv", "T_CL | summarize sum(N)"]);
     assert_eq!(answer, "sum_N\r\n4\r\n");
     let wrong = place.bad(&["logs", "purge", "T_CL", "N =="]);

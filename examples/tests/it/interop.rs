@@ -211,7 +211,7 @@ fn two_processes_keep_their_logs_in_one_s3_bucket() {
     ];
     let output = other.envs(told).output().expect("the program starts");
     let said = text(&output.stdout);
-    assert!(said.contains("1 rows accepted"), "one is text: {said}{}", text(&output.stderr));
+    assert!(said.contains("1 row accepted"), "one is text: {said}{}", text(&output.stderr));
 
     let query = ["logs", "query", "--format", "csv", "Both_CL | summarize count(), sum(N)"];
     let mut answer = String::new();

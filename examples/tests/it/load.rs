@@ -36,7 +36,7 @@ fn ingest(data: &Path, folder: &Path, name: &str) -> Option<()> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    let is_done = answer.starts_with("HTTP/1.1 200") && answer.contains("1 rows accepted");
+    let is_done = answer.starts_with("HTTP/1.1 200") && answer.contains("1 row accepted");
     is_done.then_some(())
 }
 

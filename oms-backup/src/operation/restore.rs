@@ -127,6 +127,23 @@ pub struct RestoreReport {
     pub warnings: Entries<RestoreWarning>,
 }
 
+impl RestoreReport {
+    fn nothing_of(point: RecoveryPoint) -> Self {
+        Self {
+            point,
+            files: 0,
+            folders: 0,
+            others: 0,
+            bytes: 0,
+            skipped: 0,
+            kept: 0,
+            leftovers: 0,
+            failures: Entries::default(),
+            warnings: Entries::default(),
+        }
+    }
+}
+
 /// One thing that is not restored, or not wholly.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RestoreWarning {
@@ -251,18 +268,7 @@ impl RestorePlan {
             is_sparse: self.options.is_sparse,
             ownership: ownership(),
             control: control.clone(),
-            report: Mutex::new(RestoreReport {
-                point: self.point,
-                files: 0,
-                folders: 0,
-                others: 0,
-                bytes: 0,
-                skipped: 0,
-                kept: 0,
-                leftovers: 0,
-                failures: Entries::default(),
-                warnings: Entries::default(),
-            }),
+            report: Mutex::new(RestoreReport::nothing_of(self.point)),
             fatal: Mutex::new(None),
         };
         let mut walk = Walk {

@@ -157,6 +157,39 @@ impl Run {
             failures: Vec::new(),
         }
     }
+
+    /// What came of it, of a run that applied nothing.
+    fn into_report(
+        self,
+        now: Timestamp,
+        configurations: ConfigurationSet,
+        resources: Vec<ResourceStatus>,
+        reboot_requested: bool,
+    ) -> RunReport {
+        let has_failed = resources.iter().any(|r| r.outcome == ResourceOutcome::Failed);
+        // What a restart is awaited for is yet to be done.
+        let is_done = if reboot_requested { !has_failed } else { !resources.iter().any(is_unfit) };
+        let is_lost = configurations.is_empty() && !self.notes.is_empty();
+        RunReport {
+            job_id: self.job_id,
+            is_success: is_done && self.failures.is_empty() && !is_lost,
+            is_compliant: self.failures.is_empty()
+                && self.held.is_none()
+                && resources.iter().all(ResourceStatus::is_in_desired_state),
+            configurations,
+            is_new: self.is_new,
+            is_applied: false,
+            resources,
+            reboot_requested,
+            errors: self.failures.into_iter().chain(self.notes).collect(),
+            started: self.started,
+            ended: now,
+        }
+    }
+}
+
+fn is_unfit(resource: &ResourceStatus) -> bool {
+    matches!(resource.outcome, ResourceOutcome::Failed | ResourceOutcome::Skipped)
 }
 
 /// Decides. One engine serves one local configuration manager.
@@ -615,25 +648,16 @@ impl Engine {
     ) -> Result<(), Error> {
         let operation_type = self.operation_type();
         let configurations = self.record.wanted().clone();
+        let reboot_requested = self.record.reboot_from.is_some();
         let ended = work.as_ref().is_some_and(|work| work.reboot_for.is_none());
         let is_applied = work.as_ref().is_some_and(Work::is_applying);
         let resources = work.map(|work| work.statuses).unwrap_or_default();
-        let unfit = |r: &ResourceStatus| {
-            matches!(r.outcome, ResourceOutcome::Failed | ResourceOutcome::Skipped)
-        };
-        let reboot_requested = self.record.reboot_from.is_some();
-        let all_done = !resources.iter().any(unfit);
-        let has_failed = resources.iter().any(|r| r.outcome == ResourceOutcome::Failed);
-        let job_id = self.run()?.job_id;
         if ended {
-            self.append(LcmEvent::Ended { job_id, is_success: all_done }, effects)?;
+            let job_id = self.run()?.job_id;
+            let is_success = !resources.iter().any(is_unfit);
+            self.append(LcmEvent::Ended { job_id, is_success }, effects)?;
         }
-        let restarts = reboot_requested && self.settings.reboot_node_if_needed;
-        if restarts && self.record.reboots >= REBOOTS_MAX {
-            let failure = format!("{REBOOTS_MAX} restarts in a row did not bring it to its end");
-            self.run()?.failures.push(failure);
-        }
-        let restarts = restarts && self.record.reboots < REBOOTS_MAX;
+        let restarts = reboot_requested && self.may_restart()?;
         let run = self.run()?;
         run.notes.extend(run.held.map(str::to_owned));
         if !run.notes.is_empty() || !run.failures.is_empty() {
@@ -642,24 +666,12 @@ impl Engine {
         let Some(run) = self.run.take() else {
             return Err(Error::Internal { reason: "no run is under way".into() });
         };
-        let is_lost = configurations.is_empty() && !run.notes.is_empty();
-        let is_done = if reboot_requested { !has_failed } else { all_done };
+        let is_announced = run.is_announced;
         let report = RunReport {
-            job_id,
-            is_success: is_done && run.failures.is_empty() && !is_lost,
-            is_compliant: run.failures.is_empty()
-                && run.held.is_none()
-                && resources.iter().all(ResourceStatus::is_in_desired_state),
-            configurations,
-            is_new: run.is_new,
             is_applied,
-            resources,
-            reboot_requested,
-            errors: run.failures.into_iter().chain(run.notes).collect(),
-            started: run.started,
-            ended: now,
+            ..run.into_report(now, configurations, resources, reboot_requested)
         };
-        if self.settings.reports && run.is_announced {
+        if self.settings.reports && is_announced {
             let version = self.version_of(&report.configurations);
             let sent = end_report(
                 &self.settings,
@@ -674,6 +686,19 @@ impl Engine {
         effects.push(Effect::End(Box::new(report)));
         effects.extend(restarts.then_some(Effect::Restart));
         Ok(())
+    }
+
+    /// Whether a restart that was asked for is to be: not where restarts in a row change nothing.
+    fn may_restart(&mut self) -> Result<bool, Error> {
+        if !self.settings.reboot_node_if_needed {
+            return Ok(false);
+        }
+        if self.record.reboots >= REBOOTS_MAX {
+            let failure = format!("{REBOOTS_MAX} restarts in a row did not bring it to its end");
+            self.run()?.failures.push(failure);
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn version_of(&self, set: &ConfigurationSet) -> Option<String> {

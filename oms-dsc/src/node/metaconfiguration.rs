@@ -232,6 +232,15 @@ const VACANT: [&str; 11] = [
     "AgentId",
 ];
 
+/// The instances of a document that say something to the node.
+#[derive(Default)]
+struct Found<'d> {
+    settings: Option<&'d Instance>,
+    servers: Vec<&'d Instance>,
+    reports: Vec<&'d Instance>,
+    partials: Vec<&'d Instance>,
+}
+
 #[derive(Default)]
 struct Reader {
     diagnostics: Vec<Diagnostic>,
@@ -243,26 +252,7 @@ impl Reader {
     }
 
     fn read(&mut self, document: &Document) -> Option<Metaconfiguration> {
-        let is_one_of = |instance: &Instance, classes: &[&str]| {
-            classes.iter().any(|class| class.eq_ignore_ascii_case(&instance.class))
-        };
-        let (mut settings, mut servers, mut reports) = (None, Vec::new(), Vec::new());
-        let mut partials = Vec::new();
-        for instance in document.instances() {
-            if instance.class.eq_ignore_ascii_case("MSFT_DSCMetaConfiguration") {
-                settings = Some(instance);
-            } else if is_one_of(instance, &DOWNLOAD_CLASSES) {
-                servers.push(instance);
-            } else if is_one_of(instance, &REPORT_CLASSES) {
-                reports.push(instance);
-            } else if is_one_of(instance, &[PARTIAL_CLASS]) {
-                partials.push(instance);
-            } else if !is_one_of(instance, &IGNORED_CLASSES) {
-                let message =
-                    format!("`{}` is not supported in a metaconfiguration", instance.class);
-                self.report(instance.position, message);
-            }
-        }
+        let Found { settings, servers, reports, partials } = self.sort(document);
         let start = Position { line: 1, column: 1 };
         let Some(settings) = settings else {
             self.report(start, "there is no instance of MSFT_DSCMetaConfiguration");
@@ -273,6 +263,44 @@ impl Reader {
             self.report(settings.position, message);
             return None;
         };
+        let mut read = self.server(server)?;
+        for server in &reports {
+            self.refuse_unknown(server, &[&SERVER]);
+            self.report_server(server, &read);
+        }
+        read.reports = !reports.is_empty();
+        self.settings(settings, &mut read);
+        let source = self.text(server, "ResourceId").unwrap_or_default();
+        self.partials(&partials, &source, &mut read);
+        Some(read)
+    }
+
+    /// The document's instances by what they are for. One of an unknown class is reported.
+    fn sort<'d>(&mut self, document: &'d Document) -> Found<'d> {
+        let is_one_of = |instance: &Instance, classes: &[&str]| {
+            classes.iter().any(|class| class.eq_ignore_ascii_case(&instance.class))
+        };
+        let mut found = Found::default();
+        for instance in document.instances() {
+            if instance.class.eq_ignore_ascii_case("MSFT_DSCMetaConfiguration") {
+                found.settings = Some(instance);
+            } else if is_one_of(instance, &DOWNLOAD_CLASSES) {
+                found.servers.push(instance);
+            } else if is_one_of(instance, &REPORT_CLASSES) {
+                found.reports.push(instance);
+            } else if is_one_of(instance, &[PARTIAL_CLASS]) {
+                found.partials.push(instance);
+            } else if !is_one_of(instance, &IGNORED_CLASSES) {
+                let message =
+                    format!("`{}` is not supported in a metaconfiguration", instance.class);
+                self.report(instance.position, message);
+            }
+        }
+        found
+    }
+
+    /// A metaconfiguration that says no more than its pull server does.
+    fn server(&mut self, server: &Instance) -> Option<Metaconfiguration> {
         let key = self.text(server, "RegistrationKey").unwrap_or_default();
         let Some(url) = self.text(server, "ServerURL") else {
             self.report(server.position, "the server has no ServerURL");
@@ -280,14 +308,14 @@ impl Reader {
         };
         let mut read = Metaconfiguration::new(url, Secret::from(key.as_str()));
         self.refuse_unknown(server, &[&SERVER]);
-        for server in &reports {
-            self.refuse_unknown(server, &[&SERVER]);
-            self.report_server(server, &read);
-        }
-        read.reports = !reports.is_empty();
         read.configuration_names = self.texts(server, "ConfigurationNames");
         read.allow_unsecure_connection =
             self.flag(server, "AllowUnsecureConnection").unwrap_or(false);
+        Some(read)
+    }
+
+    /// Takes what the node's own settings say.
+    fn settings(&mut self, settings: &Instance, read: &mut Metaconfiguration) {
         if let Some(mode) = self.text(settings, "ConfigurationMode") {
             match ConfigurationMode::parse(&mode) {
                 Some(mode) => read.configuration_mode = mode,
@@ -318,9 +346,6 @@ impl Reader {
         }
         read.certificate_id = self.text(settings, "CertificateID").filter(|id| !id.is_empty());
         self.refuse_unknown(settings, &[&SETTINGS, &VACANT]);
-        let source = self.text(server, "ResourceId").unwrap_or_default();
-        self.partials(&partials, &source, &mut read);
-        Some(read)
     }
 
     /// Refuses what an instance says beside what is known of it.

@@ -309,15 +309,8 @@ impl Node {
                 message_type: _,
             } => {
                 self.sightings.registered(time, &agent, &certificate);
-                // What it registers with is presented, or never was: another than the one it had ends
-                // a rotation.
-                if !self.certificate.is_named(&certificate.thumbprint) {
-                    self.next_certificate = None;
-                    self.rotation_requested = None;
-                }
+                self.registers_with(*certificate, is_presented);
                 self.agent = agent;
-                self.certificate = *certificate;
-                self.is_bound = is_presented;
                 self.registration_key = registration_key;
                 // Only a configuration repository's message names configurations; the others
                 // leave them as they are.
@@ -351,26 +344,42 @@ impl Node {
                 self.rotation_requested = Some(time);
                 self.next_certificate = None;
             }
-            NodeEvent::CertificateRotated { certificate } => {
-                self.rotation_requested = None;
-                // Nobody presents one to whom TLS is of no use: then there is nothing to wait for.
-                match self.is_bound {
-                    true => self.next_certificate = Some(certificate),
-                    false => self.certificate = *certificate,
-                }
-            }
+            NodeEvent::CertificateRotated { certificate } => self.rotates_to(certificate),
             NodeEvent::CertificatePresented => {
                 if let Some(next) = self.next_certificate.take() {
                     self.certificate = *next;
                 }
             }
-            NodeEvent::Removed => {
-                let signatures = std::mem::take(&mut self.signatures);
-                let (agent_id, version) = (self.agent_id, self.version);
-                *self = Self { state: self.state, signatures, version, ..Self::new(agent_id) };
-            }
+            NodeEvent::Removed => self.forget(),
         }
         Ok(())
+    }
+
+    /// What it registers with is presented, or never was: another than the one it had ends a
+    /// rotation.
+    fn registers_with(&mut self, certificate: CertificateInformation, is_presented: bool) {
+        if !self.certificate.is_named(&certificate.thumbprint) {
+            self.next_certificate = None;
+            self.rotation_requested = None;
+        }
+        self.certificate = certificate;
+        self.is_bound = is_presented;
+    }
+
+    /// Nobody presents one to whom TLS is of no use: then there is nothing to wait for.
+    fn rotates_to(&mut self, certificate: Box<CertificateInformation>) {
+        self.rotation_requested = None;
+        match self.is_bound {
+            true => self.next_certificate = Some(certificate),
+            false => self.certificate = *certificate,
+        }
+    }
+
+    /// All but what keeps an old registration from being sent again.
+    fn forget(&mut self) {
+        let signatures = std::mem::take(&mut self.signatures);
+        let (agent_id, version) = (self.agent_id, self.version);
+        *self = Self { state: self.state, signatures, version, ..Self::new(agent_id) };
     }
 
     pub(super) fn replay(&mut self, event: &Event) -> Result<(), Error> {

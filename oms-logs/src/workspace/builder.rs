@@ -9,16 +9,18 @@ use crate::repository::heads::Heads;
 use crate::repository::home::Place;
 use crate::repository::maintain::{self, Keep};
 use crate::repository::memory::Memory;
-use crate::repository::share::{self, Documents, Share, Slot};
+use crate::repository::share::{self, Documents, Share, Slot, Taken};
 use crate::repository::tables::{Tables, read_log, replay};
 use jiff::SignedDuration;
 use object_store::ObjectStore;
+use oms_core::record::RecordType;
 use oms_core::task::blocking;
 use oms_core::{Clock, Disk, Entropy, SystemClock, SystemEntropy};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use url::Url;
 
 /// Puts a workspace together. See [`Workspace::builder`].
@@ -205,15 +207,10 @@ impl WorkspaceBuilder {
                 entropy: &entropy,
                 quarantine,
             });
-            if let Some(slot) = &at {
-                taken = Some(slot.take().await?);
-            }
-            let (documents, clock) = (Arc::clone(&documents), Arc::clone(&clock));
-            share = Some(Share::join(documents, clock, &settings, &keep, &rules).await?);
-            let former = taken.as_ref().map(|taken| taken.former.clone());
-            if let Some((slot, former)) = at.zip(former) {
-                slot.clear(&former).await?;
-            }
+            let join =
+                Share::join(Arc::clone(&documents), Arc::clone(&clock), &settings, &keep, &rules);
+            let (joined, place) = join_in_place(at, join).await?;
+            (share, taken) = (Some(joined), place);
         }
         let heads = {
             let disk = Arc::clone(&disk);
@@ -221,28 +218,19 @@ impl WorkspaceBuilder {
         };
         let tables = Arc::new(Tables::open(home, identity.app_id(), heads).await?);
         let memory = Arc::new(Memory::default());
-        let (syncer, log_disk, log_damage, aside) = match taken {
-            Some(taken) => {
-                let interval = settings.log_interval.unsigned_abs();
-                let syncer = Syncer::start_in_store(taken.log, interval);
-                (syncer, None, taken.damage, BTreeMap::new())
-            }
+        let OpenedLog { syncer, log_disk, log_damage, aside } = match taken {
+            Some(taken) => OpenedLog::in_store(taken, &settings),
             None => {
-                let log_disk = log_disk.unwrap_or(disk);
                 let segment_bytes_max = settings.segment_bytes_max;
                 let log = Open {
-                    disk: Arc::clone(&log_disk),
+                    disk: log_disk.unwrap_or(disk),
                     entropy: Arc::clone(&entropy),
                     segment_bytes_max,
                     spare_bytes_min: (segment_bytes_max / 2).max(1 << 20),
                     floor: 0,
                     quarantine,
                 };
-                let read = replay(&tables, &memory, move |floor, replay| {
-                    read_log(Open { floor, ..log }, replay)
-                });
-                let (wal, damage, aside) = read.await?;
-                (Syncer::start(wal)?, Some(log_disk), damage, aside)
+                OpenedLog::on_disk(log, &tables, &memory).await?
             }
         };
         let inner = Arc::new(Inner {
@@ -268,36 +256,86 @@ impl WorkspaceBuilder {
             oldest: Mutex::new(None),
             runtime: Arc::default(),
         });
-        for damage in &inner.log_damage {
-            let LogDamage { path, offset, reason, batches_missing, moved_to } = damage;
-            tracing::error!(
-                path,
-                offset,
-                reason,
-                batches_missing,
-                moved_to,
-                "the log cannot be read here"
-            );
-        }
-        if !inner.log_damage.is_empty() {
-            // The damaged segments are moved once the tables hold what was read of them.
-            match inner.flush().await {
-                // Its rows are put aside.
-                Err(Error::Damaged(_)) => {}
-                flushed => drop(flushed?),
-            }
-        }
+        take_over_damage(&inner).await?;
         inner.note_waiting();
-        let mut background = tokio::task::JoinSet::new();
-        background.spawn(run(Arc::downgrade(&inner), Arc::clone(&inner.flush_due)));
-        if inner.share.is_some() && !inner.settings.refresh_every.is_zero() {
-            background.spawn(share::refresh::run(Arc::downgrade(&inner)));
-        }
-        if inner.settings.maintenance.is_automatic {
-            background.spawn(maintain::run::run(Arc::downgrade(&inner)));
-        }
-        Ok(Workspace { inner: RwLock::new(Some(inner)), background: Mutex::new(background) })
+        let background = Mutex::new(background(&inner));
+        Ok(Workspace { inner: RwLock::new(Some(inner)), background })
     }
+}
+
+/// The log as it was opened, on a disk or in the store.
+struct OpenedLog {
+    syncer: Syncer,
+    log_disk: Option<Arc<dyn Disk>>,
+    log_damage: Vec<LogDamage>,
+    /// The newest entry of each table that was put aside.
+    aside: BTreeMap<RecordType, u64>,
+}
+
+impl OpenedLog {
+    fn in_store(taken: Taken, settings: &Settings) -> Self {
+        let syncer = Syncer::start_in_store(taken.log, settings.log_interval.unsigned_abs());
+        Self { syncer, log_disk: None, log_damage: taken.damage, aside: BTreeMap::new() }
+    }
+
+    /// Reads what of the log is not in the tables yet into memory.
+    async fn on_disk(log: Open, tables: &Arc<Tables>, memory: &Arc<Memory>) -> Result<Self, Error> {
+        let log_disk = Some(Arc::clone(&log.disk));
+        let read =
+            replay(tables, memory, move |floor, replay| read_log(Open { floor, ..log }, replay));
+        let (wal, log_damage, aside) = read.await?;
+        Ok(Self { syncer: Syncer::start(wal)?, log_disk, log_damage, aside })
+    }
+}
+
+/// Joins those who share the store. A place of one's own there is taken before, and what its former
+/// owners left is cleared away after that.
+async fn join_in_place(
+    slot: Option<Slot<'_>>,
+    join: impl Future<Output = Result<Share, Error>>,
+) -> Result<(Share, Option<Taken>), Error> {
+    let Some(slot) = slot else { return Ok((join.await?, None)) };
+    let taken = slot.take().await?;
+    let share = join.await?;
+    slot.clear(&taken.former).await?;
+    Ok((share, Some(taken)))
+}
+
+/// Tells of what the log could not give, and moves the damaged segments once the tables hold what was
+/// read of them.
+async fn take_over_damage(inner: &Arc<Inner>) -> Result<(), Error> {
+    for damage in &inner.log_damage {
+        let LogDamage { path, offset, reason, batches_missing, moved_to } = damage;
+        tracing::error!(
+            path,
+            offset,
+            reason,
+            batches_missing,
+            moved_to,
+            "the log cannot be read here"
+        );
+    }
+    if inner.log_damage.is_empty() {
+        return Ok(());
+    }
+    match inner.flush().await {
+        // Its rows are put aside.
+        Err(Error::Damaged(_)) => Ok(()),
+        flushed => flushed.map(drop),
+    }
+}
+
+/// What runs while the workspace is open.
+fn background(inner: &Arc<Inner>) -> JoinSet<()> {
+    let mut background = JoinSet::new();
+    background.spawn(run(Arc::downgrade(inner), Arc::clone(&inner.flush_due)));
+    if inner.share.is_some() && !inner.settings.refresh_every.is_zero() {
+        background.spawn(share::refresh::run(Arc::downgrade(inner)));
+    }
+    if inner.settings.maintenance.is_automatic {
+        background.spawn(maintain::run::run(Arc::downgrade(inner)));
+    }
+    background
 }
 
 /// Bounds of [`Settings::log_interval`].

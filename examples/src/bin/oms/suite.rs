@@ -154,50 +154,32 @@ impl Suite {
         let identity = Identity::open(keys, journals.whole(), admin, &services).await;
         let identity = identity.context("clients and resources")?;
 
-        let logs = match has(Service::Logs) {
-            true => Some(open_logs(bulk, admin, &config).await.context("the log repository")?),
-            false => None,
-        };
+        let logs = when(has(Service::Logs), open_logs(bulk, admin, &config)).await;
+        let logs = logs.context("the log repository")?;
         // Its data are not in the journal; how far its projections have come is.
-        let told = match has(Service::Logs) {
-            true => Some(journals.of(Service::Logs).await?),
-            false => None,
-        };
-        let agent = match &logs {
-            Some(workspace) => Some(Mutex::new(open_agent(&data, workspace)?)),
-            None => None,
-        };
+        let told = when(has(Service::Logs), journals.of(Service::Logs)).await?;
+        let agent = logs.as_ref().map(|logs| open_agent(&data, logs)).transpose()?.map(Mutex::new);
         let protected = vec![data.root().to_owned(), bulk.root().to_owned()];
         let settings = automation_settings(protected, admin, &config);
         let search_path = settings.search_path.clone();
-        let automation = match has(Service::Automation) {
-            true => {
-                let journal = journals.of(Service::Automation).await?;
-                Some(open_automation(bulk, settings, journal).await.context("automation")?)
-            }
-            false => None,
-        };
-        let dsc = match has(Service::Dsc) {
-            true => {
-                let key = registration_key.unwrap_or_else(|| admin.dsc_registration_key.clone());
-                let journal = journals.of(Service::Dsc).await?;
-                let ring = Arc::clone(identity.key_ring());
-                let opened = open_dsc(bulk, (key, ring), journal, &config).await;
-                Some(opened.context("the pull server")?)
-            }
-            false => None,
-        };
-        let recovery = match has(Service::Recovery) {
-            true => {
-                let journal = journals.of(Service::Recovery).await?;
-                Some(open_recovery(bulk, admin, journal).context("the recovery vault")?)
-            }
-            false => None,
-        };
-        let backup = match has(Service::Backup) {
-            true => Some(journals.of(Service::Backup).await?),
-            false => None,
-        };
+        let automation = when(has(Service::Automation), async {
+            let journal = journals.of(Service::Automation).await?;
+            open_automation(bulk, settings, journal).await.context("automation")
+        });
+        let automation = automation.await?;
+        let dsc = when(has(Service::Dsc), async {
+            let key = registration_key.unwrap_or_else(|| admin.dsc_registration_key.clone());
+            let journal = journals.of(Service::Dsc).await?;
+            let ring = Arc::clone(identity.key_ring());
+            open_dsc(bulk, (key, ring), journal, &config).await.context("the pull server")
+        });
+        let dsc = dsc.await?;
+        let recovery = when(has(Service::Recovery), async {
+            let journal = journals.of(Service::Recovery).await?;
+            open_recovery(bulk, admin, journal).context("the recovery vault")
+        });
+        let recovery = recovery.await?;
+        let backup = when(has(Service::Backup), journals.of(Service::Backup)).await?;
         let is_shared = journals.is_shared();
         drop(journals);
         let mut suite = Self {
@@ -282,7 +264,10 @@ impl Suite {
     pub(crate) async fn send_records(&self) -> Result<usize> {
         let mut sent = 0;
         for projection in self.projections.lock().await.iter() {
-            sent += projection.catch_up().await.with_context(|| format!("{projection:?}"))?;
+            sent += projection
+                .catch_up()
+                .await
+                .with_context(|| format!("records of {}", projection.name()))?;
         }
         Ok(sent)
     }
@@ -415,6 +400,14 @@ impl Suite {
     }
 }
 
+/// What is opened if it is wanted.
+async fn when<T>(is_wanted: bool, opening: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    match is_wanted {
+        true => opening.await.map(Some),
+        false => Ok(None),
+    }
+}
+
 fn projection(
     journal: &Arc<dyn Journal>,
     logs: &Arc<Workspace>,
@@ -434,7 +427,11 @@ fn set<T>(into: &mut T, given: Option<T>) {
 }
 
 fn not_running(service: Service) -> anyhow::Error {
-    anyhow!("service does not run in this process. service=`{}`", service.name())
+    anyhow!(
+        "service does not run in this process. service=`{0}`; `oms serve --services` has to name {0} \
+         where the command is to go",
+        service.name()
+    )
 }
 
 fn computer() -> String {

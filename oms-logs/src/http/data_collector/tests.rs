@@ -11,6 +11,7 @@ use oms_core::entropy::SeededEntropy;
 use oms_core::http::{Mounted, mount};
 use oms_core::journal::MemoryJournal;
 use oms_core::secret::KeyRing;
+use oms_core::testkit::authenticator::Known;
 use oms_core::testkit::disk::SimDisk;
 use oms_core::{Clock, Entropy, Secret};
 use serde_json::{Value, json};
@@ -70,6 +71,21 @@ async fn place_with(settings: crate::Settings) -> Place {
     };
     let mounted = mount(vec![surface], Arc::new(Grants::new(vec![grant]))).expect("mounts");
     Place { _folder: folder, clock, disk, workspace, mounted }
+}
+
+mod keys {
+    use super::*;
+
+    oms_core::authenticator_conformance!(|| async {
+        let clock = Arc::new(ManualClock::new(NOW.parse().expect("a time")));
+        let keys = SharedKeys::new(Arc::new(credentials(&clock).await), Arc::clone(&clock) as _);
+        let mut request = Request::builder().method(Method::POST).uri(PATH);
+        for (name, value) in Sent::new("[]").headers {
+            request = request.header(name, value);
+        }
+        let parts = request.body(()).expect("a request").into_parts().0;
+        (keys, Known { parts, principal: Principal::new(PrincipalKind::SharedKey, WORKSPACE) })
+    });
 }
 
 /// A request, as a sender makes it.

@@ -10,8 +10,8 @@ use super::expand::Expanded;
 use super::per_part::{Along, Part, PerPart};
 use crate::query::bind::{BindResult, Binder, Items};
 use crate::query::bound::{
-    Aggregate, AggregateFunction, Column, Comparison, Expr, ExprKind, JoinKind, OrderKey, Relation,
-    RelationKind,
+    Aggregate, AggregateFunction, Column, Comparison, ExpandOptions, Expansion, Expr, ExprKind,
+    JoinKind, OrderKey, Relation, RelationKind,
 };
 use crate::query::diagnostic::Problem;
 use crate::query::function;
@@ -264,24 +264,7 @@ impl Binder<'_> {
             },
             RelationKind::Expand { input, items, options } => {
                 let input = self.carry(input, given, carried)?;
-                // Rows that operators do not see stay single, because null stays one row.
-                let items = items.iter().cloned().map(|mut item| {
-                    let branches = vec![(carried.value(&carried.live), item.value)];
-                    let otherwise = Box::new(Expr::null(KqlType::Dynamic, span));
-                    let kind = ExprKind::Case { branches, otherwise };
-                    item.value = Expr::new(kind, KqlType::Dynamic, span);
-                    item
-                });
-                let items: Vec<_> = items.collect();
-                // An expansion's columns follow those of its input.
-                let more = relation
-                    .columns
-                    .iter()
-                    .rev()
-                    .take(items.len() + options.index.iter().chain(&options.live).count());
-                let columns = input.columns.iter().chain(more.rev()).cloned().collect();
-                let kind = RelationKind::Expand { input, items, options: options.clone() };
-                return self.relation(kind, columns, span);
+                return self.carry_expansion(input, items, options, &relation.columns, carried);
             }
             RelationKind::Append { input, function, arguments, added } => {
                 let input = self.carry(input, given, carried)?;
@@ -314,6 +297,31 @@ impl Binder<'_> {
                 return Err(self.report(Problem::unsupported(span, what)));
             }
         };
+        self.relation(kind, columns, span)
+    }
+
+    /// An expansion of the rows that operators see; the others stay single, because null stays one row.
+    fn carry_expansion(
+        &mut self,
+        input: Arc<Relation>,
+        items: &[Expansion],
+        options: &ExpandOptions,
+        visible: &[Column],
+        carried: &Carried,
+    ) -> BindResult<Arc<Relation>> {
+        let span = carried.span;
+        let items = items.iter().cloned().map(|mut item| {
+            let branches = vec![(carried.value(&carried.live), item.value)];
+            let otherwise = Box::new(Expr::null(KqlType::Dynamic, span));
+            item.value = Expr::new(ExprKind::Case { branches, otherwise }, KqlType::Dynamic, span);
+            item
+        });
+        let items: Vec<_> = items.collect();
+        // An expansion's columns follow those of its input.
+        let count = items.len() + options.index.iter().chain(&options.live).count();
+        let more = visible.iter().rev().take(count).rev();
+        let columns = input.columns.iter().chain(more).cloned().collect();
+        let kind = RelationKind::Expand { input, items, options: options.clone() };
         self.relation(kind, columns, span)
     }
 

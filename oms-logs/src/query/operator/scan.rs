@@ -43,24 +43,7 @@ impl Binder<'_> {
             defaults.push(null_of(column.kql_type));
         }
         let row: Vec<Column> = input.columns.iter().chain(&declared).cloned().collect();
-        let mut all = row.clone();
-        for (at, step) in scan.steps.iter().enumerate() {
-            if scan.steps.iter().take(at).any(|before| before.name.text == step.name.text) {
-                let message = format!("there is a step `{}` already", step.name.text);
-                return Err(self.report(Problem::semantic(step.name.span, message)));
-            }
-            // Of a step, a column that steps assign is what was assigned.
-            let of_step = row.iter().map(|column| {
-                let is = |other: &&Column| other.name == column.name;
-                let name = match column.name.strip_prefix(REPLACEMENT) {
-                    Some(own) => own.to_owned(),
-                    None if replaced.iter().any(|other| is(&other)) => replacement(&column.name),
-                    None => column.name.clone(),
-                };
-                Column::new(of_part(&step.name.text, &name), column.kql_type)
-            });
-            all.extend(of_step);
-        }
+        let all = self.scan_scope(scan, &row, &replaced)?;
         let mut steps = Vec::new();
         for step in &scan.steps {
             steps.push(self.scan_step(step, &declared, &row, &all)?);
@@ -94,12 +77,52 @@ impl Binder<'_> {
             serialized: true,
         };
         let scanned = self.relation(kind, columns, span)?;
+        self.scan_visible(scanned, &before, &replaced, span)
+    }
+
+    /// The columns that a step's conditions and assignments see: those of the row, and those of each
+    /// step's last match, by its name.
+    fn scan_scope(
+        &mut self,
+        scan: &ast::Scan,
+        row: &[Column],
+        replaced: &[Column],
+    ) -> BindResult<Vec<Column>> {
+        let mut all = row.to_vec();
+        for (at, step) in scan.steps.iter().enumerate() {
+            if scan.steps.iter().take(at).any(|before| before.name.text == step.name.text) {
+                let message = format!("there is a step `{}` already", step.name.text);
+                return Err(self.report(Problem::semantic(step.name.span, message)));
+            }
+            // Of a step, a column that steps assign is what was assigned.
+            let of_step = row.iter().map(|column| {
+                let is = |other: &&Column| other.name == column.name;
+                let name = match column.name.strip_prefix(REPLACEMENT) {
+                    Some(own) => own.to_owned(),
+                    None if replaced.iter().any(|other| is(&other)) => replacement(&column.name),
+                    None => column.name.clone(),
+                };
+                Column::new(of_part(&step.name.text, &name), column.kql_type)
+            });
+            all.extend(of_step);
+        }
+        Ok(all)
+    }
+
+    /// What was assigned in the place of the columns that it replaces.
+    fn scan_visible(
+        &mut self,
+        scanned: Arc<Relation>,
+        row: &[Column],
+        replaced: &[Column],
+        span: Span,
+    ) -> BindResult<Arc<Relation>> {
         if replaced.is_empty() {
             return Ok(scanned);
         }
         let mut items = Items::default();
-        let added = scanned.columns.iter().skip(before.len());
-        for column in before.iter().chain(added) {
+        let added = scanned.columns.iter().skip(row.len());
+        for column in row.iter().chain(added) {
             if column.name.starts_with(REPLACEMENT) {
                 continue;
             }

@@ -491,6 +491,7 @@ pub(super) fn seal_any(bytes: &[u8], flipped: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::PutMode;
     use object_store::memory::InMemory;
     use proptest::prelude::*;
 
@@ -508,6 +509,23 @@ mod tests {
 
     const COMMIT: &str = r#"{"commitInfo":{"oms.checked":true,"oms.crc32c":"00000000","x":1}}
 {"add":{"path":"a"}}"#;
+
+    oms_core::object_store_conformance!(|| ((), log(&Arc::new(InMemory::new()))));
+
+    /// Two writers of one version: the second is refused, and what is read is the first one's, sound.
+    #[tokio::test]
+    async fn a_commit_is_created_once() {
+        let store = Arc::new(InMemory::new());
+        let path = in_log("00000000000000000007.json");
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        log(&store).put_opts(&path, COMMIT.into(), create()).await.expect("new");
+        let first = read(&log(&store), &path).await.expect("sound");
+        let other = COMMIT.replace("\"x\":1", "\"x\":2");
+        let again = log(&store).put_opts(&path, other.into(), create()).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+        assert_eq!(read(&log(&store), &path).await.expect("sound"), first);
+        assert!(memmem::find(&first, b"\"x\":1").is_some());
+    }
 
     #[tokio::test]
     async fn any_flip_of_a_commit_a_checkpoint_or_a_hint_is_found() {

@@ -95,7 +95,7 @@ mod writers;
 pub(crate) mod refresh;
 
 pub(crate) use duty::{Duty, Epoch};
-pub(crate) use slot::Slot;
+pub(crate) use slot::{Slot, Taken};
 
 use crate::ingest::rule::RuleStore;
 use crate::repository::folder::Identity;

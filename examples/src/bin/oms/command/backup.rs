@@ -4,7 +4,7 @@ use super::{Interrupted, Output, absolute};
 use crate::data::read_secret;
 use crate::progress::{Done, Line};
 use crate::serve::Signals;
-use crate::tour::account::bytes;
+use crate::tour::account::{bytes, counted};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use oms_backup::operation::{
@@ -248,9 +248,9 @@ fn back_up(vault: &Vault<Open>, options: &BackupOptions, control: &Control) -> R
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let summary = &report.summary;
     let mut text = format!(
-        "recovery point {}\n{} files, {}; {} new in the vault; {seconds:.2} s\n",
+        "recovery point {}\n{}, {}; {} new in the vault; {seconds:.2} s\n",
         report.point,
-        summary.total_files_processed,
+        counted(summary.total_files_processed, "file"),
         bytes(summary.total_bytes_processed),
         bytes(summary.data_added_packed),
     );
@@ -347,8 +347,8 @@ fn restore(
     drop(line);
     let seconds = (SystemClock.monotonic() - begin).as_secs_f64();
     let mut text = format!(
-        "{} files, {} restored to {} in {seconds:.2} s\n",
-        report.files,
+        "{}, {} restored to {} in {seconds:.2} s\n",
+        counted(report.files, "file"),
         bytes(report.bytes),
         to.display()
     );

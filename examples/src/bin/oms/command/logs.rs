@@ -11,7 +11,7 @@ mod rules;
 use super::{Output, absolute};
 use crate::progress::{Counted, Done, Line};
 use crate::suite::Suite;
-use crate::tour::account::bytes;
+use crate::tour::account::{bytes, counted};
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use oms_core::record::RecordType;
@@ -325,9 +325,10 @@ async fn ingest(
 
 fn summary(ingested: &Ingested, table: &str, seconds: f64) -> Output {
     let Ingested { accepted, refused, reasons, failure, .. } = ingested;
-    let mut text = format!("{accepted} rows accepted into {table} in {seconds:.2} s\n");
+    let mut text =
+        format!("{} accepted into {table} in {seconds:.2} s\n", counted(*accepted, "row"));
     if *refused > 0 {
-        text.push_str(&format!("{refused} rows refused:\n"));
+        text.push_str(&format!("{} refused:\n", counted(*refused, "row")));
         for reason in reasons {
             text.push_str(&format!("  {reason}\n"));
         }

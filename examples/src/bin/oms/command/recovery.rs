@@ -13,10 +13,12 @@ use crate::tour::account::bytes;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use oms_recovery::machine::disable::DisableReport;
-use oms_recovery::machine::protected::ItemStatus;
+use oms_recovery::machine::protected::{ItemStatus, ReplicationReport};
 use oms_recovery::recovery_point::{Consistency, PointChoice, RecoveryPoint};
 use oms_recovery::replication::TestFailoverState;
-use oms_recovery::{Error, ProtectedItem, ProtectionState, ReplicationPolicy, SourceOperations};
+use oms_recovery::{
+    Error, ProtectedItem, ProtectionState, RecoveryVault, ReplicationPolicy, SourceOperations,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -168,102 +170,14 @@ impl Recovery {
     pub(super) async fn run(&self, suite: &Suite) -> Result<Output> {
         let vault = suite.recovery()?;
         match self {
-            Self::Protect { name, disk, replica } => {
-                let policy = ReplicationPolicy::default();
-                let item = vault.enable_protection(name, disk, replica, policy).await?;
-                let line = copying(&item);
-                let report = item.replicate().await?;
-                drop(line);
-                let sent = bytes(report.copy_bytes + report.frame_bytes);
-                let line = format!(
-                    "{name} is protected; {sent} sent to the replica\nonly writes through its tracked \
-                     device are replicated: what else writes to {} is noticed by the next command, and \
-                     then brought over by: oms recovery repair {name}",
-                    disk.display()
-                );
-                told(&item, line).await
-            }
+            Self::Protect { name, disk, replica } => protect(vault, name, disk, replica).await,
             Self::Status { name: Some(name) } => {
                 told(&*vault.item(name).await?, String::new()).await
             }
             Self::Status { name: None } => statuses(suite).await,
-            Self::Point { name } => {
-                let item = vault.item(name).await?;
-                item.replicate().await?;
-                let point = item.take_recovery_point(Consistency::CrashConsistent).await?;
-                told(&item, format!("recovery point {:?} at {}", point.id, point.time)).await
-            }
             Self::Points { name } => points(&*vault.item(name).await?).await,
             Self::TestFailover { name, to, point } => test_failover(suite, name, to, *point).await,
-            Self::Cleanup { name, comments } => {
-                let item = vault.item(name).await?;
-                item.cleanup_test_failover(comments).await?;
-                told(&item, format!("the test failover of {name} has ended")).await
-            }
-            Self::Failover { name, unplanned, point } => {
-                let item = vault.item(name).await?;
-                let done = match unplanned {
-                    true => {
-                        let choice = point.unwrap_or(Point::Choice(PointChoice::Latest));
-                        let choice = choice.choose(&item).await?;
-                        let source = SourceOperations::NotRequired;
-                        let chosen = item.unplanned_failover(choice, source).await?;
-                        format!("{name} runs at the recovery site {}", point::describe(chosen))
-                    }
-                    false => {
-                        item.planned_failover().await?;
-                        format!("{name} runs at the recovery site")
-                    }
-                };
-                told(&item, format!("{done}{UNCOMMITTED}{name}")).await
-            }
-            Self::ChangePoint { name, point } => {
-                let item = vault.item(name).await?;
-                let chosen = item.change_point(point.choose(&item).await?).await?;
-                let done = format!("{name} runs {}", point::describe(chosen));
-                told(&item, format!("{done}{UNCOMMITTED}{name}")).await
-            }
-            Self::Commit { name } => {
-                let item = vault.item(name).await?;
-                item.commit().await?;
-                told(&*vault.item(name).await?, "committed".to_owned()).await
-            }
-            Self::Reprotect { name } => {
-                let item = vault.item(name).await?;
-                let line = copying(&item);
-                let report = item.reprotect().await?;
-                drop(line);
-                let sent = bytes(report.copy_bytes + report.frame_bytes);
-                told(&item, format!("{name} is protected in the other direction; {sent} sent"))
-                    .await
-            }
-            Self::Failback { name } => {
-                let item = vault.item(name).await?;
-                item.failback().await?;
-                told(&item, format!("{name} runs at the primary site{UNCOMMITTED}{name}")).await
-            }
-            Self::Replicate { name } | Self::Repair { name } => {
-                let item = vault.item(name).await?;
-                let line = copying(&item);
-                let report = match self {
-                    Self::Repair { .. } => item.repair_replication().await?,
-                    _ => item.replicate().await?,
-                };
-                drop(line);
-                let sent = bytes(report.copy_bytes + report.frame_bytes);
-                told(&item, format!("the replica of {name} is up to date; {sent} sent")).await
-            }
-            Self::Disable { name } => {
-                let report = match vault.item(name).await {
-                    Ok(item) => item.disable_protection().await?,
-                    Err(error @ Error::NotFound { .. }) => {
-                        let protections = vault.ended_protections(name).await?;
-                        protections.last().ok_or(error)?.report()
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                Ok(ended(name, report))
-            }
+            Self::Disable { name } => disable(vault, name).await,
             Self::Kept { name } => kept::tell(suite, name).await,
             Self::Merge { name, site, confirm } => {
                 kept::release(suite, name, *site, confirm.as_deref(), Release::Merge).await
@@ -272,8 +186,117 @@ impl Recovery {
                 kept::release(suite, name, *site, confirm.as_deref(), Release::Discard).await
             }
             Self::Plan => bail!("recovery plans are not supported in this version"),
+            Self::Point { name }
+            | Self::Cleanup { name, .. }
+            | Self::Failover { name, .. }
+            | Self::ChangePoint { name, .. }
+            | Self::Commit { name }
+            | Self::Reprotect { name }
+            | Self::Failback { name }
+            | Self::Replicate { name }
+            | Self::Repair { name } => {
+                let item = vault.item(name).await?;
+                let done = self.step(name, &item).await?;
+                // A commit makes another item of it.
+                told(&*vault.item(name).await?, done).await
+            }
         }
     }
+
+    /// Takes a protected machine a step further, and says in a line what came of it.
+    async fn step(&self, name: &str, item: &ProtectedItem) -> Result<String> {
+        Ok(match self {
+            Self::Point { .. } => {
+                item.replicate().await?;
+                let point = item.take_recovery_point(Consistency::CrashConsistent).await?;
+                format!("recovery point {:?} at {}", point.id, point.time)
+            }
+            Self::Cleanup { comments, .. } => {
+                item.cleanup_test_failover(comments).await?;
+                format!("the test failover of {name} has ended")
+            }
+            Self::Failover { unplanned: false, .. } => {
+                item.planned_failover().await?;
+                format!("{name} runs at the recovery site{UNCOMMITTED}{name}")
+            }
+            Self::Failover { point, .. } => {
+                let choice = point.unwrap_or(Point::Choice(PointChoice::Latest));
+                let choice = choice.choose(item).await?;
+                let source = SourceOperations::NotRequired;
+                let chosen = item.unplanned_failover(choice, source).await?;
+                let at = point::describe(chosen);
+                format!("{name} runs at the recovery site {at}{UNCOMMITTED}{name}")
+            }
+            Self::ChangePoint { point, .. } => {
+                let chosen = item.change_point(point.choose(item).await?).await?;
+                format!("{name} runs {}{UNCOMMITTED}{name}", point::describe(chosen))
+            }
+            Self::Commit { .. } => {
+                item.commit().await?;
+                "committed".to_owned()
+            }
+            Self::Failback { .. } => {
+                item.failback().await?;
+                format!("{name} runs at the primary site{UNCOMMITTED}{name}")
+            }
+            Self::Reprotect { .. } => {
+                let sent = copied(item, item.reprotect()).await?;
+                format!("{name} is protected in the other direction; {sent} sent")
+            }
+            Self::Repair { .. } => {
+                let sent = copied(item, item.repair_replication()).await?;
+                format!("the replica of {name} is up to date; {sent} sent")
+            }
+            _ => {
+                let sent = copied(item, item.replicate()).await?;
+                format!("the replica of {name} is up to date; {sent} sent")
+            }
+        })
+    }
+}
+
+/// What was sent by a copy, whose progress is shown.
+async fn copied(
+    item: &ProtectedItem,
+    copy: impl Future<Output = Result<ReplicationReport, Error>>,
+) -> Result<String> {
+    let line = copying(item);
+    let report = copy.await?;
+    drop(line);
+    Ok(bytes(report.copy_bytes + report.frame_bytes))
+}
+
+async fn protect(vault: &RecoveryVault, name: &str, disk: &Path, replica: &Path) -> Result<Output> {
+    let policy = ReplicationPolicy::default();
+    let item = vault.enable_protection(name, disk, replica, policy).await?;
+    let sent = copied(&item, item.replicate()).await?;
+    let line = format!(
+        "{name} is protected; {sent} sent to the replica\nonly writes through its tracked \
+         device are replicated: what else writes to {} is noticed by the next command, and \
+         then brought over by: oms recovery repair {name}",
+        disk.display()
+    );
+    told(&item, line).await
+}
+
+/// Ends a protection, or tells again of one that has ended.
+async fn disable(vault: &RecoveryVault, name: &str) -> Result<Output> {
+    let report = match vault.item(name).await {
+        Ok(item) => {
+            let is_uncommitted = item.status().await.item.state.is_uncommitted();
+            let disabled = item.disable_protection().await;
+            match is_uncommitted {
+                true => disabled.with_context(|| format!("first: oms recovery commit {name}"))?,
+                false => disabled?,
+            }
+        }
+        Err(error @ Error::NotFound { .. }) => {
+            let protections = vault.ended_protections(name).await?;
+            protections.last().ok_or(error)?.report()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(ended(name, report))
 }
 
 fn ended(name: &str, report: DisableReport) -> Output {

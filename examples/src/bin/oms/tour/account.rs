@@ -2,7 +2,7 @@
 
 use oms_core::{Clock, SystemClock};
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 /// How one service's part ended.
@@ -98,6 +98,12 @@ pub(crate) fn table(parts: &[Part]) -> String {
         table.add_row([part.service, &part.summary, &seconds, &part.verdict.to_string()]);
     }
     table.to_string()
+}
+
+/// `1 row` and `2 rows`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str) -> String {
+    let s = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {one}{s}")
 }
 
 /// `1536` as `1.5 KiB`.

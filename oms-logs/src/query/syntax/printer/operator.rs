@@ -2,9 +2,9 @@
 
 use super::{Pattern, Quoted, TopLevel, list, sub_pipeline, tables};
 use crate::query::syntax::ast::{
-    ColumnOrder, EdgeCount, Evaluate, Expr, ExprKind, Find, FindColumn, GraphDirection, GraphEdge,
-    GraphMatch, GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse, ParsePart,
-    Scan, ScanStep, Search, TopNested,
+    ColumnOrder, EdgeCount, Evaluate, Expr, ExprKind, Facet, Find, FindColumn, GraphDirection,
+    GraphEdge, GraphMatch, GraphPattern, Join, MakeSeries, Name, NamedExpr, OperatorKind, Parse,
+    ParseKv, ParsePart, Partition, Reduce, Scan, ScanStep, Search, TopNested,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -12,29 +12,10 @@ use std::fmt::{self, Display, Formatter};
 pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
     match kind {
         OperatorKind::Parse(parse) => parse.fmt(f),
-        OperatorKind::ParseKv(parse) => {
-            write!(f, "parse-kv {} as (", parse.text)?;
-            list(f, &parse.keys, |f, key| key.fmt(f))?;
-            f.write_str(")")?;
-            if parse.options.is_empty() {
-                return Ok(());
-            }
-            f.write_str(" with (")?;
-            options(f, &parse.options)?;
-            f.write_str(")")
-        }
+        OperatorKind::ParseKv(parse) => parse.fmt(f),
         OperatorKind::MakeSeries(series) => series.fmt(f),
         OperatorKind::Scan(scan) => scan.fmt(f),
-        OperatorKind::Partition(partition) => {
-            f.write_str("partition ")?;
-            optional(f, "hint.strategy=", partition.strategy.as_ref())?;
-            let space = if partition.strategy.is_some() { " " } else { "" };
-            write!(f, "{space}by {} ", partition.key)?;
-            match &partition.table {
-                Some(table) => write!(f, "{{{}}}", TopLevel(table)),
-                None => sub_pipeline(f, &partition.operators),
-            }
-        }
+        OperatorKind::Partition(partition) => partition.fmt(f),
         OperatorKind::Serialize(items) if items.is_empty() => f.write_str("serialize"),
         OperatorKind::Serialize(items) => {
             f.write_str("serialize ")?;
@@ -47,18 +28,7 @@ pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
         }
         OperatorKind::Sample(count) => write!(f, "sample {count}"),
         OperatorKind::SampleDistinct(count, of) => write!(f, "sample-distinct {count} of {of}"),
-        OperatorKind::Reduce(reduce) => {
-            f.write_str("reduce ")?;
-            if let Some(kind) = &reduce.kind {
-                write!(f, "kind={kind} ")?;
-            }
-            write!(f, "by {}", reduce.by)?;
-            if reduce.options.is_empty() {
-                return Ok(());
-            }
-            f.write_str(" with ")?;
-            options(f, &reduce.options)
-        }
+        OperatorKind::Reduce(reduce) => reduce.fmt(f),
         OperatorKind::Lookup(join) => write!(f, "lookup {join}"),
         OperatorKind::Search(search) => search.fmt(f),
         OperatorKind::GetSchema => f.write_str("getschema"),
@@ -84,17 +54,63 @@ pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
             }
             Ok(())
         }
-        OperatorKind::Facet(facet) => {
-            f.write_str("facet by ")?;
-            list(f, &facet.columns, |f, column| column.fmt(f))?;
-            if facet.operators.is_empty() {
-                return Ok(());
-            }
-            f.write_str(" with ")?;
-            sub_pipeline(f, &facet.operators)
-        }
+        OperatorKind::Facet(facet) => facet.fmt(f),
         OperatorKind::Evaluate(evaluate) => evaluate.fmt(f),
         other => graph(f, other),
+    }
+}
+
+impl Display for ParseKv {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "parse-kv {} as (", self.text)?;
+        list(f, &self.keys, |f, key| key.fmt(f))?;
+        f.write_str(")")?;
+        if self.options.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" with (")?;
+        options(f, &self.options)?;
+        f.write_str(")")
+    }
+}
+
+impl Display for Partition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("partition ")?;
+        optional(f, "hint.strategy=", self.strategy.as_ref())?;
+        let space = if self.strategy.is_some() { " " } else { "" };
+        write!(f, "{space}by {} ", self.key)?;
+        match &self.table {
+            Some(table) => write!(f, "{{{}}}", TopLevel(table)),
+            None => sub_pipeline(f, &self.operators),
+        }
+    }
+}
+
+impl Display for Reduce {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("reduce ")?;
+        if let Some(kind) = &self.kind {
+            write!(f, "kind={kind} ")?;
+        }
+        write!(f, "by {}", self.by)?;
+        if self.options.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" with ")?;
+        options(f, &self.options)
+    }
+}
+
+impl Display for Facet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("facet by ")?;
+        list(f, &self.columns, |f, column| column.fmt(f))?;
+        if self.operators.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" with ")?;
+        sub_pipeline(f, &self.operators)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::command::Output;
 use crate::suite::Suite;
-use crate::tour::account::bytes;
+use crate::tour::account::{bytes, counted};
 use anyhow::Result;
 use clap::Args;
 use oms_logs::repository::maintain::{CheckOptions, CheckReport, Finding};
@@ -79,19 +79,24 @@ fn told(finding: &Finding) -> String {
 
 fn summary(report: &CheckReport, command: &Check) -> String {
     let mut text = format!(
-        "{} tables, {} data files and {} files of their logs looked at",
-        report.tables, report.files, report.log_files
+        "{}, {} and {} of their logs looked at",
+        counted(report.tables, "table"),
+        counted(report.files, "data file"),
+        counted(report.log_files, "file")
     );
     if command.read_data {
         text.push_str(&format!(", {} read", bytes(report.bytes)));
     }
     text.push_str(&format!(": {} damaged\n", report.findings.len()));
+    if !command.read_data {
+        text.push_str("of data files, their footers alone: --read-data reads every byte\n");
+    }
     if report.files_without_checksums > 0 {
         let count = report.files_without_checksums;
         text.push_str(&format!("{count} data files have no checksums\n"));
     }
     if report.rows_lost() > 0 {
-        text.push_str(&format!("{} rows lost\n", report.rows_lost()));
+        text.push_str(&format!("{} lost\n", counted(report.rows_lost(), "row")));
     }
     text
 }

@@ -4,6 +4,7 @@ use super::rules::{Records, read_records};
 use super::{INGESTING, PRODUCER, REFUSED_TOLD_MAX};
 use crate::command::Output;
 use crate::suite::Suite;
+use crate::tour::account::counted;
 use anyhow::{Context, Result, bail};
 use oms_core::record::RecordType;
 use oms_core::task::blocking;
@@ -114,12 +115,12 @@ impl Target<'_> {
 
 fn summary(taken: &Taken, table: &str) -> Output {
     let Taken { records, refused, reasons, changes } = taken;
-    let mut text = format!("{records} records accepted into {table}\n");
+    let mut text = format!("{} accepted into {table}\n", counted(*records, "record"));
     for (what, count) in changes {
         text.push_str(&format!("  {count}: {what}\n"));
     }
     if *refused > 0 {
-        text.push_str(&format!("{refused} records refused:\n"));
+        text.push_str(&format!("{} refused:\n", counted(*refused, "record")));
         for reason in reasons {
             text.push_str(&format!("  {reason}\n"));
         }

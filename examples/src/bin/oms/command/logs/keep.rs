@@ -3,7 +3,7 @@
 use super::Logs;
 use crate::command::Output;
 use crate::suite::Suite;
-use crate::tour::account::bytes;
+use crate::tour::account::{bytes, counted};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -171,16 +171,18 @@ pub(super) async fn purge(suite: &Suite, command: &Purge) -> Result<Output> {
     let planned = json!({"table": table, "rows": rows, "files": files, "bytes": plan.bytes});
     if !command.yes {
         let text = format!(
-            "{rows} rows of {table} would be removed from {files} files ({}); --yes removes them\n",
+            "{} of {table} would be removed from {} ({}); --yes removes them\n",
+            counted(rows, "row"),
+            counted(files, "file"),
             bytes(plan.bytes)
         );
         return Ok(Output::new(text, json!({"planned": planned})));
     }
     let report = plan.apply().await?;
     let text = format!(
-        "{} rows of {table} removed from {} files, {} deleted\n",
-        report.rows,
-        report.files,
+        "{} of {table} removed from {}, {} deleted\n",
+        counted(report.rows, "row"),
+        counted(report.files, "file"),
         bytes(report.deleted_bytes)
     );
     let purged = json!({
@@ -235,7 +237,7 @@ pub(super) async fn export(suite: &Suite, command: &Export) -> Result<Output> {
     };
     match exported.await {
         Ok((report, length)) => {
-            let text = format!("{} rows, {} in {shown}\n", report.rows, bytes(length));
+            let text = format!("{}, {} in {shown}\n", counted(report.rows, "row"), bytes(length));
             let json = json!({
                 "rows": report.rows, "bytes": length, "file": shown.to_string(),
                 "columns": report.columns,
@@ -281,8 +283,9 @@ pub(super) async fn maintain(suite: &Suite, command: &Maintain) -> Result<Output
     let vacuumed = logs.vacuum().await?;
     logs.account_usage().await?;
     text.push_str(&format!(
-        "{removed} rows removed, {} files compacted, {} freed\n",
-        compacted.files_before(),
+        "{} removed, {} compacted, {} freed\n",
+        counted(removed, "row"),
+        counted(compacted.files_before(), "file"),
         bytes(vacuumed.bytes())
     ));
     let json = json!({
@@ -301,8 +304,10 @@ pub(super) fn hidden(suite: &Suite, table: &RecordType) -> Result<Option<String>
     let days = logs.table_settings(table)?.interactive_retention_days;
     Ok((hidden > 0).then(|| {
         format!(
-            "{hidden} rows of {table} are older than {days} days: queries do not find them, and \
-             they are removed when they are past their total retention (oms logs retention)\n"
+            "table {table} has {} older than {days} days, which queries do not find, and which are \
+             removed once they are past its total retention; to keep them: \
+             oms logs retention {table} --interactive DAYS --total DAYS\n",
+            counted(hidden, "row")
         )
     }))
 }
@@ -315,7 +320,11 @@ fn told(plan: &RetentionPlan) -> (String, serde_json::Value) {
     for table in &plan.tables {
         let rows: u64 = table.days.iter().map(|day| day.rows).sum();
         let (name, days, first) = (&table.table, table.days.len(), table.first_day);
-        text.push_str(&format!("{name}: {rows} rows of {days} days before {first} go\n"));
+        text.push_str(&format!(
+            "{name}: {} of {} before {first} go\n",
+            counted(rows, "row"),
+            counted(days, "day")
+        ));
         tables.push(json!({
             "name": name, "rows": rows, "days": days, "firstDay": first.to_string(),
         }));

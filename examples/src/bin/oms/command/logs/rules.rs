@@ -3,6 +3,7 @@
 use super::{BATCH_ROWS, INGESTING, PRODUCER, REFUSED_TOLD_MAX};
 use crate::command::Output;
 use crate::suite::Suite;
+use crate::tour::account::counted;
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use oms_core::task::blocking;
@@ -267,14 +268,15 @@ async fn send(
 fn summary(sent: &Sent, rule: &str, stream: &str) -> Output {
     let Sent { records, rows, filtered, refused, reasons, changes } = sent;
     let mut text = format!(
-        "{records} records of {stream} taken through {rule}: {rows} rows written, {filtered} \
-         filtered away\n"
+        "{} of {stream} taken through {rule}: {} written, {filtered} filtered away\n",
+        counted(*records, "record"),
+        counted(*rows, "row")
     );
     for (what, count) in changes {
         text.push_str(&format!("  {count}: {what}\n"));
     }
     if *refused > 0 {
-        text.push_str(&format!("{refused} records refused:\n"));
+        text.push_str(&format!("{} refused:\n", counted(*refused, "record")));
         for reason in reasons {
             text.push_str(&format!("  {reason}\n"));
         }
