@@ -154,7 +154,7 @@ impl Suite {
         let identity = Identity::open(keys, journals.whole(), admin, &services).await;
         let identity = identity.context("clients and resources")?;
 
-        let logs = when(has(Service::Logs), open_logs(bulk, admin, &config)).await;
+        let logs = when(has(Service::Logs), Box::pin(open_logs(bulk, admin, &config))).await;
         let logs = logs.context("the log repository")?;
         // Its data are not in the journal; how far its projections have come is.
         let told = when(has(Service::Logs), journals.of(Service::Logs)).await?;

@@ -17,7 +17,7 @@ pub(crate) enum Verdict {
     Failed,
 }
 
-impl fmt::Display for Verdict {
+impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Verified => "verified",
@@ -101,7 +101,7 @@ pub(crate) fn table(parts: &[Part]) -> String {
 }
 
 /// `1 row` and `2 rows`.
-pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str) -> String {
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, one: &str) -> String {
     let s = if count == N::from(1) { "" } else { "s" };
     format!("{count} {one}{s}")
 }
