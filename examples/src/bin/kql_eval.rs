@@ -47,15 +47,14 @@ There are no tables but what a query declares (datatable, print, range).
 ";
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let is_worker = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        [WORKER] => true,
-        ["-h" | "--help"] => {
+    let is_worker = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some(WORKER) => true,
+        Some("-h" | "--help") => {
             std::io::stdout().write_all(USAGE.as_bytes())?;
             return Ok(());
         }
-        [other, ..] => anyhow::bail!("no such argument: {other}; see kql_eval --help"),
+        Some(other) => anyhow::bail!("no such argument: {other}; see kql_eval --help"),
     };
     let lines = std::io::stdin().lock().lines();
     let mut out = BufWriter::new(std::io::stdout().lock());

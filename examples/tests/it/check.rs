@@ -27,6 +27,9 @@ fn a_flipped_bit_is_told_by_file_and_put_aside_and_the_rest_is_answered() {
     }
     let clean = place.good(&["logs", "check", "T_CL", "--read-data"]);
     assert!(clean.contains(" 0 damaged"), "{clean}");
+    assert!(!clean.contains("footers alone"), "{clean}");
+    let footers = place.good(&["logs", "check", "T_CL"]);
+    assert!(footers.contains("footers alone: --read-data reads every byte"), "{footers}");
     let mut data = files(&place.data().join("logs/tables/T_CL"), ".parquet");
     data.retain(|path| !path.to_string_lossy().contains("_delta_log"));
     data.sort();

@@ -339,6 +339,8 @@ fn a_disk_is_protected_and_failed_over_by_commands() {
     place.good(&["recovery", "cleanup", "m"]);
     let moved = place.good(&["recovery", "failover", "m"]);
     assert!(moved.contains("as it was until the failover is committed: oms recovery commit m"));
+    let why = place.bad(&["recovery", "disable", "m"]);
+    assert!(why.contains("before a commit") && why.contains("oms recovery commit m"), "{why}");
     place.good(&["recovery", "commit", "m"]);
     let status = place.good(&["recovery", "status", "m"]);
     assert!(status.contains("Recovery"), "{status}");

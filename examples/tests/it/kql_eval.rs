@@ -35,3 +35,17 @@ fn every_line_has_an_answer() {
     assert!(answers[2]["error"].is_string());
     assert_eq!(answers[3]["rows"], serde_json::json!([[1], [2]]));
 }
+
+#[test]
+fn it_says_what_it_takes() {
+    let run = |argument: &str| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_kql_eval"));
+        process.arg(argument).stdin(Stdio::null()).output().expect("started")
+    };
+    let help = run("--help");
+    assert!(help.status.success());
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Usage: kql_eval < CASES > ANSWERS"));
+    let other = run("--tables");
+    assert!(!other.status.success() && other.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&other.stderr).contains("no such argument: --tables"));
+}

@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use oms_backup::item::source::SourceWarningKind;
-use oms_backup::vault::Vault;
 use oms_backup::vault::format::KdfParameters;
+use oms_backup::vault::{Open, Vault};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -151,23 +151,43 @@ fn make_files_to_leave_out(source: &Path) {
     write(&source.join("hidden/CACHEDIR.TAG"), b"no signature");
 }
 
-/// As restic lists them.
-fn files_of_the_latest_point(folder: &Path, vault: &Path, source: &str) -> BTreeSet<String> {
-    let listed = restic(folder, vault, &["ls", "latest"]);
-    listed.lines().filter(|line| line.starts_with(source)).map(str::to_owned).collect()
+/// Those files, and a vault that restic made, which both work on.
+struct Both {
+    folder: tempfile::TempDir,
+    source: PathBuf,
+    ours: Vault<Open>,
+}
+
+impl Both {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        make_files_to_leave_out(&source);
+        let vault = folder.path().join("vault");
+        restic(folder.path(), &vault, &["init", "--repository-version", "2"]);
+        Self { source, ours: open(local(&vault)), folder }
+    }
+
+    fn path(&self) -> String {
+        self.source.display().to_string()
+    }
+
+    fn restic(&self, arguments: &[&str]) -> String {
+        restic(self.folder.path(), &self.folder.path().join("vault"), arguments)
+    }
+
+    /// The files of the latest recovery point, as restic lists them.
+    fn listed(&self) -> BTreeSet<String> {
+        let (listed, path) = (self.restic(&["ls", "latest"]), self.path());
+        listed.lines().filter(|line| line.starts_with(&path)).map(str::to_owned).collect()
+    }
 }
 
 /// The same patterns leave out the same files.
 #[test]
 fn restic_and_we_leave_out_the_same() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (source, vault) = (folder.path().join("source"), folder.path().join("vault"));
-    make_files_to_leave_out(&source);
-    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
-    run(&["init", "--repository-version", "2"]);
-    let ours = open(local(&vault));
-    let path = source.display().to_string();
-    let listed = || files_of_the_latest_point(folder.path(), &vault, &path);
+    let both = Both::new();
+    let path = both.path();
     let whole = format!("{path}/sub");
     let taken_back = format!("!{path}/Documents/keep");
     let sets: [&[&str]; 18] = [
@@ -194,13 +214,13 @@ fn restic_and_we_leave_out_the_same() {
     for patterns in sets {
         let mut arguments = vec!["backup", &path];
         patterns.iter().for_each(|pattern| arguments.extend(["--exclude", *pattern]));
-        run(&arguments);
-        let theirs = listed();
+        both.restic(&arguments);
+        let theirs = both.listed();
         let excludes = patterns.iter().map(ToString::to_string).collect();
-        let options = oms_backup::operation::BackupOptions { excludes, ..options(&source) };
-        let plan = ours.plan_backup(&options).expect("a plan");
+        let options = oms_backup::operation::BackupOptions { excludes, ..options(&both.source) };
+        let plan = both.ours.plan_backup(&options).expect("a plan");
         let report = plan.run(&oms_backup::operation::Control::default()).expect("a point");
-        assert_eq!(listed(), theirs, "{patterns:?}");
+        assert_eq!(both.listed(), theirs, "{patterns:?}");
         left_out += u64::from(report.excluded > 0);
     }
     assert!(left_out > 14, "too easy: {left_out}");
@@ -209,19 +229,13 @@ fn restic_and_we_leave_out_the_same() {
 /// Files of patterns and folders of caches are read alike.
 #[test]
 fn restic_and_we_read_the_same_files_of_patterns() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (source, vault) = (folder.path().join("source"), folder.path().join("vault"));
-    make_files_to_leave_out(&source);
-    let run = |arguments: &[&str]| restic(folder.path(), &vault, arguments);
-    run(&["init", "--repository-version", "2"]);
-    let ours = open(local(&vault));
-    let path = source.display().to_string();
-    let listed = || files_of_the_latest_point(folder.path(), &vault, &path);
-    std::fs::write(folder.path().join("patterns"), "# mine\n  *.c  \n\nsub\n$$x\nd$$x\n")
+    let both = Both::new();
+    let path = both.path();
+    std::fs::write(both.folder.path().join("patterns"), "# mine\n  *.c  \n\nsub\n$$x\nd$$x\n")
         .expect("written");
-    let file = folder.path().join("patterns").display().to_string();
-    run(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
-    let theirs = listed();
+    let file = both.folder.path().join("patterns").display().to_string();
+    both.restic(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
+    let theirs = both.listed();
     let ours_with = |file: &str| {
         let bytes = std::fs::read(file).expect("read");
         let excludes = oms_backup::operation::exclude_file_patterns(&bytes, |_| None);
@@ -229,10 +243,10 @@ fn restic_and_we_read_the_same_files_of_patterns() {
         let options = oms_backup::operation::BackupOptions {
             excludes,
             exclude_caches: true,
-            ..options(&source)
+            ..options(&both.source)
         };
-        ours.plan_backup(&options).expect("a plan").run(&Default::default()).expect("a point");
-        listed()
+        both.ours.plan_backup(&options).expect("a plan").run(&Default::default()).expect("a point");
+        both.listed()
     };
     assert_eq!(ours_with(&file), theirs);
     // With a byte order mark, as some editors write one.
@@ -241,8 +255,8 @@ fn restic_and_we_read_the_same_files_of_patterns() {
         ["\u{feff}*.c\nsub\n".into(), utf_16.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()]
     {
         std::fs::write(&file, bytes).expect("written");
-        run(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
-        let theirs = listed();
+        both.restic(&["backup", &path, "--exclude-file", &file, "--exclude-caches"]);
+        let theirs = both.listed();
         assert_eq!(ours_with(&file), theirs);
     }
 }

@@ -247,10 +247,11 @@ impl Recovery {
                 let sent = copied(item, item.repair_replication()).await?;
                 format!("the replica of {name} is up to date; {sent} sent")
             }
-            _ => {
+            Self::Replicate { .. } => {
                 let sent = copied(item, item.replicate()).await?;
                 format!("the replica of {name} is up to date; {sent} sent")
             }
+            other => bail!("not a step of a protected machine: {other:?}"),
         })
     }
 }
@@ -284,10 +285,11 @@ async fn disable(vault: &RecoveryVault, name: &str) -> Result<Output> {
     let report = match vault.item(name).await {
         Ok(item) => {
             let is_uncommitted = item.status().await.item.state.is_uncommitted();
-            let disabled = item.disable_protection().await;
-            match is_uncommitted {
-                true => disabled.with_context(|| format!("first: oms recovery commit {name}"))?,
-                false => disabled?,
+            match item.disable_protection().await {
+                Err(error @ Error::IllegalState { .. }) if is_uncommitted => {
+                    bail!("{error}; first: oms recovery commit {name}")
+                }
+                disabled => disabled?,
             }
         }
         Err(error @ Error::NotFound { .. }) => {

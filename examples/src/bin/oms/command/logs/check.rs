@@ -65,7 +65,7 @@ fn told(finding: &Finding) -> String {
     let mut text =
         format!("{}: {} at byte {}: {}", damage.table, damage.file, damage.offset, damage.reason);
     if let Some(rows) = finding.rows {
-        text.push_str(&format!("; {rows} {}", if rows == 1 { "row" } else { "rows" }));
+        text.push_str(&format!("; {}", counted(rows, "row")));
     }
     if finding.is_aside {
         text.push_str(" put aside");
