@@ -15,7 +15,7 @@ pub(super) fn write(f: &mut Formatter<'_>, kind: &OperatorKind) -> fmt::Result {
         OperatorKind::ParseKv(parse) => parse.fmt(f),
         OperatorKind::MakeSeries(series) => series.fmt(f),
         OperatorKind::Scan(scan) => scan.fmt(f),
-        OperatorKind::Partition(partition) => partition.fmt(f),
+        OperatorKind::Partition(of) => partition(f, of),
         OperatorKind::Serialize(items) if items.is_empty() => f.write_str("serialize"),
         OperatorKind::Serialize(items) => {
             f.write_str("serialize ")?;
@@ -74,16 +74,14 @@ impl Display for ParseKv {
     }
 }
 
-impl Display for Partition {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("partition ")?;
-        optional(f, "hint.strategy=", self.strategy.as_ref())?;
-        let space = if self.strategy.is_some() { " " } else { "" };
-        write!(f, "{space}by {} ", self.key)?;
-        match &self.table {
-            Some(table) => write!(f, "{{{}}}", TopLevel(table)),
-            None => sub_pipeline(f, &self.operators),
-        }
+fn partition(f: &mut Formatter<'_>, partition: &Partition) -> fmt::Result {
+    f.write_str("partition ")?;
+    optional(f, "hint.strategy=", partition.strategy.as_ref())?;
+    let space = if partition.strategy.is_some() { " " } else { "" };
+    write!(f, "{space}by {} ", partition.key)?;
+    match &partition.table {
+        Some(table) => write!(f, "{{{}}}", TopLevel(table)),
+        None => sub_pipeline(f, &partition.operators),
     }
 }
 
